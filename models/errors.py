@@ -1,0 +1,20 @@
+"""The error tree: what a person did wrong (exit code 2) and what went wrong while running (exit code 1).
+
+A message is one line: the file or argument, what was wanted, what came, what to do.
+"""
+
+
+class EarthtuneError(Exception):
+    """Any error whose message is meant for a person; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(EarthtuneError):
+    """The input, the recipe or an argument cannot be used as it is; the message says what to change."""
+
+    exit_code = 2
+
+
+class RunError(EarthtuneError):
+    """The work failed on the way (disk full, a file that broke while being read); the same command may be tried again."""

@@ -1,0 +1,165 @@
+"""Weight files: a name becomes a local file (explicit path, then cache, then Hub), read without executing anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import socket
+import threading
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROBE_SECONDS = 0.6  # a server that takes longer to answer a TCP handshake is treated as out of reach
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A weight file on this machine and where it came from.
+
+    Attributes:
+        path: the file.
+        repo: Hugging Face repository, None for a file given by path.
+        revision: the commit of that repository, None for a file given by path.
+    """
+
+    path: Path
+    repo: str | None = None
+    revision: str | None = None
+
+    def sha256(self) -> str:
+        """SHA-256 of the file's bytes, in hex."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(repo: str, filename: str, *, revision: str | None = None) -> WeightFile:
+    """Find a file of a Hugging Face repository: in the local cache, else download it.
+
+    The commit that answered is returned, so that it can be recorded and asked for again. With no revision asked for
+    the Hub is asked for the newest where it can be reached, and the cache answers where it cannot.
+
+    Raises:
+        InputError: not in the cache and the Hub cannot be reached, or the repository, revision or file is not there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from httpx import HTTPError
+
+    online = _online()
+    try:
+        path = hf_hub_download(repo, filename, revision=revision, local_files_only=not online)
+    except LocalEntryNotFoundError as error:
+        raise InputError(_ways_out(repo, filename, online)) from error
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{repo}/{filename} at {revision or 'main'}: the Hub answered: {reason}") from error
+    return WeightFile(Path(path), repo, _commit(Path(path)))
+
+
+def cached(repo: str, filename: str) -> Path | None:
+    """The file in the local Hugging Face cache, or None; never touches the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, filename)
+    return Path(found) if isinstance(found, str) else None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a `.safetensors` or PyTorch file; code inside a file is never executed.
+
+    Wrappers (`state_dict`, `model`, `model_state`) are taken off. PyTorch zip files are memory-mapped.
+
+    Raises:
+        InputError: no such file, not a weight file, or a pickle that asks for anything but tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weight file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _only_tensors(path, content)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from error
+
+
+def _read_torch(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused: the file holds more than tensors, and loading it could execute code; "
+            "ask its author for a safetensors file or a plain state_dict"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: not a PyTorch weight file ({type(error).__name__})") from error
+
+
+def _only_tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    import torch
+
+    for wrapper in ("state_dict", "model_state", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: wanted a dictionary of tensors, found {type(content).__name__}")
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors")
+    return tensors
+
+
+def _online() -> bool:
+    """Whether the Hub's host accepts a connection at once; hub clients alone would retry for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
+    via = urlsplit(getproxies().get(endpoint.scheme, "")) if endpoint.hostname not in ("127.0.0.1", "localhost") else None
+    target = via if via and via.hostname else endpoint
+    port = target.port or (443 if target.scheme == "https" else 80)
+    answered = threading.Event()
+    # In a thread of its own: a name server that never answers cannot be timed out otherwise.
+    threading.Thread(target=_connect, args=(target.hostname, port, answered), daemon=True).start()
+    return answered.wait(PROBE_SECONDS)
+
+
+def _connect(host: str | None, port: int, answered: threading.Event) -> None:
+    try:
+        socket.create_connection((host or "", port), timeout=PROBE_SECONDS).close()
+    except OSError:
+        return
+    answered.set()
+
+
+def _commit(path: Path) -> str | None:
+    """The commit in a cache path .../snapshots/<commit>/<file>."""
+    parts = path.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
+
+
+def _ways_out(repo: str, filename: str, online: bool) -> str:
+    state = "is not in that repository" if online else "is not in the local cache and the Hub cannot be reached"
+    return (
+        f"{repo}/{filename} {state}. Three ways out: --weights FILE with a copy of it; "
+        f"`hf download {repo} {filename}` on a machine with network and HF_HOME pointing at its cache; "
+        "or --weights random to train without pretraining"
+    )

@@ -1,0 +1,105 @@
+"""Losses over labelled pixels only: a class below 0 and a value that is not finite are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.errors import InputError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy of the labelled pixels; 0 where none is labelled.
+
+    Args:
+        logits: (B, K, ...).
+        truth: (B, ...) class indices, below 0 where not labelled.
+        weights: (K,) weight of each class.
+        smoothing: label smoothing, 0..1 (Szegedy et al. 2016, arXiv:1512.00567).
+    """
+    target = torch.where(truth < 0, -100, truth)
+    total = functional.cross_entropy(
+        logits.float(), target, weight=weights, ignore_index=-100, label_smoothing=smoothing, reduction="sum"
+    )
+    labelled = truth >= 0
+    count = labelled.sum() if weights is None else weights[truth.clamp(min=0)][labelled].sum()
+    return total / count.clamp(min=1e-6)
+
+
+def dice(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """One minus the mean soft Dice coefficient over the classes that occur in the batch (Milletari 2016, arXiv:1606.04797).
+
+    Shapes as in `cross_entropy`; `smoothing` is not used.
+    """
+    labelled = (truth >= 0).unsqueeze(1)
+    probability = logits.float().softmax(1) * labelled
+    target = functional.one_hot(truth.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled
+    axes = [0, *range(2, logits.ndim)]
+    overlap, mass = (probability * target).sum(axes), (probability + target).sum(axes)  # (K,)
+    score = (2 * overlap + 1) / (mass + 1)
+    share = (target.sum(axes) > 0) * (1.0 if weights is None else weights)
+    return 1 - (score * share).sum() / share.sum().clamp(min=1e-6)
+
+
+def focal(
+    logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0, gamma: float = 2.0
+) -> Tensor:
+    """Mean focal loss of the labelled pixels (Lin et al. 2017, arXiv:1708.02002); shapes as in `cross_entropy`."""
+    target = truth.clamp(min=0)
+    log_p = logits.float().log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+    share = (truth >= 0) * (1.0 if weights is None else weights[target])
+    return -(share * (1 - log_p.exp()) ** gamma * log_p).sum() / share.sum().clamp(min=1e-6)
+
+
+def _masked(pixel_loss: Callable[..., Tensor], values: Tensor, truth: Tensor) -> Tensor:
+    """Mean of a pixel loss where the truth is finite; 0 where it nowhere is."""
+    known = torch.isfinite(truth)
+    errors = pixel_loss(values.float(), torch.where(known, truth, 0.0), reduction="none")
+    return (errors * known).sum() / known.sum().clamp(min=1)
+
+
+CLASS_LOSSES: Mapping[str, Callable[..., Tensor]] = {"ce": cross_entropy, "dice": dice, "focal": focal}
+VALUE_LOSSES: Mapping[str, Loss] = {
+    "mse": partial(_masked, functional.mse_loss),
+    "mae": partial(_masked, functional.l1_loss),
+    "huber": partial(_masked, functional.huber_loss),
+}
+
+
+def check_loss(task: str, weights: Mapping[str, float]) -> None:
+    """Refuse losses that the task does not know.
+
+    Raises:
+        InputError: an unknown name, or no loss at all.
+    """
+    known = VALUE_LOSSES if task == "regression" else CLASS_LOSSES
+    wrong = [name for name in weights if name not in known]
+    if wrong or not weights:
+        raise InputError(f"loss {', '.join(wrong) or '(none)'}: {task} knows {', '.join(known)}")
+
+
+def weighted_sum(
+    task: str, weights: Mapping[str, float], *, class_weights: Tensor | None = None, smoothing: float = 0.0
+) -> Loss:
+    """The loss of a run: a weighted sum of named losses, such as {"ce": 1.0, "dice": 0.5}.
+
+    Raises:
+        InputError: see `check_loss`.
+    """
+    check_loss(task, weights)
+    if task == "regression":
+        terms = [(w, VALUE_LOSSES[name]) for name, w in weights.items()]
+    else:
+        options = {"weights": class_weights, "smoothing": smoothing}
+        terms = [(w, partial(CLASS_LOSSES[name], **options)) for name, w in weights.items()]
+
+    def loss(output: Tensor, truth: Tensor) -> Tensor:
+        return torch.stack([w * term(output, truth) for w, term in terms]).sum()
+
+    return loss

@@ -1,0 +1,126 @@
+"""The whole network: physical units in, normalisation by the Spec, backbone, head; probabilities or values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.heads import DenseHead, SceneHead
+from models.prithvi_eo import PrithviEO
+from models.spec import Spec
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that it takes, beside the Spec, to build a network again.
+
+    Attributes:
+        backbone: a name of `prithvi_eo.VARIANTS`.
+        overrides: fields of the backbone's configuration that differ from the published ones.
+        blocks: blocks whose tokens the head reads; four evenly spaced ones when empty.
+        decoder: "linear", "fcn", "unet" or "upernet"; not used for scene classes.
+        channels: width of the decoder, or of the hidden layer for scene classes.
+        detail: width of the full-resolution detail path; 0 leaves it out.
+    """
+
+    backbone: str = "prithvi_eo_v2_300_tl"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+    decoder: str = "upernet"
+    channels: int = 128
+    detail: int = 32
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; `Architecture(**...)` gives it back."""
+        return asdict(self)
+
+
+class Network(nn.Module):
+    """Normalisation, backbone and head as one module over physical units."""
+
+    mean: Tensor
+    std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+
+    def __init__(self, spec: Spec, architecture: Architecture) -> None:
+        """Build with random weights; see `prithvi_eo.load_pretrained` and `bundle.load_network`.
+
+        Raises:
+            InputError: names or sizes that do not exist or do not fit each other.
+        """
+        super().__init__()
+        self.spec = spec
+        self.backbone = PrithviEO(
+            architecture.backbone,
+            bands=spec.bands,
+            frames=spec.frames,
+            tile=spec.tile,
+            blocks=architecture.blocks or None,
+            overrides=architecture.overrides,
+        )
+        dims = [self.backbone.dim * spec.frames] * len(self.backbone.blocks)
+        bands = len(spec.bands) * spec.frames
+        self.head: nn.Module
+        if spec.task == "classification":
+            self.head = SceneHead(bands=bands, dims=dims, outputs=spec.outputs, channels=architecture.channels)
+        else:
+            self.head = DenseHead(
+                bands=bands,
+                dims=dims,
+                patch=spec.patch,
+                outputs=spec.outputs,
+                decoder=architecture.decoder,
+                channels=architecture.channels,
+                detail=architecture.detail,
+            )
+        shape = (len(spec.bands), 1, 1, 1)
+        self.register_buffer("mean", torch.tensor(spec.mean).reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).reshape(shape), persistent=False)
+        self.register_buffer("target_mean", torch.zeros(()))
+        self.register_buffer("target_std", torch.ones(()))
+
+    def features(self, x: Tensor, time: Tensor | None = None, location: Tensor | None = None) -> list[Tensor]:
+        """The backbone's feature maps of physical input (B, C, T, H, W); see `PrithviEO.forward`."""
+        maps: list[Tensor] = self.backbone(self._normalise(x), time, location)
+        return maps
+
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor | None = None,
+        location: Tensor | None = None,
+        *,
+        features: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Logits, or values in standard deviations of the training target.
+
+        Args:
+            x: (B, C, T, H, W) in the Spec's unit.
+            time: (B, T, 2) year and day of year.
+            location: (B, 2) latitude and longitude in degrees.
+            features: what `features` gave for this input, where it is known already.
+
+        Returns:
+            (B, K, H, W), (B, 1, H, W) for regression, (B, K) for scene classes.
+        """
+        maps = self.features(x, time, location) if features is None else features
+        out: Tensor = self.head(self._normalise(x).flatten(1, 2), maps)
+        return out
+
+    def predict(self, x: Tensor, time: Tensor | None = None, location: Tensor | None = None) -> Tensor:
+        """Probabilities, or values in the target's unit; arguments and shapes as in `forward`."""
+        return self.finish(self(x, time, location))
+
+    def finish(self, output: Tensor) -> Tensor:
+        """Probabilities or physical values from what `forward` gave."""
+        if self.spec.task == "regression":
+            return output.float() * self.target_std + self.target_mean
+        return output.float().softmax(dim=1)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std

@@ -1,0 +1,158 @@
+"""Overlapping predictions in, finished rows out. Holds one strip of tiles, never the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import RunError
+from pipelines.windows import Window, starts
+
+Array = NDArray[np.float32]
+
+
+def weights(size: int, tile: int, overlap: int = 0) -> list[tuple[int, Array]]:
+    """First pixel and blending weights of each tile along one side; at each pixel the weights sum to one.
+
+    The raised cosine (Hann window) sin^2(pi (i + 1/2) / tile) at pixel i of a tile, divided by the sum over the tiles
+    that cover the pixel. Where one tile alone covers a pixel its weight is one. The outer product of the weights of
+    rows and columns sums to one as well.
+
+    Args:
+        size: pixels along the side, at least 1.
+        tile: pixels along a tile; a side shorter than a tile has one tile of `size` pixels.
+        overlap: pixels that neighbours share at least, 0 <= overlap < tile.
+
+    Raises:
+        ValueError: as `windows.starts`.
+    """
+    firsts = starts(size, tile, overlap)
+    length = min(tile, size)
+    hann = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2  # float64 until the division is done
+    total = np.zeros(size)
+    for first in firsts:
+        total[first : first + length] += hann
+    return [(first, (hann / total[first : first + length]).astype(np.float32)) for first in firsts]
+
+
+def blend(
+    predictions: Iterable[tuple[Window, Array | None]],
+    *,
+    channels: int,
+    height: int,
+    width: int,
+    tile: int,
+    overlap: int = 0,
+) -> Iterator[tuple[int, Array]]:
+    """Blend predictions of overlapping tiles; yield rows as soon as no later tile can touch them.
+
+    Rows come top to bottom, each exactly once. A tile without a prediction adds nothing; as it holds no valid pixel,
+    every valid pixel still has all of its weights, and the others are to be masked.
+
+    Args:
+        predictions: each window of `windows.tiles(height, width, tile, overlap)`, in that order, with its prediction
+            (channels, rows, columns of the window), or None where the window holds no valid pixel.
+        channels: K, channels of a prediction.
+        height: rows of the scene.
+        width: columns of the scene.
+        tile: side of a tile in pixels.
+        overlap: pixels that neighbouring tiles share at least.
+
+    Yields:
+        First row, and the finished rows (K, n, width), n <= tile. The array is the caller's to keep or change.
+
+    Raises:
+        RunError: a window is missing, or comes out of order, or its prediction has another shape.
+    """
+    rows, cols = weights(height, tile, overlap), weights(width, tile, overlap)
+    ends = [row for row, _ in rows[1:]] + [height]  # rows above the next tile's first row are finished
+    feed = iter(predictions)
+    strip = np.zeros((channels, len(rows[0][1]), width), np.float32)
+    for (row, row_weight), end in zip(rows, ends, strict=True):
+        for col, col_weight in cols:
+            window = slice(row, row + len(row_weight)), slice(col, col + len(col_weight))
+            y = _prediction(next(feed, None), window, channels)
+            if y is not None:
+                strip[:, :, window[1]] += y * np.outer(row_weight, col_weight)  # (K, h, w)
+        finished = end - row
+        fresh = np.zeros_like(strip)
+        fresh[:, :-finished] = strip[:, finished:]  # nothing to carry over when the whole strip is finished
+        yield row, strip[:, :finished]
+        strip = fresh
+    if next(feed, None) is not None:
+        raise RunError(f"blending: a prediction came after the last of {len(rows) * len(cols)} windows; give each once")
+
+
+def _prediction(item: tuple[Window, Array | None] | None, window: Window, channels: int) -> Array | None:
+    """Return the prediction for `window`, or None where there is none; refuse any other item."""
+    if item is None:
+        raise RunError(
+            f"blending: wanted the prediction of {_name(window)}, the predictions ended; predict every window"
+        )
+    came, y = item
+    if came != window:
+        raise RunError(
+            f"blending: wanted the prediction of {_name(window)}, {_name(came)} came; keep the order of tiles"
+        )
+    shape = (channels, *(side.stop - side.start for side in window))
+    if y is not None and y.shape != shape:
+        raise RunError(
+            f"blending: wanted {shape} for {_name(window)}, {y.shape} came; crop the prediction to its window"
+        )
+    return y
+
+
+def _name(window: Window) -> str:
+    """Rows and columns of a window in words."""
+    rows, cols = window
+    return f"rows {rows.start}:{rows.stop}, columns {cols.start}:{cols.stop}"
+
+
+def fill_invalid(x: Array, valid: NDArray[np.bool_]) -> Array:
+    """Give invalid pixels the mean of the tile's valid pixels, per band and frame; valid pixels keep their values.
+
+    Fill before padding, so that the padding mirrors filled pixels.
+
+    Args:
+        x: (C, T, h, w), may hold anything (NaN too) where invalid.
+        valid: (h, w), True where x may be trusted.
+
+    Returns:
+        (C, T, h, w) in the dtype of x; x itself when every pixel is valid.
+
+    Raises:
+        ValueError: no pixel is valid; such a tile is not to be predicted.
+    """
+    if valid.all():
+        return x
+    if not valid.any():
+        raise ValueError("a tile without a valid pixel has no mean to fill it with; skip the tile")
+    mean = x[..., valid].mean(axis=-1, dtype=np.float64).astype(x.dtype)  # (C, T)
+    return np.where(valid, x, mean[..., None, None])
+
+
+def pad_tile(x: Array, valid: NDArray[np.bool_], tile: int) -> tuple[Array, NDArray[np.bool_]]:
+    """Pad a tile at its bottom and right to `tile` x `tile` by reflecting it; the padding is invalid.
+
+    The reflection repeats the edge pixel (symmetric), so that any size from 1 x 1 can be padded.
+
+    Args:
+        x: (C, T, h, w), 1 <= h, w <= tile.
+        valid: (h, w).
+        tile: side wanted, in pixels.
+
+    Returns:
+        x (C, T, tile, tile) and valid (tile, tile); the arguments themselves when nothing is missing.
+
+    Raises:
+        ValueError: the tile is larger than wanted, or empty.
+    """
+    height, width = valid.shape
+    if height == width == tile:
+        return x, valid
+    if not (1 <= height <= tile and 1 <= width <= tile):
+        raise ValueError(f"a tile of {height} x {width} cannot be padded to {tile} x {tile}")
+    missing = ((0, tile - height), (0, tile - width))
+    return np.pad(x, ((0, 0), (0, 0), *missing), mode="symmetric"), np.pad(valid, missing)
