@@ -79,7 +79,7 @@ class DetailPath(nn.Module):
     A 16-pixel token alone cannot draw a field edge; the bands can.
     """
 
-    def __init__(self, bands: int, *, joined: int, width: int = 32, dropout: float = 0.1) -> None:
+    def __init__(self, bands: int, *, joined: int, width: int, dropout: float) -> None:
         """Build the path for `bands` input channels and `joined` decoder channels."""
         super().__init__()
         self.fine = _block(bands, width)
@@ -112,7 +112,16 @@ class DenseHead(nn.Module):
     """One output per pixel: a decoder over the tokens, and beside it, if wanted, the detail path over the bands."""
 
     def __init__(
-        self, *, bands: int, dims: Sequence[int], patch: int, outputs: int, decoder: str, channels: int, detail: int
+        self,
+        *,
+        bands: int,
+        dims: Sequence[int],
+        patch: int,
+        outputs: int,
+        decoder: str,
+        channels: int,
+        detail: int,
+        dropout: float,
     ) -> None:
         """Build the head.
 
@@ -124,10 +133,11 @@ class DenseHead(nn.Module):
             decoder: one of `DECODERS`.
             channels: width of the decoder.
             detail: width of the detail path at full resolution; 0 leaves it out.
+            dropout: share of features dropped while training.
         """
         super().__init__()
         self.decoder = Decoder(decoder, dims=dims, patch=patch, channels=channels)
-        self.detail = DetailPath(bands, joined=channels, width=detail) if detail else None
+        self.detail = DetailPath(bands, joined=channels, width=detail, dropout=dropout) if detail else None
         self.classify = nn.Conv2d(detail or channels, outputs, 1)
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
@@ -141,7 +151,7 @@ class DenseHead(nn.Module):
 class SceneHead(nn.Module):
     """One class per tile: the mean token of each map beside the bands' means and deviations."""
 
-    def __init__(self, *, bands: int, dims: Sequence[int], outputs: int, channels: int, dropout: float = 0.2) -> None:
+    def __init__(self, *, bands: int, dims: Sequence[int], outputs: int, channels: int, dropout: float) -> None:
         """Build the head; arguments as in `DenseHead`."""
         super().__init__()
         self.norm = nn.LayerNorm(sum(dims))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from models.errors import InputError
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 def cross_entropy(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
@@ -65,7 +65,7 @@ def _masked(pixel_loss: Callable[..., Tensor], values: Tensor, truth: Tensor) ->
 
 
 CLASS_LOSSES: Mapping[str, Callable[..., Tensor]] = {"ce": cross_entropy, "dice": dice, "focal": focal}
-VALUE_LOSSES: Mapping[str, Loss] = {
+VALUE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": partial(_masked, functional.mse_loss),
     "mae": partial(_masked, functional.l1_loss),
     "huber": partial(_masked, functional.huber_loss),
@@ -84,22 +84,23 @@ def check_loss(task: str, weights: Mapping[str, float]) -> None:
         raise InputError(f"loss {', '.join(wrong) or '(none)'}: {task} knows {', '.join(known)}")
 
 
-def weighted_sum(
-    task: str, weights: Mapping[str, float], *, class_weights: Tensor | None = None, smoothing: float = 0.0
-) -> Loss:
+def weighted_sum(task: str, shares: Mapping[str, float], *, smoothing: float = 0.0) -> Loss:
     """The loss of a run: a weighted sum of named losses, such as {"ce": 1.0, "dice": 0.5}.
+
+    Returns:
+        A function of output, truth and, for classes, the weight of each class (K,) or None.
 
     Raises:
         InputError: see `check_loss`.
     """
-    check_loss(task, weights)
-    if task == "regression":
-        terms = [(w, VALUE_LOSSES[name]) for name, w in weights.items()]
-    else:
-        options = {"weights": class_weights, "smoothing": smoothing}
-        terms = [(w, partial(CLASS_LOSSES[name], **options)) for name, w in weights.items()]
+    check_loss(task, shares)
 
-    def loss(output: Tensor, truth: Tensor) -> Tensor:
-        return torch.stack([w * term(output, truth) for w, term in terms]).sum()
+    def loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+        if task == "regression":
+            terms = [share * VALUE_LOSSES[name](output, truth) for name, share in shares.items()]
+        else:
+            given = {"weights": weights, "smoothing": smoothing}
+            terms = [share * CLASS_LOSSES[name](output, truth, **given) for name, share in shares.items()]
+        return torch.stack(terms).sum()
 
     return loss

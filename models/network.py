@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from models.heads import DenseHead, SceneHead
 from models.prithvi_eo import PrithviEO
+from models.settings import Architecture
 from models.spec import Spec
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """All that it takes, beside the Spec, to build a network again.
-
-    Attributes:
-        backbone: a name of `prithvi_eo.VARIANTS`.
-        overrides: fields of the backbone's configuration that differ from the published ones.
-        blocks: blocks whose tokens the head reads; four evenly spaced ones when empty.
-        decoder: "linear", "fcn", "unet" or "upernet"; not used for scene classes.
-        channels: width of the decoder, or of the hidden layer for scene classes.
-        detail: width of the full-resolution detail path; 0 leaves it out.
-    """
-
-    backbone: str = "prithvi_eo_v2_300_tl"
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    blocks: tuple[int, ...] = ()
-    decoder: str = "upernet"
-    channels: int = 128
-    detail: int = 32
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; `Architecture(**...)` gives it back."""
-        return asdict(self)
 
 
 class Network(nn.Module):
@@ -47,7 +21,7 @@ class Network(nn.Module):
     target_mean: Tensor
     target_std: Tensor
 
-    def __init__(self, spec: Spec, architecture: Architecture) -> None:
+    def __init__(self, spec: Spec, backbone: str, architecture: Architecture) -> None:
         """Build with random weights; see `prithvi_eo.load_pretrained` and `bundle.load_network`.
 
         Raises:
@@ -56,7 +30,7 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         self.backbone = PrithviEO(
-            architecture.backbone,
+            backbone,
             bands=spec.bands,
             frames=spec.frames,
             tile=spec.tile,
@@ -67,7 +41,7 @@ class Network(nn.Module):
         bands = len(spec.bands) * spec.frames
         self.head: nn.Module
         if spec.task == "classification":
-            self.head = SceneHead(bands=bands, dims=dims, outputs=spec.outputs, channels=architecture.channels)
+            self.head = SceneHead(bands=bands, dims=dims, outputs=spec.outputs, channels=architecture.channels, dropout=architecture.dropout)
         else:
             self.head = DenseHead(
                 bands=bands,
@@ -77,6 +51,7 @@ class Network(nn.Module):
                 decoder=architecture.decoder,
                 channels=architecture.channels,
                 detail=architecture.detail,
+                dropout=architecture.dropout,
             )
         shape = (len(spec.bands), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(shape), persistent=False)

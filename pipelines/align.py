@@ -120,6 +120,15 @@ def grid(source: Any) -> GeoBox:
     )
 
 
+def crop(geobox: GeoBox, window: Window) -> GeoBox:
+    """The grid of a window of a grid (odc-geo's own indexing warns with affine 3)."""
+    rows, cols = window
+    a, b, c, d, e, f = tuple(geobox.affine)[:6]
+    corner = c + a * cols.start + b * rows.start, f + d * cols.start + e * rows.start
+    affine = Affine(a, b, corner[0], d, e, corner[1])
+    return GeoBox((rows.stop - rows.start, cols.stop - cols.start), affine, geobox.crs)
+
+
 def counts_pixels(affine: Affine) -> bool:
     """Whether a transform counts pixels from the corner of a picture, and so says nothing about the ground."""
     return affine.almost_equals(Affine.identity()) or affine.almost_equals(Affine.translation(-0.5, -0.5))
@@ -140,8 +149,8 @@ def overlaps(source: Any, geobox: GeoBox) -> bool:
 def read_onto(
     source: Any,
     geobox: GeoBox,
-    *,
     window: Window,
+    *,
     indexes: Sequence[int],
     resampling: Resampling | None = None,
     nodata: float | None = None,
@@ -174,7 +183,8 @@ def read_onto(
     shift = (0, 0) if _unlocated(source, theirs, geobox) else _shift(theirs, geobox)
     if shift is not None:
         return request.read(_moved(window, shift))
-    method = resampling or continuous(theirs, geobox)
+    # Not `resampling or ...`: nearest is 0.
+    method = continuous(theirs, geobox) if resampling is None else resampling
     return _warp(request, theirs, geobox, window, method)
 
 
@@ -252,12 +262,12 @@ def _shift(theirs: GeoBox, geobox: GeoBox) -> tuple[int, int] | None:
     """Rows and columns between the origins of two grids with the same pixels; None where the pixels differ."""
     if theirs.crs != geobox.crs:
         return None
-    step = ~theirs.affine * geobox.affine
     height, width = geobox.shape
-    drift = max(abs(step.a - 1) * width, abs(step.b) * height, abs(step.d) * width, abs(step.e - 1) * height)
-    rows, cols = round(step.f), round(step.c)
-    same = max(drift, abs(step.f - rows), abs(step.c - cols)) < _SAME_PIXEL
-    return (rows, cols) if same else None
+    down, right = np.array([0.0, height, 0.0]), np.array([0.0, 0.0, width])
+    rows, cols = _project(theirs, geobox, down, right)
+    shift = round(float(rows[0])), round(float(cols[0]))
+    drift = max(np.abs(rows - down - shift[0]).max(), np.abs(cols - right - shift[1]).max())
+    return shift if drift < _SAME_PIXEL else None
 
 
 def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, method: Resampling) -> np.ndarray:
@@ -265,7 +275,7 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
     rows, cols = window
     height, width = rows.stop - rows.start, cols.stop - cols.start
     ratio = max(_ratio(theirs, geobox))
-    under = _clip(_footprint(theirs, geobox[rows, cols], pad=2 + math.ceil(2 * ratio)), theirs.shape)
+    under = _clip(_footprint(theirs, crop(geobox, window), pad=2 + math.ceil(2 * ratio)), theirs.shape)
     if under is None:
         return np.full((len(request.indexes), height, width), np.nan, np.float32)
     pixels = (under[0].stop - under[0].start) * (under[1].stop - under[1].start) * len(request.indexes)
@@ -273,7 +283,7 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
         parts = _halves(window)
         axis = 1 if height >= width else 2
         return np.concatenate([_warp(request, theirs, geobox, part, method) for part in parts], axis=axis)
-    return _resample(request.read(under), theirs[under], geobox, window, method)
+    return _resample(request.read(under), crop(theirs, under), geobox, window, method)
 
 
 def _halves(window: Window) -> tuple[Window, Window]:
@@ -297,7 +307,7 @@ def _resample(values: np.ndarray, theirs: GeoBox, geobox: GeoBox, window: Window
             out[band],
             src_transform=theirs.affine,
             src_crs=_crs(theirs),
-            dst_transform=geobox[rows, cols].affine,
+            dst_transform=crop(geobox, window).affine,
             dst_crs=_crs(geobox),
             src_nodata=np.nan,
             dst_nodata=np.nan,
@@ -373,3 +383,9 @@ def _moved(window: Window, shift: tuple[int, int]) -> Window:
 def _line(error: RasterioError) -> str:
     """The message of an error, and of what caused it, on one line."""
     return " ".join(str(error.__cause__ or error).split())
+
+
+def coarser(geobox: GeoBox, cells: int) -> GeoBox:
+    """The grid whose pixels are `cells` x `cells` pixels of another, from the same corner, covering all of it."""
+    height, width = (-(-int(side) // cells) for side in geobox.shape)
+    return GeoBox((height, width), geobox.affine * Affine.scale(cells), geobox.crs)

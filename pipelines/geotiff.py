@@ -27,7 +27,8 @@ from models.spec import ClassDef
 Array = NDArray[Any]
 BLOCK = 512  # pixels; side of the file's tiles
 CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as the map grows
-TRANSPARENT = (0, 0, 0, 0)
+Colour = tuple[int, int, int, int]  # red, green, blue, opacity; 0..255
+TRANSPARENT: Colour = (0, 0, 0, 0)
 
 
 def write_rows(
@@ -73,17 +74,15 @@ def write_rows(
         InputError: the file is there and is not to be replaced, or the classes do not fit the map.
         RunError: the rows are not those of the grid, or the disk does not take the map.
     """
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path}: exists already; give another name, or overwrite it (--overwrite) if it is a file")
+    _check_target(path, overwrite=overwrite)
     resampling = overview_resampling or _resampling(dtype, classes)
     if classes:
         _check_classes(path, classes, dtype=dtype, bands=bands, nodata=nodata, resampling=resampling)
     with rasterio.Env(), _hidden_folder(path) as folder:
         draft, cog = folder / f"{path.name}.draft", folder / path.name
         with _draft(path, draft, _profile(geobox, dtype=dtype, bands=bands, nodata=nodata)) as dataset:
-            _describe(dataset, descriptions=descriptions, units=units, tags=tags or {})
-            if classes and dtype == "uint8":
-                dataset.write_colormap(1, _colours(classes, nodata))
+            colours = _colours(classes, nodata) if dtype == "uint8" else {}
+            _describe(dataset, descriptions=descriptions, units=units, tags=tags or {}, colours=colours)
             written = [_write(path, dataset, *block) for block in _blocks(path, rows, (bands, *geobox.shape), dtype)]
         with rasterio.Env(GDAL_CACHEMAX=CACHE), _errors_named(path):
             rasterio.shutil.copy(draft, cog, driver="COG", **_cog_options(resampling))
@@ -100,6 +99,14 @@ class _Written(NamedTuple):
     row: int
     rows: int
     checksum: int
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a folder, or a file without leave."""
+    if path.is_dir():
+        raise InputError(f"{path}: wanted the name of a file, it is a folder; add a file name such as map.tif")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
 
 
 def _resampling(dtype: str, classes: Sequence[ClassDef]) -> str:
@@ -231,17 +238,28 @@ def _compression() -> str:
         return "DEFLATE"
 
 
-def _describe(dataset: Any, *, descriptions: Sequence[str], units: Sequence[str], tags: Mapping[str, str]) -> None:
-    """Name the bands and tag the file."""
+def _describe(
+    dataset: Any,
+    *,
+    descriptions: Sequence[str],
+    units: Sequence[str],
+    tags: Mapping[str, str],
+    colours: Mapping[int, Colour],
+) -> None:
+    """Name the bands, tag the file and give it its colours, if any; before the first pixel, which fixes the layout."""
     if descriptions:
         dataset.descriptions = tuple(descriptions)
     if units:
         dataset.units = tuple(units)
+    if colours:
+        dataset.write_colormap(1, colours)
     dataset.update_tags(**tags)
 
 
-def _colours(classes: Sequence[ClassDef], nodata: float | None) -> dict[int, tuple[int, int, int, int]]:
-    """Red, green, blue and opacity of each class's code, and of nodata."""
+def _colours(classes: Sequence[ClassDef], nodata: float | None) -> dict[int, Colour]:
+    """Colour of each class's code, and of nodata; empty without classes."""
+    if not classes:
+        return {}
     colours = {} if nodata is None else {int(nodata): TRANSPARENT}
     return colours | {entry.code: (*entry.rgb, 255) for entry in classes}
 
@@ -272,9 +290,7 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.aux.xml")
 
 
-def _write_categories(
-    sidecar: Path, classes: Sequence[ClassDef], colours: Mapping[int, tuple[int, int, int, int]]
-) -> None:
+def _write_categories(sidecar: Path, classes: Sequence[ClassDef], colours: Mapping[int, Colour]) -> None:
     """Add names of classes, and colours if any, to a GDAL sidecar; entry i is about code i.
 
     Colours of uint16 are kept here since the GeoTIFF table has 65536 entries, 393 kB in the file and in each overview.

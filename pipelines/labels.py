@@ -17,22 +17,22 @@ from models.errors import InputError
 from pipelines import align
 from pipelines.windows import Window
 
-_POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet")
+_POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 _SHOWN = 3
 
 
 def read_labels(
     path: Path,
     geobox: GeoBox,
-    *,
     window: Window,
+    *,
     codes: Sequence[int],
     ignore: Sequence[int] = (),
     column: str | None = None,
 ) -> np.ndarray:
     """Read class labels on the pixels of a window of a grid, by nearest pixel or by polygon.
 
-    A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later one counts.
+    A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later counts.
 
     Args:
         path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf).
@@ -58,7 +58,7 @@ def read_labels(
     return out
 
 
-def read_values(path: Path, geobox: GeoBox, *, window: Window, nodata: Sequence[float] = ()) -> np.ndarray:
+def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[float] = ()) -> np.ndarray:
     """Read the values of a regression on the pixels of a window of a grid, by nearest pixel.
 
     Args:
@@ -74,9 +74,9 @@ def read_values(path: Path, geobox: GeoBox, *, window: Window, nodata: Sequence[
         InputError: the labels are of other ground.
     """
     source = _raster(path, geobox)
-    (values,) = align.read_onto(source, geobox, window=window, indexes=[1], resampling=Resampling.nearest)
-    values[np.isin(values, np.asarray(nodata, np.float32))] = np.nan
-    return values
+    (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
+    out: np.ndarray = np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values)
+    return out
 
 
 def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
@@ -157,16 +157,13 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     """Codes of a raster as float32, NaN where nothing is labelled."""
     source = _raster(path, geobox)
     declared = source.nodatavals[0]
-    (values,) = align.read_onto(
-        source,
-        geobox,
-        window=window,
-        indexes=[1],
-        resampling=Resampling.nearest,
-        nodata=np.nan if declared in codes else None,
-        masked=declared not in codes,
+    listed = declared in codes
+    nodata = np.nan if listed else None
+    values = align.read_onto(
+        source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=nodata, masked=not listed
     )
-    return values
+    first: np.ndarray = values[0]  # (rows, columns)
+    return first
 
 
 def _refuse_strangers(path: Path, values: np.ndarray, codes: Sequence[int]) -> None:
@@ -185,7 +182,7 @@ def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | Non
     """Codes of the polygons on a window as float32 (pixel centres inside), NaN outside of all."""
     height, width = (side.stop - side.start for side in window)
     out: np.ndarray = np.full((height, width), np.nan, np.float32)
-    grid = geobox[window]
+    grid = align.crop(geobox, window)
     table = _polygons(str(path), path.stat().st_mtime_ns if path.exists() else 0, geobox, column)
     bounds = grid.extent.boundingbox
     near = table.iloc[sorted(table.sindex.intersection((bounds.left, bounds.bottom, bounds.right, bounds.top)))]
@@ -197,7 +194,7 @@ def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | Non
 
 @functools.lru_cache(maxsize=8)
 def _polygons(path: str, changed: int, geobox: GeoBox, column: str | None) -> Any:
-    """The polygons of a file on a grid's ground, in its coordinate system, with their code; `changed` renews the cache."""
+    """Polygons on a grid's ground, in its coordinate system, with their code; a new `changed` renews the cache."""
     import geopandas
 
     if not Path(path).exists():
@@ -206,14 +203,34 @@ def _polygons(path: str, changed: int, geobox: GeoBox, column: str | None) -> An
         raise InputError(
             f"{path}: polygons have a place on the ground and the image has none; give it a coordinate system"
         )
-    around = geopandas.GeoSeries([geobox.extent.geom], crs=str(geobox.crs))
-    table = geopandas.read_file(path, bbox=around)
+    extent, crs = geobox.extent.geom, str(geobox.crs)
+    # A straight edge is curved in another system: read a little more than the grid.
+    around = geopandas.GeoSeries([extent.buffer(0.05 * extent.length / 4)], crs=crs)
+    table = _read_table(path, around)
+    name = _column(path, table, column)
+    table = geopandas.GeoDataFrame(
+        {"code": _whole(path, table[name], name)}, geometry=table.geometry.to_crs(crs).values
+    )
+    table = table[table.intersects(extent)]
     if table.empty:
         raise _other_ground(Path(path))
+    return table
+
+
+def _read_table(path: str, around: Any) -> Any:
+    """Read the polygons near a place."""
+    import geopandas
+    from pyogrio.errors import DataSourceError
+
+    try:
+        table = geopandas.read_file(path, bbox=around)
+    except DataSourceError as error:
+        raise InputError(
+            f"{path}: not a polygon file that can be read; wanted GeoJSON, GeoPackage or shapefile"
+        ) from error
     if table.crs is None:
         raise InputError(f"{path}: polygons without coordinate system; write them with one")
-    name = _column(path, table, column)
-    return table.assign(code=_whole(path, table[name], name))[["code", "geometry"]].to_crs(str(geobox.crs))
+    return table
 
 
 def _column(path: str, table: Any, column: str | None) -> str:

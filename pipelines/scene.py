@@ -1,7 +1,7 @@
 """A satellite scene: a file, a folder of band files, a STAC item, or several of them as dated frames, on one grid.
 
-Nothing is read at opening but headers. Bands are taken by name, in the order asked: from descriptions, from file names of
-HLS, Sentinel-2 and Landsat, from a STAC item, or as `file_bands` says; never by position alone.
+Nothing is read at opening but headers. Bands are taken by name, in the order asked: from descriptions, from file names
+of HLS, Sentinel-2 and Landsat, from a STAC item, or as `file_bands` says; never by position alone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _AS_STORED = ("THERMAL_INFRARED_1", "THERMAL_INFRARED_2", "VV", "VH")
 _PICTURES = ("visual", "thumbnail", "preview", "rendered_preview", "overview", "tilejson", "tci", "browse")
 _STAC_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "PNG", "JPEG")
 _STAC_BYTES = 16 << 20
+_UNIT_ASSUMED = "floating point without scale is taken as reflectance x10000; pass scale=1 if it is 0..1"
 _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and maps will have no place on the ground"
 
 
@@ -179,9 +180,7 @@ class Scene:
             InputError: the scene has no coordinate system.
         """
         if self.geobox.crs is None:
-            raise InputError(
-                f"{self.name}: the model wants locations and the scene has no coordinate system; give it one"
-            )
+            raise InputError(f"{self.name}: a location is wanted and the scene has no coordinate system; give it one")
         a, b, c, d, e, f = tuple(self.geobox.affine)[:6]
         row, col = ((side.start + side.stop) / 2 for side in window)
         x, y = a * col + b * row + c, d * col + e * row + f
@@ -222,6 +221,7 @@ def open_scene(
     scale: float | None = None,
     offset: float | None = None,
     dates: Sequence[str] | None = None,
+    frames: int = 1,
     mask_clouds: bool = False,
 ) -> Scene:
     """Open a scene; headers are read, pixels are not.
@@ -233,11 +233,12 @@ def open_scene(
             Level 2, or files called by band), a STAC item (.json file or URL), or a sequence of these as frames.
         bands: wanted band names, such as BLUE, NIR_NARROW, SWIR_1.
         file_bands: names of all bands of a file, in the file's order, where its descriptions do not give them. A file
-            of T times as many bands holds T frames one after the other, with `dates` giving T.
+            of T times as many bands holds T frames one after the other, with `frames` or `dates` giving T.
         scale: reflectance = raw * scale + offset. None takes the STAC item's, the file's own or the product guide's,
             in this order; where none of them says, values are taken as reflectance x10000.
         offset: see `scale`; 0 where only `scale` is given.
         dates: day of each frame (YYYY-MM-DD) in the order given, where the files do not tell or tell it wrong.
+        frames: frames that one file holds, where neither its bands' names nor `dates` tell.
         mask_clouds: cloud, cloud shadow and cirrus in Fmask, SCL or QA_PIXEL make pixels invalid.
 
     Raises:
@@ -246,7 +247,7 @@ def open_scene(
     """
     wanted = _wanted(bands)
     sources = [source] if isinstance(source, str | Path) else list(source)
-    products = find_products(sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates)
+    products = find_products(sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates, frames=frames)
     if all(product.date for product in products):
         products = sorted(products, key=lambda product: product.date or datetime.date.min)
     stack = tuple(_frame(product, wanted, mask_clouds) for product in products)
@@ -264,6 +265,7 @@ def find_products(
     scale: float | None = None,
     offset: float | None = None,
     dates: Sequence[str] | None = None,
+    frames: int = 1,
 ) -> list[Product]:
     """Find what sources hold, one Product per frame, in the order given; arguments as in `open_scene`.
 
@@ -276,7 +278,7 @@ def find_products(
     if days is not None and (not days or len(days) % len(sources)):
         raise InputError(f"{len(days)} dates for {len(sources)} sources: give one date per frame")
     units = _given_units(scale, offset)
-    ask = _Ask(tuple(file_bands) if file_bands else None, units, len(days) // len(sources) if days else None)
+    ask = _Ask(tuple(file_bands) if file_bands else None, units, len(days) // len(sources) if days else frames if frames > 1 else None)
     products = [product for source in sources for product in _products(str(source), ask)]
     if days is None:
         return products
@@ -342,7 +344,8 @@ def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool) -> Fram
     clouds = product.clouds if mask_clouds else None
     if mask_clouds and clouds is None:
         raise InputError(f"{product.source}: clouds are to be masked and no Fmask, SCL or QA_PIXEL layer lies with it")
-    layers = [_settled(found[band], notes) for band in wanted]
+    layers = [settled(found[band]) for band in wanted]
+    notes += [_UNIT_ASSUMED] if any(_unit_assumed(found[band]) for band in wanted) else []
     return Frame(product.name, product.source, product.date, tuple(layers), clouds, tuple(dict.fromkeys(notes)))
 
 
@@ -357,18 +360,28 @@ def _missing(product: Product, band: str, names: list[str]) -> InputError:
     return InputError(f"{product.source}: band {band} is wanted{close}, it has {', '.join(names)}")
 
 
-def _settled(layer: Layer, notes: list[str]) -> Layer:
-    """Fix units and nodata of a wanted band from its file's header; adds to the notes what is only assumed."""
-    source = _dataset(layer)
+def settled(layer: Layer) -> Layer:
+    """Fix the units and the nodata value of a band by what its file's header says.
+
+    Returns:
+        the layer with `units` set, and with `nodata` None where the file declares its own.
+
+    Raises:
+        InputError: the file cannot be opened or does not hold the band.
+    """
+    source = open_layer(layer)
     if layer.index > source.count:
         raise InputError(f"{layer.path}: band {layer.index} is wanted, it has {source.count}")
-    units = layer.units or _file_units(source, layer) or layer.table
-    if units is None:
-        units = (1e-4, 0.0)
-        if source.dtypes[layer.index - 1].startswith("float") and layer.name not in _AS_STORED:
-            notes.append("floating point without scale is taken as reflectance x10000; pass scale=1 if it is 0..1")
+    units = layer.units or _file_units(source, layer) or layer.table or (1e-4, 0.0)
     nodata = layer.nodata if source.nodatavals[layer.index - 1] is None else None
     return dataclasses.replace(layer, units=units, nodata=nodata)
+
+
+def _unit_assumed(layer: Layer) -> bool:
+    """Whether a band holds floating point and nothing tells its unit."""
+    source = open_layer(layer)
+    told = layer.units or layer.table or _file_units(source, layer)
+    return told is None and source.dtypes[layer.index - 1].startswith("float")
 
 
 def _file_units(source: Any, layer: Layer) -> tuple[float, float] | None:
@@ -379,8 +392,12 @@ def _file_units(source: Any, layer: Layer) -> tuple[float, float] | None:
     return None if units == (1.0, 0.0) else units
 
 
-def _dataset(layer: Layer) -> Any:
-    """Open the file of a layer; what a catalogue points to must hold its pixels itself."""
+def open_layer(layer: Layer) -> Any:
+    """Open the file of a layer; what a catalogue points to must hold its pixels itself.
+
+    Raises:
+        InputError: the file is missing, no raster, or of a format that reads further files.
+    """
     source = align.dataset(layer.path)
     if not layer.trusted and source.driver not in _STAC_DRIVERS:
         raise InputError(
@@ -391,7 +408,7 @@ def _dataset(layer: Layer) -> Any:
 
 def _finest(frame: Frame) -> GeoBox:
     """The grid of the band with the smallest pixels; the first of equals."""
-    grids = [align.grid(_dataset(layer)) for layer in frame.layers]
+    grids = [align.grid(open_layer(layer)) for layer in frame.layers]
     return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
 
 
@@ -400,14 +417,14 @@ def _same_ground(stack: tuple[Frame, ...], geobox: GeoBox) -> None:
     for frame in stack:
         layers = [*frame.layers, *([frame.clouds] if frame.clouds else [])]
         for path, layer in {layer.path: layer for layer in layers}.items():
-            if not align.overlaps(_dataset(layer), geobox):
+            if not align.overlaps(open_layer(layer), geobox):
                 raise InputError(f"{path}: lies on other ground than {stack[0].source}; give frames of one place")
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _size(window: Window, shape: tuple[int, int]) -> tuple[int, int]:
+def _size(window: Window, shape: Sequence[int]) -> tuple[int, int]:
     """Rows and columns of a window inside a scene."""
     for side, size in zip(window, shape, strict=True):
         if not 0 <= side.start < side.stop <= size:
@@ -417,7 +434,7 @@ def _size(window: Window, shape: tuple[int, int]) -> tuple[int, int]:
 
 def _read_layers(layers: tuple[Layer, ...], geobox: GeoBox, window: Window) -> np.ndarray:
     """Reflectance x10000 of one frame, NaN where invalid: float32 (C, rows, columns). One read per file."""
-    height, width = _size(window, tuple(geobox.shape))
+    height, width = _size(window, geobox.shape)
     out = np.empty((len(layers), height, width), np.float32)
     groups: dict[tuple[str, float | None, bool], list[int]] = {}
     for channel, layer in enumerate(layers):
@@ -425,7 +442,7 @@ def _read_layers(layers: tuple[Layer, ...], geobox: GeoBox, window: Window) -> n
     for (path, nodata, masked), channels in groups.items():
         indexes = [layers[channel].index for channel in channels]
         source = align.dataset(path)
-        raw = align.read_onto(source, geobox, window=window, indexes=indexes, nodata=nodata, masked=masked)
+        raw = align.read_onto(source, geobox, window, indexes=indexes, nodata=nodata, masked=masked)
         for values, channel in zip(raw, channels, strict=True):
             scale, offset = layers[channel].units or (1e-4, 0.0)
             out[channel] = values * np.float32(scale * 1e4) + np.float32(offset * 1e4)
@@ -435,9 +452,9 @@ def _read_layers(layers: tuple[Layer, ...], geobox: GeoBox, window: Window) -> n
 def _clouded(layer: Layer, geobox: GeoBox, window: Window) -> np.ndarray:
     """Where a cloud layer hides the ground or says nothing: bool (rows, columns)."""
     code = sensors.CLOUDS[layer.name or ""]
-    source = _dataset(layer)
+    source = open_layer(layer)
     (values,) = align.read_onto(
-        source, geobox, window=window, indexes=[layer.index], resampling=Resampling.nearest, nodata=layer.nodata
+        source, geobox, window, indexes=[layer.index], resampling=Resampling.nearest, nodata=layer.nodata
     )
     unknown = np.isnan(values)
     flags = np.where(unknown, 0, values).astype(np.int32)
@@ -468,17 +485,21 @@ def _file_products(path: str, ask: _Ask) -> list[Product]:
         for band, index in zip(names, indexes, strict=True)
     ]
     problem = _baseline_problem(path, product, ask) if product else ""
-    clouds = next((layer for layer in layers if layer.name in sensors.CLOUDS), None) or _beside(path)
-    bands = [layer for layer in layers if layer.name not in sensors.CLOUDS]
-    date, stem = _file_date(source, name), Path(name).stem
+    date, stem, beside = _file_date(source, name), Path(name).stem, _beside(path)
     return [
-        Product(stem, path, date, tuple(part), clouds, named_by, problem=problem)
-        for part in _in_frames(path, bands, ask.frames)
+        Product(stem, path, date, bands, clouds or beside, named_by, problem=problem)
+        for bands, clouds in map(_apart, _in_frames(path, layers, ask.frames))
     ]
 
 
+def _apart(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], Layer | None]:
+    """Bands, and the cloud layer if there is one."""
+    clouds = next((layer for layer in layers if layer.name in sensors.CLOUDS), None)
+    return tuple(layer for layer in layers if layer.name not in sensors.CLOUDS), clouds
+
+
 def _data_bands(source: Any, ask: _Ask) -> list[int]:
-    """Indexes of bands that hold data. GDAL takes the fourth of four 8-bit bands for alpha unless something names it."""
+    """Indexes of bands with data. GDAL takes the fourth of four 8-bit bands for alpha; a name shows that it is not."""
     every = list(source.indexes)
     plain = [index for index in every if source.colorinterp[index - 1] != ColorInterp.alpha]
     named = [index for index in every if index in plain or _says_band(source.descriptions[index - 1])]
@@ -584,8 +605,7 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
     for file, known in sorted(parsed, key=lambda pair: (pair[1].metres or 0, pair[0])):
         layers.setdefault(known.band or "", _band_file(str(file), known.band, known, ask))
     first, known = parsed[0]
-    clouds = next((layer for name, layer in layers.items() if name in sensors.CLOUDS), None)
-    bands = tuple(layer for name, layer in layers.items() if name not in sensors.CLOUDS)
+    bands, clouds = _apart(list(layers.values()))
     problem = _baseline_problem(str(first), known, ask)
     notes = _safe_notes(folder)
     name = folder.name.removesuffix(".SAFE") or known.product
@@ -607,8 +627,7 @@ def _plain_product(folder: Path, files: list[Path], ask: _Ask) -> Product:
             "a list of files, or a folder of one scene's bands"
         )
     layers = [_band_file(str(file), name, known, ask) for name, file in pairs]
-    clouds = next((layer for layer in layers if layer.name in sensors.CLOUDS), None)
-    bands = tuple(layer for layer in layers if layer.name not in sensors.CLOUDS)
+    bands, clouds = _apart(layers)
     problem = _baseline_problem(str(files[0]), known, ask) if known else ""
     date = known.date if known else sensors.find_date(folder.name)
     return Product(folder.name, str(folder), date, bands, clouds, "file names", (), problem)
@@ -635,8 +654,8 @@ def _baseline_problem(path: str, known: sensors.FileName | None, ask: _Ask) -> s
     if known is None or known.sensor != "S2" or ask.units or _safe_offset(Path(path)) is not None:
         return ""
     return (
-        f"{path}: Sentinel-2 of unknown processing baseline, its offset may be 0 or -0.1; keep it in its .SAFE folder with "
-        "MTD_MSIL2A.xml, or pass scale=0.0001 and the offset"
+        f"{path}: Sentinel-2 of unknown processing baseline, its offset may be 0 or -0.1; keep it in its .SAFE folder "
+        "with MTD_MSIL2A.xml, or pass scale=0.0001 and the offset"
     )
 
 
@@ -685,8 +704,7 @@ def _stac_product(source: str, ask: _Ask) -> Product:
         for layer in _asset_layers(source, key, asset, sensor, properties, ask):
             if layer.name:
                 found.setdefault(layer.name, layer)
-    clouds = next((layer for name, layer in found.items() if name in sensors.CLOUDS), None)
-    bands = tuple(layer for name, layer in found.items() if name not in sensors.CLOUDS)
+    bands, clouds = _apart(list(found.values()))
     date = sensors.find_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
     problem = _stac_problem(source, sensor, properties, bands)
     notes = _stac_notes(sensor, properties)
@@ -721,7 +739,7 @@ def _stac_sensor(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str 
 
 
 def _asset_rank(pair: tuple[str, Mapping[str, Any]]) -> tuple[bool, float, int]:
-    """Order of preference among assets of the same band: GeoTIFF before JPEG 2000, then the finest, then the plain key."""
+    """Order of preference among assets of a band: GeoTIFF before JPEG 2000, then the finest, then the plain key."""
     key, asset = pair
     metres = re.search(r"_(\d{2})m$", key)
     return (
@@ -814,10 +832,11 @@ def _stac_problem(source: str, sensor: str | None, properties: Mapping[str, Any]
 
 
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:
-    """What to know about an item: Earth Search's flag is known to be wrong in places (earth-search issues 66 and 71)."""
+    """What to know about an item: Earth Search's flag is wrong in places (earth-search issues 66 and 71)."""
     doubtful = sensor == "S2" and properties.get("earthsearch:boa_offset_applied") is False
     text = (
-        "boa_offset_applied is false, so the offset is applied; some items say so wrongly: if reflectances go below 0, "
+        "boa_offset_applied is false, so the offset is applied; some items say so wrongly: "
+        "if many reflectances are below 0, "
     )
     return (text + "pass scale=0.0001 and offset=0",) if doubtful else ()
 
@@ -829,14 +848,11 @@ def _href(source: str, href: str) -> str:
         InputError: the address is neither http(s), s3, gs nor a file path.
     """
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", href)
-    if (
-        not href
-        or href.startswith(("/vsi", "<"))
-        or (scheme and scheme[1].lower() not in ("http", "https", "s3", "gs"))
-    ):
+    allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")
+    if not href or href.startswith(("/vsi", "<")) or not allowed:
         raise InputError(f"{source}: asset address {href[:80]!r} is not opened; wanted http(s), s3, gs or a file path")
     if scheme:
         return href
     if "://" in source:
         return urllib.parse.urljoin(source, href)
-    return str((Path(source).parent / urllib.parse.unquote(href)))
+    return str(Path(source).parent / urllib.parse.unquote(href))

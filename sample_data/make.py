@@ -2,8 +2,8 @@
 
 Usage: ``python sample_data/make.py [OUT]``. OUT is this folder if left out. No real place is shown.
 
-A landscape is painted twice as fine as the 30 m pixel, as shares of materials (soil, roof, conifer, ...), so that pixels are
-mixed where things are small, as they are in Landsat and Sentinel-2. Light, blur, haze, cloud and noise are then added.
+A landscape is painted twice as fine as the 30 m pixel, as shares of materials (soil, roof, conifer, ...), so that
+pixels are mixed where things are small, as in Landsat and Sentinel-2. Light, blur, haze, cloud and noise come after.
 """
 
 import sys
@@ -44,9 +44,10 @@ COLOURS = {
 CLOUD, ADJACENT, SHADOW, WATER_BIT, AEROSOL_LOW, AEROSOL_HIGH = 2, 4, 8, 32, 64, 192
 FMASK_NODATA = 255
 
-# Surface reflectance in the order of BANDS. Round figures of the size that the USGS Spectral Library v7 (Kokaly et al. 2017,
-# doi:10.3133/ds1035) and the ECOSTRESS library (Meerdink et al. 2019, doi:10.1016/j.rse.2019.05.015) show for such surfaces,
-# lowered for canopy and street shade as 30 m pixels are. Set by hand: they are typical, they are not read from those files.
+# Surface reflectance in the order of BANDS. Set by hand: round figures of the size that the USGS Spectral Library v7
+# (Kokaly et al. 2017, doi:10.3133/ds1035) and the ECOSTRESS library (Meerdink et al. 2019,
+# doi:10.1016/j.rse.2019.05.015) show for such surfaces, lowered for the shade inside canopies and streets at 30 m.
+# They are typical; they were not read from those libraries.
 MATERIALS = {
     "conifer": (0.020, 0.035, 0.025, 0.220, 0.105, 0.045),
     "broadleaf": (0.027, 0.058, 0.033, 0.370, 0.180, 0.080),
@@ -69,48 +70,32 @@ NOISE = (0.0015, 0.0016, 0.0018, 0.0035, 0.0030, 0.0028)  # standard deviation, 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes one scene differ from the next.
-
-    Attributes:
-        name: Beginning of the file names.
-        folder: Folder of the picture and its Fmask.
-        label_folder: Folder of the land use.
-        seed: Seed of every random number of the scene.
-        shape: Rows and columns, 30 m pixels.
-        epsg: UTM zone.
-        origin: Easting and northing of the upper left corner, metres.
-        date: Acquisition date, ISO.
-        sun: Azimuth and zenith, degrees.
-        gain: Illumination factor left over from calibration.
-        haze: Reflectance that haze adds to the blue band.
-        growth: Mean ground cover of the crops, 0 to 1; it moves with the date.
-        swath: Column of the swath edge in the first row, and columns it moves per row; the picture is right of it.
-        survey_end: Last labelled row, or None when every row is labelled.
-    """
+    """What makes one scene differ from the next; picture and Fmask go to folder, land use to label_folder."""
 
     name: str
     folder: str
     label_folder: str
     seed: int
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # rows and columns that are made, 30 m pixels; round numbers for the Fourier transforms
+    kept: tuple[int, int]  # rows and columns that are written
     epsg: int
-    origin: tuple[float, float]
+    origin: tuple[float, float]  # easting and northing of the upper left corner, metres
     date: str
-    sun: tuple[float, float]
-    gain: float
-    haze: float
-    growth: float
-    swath: tuple[float, float]
-    survey_end: int | None = None
+    sun: tuple[float, float]  # azimuth and zenith, degrees
+    gain: float  # left over from calibration
+    haze: float  # reflectance added to the blue band
+    growth: float  # mean ground cover of the crops, 0 to 1; it moves with the date
+    swath: tuple[float, float]  # column of the swath edge in the first row, columns it moves per row
+    labelled_rows: int
 
 
 SCENES = (
-    Recipe("scene_a", "landuse", "landuse", 11, (384, 384), 32633, (399960.0, 5600040.0), "2023-05-18",
-           (151.0, 34.0), 1.00, 0.004, 0.50, (34.0, -0.22)),
-    Recipe("scene_b", "landuse", "landuse", 23, (384, 384), 32634, (501240.0, 5498760.0), "2023-07-07",
-           (146.0, 31.0), 0.95, 0.008, 0.60, (-58.0, 0.22), 371),
-    Recipe("new_scene", "new_scene", "truth", 37, (320, 288), 32633, (452340.0, 5551920.0), "2023-06-11",
-           (148.0, 30.0), 1.04, 0.006, 0.55, (22.0, -0.21)),
+    Recipe("scene_a", "landuse", "landuse", 11, (384, 384), (384, 384), 32633, (399960.0, 5600040.0),
+           "2023-05-18", (151.0, 34.0), 1.00, 0.004, 0.50, (34.0, -0.22), 384),
+    Recipe("scene_b", "landuse", "landuse", 23, (384, 384), (384, 384), 32634, (501240.0, 5498760.0),
+           "2023-07-07", (146.0, 31.0), 0.95, 0.008, 0.60, (-58.0, 0.22), 371),
+    Recipe("new_scene", "new_scene", "truth", 37, (320, 288), (315, 286), 32633, (452340.0, 5551920.0),
+           "2023-06-11", (148.0, 30.0), 1.04, 0.006, 0.55, (22.0, -0.21), 320),
 )  # fmt: skip
 
 
@@ -129,17 +114,13 @@ class Ground:
     def paint(self, where: Mask, code: int, **shares: Floats | float) -> None:
         """Give the masked pixels a code and material shares, rescaled to sum to one; parts are zero if not named."""
         self.codes[where] = code
-        self.shares[:, where] = 0
-        for material, share in shares.items():
-            self.shares[list(MATERIALS).index(material), where] = np.broadcast_to(share, where.shape)[where]
-        self.shares[:, where] /= self.shares[:, where].sum(axis=0)
-
-
-# Shapes ----------------------------------------------------------------------------------------------------------------
+        total = sum(np.broadcast_to(share, where.shape)[where] for share in shares.values())
+        for plane, material in zip(self.shares, MATERIALS, strict=True):
+            plane[where] = np.broadcast_to(shares.get(material, 0), where.shape)[where] / total
 
 
 def fractal(rng: Generator, shape: tuple[int, int], longest: float, slope: float) -> Floats:
-    """A random surface of zero mean and unit variance: amplitude falls as frequency**-slope below wavelength longest."""
+    """Random surface, zero mean and unit variance: amplitude falls as frequency**-slope below wavelength longest."""
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
     amplitude = np.maximum(frequency, 1 / longest) ** -slope
     surface = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * amplitude, s=shape)
@@ -156,7 +137,7 @@ def scatter(rng: Generator, shape: tuple[int, int], spacing: float) -> Floats:
 def patchwork(rng: Generator, shape: tuple[int, int], block: float, width: tuple[float, float]) -> tuple[Ints, Ints]:
     """Number the blocks and the parcels of a patchwork of land.
 
-    A block is a Voronoi cell with slightly bent sides, cut into strips along its own direction and the strips into pieces.
+    A block is a Voronoi cell with slightly bent sides, cut into strips along its own direction, and these into pieces.
 
     Returns:
         Block numbers and parcel numbers, each (h, w) and each from zero.
@@ -189,13 +170,14 @@ def winding(rng: Generator, start: Floats, end: Floats, swing: float) -> Floats:
     along = np.linspace(0, 1, 4 * int(np.hypot(*(end - start))) + 2)[:, None]
     waves = np.arange(1, 9)
     phase = rng.uniform(0, 2 * np.pi, waves.size)
-    side = (np.sin(2 * np.pi * along * waves + phase) * rng.uniform(0.5, 1, waves.size) / waves).sum(axis=1, keepdims=True)
+    strength = rng.uniform(0.5, 1, waves.size) / waves
+    side = (np.sin(2 * np.pi * along * waves + phase) * strength).sum(axis=1, keepdims=True)
     normal = np.array([-(end - start)[1], (end - start)[0]]) / np.hypot(*(end - start))
     return start + along * (end - start) + normal * side * swing * np.sin(np.pi * along) ** 0.5
 
 
 def distance_to(points: Floats, shape: tuple[int, int]) -> Floats:
-    """Distance of each pixel to the nearest of the points that lie inside the grid, pixels; the points must touch it."""
+    """Distance of each pixel to the nearest point inside the grid, pixels; at least one point must lie inside."""
     cells = np.round(points).astype(np.int64)
     cells = cells[((cells >= 0) & (cells < shape)).all(axis=1)]
     away = np.ones(shape, bool)
@@ -204,16 +186,13 @@ def distance_to(points: Floats, shape: tuple[int, int]) -> Floats:
 
 
 def downsun(image: Floats, azimuth: float, length: float) -> Floats:
-    """The image moved away from the sun by length pixels, zero where nothing moves in; azimuth in degrees from north."""
+    """The image moved length pixels away from the sun, zero where nothing moves in; azimuth in degrees from north."""
     turn = np.deg2rad(azimuth)
     return np.asarray(shift(image, (length * np.cos(turn), -length * np.sin(turn)), order=1))
 
 
-# Landscape -------------------------------------------------------------------------------------------------------------
-
-
 def add_farmland(rng: Generator, ground: Ground, growth: float) -> None:
-    """Cover the scene with arable parcels at every stage of growth, pastures as green as the crops, margins and hedges."""
+    """Cover the scene with crops at every stage of growth, pastures of the same colours, margins and hedges."""
     shape = ground.codes.shape
     blocks, numbers = patchwork(rng, shape, 116.0, (18.0, 42.0))
     count = numbers.max() + 1
@@ -226,41 +205,34 @@ def add_farmland(rng: Generator, ground: Ground, growth: float) -> None:
     bare = 1 - cover
     cereal = rng.beta(2.2, 0.9, count)[numbers]  # a cereal is a grass, also to a satellite
     straw = cover * ripe * 0.5
-    ground.paint(
-        ~pasture,
-        CROP,
-        crop=cover * (1 - ripe) * (1 - cereal),
-        grass=cover * (1 - ripe) * cereal,
-        stubble=straw,
-        dry_grass=straw,
-        soil_wet=bare * moist,
-        soil_dry=bare * (1 - moist),
-    )
+    plants = {"crop": cover * (1 - ripe) * (1 - cereal), "grass": cover * (1 - ripe) * cereal}
+    soils = {"soil_wet": bare * moist, "soil_dry": bare * (1 - moist)}
+    ground.paint(~pasture, CROP, stubble=straw, dry_grass=straw, **plants, **soils)
     worn = rng.beta(0.9, 1.2, count)[numbers] * 0.9
-    add_grass(rng, ground, pasture, rng.uniform(0.25, 1.0, count)[numbers], moist, worn=worn)
+    add_grass(rng, ground, pasture, green=rng.uniform(0.25, 1.0, count)[numbers], moist=moist, worn=worn)
     hedged = (rng.random(blocks.max() + 1) < 0.4)[blocks]
     ground.paint(border(numbers) & hedged & ~pasture, CROP, grass=0.55, dry_grass=0.25, soil_dry=0.2)
     hedge = binary_dilation(border(blocks) & hedged, iterations=1) & (fractal(rng, shape, 12, 0.8) > -0.6)
     ground.paint(hedge, TREE, broadleaf=0.85, grass=0.15)
 
 
-def add_grass(rng: Generator, ground: Ground, where: Mask, green: Floats, moist: Floats, worn: Floats | float = 0.1) -> None:
-    """Paint grazed or wild grass of a greenness and a share of bare soil; unlike a sown field it is mottled and bushy."""
+def add_grass(
+    rng: Generator,
+    ground: Ground,
+    where: Mask,
+    *,
+    green: Floats | float,
+    moist: Floats | float,
+    worn: Floats | float = 0.1,
+) -> None:
+    """Paint grass of a greenness and a share of bare soil; unlike a sown field it is mottled and has bushes."""
     shape = where.shape
     green = np.clip(green + 0.38 * fractal(rng, shape, 9, 1.6), 0.02, 1)
     spots = fractal(rng, shape, 9, 1.5)
     bush = np.clip(0.5 * (spots - 1.1), 0, 0.8)
     soil = np.clip(worn - 0.25 * spots, 0, 0.9)
-    grown = 1 - soil
-    ground.paint(
-        where,
-        GRASS,
-        grass=green * grown,
-        dry_grass=(1 - green) * grown,
-        broadleaf=bush,
-        soil_wet=soil * moist,
-        soil_dry=soil * (1 - moist),
-    )
+    blades = {"grass": green * (1 - soil), "dry_grass": (1 - green) * (1 - soil)}
+    ground.paint(where, GRASS, **blades, broadleaf=bush, soil_wet=soil * moist, soil_dry=soil * (1 - moist))
 
 
 def add_forest(rng: Generator, ground: Ground, height: Floats) -> Mask:
@@ -268,9 +240,8 @@ def add_forest(rng: Generator, ground: Ground, height: Floats) -> Mask:
     shape = ground.codes.shape
     wood = 0.8 * fractal(rng, shape, 140, 1.7) + 0.45 * height > 0.72
     clearing = fractal(rng, shape, 24, 1.3) > 1.75
-    moist = np.full(shape, 0.5)
-    add_grass(rng, ground, binary_dilation(wood, iterations=4) & ~wood, np.full(shape, 0.5), moist)
-    add_grass(rng, ground, wood & clearing, np.full(shape, 0.55), moist)
+    add_grass(rng, ground, binary_dilation(wood, iterations=4) & ~wood, green=0.5, moist=0.5)
+    add_grass(rng, ground, wood & clearing, green=0.55, moist=0.5)
     needles = np.clip(0.5 + 0.9 * fractal(rng, shape, 70, 1.6) + 0.25 * height, 0, 1)
     ground.paint(wood & ~clearing, TREE, conifer=needles, broadleaf=1 - needles)
     return wood & ~clearing
@@ -281,7 +252,7 @@ def add_meadows(rng: Generator, ground: Ground, river: Floats) -> None:
     shape = ground.codes.shape
     wild = fractal(rng, shape, 110, 1.7) + 1.6 * np.exp(-river / 9) > 1.1
     green = np.clip(0.6 + 0.25 * fractal(rng, shape, 60, 1.5), 0, 1)
-    add_grass(rng, ground, wild, green, np.full(shape, 0.6))
+    add_grass(rng, ground, wild, green=green, moist=0.6)
     bank = (river < 7) & (fractal(rng, shape, 18, 1.0) > 0.5)
     ground.paint(bank, TREE, broadleaf=0.9, grass=0.1)
 
@@ -296,9 +267,11 @@ def add_water(rng: Generator, ground: Ground, river: Floats) -> None:
 
 
 def add_towns(rng: Generator, ground: Ground, centres: Floats, sizes: Floats) -> None:
-    """Build a town round each centre, of about the given radius: lots of houses and gardens, works, squares, streets, parks."""
+    """Build a town of about the given radius round each centre: lots of roofs, gardens and yards, streets, parks."""
     shape = ground.codes.shape
-    near = np.min([distance_to(centre[None], shape) / size for centre, size in zip(centres, sizes, strict=True)], axis=0)
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    towns = zip(centres, sizes, strict=True)
+    near = np.min([np.hypot(rows - row, cols - col) / size for (row, col), size in towns], axis=0)
     town = (near + 0.22 * fractal(rng, shape, 40, 1.3) < 1) & (ground.codes != WATER)
     quarters, lots = patchwork(rng, shape, 18.0, (2.6, 5.5))
     count = lots.max() + 1
@@ -308,11 +281,11 @@ def add_towns(rng: Generator, ground: Ground, centres: Floats, sizes: Floats) ->
     street = town & border(quarters)
     ground.paint(street, BUILT, asphalt=0.75, broadleaf=0.25)
     park = town & (fractal(rng, shape, 26, 1.6) > 1.9)
-    add_grass(rng, ground, park, np.full(shape, 0.85), np.full(shape, 0.5))
+    add_grass(rng, ground, park, green=0.85, moist=0.5)
 
 
 def add_roads(rng: Generator, ground: Ground, centres: Floats) -> None:
-    """Join each town to the nearest earlier one, and the first to two edges, by roads of 30 to 45 m; they bridge water."""
+    """Join each town to the nearest earlier one, and the first to two edges, by roads and bridges 30 to 45 m wide."""
     shape = ground.codes.shape
     edges = [np.array([0.0, rng.uniform(0, shape[1] - 1)]), np.array([shape[0] - 1.0, rng.uniform(0, shape[1] - 1)])]
     for end in edges:
@@ -329,7 +302,7 @@ def landscape(rng: Generator, recipe: Recipe) -> tuple[Ground, Floats, Mask]:
     shape = (recipe.shape[0] * FINE, recipe.shape[1] * FINE)
     ground = Ground(np.zeros(shape, np.uint8), np.zeros((len(MATERIALS), *shape)))
     ends = np.array([[-20.0, rng.uniform(0.2, 0.8) * shape[1]], [shape[0] + 20.0, rng.uniform(0.2, 0.8) * shape[1]]])
-    river = distance_to(winding(rng, *ends, 55.0), shape)
+    river = distance_to(winding(rng, ends[0], ends[1], 55.0), shape)
     height = fractal(rng, shape, 400, 2.0) - 1.2 * np.exp(-river / 60)
     towns = rng.permutation(scatter(rng, shape, 125.0))
     towns = towns[((towns > 15) & (towns < np.array(shape) - 15)).all(axis=1)]
@@ -343,11 +316,8 @@ def landscape(rng: Generator, recipe: Recipe) -> tuple[Ground, Floats, Mask]:
     return ground, height, canopy & (ground.codes == TREE)
 
 
-# Sensor ----------------------------------------------------------------------------------------------------------------
-
-
 def illumination(rng: Generator, recipe: Recipe, height: Floats, canopy: Mask) -> Floats:
-    """Light on each fine pixel against flat open ground: slopes, the shadow of forest edges, the roughness of surfaces."""
+    """Light on each fine pixel against flat open ground: slopes, shadow of forest edges, roughness of surfaces."""
     azimuth, zenith = np.deg2rad(recipe.sun)
     north, east = np.gradient(height * 45.0, PIXEL / FINE)
     north = -north  # rows run south
@@ -390,7 +360,8 @@ def fmask(labels: NDArray[np.uint8], opacity: Floats, shadow: Floats) -> NDArray
     cloud = opacity > 0.3
     adjacent = binary_dilation(cloud, iterations=4) & ~cloud
     bits = np.where(binary_dilation(cloud, iterations=12), AEROSOL_HIGH, AEROSOL_LOW)
-    bits |= CLOUD * cloud | ADJACENT * adjacent | SHADOW * (shadow > 0.3) | WATER_BIT * ((labels == WATER) & ~cloud)
+    bits |= CLOUD * cloud | ADJACENT * adjacent | SHADOW * ((shadow > 0.3) & ~cloud)
+    bits |= WATER_BIT * ((labels == WATER) & ~cloud)
     return bits.astype(np.uint8)
 
 
@@ -400,23 +371,21 @@ def outside(recipe: Recipe) -> Mask:
     return cols < recipe.swath[0] + recipe.swath[1] * rows
 
 
-# Files -----------------------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, recipe: Recipe, data: NDArray[np.generic], nodata: int, title: tuple[str, ...]) -> None:
-    """Write bands (B, H, W) as a tiled, deflated GeoTIFF with its names, grid, nodata and date."""
+def write(path: Path, recipe: Recipe, data: NDArray[np.generic], nodata: int, names: tuple[str, ...]) -> None:
+    """Write the kept part of bands (B, H, W) as a tiled GeoTIFF with its band names, grid, nodata and date."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = data.shape
-    grid = {"height": height, "width": width, "crs": f"EPSG:{recipe.epsg}", "transform": from_origin(*recipe.origin, PIXEL, PIXEL)}
-    layout = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate", "predictor": 2, "zlevel": 9}
-    with rasterio.open(path, "w", driver="GTiff", count=count, dtype=data.dtype, nodata=nodata, **grid, **layout) as out:
-        out.descriptions = title
+    data = data[:, : recipe.kept[0], : recipe.kept[1]]
+    profile = {"driver": "GTiff", "count": len(data), "dtype": data.dtype, "nodata": nodata}
+    profile |= {"height": data.shape[1], "width": data.shape[2], "crs": f"EPSG:{recipe.epsg}"}
+    profile |= {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate", "predictor": 2, "zlevel": 9}
+    with rasterio.open(path, "w", transform=from_origin(*recipe.origin, PIXEL, PIXEL), **profile) as out:
+        out.descriptions = names
         out.update_tags(ACQUISITION_DATE=recipe.date, ORIGIN="synthetic: sample_data/make.py, no real place")
-        if title == BANDS:
-            out.scales = (0.0001,) * count
+        if names == BANDS:
+            out.scales = (0.0001,) * len(data)
             out.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red, *[ColorInterp.undefined] * 3)
             out.update_tags(MEAN_SUN_AZIMUTH_ANGLE=recipe.sun[0], MEAN_SUN_ZENITH_ANGLE=recipe.sun[1])
-        if title == ("LAND_USE",):
+        if names == ("LAND_USE",):
             out.write_colormap(1, COLOURS)
         out.write(data)
 
@@ -426,7 +395,7 @@ def make_scene(recipe: Recipe, out: Path) -> None:
     rng = np.random.default_rng(recipe.seed)
     ground, height, canopy = landscape(rng, recipe)
     light = illumination(rng, recipe, height, canopy)
-    fine = np.einsum("mhw,mb->bhw", ground.shares, np.array(list(MATERIALS.values()))) * light
+    fine = np.tensordot(np.array(list(MATERIALS.values())), ground.shares, axes=(0, 0)) * light  # (6, h, w)
     surface = pixels(gaussian_filter(fine, (0, 0.8, 0.8)))  # the sensor's point spread reaches into the neighbours
     labels = land_use(ground.codes)
     opacity, shadow = clouds(rng, recipe)
@@ -435,8 +404,7 @@ def make_scene(recipe: Recipe, out: Path) -> None:
     unseen = outside(recipe)
     image[:, unseen] = NODATA
     quality[unseen] = FMASK_NODATA
-    labels[unseen] = 0
-    labels[recipe.survey_end :] = 0 if recipe.survey_end else labels[recipe.survey_end :]
+    labels[recipe.labelled_rows :] = 0
     write(out / recipe.folder / f"{recipe.name}_hls.tif", recipe, image, NODATA, BANDS)
     write(out / recipe.folder / f"{recipe.name}_fmask.tif", recipe, quality[None], FMASK_NODATA, ("FMASK",))
     write(out / recipe.label_folder / f"{recipe.name}_landuse.tif", recipe, labels[None], 0, ("LAND_USE",))

@@ -176,7 +176,7 @@ def test_a_map_is_replaced_only_when_asked_and_takes_its_old_sidecar_with_it(tmp
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
     with rasterio.open(path) as written:
         np.testing.assert_array_equal(written.read(), second)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="it is a folder"):
         write_rows(tmp_path, strips(second), geobox=grid(30, 30), dtype="uint8", overwrite=True)
 
 
@@ -296,7 +296,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [100, 240, 255, 256, 300, 500, 512, 2000])
+# from 254 to about 400 kB GDAL 3.10 reports success and leaves a COG that is broken or holds other pixels
+@pytest.mark.parametrize("kilobytes", [100, 240, 255, 256, 260, 310, 340, 380, 500, 2000])
 def test_a_full_disk_is_noticed_and_left_clean(small_disk: Path, kilobytes):
     height, path = kilobytes * 2, small_disk / "map.tif"
     values = np.random.default_rng(0).integers(0, 256, (1, height, 512), dtype=np.uint8)  # cannot be compressed

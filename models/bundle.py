@@ -1,0 +1,200 @@
+"""A fine-tuned model on disk: bundle.json and model.safetensors, with model.onnx beside them. No pickles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import InputError
+from models.settings import Architecture, Lora
+from models.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.network import Network
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Base:
+    """The backbone weights that a model started from.
+
+    Attributes:
+        source: "random", "file" or "hub".
+        repo: Hugging Face repository, if from the Hub.
+        revision: its commit.
+        file: the file's name.
+        sha256: the file's hash.
+        pretrained_bands: bands of its patch embedding, in order.
+    """
+
+    source: str = "random"
+    repo: str | None = None
+    revision: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    pretrained_bands: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The base in words."""
+        if self.source == "random":
+            return "random weights"
+        return f"{self.repo}@{self.revision}" if self.repo else f"{self.file} (sha256 {(self.sha256 or '')[:12]})"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What bundle.json says.
+
+    Attributes:
+        spec: what the model eats and says.
+        backbone: a name of `variants.VARIANTS`.
+        architecture: what, beside these two, builds the network.
+        base: where the backbone's weights came from.
+        mode: "frozen", "lora" or "full".
+        whole: model.safetensors holds every weight; otherwise the head and adapters only, and the base is needed
+            to build the torch model (model.onnx is always whole).
+        lora: size of the adapters, in mode "lora".
+        data: the recipe's data: where the training files were and how they were read, the default for files alike.
+        training: what a person needs to know of the run: recipe, seed, versions, split sizes.
+        scores: scores on the test split.
+        baselines: the same of each baseline.
+    """
+
+    spec: Spec
+    backbone: str
+    architecture: Architecture
+    base: Base = field(default_factory=Base)
+    mode: str = "full"
+    whole: bool = True
+    lora: Lora = field(default_factory=Lora)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` on success, remove it on any error."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> None:
+    """Write bundle.json; a reader sees the old file or the new one, never half of one."""
+    content = {"format": FORMAT, **dataclasses.asdict(bundle)}
+    with replacing(folder / "bundle.json") as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read bundle.json.
+
+    Raises:
+        InputError: no run folder, a run that has not ended, another format, or a damaged file.
+    """
+    path = folder / "bundle.json"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such run folder; `earthtune finetune` makes one")
+    if not path.is_file():
+        hint = "the run has not ended; --resume continues it" if (folder / "checkpoints").is_dir() else "not a run folder"
+        raise InputError(f"{folder}: holds no bundle.json: {hint}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
+        base = content.pop("base")
+        base["pretrained_bands"] = tuple(base["pretrained_bands"])
+        architecture = content.pop("architecture")
+        architecture["blocks"] = tuple(architecture["blocks"])
+        return Bundle(
+            spec=Spec.from_json(content.pop("spec")),
+            architecture=Architecture(**architecture),
+            base=Base(**base),
+            lora=Lora(**content.pop("lora")),
+            **content,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error}); train again or copy the run again") from error
+
+
+def stored_whole(base: Base, mode: str) -> bool:
+    """Whether a bundle must hold the backbone: not where it stayed as its base file has it."""
+    return mode == "full" or base.source == "random"
+
+
+def write_weights(folder: Path, network: Network, *, whole: bool) -> None:
+    """Write model.safetensors: every weight, or without those of the untouched backbone."""
+    from safetensors.torch import save_file
+
+    state = {key: value.contiguous().clone() for key, value in network.state_dict().items() if whole or _own(key)}
+    with replacing(folder / "model.safetensors") as draft:
+        save_file(state, draft)
+
+
+def _own(key: str) -> bool:
+    """Whether a weight belongs to the run rather than to the base: the head's, or an adapter's."""
+    return not key.startswith("backbone.") or key.endswith((".down", ".up"))
+
+
+def load_network(folder: Path, *, weights: Path | None = None) -> Network:
+    """Build the torch model of a run, in eval mode, adapters merged.
+
+    Args:
+        folder: the run.
+        weights: the base file, for a bundle that stores the head only and whose base came from a file.
+
+    Raises:
+        InputError: not a run, damaged weights, or a base that is not there or is another file than the one recorded.
+    """
+    from models.hub import read_state_dict
+    from models.lora import add_lora, merge_lora
+    from models.network import Network
+
+    bundle = read_bundle(folder)
+    network = Network(bundle.spec, bundle.backbone, bundle.architecture)
+    if not bundle.whole:
+        _load_base(network, bundle.base, weights)
+        if bundle.mode == "lora":
+            add_lora(network.backbone, rank=bundle.lora.rank, alpha=bundle.lora.alpha)
+    state = read_state_dict(folder / "model.safetensors")
+    _fill(network, state, folder / "model.safetensors", whole=bundle.whole)
+    merge_lora(network)
+    return network.eval()
+
+
+def _fill(network: Network, state: Mapping[str, Tensor], path: Path, *, whole: bool) -> None:
+    wanted = {key: value for key, value in network.state_dict().items() if whole or _own(key)}
+    wrong = set(wanted) ^ set(state) or {key for key in wanted if wanted[key].shape != state[key].shape}
+    if wrong:
+        raise InputError(f"{path}: does not fit its bundle.json (tensor {min(wrong)}); copy the whole run folder again")
+    network.load_state_dict(state, strict=False)
+
+
+def _load_base(network: Network, base: Base, weights: Path | None) -> None:
+    from models.hub import WeightFile, locate, read_state_dict
+    from models.prithvi_eo import load_pretrained
+
+    if weights is not None:
+        found = WeightFile(weights)
+    elif base.repo and base.file:
+        found = locate(base.repo, base.file, revision=base.revision)
+    else:
+        raise InputError(f"this bundle holds the head only; its backbone is {base}: give that file with --weights")
+    state = read_state_dict(found.path)
+    if base.sha256 and found.sha256() != base.sha256:
+        raise InputError(f"{found.path}: not the base of this bundle: wanted {base}; the file's sha256 differs")
+    load_pretrained(network.backbone, state, source=str(found.path), pretrained_bands=base.pretrained_bands)

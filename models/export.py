@@ -1,0 +1,68 @@
+"""A network as model.onnx: physical units in, probabilities or values out, any batch size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.bundle import replacing
+from models.network import Network
+from models.spec import Spec
+
+
+class _Predict(nn.Module):
+    """`Network.predict` as a forward."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, time: Tensor | None, location: Tensor | None) -> Tensor:
+        return self.network.predict(x, time, location)
+
+
+def export_onnx(network: Network, path: Path) -> None:
+    """Write a network as ONNX.
+
+    Inputs are `x` (B, C, T, H, W) and, where the Spec says so, `time` (B, T, 2) and `location` (B, 2); the output is
+    `y` as of `Network.predict`. H and W are the Spec's tile.
+    """
+    spec = network.spec
+    x, time, location = example_inputs(spec, batch=2)
+    names = ["x", *(["time"] if spec.uses_time else []), *(["location"] if spec.uses_location else [])]
+    free = {0: torch.export.Dim("batch", min=1, max=4096)}
+    quiet = logging.getLogger("torch.onnx")
+    quiet.setLevel(logging.ERROR)
+    with replacing(path) as draft, warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            _Predict(network).eval(),
+            (x, time, location),
+            draft,
+            input_names=names,
+            output_names=["y"],
+            dynamic_shapes={
+                "x": free,
+                "time": free if time is not None else None,
+                "location": free if location is not None else None,
+            },
+            dynamo=True,
+            external_data=False,
+        )
+
+
+def example_inputs(spec: Spec, *, batch: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Plausible x, time and location for a Spec: bands around their means, a date, a place; None where not used."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, len(spec.bands), spec.frames, spec.tile, spec.tile)
+    mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (spec.mean, spec.std))
+    x = torch.randn(shape, generator=generator) * std + mean
+    time = torch.tensor([2020.0, 180.0]).expand(batch, spec.frames, 2).clone() if spec.uses_time else None
+    location = torch.tensor([45.0, 9.0]).expand(batch, 2).clone() if spec.uses_location else None
+    return x, time, location

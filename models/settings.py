@@ -1,0 +1,92 @@
+"""What a person may choose of a model and of its training. Plain data, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MODES = ("frozen", "lora", "full")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What, beside the Spec and the name of the backbone, builds a network again.
+
+    Attributes:
+        overrides: fields of the backbone's configuration that differ from the published ones, such as depth: 4.
+        blocks: blocks whose tokens the head reads, counted from 0; four evenly spaced ones when empty.
+        decoder: linear, fcn, unet or upernet; not used for scene classes.
+        channels: width of the decoder, or of the hidden layer for scene classes.
+        detail: width of the full-resolution path over the bands; 0 leaves it out.
+        dropout: share of features dropped in the head while training.
+    """
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+    decoder: str = "upernet"
+    channels: int = 128
+    detail: int = 32
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters, for mode lora.
+
+    Attributes:
+        rank: columns of the low-rank factors.
+        alpha: scale of their product, divided by the rank.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch: samples in a batch.
+        lr: highest learning rate of the head (AdamW, warm-up, then cosine to zero).
+        backbone_lr: the backbone's share of that rate, at its last block.
+        layer_decay: factor on the rate from each block of the backbone to the one below it.
+        weight_decay: AdamW's weight decay, not applied to biases and norms.
+        warmup: share of all steps over which the rate rises.
+        clip: largest norm of the gradient; 0 leaves it alone.
+        accumulate: batches whose gradients are added up before a step.
+        patience: epochs without a better validation score before training stops; 0 trains them all.
+        ema: decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves.
+        loss: weights of the losses that are added up: ce, dice, focal; mse, mae, huber. Empty takes ce or huber.
+        smoothing: label smoothing of the cross-entropy.
+        class_weights: none, sqrt or balanced: weight 1, 1/sqrt(share) or 1/share of a class in the training labels.
+        flips: turn and mirror samples (the eight symmetries of the square).
+        gain: spread of the random factor on each band, 0.1 for about ten per cent.
+        offset: spread of the random offset on each band, in standard deviations.
+        keep: best keeps the epoch with the best validation score, last the last one.
+        precision: auto, 32-true or bf16-mixed; auto takes bf16 where the machine has it.
+        workers: processes that read samples; 0 reads in the main one.
+    """
+
+    epochs: int = 50
+    batch: int = 8
+    lr: float = 1e-3
+    backbone_lr: float = 0.1
+    layer_decay: float = 0.85
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip: float = 1.0
+    accumulate: int = 1
+    patience: int = 0
+    ema: float = 0.0
+    loss: Mapping[str, float] = field(default_factory=dict)
+    smoothing: float = 0.0
+    class_weights: str = "none"
+    flips: bool = True
+    gain: float = 0.0
+    offset: float = 0.0
+    keep: str = "best"
+    precision: str = "auto"
+    workers: int = 0

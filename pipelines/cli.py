@@ -1,0 +1,314 @@
+"""The commands, from the functions' signatures and docstrings."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import EarthtuneError, InputError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+RECIPES = Path(__file__).parent / "recipes"
+
+USAGE = {
+    "finetune": "finetune RECIPE [--data.root DIR] [--out RUN] [--backbone NAME] [--weights FILE] [--mode MODE] ...",
+    "evaluate": "evaluate RUN [--data.root DIR] [--out DIR] ...",
+    "score": "score RUN SCENE [SCENE ...] --out DIR ...",
+    "embed": "embed BACKBONE SCENE --out FILE ...",
+    "inspect": "inspect PATH [--for RUN] [--bands NAMES]",
+    "backbones": "backbones",
+    "demo": "demo [--out DIR]",
+}
+
+SWITCHES = ("--overwrite", "--resume", "--mask_clouds", "--data.mask_clouds", "--training.flips")
+
+HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
+
+Fine-tune Prithvi geospatial foundation models and turn satellite scenes into maps.
+
+commands:
+  finetune RECIPE            train on labelled scenes; writes a run folder
+  evaluate RUN               scores and report.html, on the test split or other labelled data
+  score RUN SCENE ...        a GeoTIFF map of each new scene
+  embed BACKBONE SCENE       patch tokens of a scene as a raster
+  inspect PATH               what is in a file or folder, and whether a run can eat it
+  backbones                  names, sizes and licences, and what is in the cache
+  demo                       sample data to a map and a picture, in some minutes
+
+every command takes --quiet (no progress, no notes) and --json (the result for a program to read).
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code: 0 done, 1 failed on the way, 2 the input has to change."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"earthtune {version('earthtune')}")
+        return 0
+    try:
+        return _run(args[0], args[1:])
+    except EarthtuneError as error:
+        print(f"earthtune: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("earthtune: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read the output has gone; say nothing more
+        return 1
+    except OSError as error:
+        print(f"earthtune: {error}; make space or give another folder, then run the same command", file=sys.stderr)
+        return 1
+
+
+def _run(command: str, args: list[str]) -> int:
+    if command not in COMMANDS:
+        raise InputError(f"{command!r} is no command; wanted one of {', '.join(COMMANDS)}")
+    from jsonargparse import ArgumentError
+
+    add, run = COMMANDS[command]
+    parser = _parser(command)
+    add(parser)
+    if command == "finetune":
+        args = _recipe_first(args)
+    try:
+        options = parser.parse_args(_switches(args))
+    except ArgumentError as error:
+        raise InputError(_one_line(str(error)) + f" (earthtune {command} --help)") from error
+    _quieten(options.quiet)
+    result, text, code = run(parser, options)
+    print(json.dumps(result, indent=1) if options.json else text)
+    return code
+
+
+def _switches(args: list[str]) -> list[str]:
+    """Let an option that is on or off stand alone: --overwrite for --overwrite true."""
+    following = [*args[1:], ""]
+    alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
+    return [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
+
+
+def _one_line(text: str) -> str:
+    """A parser's message without its line breaks."""
+    return " ".join(text.split())
+
+
+def _quieten(quiet: bool) -> None:
+    """Libraries speak up only when something is wrong; progress and results are ours."""
+    import logging
+    import warnings
+
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "torch.onnx", "rasterio", "httpx", "terratorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TQDM_DISABLE", "1" if quiet or not sys.stderr.isatty() else "0")
+
+
+def _parser(command: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    # Names of a function's parameters are the names of the options, with - for _ understood as well.
+    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, default_meta=False)
+    parser.usage = f"earthtune {USAGE[command]}"
+    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _speech(options: Namespace) -> Callable[[str], None]:
+    return (lambda line: None) if options.quiet else lambda line: print(line, file=sys.stderr)
+
+
+def _progress(options: Namespace) -> Callable[[Iterable[Any], str], Iterable[Any]] | None:
+    """A progress bar on the error stream, none when that is not a terminal."""
+    if options.quiet or not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import track
+
+    return lambda items, what: track(items, what, console=Console(stderr=True))
+
+
+def _voice(options: Namespace) -> dict[str, Any]:
+    return {"say": _speech(options), "progress": _progress(options)}
+
+
+def _plain(options: Namespace, *without: str) -> dict[str, Any]:
+    """Arguments of a function from parsed options."""
+    left = {"quiet", "json", "config", *without}
+    return {key: value for key, value in options.as_dict().items() if key not in left}
+
+
+def _add_function(parser: ArgumentParser, target: str, *skip: str) -> None:
+    """Options from a function's signature and docstring; what has no default comes by position."""
+    module, _, name = target.partition(":")
+    function = getattr(import_module(module), name)
+    parser.description = (function.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.add_function_arguments(function, skip={"progress", "say", *skip}, as_positional=True)
+
+
+def _recipe_first(args: list[str]) -> list[str]:
+    """`finetune RECIPE ...`: the recipe is a file, or the name of one that comes with earthtune."""
+    if not args or args[0].startswith("-"):
+        return args
+    shipped = RECIPES / f"{args[0]}.yaml"
+    path = shipped if shipped.is_file() and not Path(args[0]).exists() else Path(args[0])
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise InputError(f"{args[0]}: no such recipe file, nor one that comes with earthtune ({names})")
+    return ["--config", str(path), *args[1:]]
+
+
+def _add_finetune(parser: ArgumentParser) -> None:
+    from pipelines.recipe import Recipe
+
+    parser.description = (
+        "Fine-tune a Prithvi backbone on labelled images and write a run folder: "
+        "earthtune finetune RECIPE [--data.root DIR] [--out RUN]. RECIPE is a YAML file, or the name of one that comes "
+        f"with earthtune: {', '.join(sorted(p.stem for p in RECIPES.glob('*.yaml')))}. "
+        "Each key of a recipe is an option, too."
+    )
+    parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
+    parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
+    parser.add_argument("--out", type=Path | None, default=None, help="the run folder (default: runs/RECIPE)")
+    parser.add_argument("--devices", type=str, default="auto", help="devices, as Lightning takes them: auto, 1, 4")
+    parser.add_argument("--strategy", type=str, default="auto", help="strategy, as Lightning takes it: auto, ddp, fsdp")
+    parser.add_argument("--resume", type=bool, default=False, help="go on with a run that was cut off")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace a run folder that exists")
+
+
+def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.finetune import Launch, finetune
+    from pipelines.recipe import Recipe
+
+    names = [Path(str(path)).stem for path in options.config or []]
+    name = names[0] if names else "run"
+    launch_keys = ("devices", "strategy", "resume", "overwrite")
+    built = parser.instantiate_classes(options)
+    recipe = Recipe(**{f: built[f] for f in Recipe.__dataclass_fields__})
+    launch = Launch(**{key: options[key] for key in launch_keys}, **_voice(options))
+    out = options.out or Path("runs") / name
+    result = finetune(recipe, out, launch=launch, name=name)
+    lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]
+    return result, "\n".join(line for line in lines if line), 0
+
+
+def _add_evaluate(parser: ArgumentParser) -> None:
+    _add_function(parser, "pipelines.evaluate:evaluate", "data_root")
+    parser.add_argument("--data.root", type=Path | None, default=None, help="another folder of labelled images")
+
+
+def _evaluate(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.evaluate import evaluate
+
+    root = options.data.root
+    result = evaluate(**_plain(options, "data"), data_root=root, progress=_progress(options))
+    out = options.out or options.run
+    return result, f"{result['headline']}\nreport: {out / 'report.html'}", 0
+
+
+def _add_score(parser: ArgumentParser) -> None:
+    from pipelines.score import score
+
+    parser.description = (score.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("scenes", nargs="+", type=str, help="rasters, folders of band files or STAC items")
+    parser.add_function_arguments(score, skip={"run", "scenes", "progress", "say"})
+
+
+def _score(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.score import score
+
+    results = score(**_plain(options), **_voice(options))
+    return results, "\n".join(f"{r['map']}  ({r['valid']:.1%} of the pixels mapped)" for r in results), 0
+
+
+def _add_embed(parser: ArgumentParser) -> None:
+    _add_function(parser, "pipelines.embed:embed")
+
+
+def _embed(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.embed import embed
+
+    result = embed(**_plain(options), **_voice(options))
+    rows, columns = result["tokens"]
+    return result, f"{result['file']}: {rows} x {columns} tokens of {result['features']} features", 0
+
+
+def _add_inspect(parser: ArgumentParser) -> None:
+    parser.description = "Say what a file or folder holds, and with --for RUN whether that run can eat it."
+    parser.add_argument("path", type=str, help="raster, folder of band files or STAC item")
+    parser.add_argument("--for", type=Path | None, default=None, help="a run folder")
+    parser.add_argument("--bands", type=list[str] | None, default=None, help="names of the bands in the file's order")
+
+
+def _inspect(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.inspect import format_text, inspect
+
+    result = inspect(options.path, for_run=options["for"], bands=options.bands)
+    return result.to_json(), format_text(result), 0 if result.ok else 2
+
+
+def _add_backbones(parser: ArgumentParser) -> None:
+    parser.description = "List the backbones: name, parameters, where the weights are published, and what is in the cache."
+
+
+def _backbones(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
+    from models.hub import cached
+    from models.variants import VARIANTS
+
+    rows = []
+    for name, variant in VARIANTS.items():
+        path = cached(variant.repo, variant.file) if variant.repo and variant.file else None
+        rows.append(
+            {
+                "name": name,
+                "million_parameters": variant.parameters,
+                "repository": variant.repo,
+                "licence": "Apache-2.0" if variant.repo else None,
+                "cached": str(path) if path else None,
+            }
+        )
+    lines = [f"{'name':<24}{'parameters':>11}  {'licence':<11}{'in cache':<9} weights"]
+    lines += [
+        f"{r['name']:<24}{r['million_parameters']:>9.1f} M  {r['licence'] or '-':<11}"
+        f"{'yes' if r['cached'] else 'no':<9} {r['repository'] or 'none published (--weights random)'}"
+        for r in rows
+    ]
+    return rows, "\n".join(lines), 0
+
+
+def _add_demo(parser: ArgumentParser) -> None:
+    _add_function(parser, "pipelines.demo:demo")
+
+
+def _demo(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.demo import demo
+
+    result = demo(**_plain(options), **_voice(options))
+    text = f"{result['headline']}\nmap: {result['map']}\npicture: {result['picture']}\nreport: {result['report']}"
+    return result, text, 0
+
+
+Command = tuple[Callable[["ArgumentParser"], None], Callable[["ArgumentParser", "Namespace"], tuple[Any, str, int]]]
+COMMANDS: Mapping[str, Command] = {
+    "finetune": (_add_finetune, _finetune),
+    "evaluate": (_add_evaluate, _evaluate),
+    "score": (_add_score, _score),
+    "embed": (_add_embed, _embed),
+    "inspect": (_add_inspect, _inspect),
+    "backbones": (_add_backbones, _backbones),
+    "demo": (_add_demo, _demo),
+}

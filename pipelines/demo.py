@@ -1,0 +1,125 @@
+"""The whole way in some minutes: sample data, a fine-tuned tiny Prithvi, a map of a new scene, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.bundle import Bundle
+    from pipelines.scene import Scene
+
+SAMPLES = Path(__file__).parents[1] / "sample_data"
+RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
+
+
+def demo(
+    *,
+    out: Path = Path("demo"),
+    epochs: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Fine-tune a tiny Prithvi on the sample scenes, map a new scene, and compare the map with the truth kept apart.
+
+    Args:
+        out: folder for the run (run/), the maps (maps/) and the picture (demo.png).
+        epochs: passes over the samples; the recipe's number when not given.
+        overwrite: replace a demo that exists.
+        progress: wraps long loops to show progress.
+        say: takes a line for the person who waits.
+
+    Returns:
+        Headline, accuracies on the new scene, and the paths of map, picture and report.
+
+    Raises:
+        InputError: the sample data is not there, or the folder exists.
+    """
+    from models.bundle import read_bundle
+    from models.runtime import load_runtime
+    from pipelines.chips import Reader, find_chips
+    from pipelines.evaluate import data_of, fit
+    from pipelines.finetune import Launch, finetune
+    from pipelines.recipe import load_recipe
+    from pipelines.score import open_for, write_map
+
+    source = SAMPLES / "new_scene" / "new_scene_hls.tif"
+    if not source.is_file():
+        raise InputError(f"{SAMPLES}: the sample data is not there; run the demo from a copy of the repository")
+    changes = {"data.root": SAMPLES / "landuse"} | ({"training.epochs": epochs} if epochs else {})
+    launch = Launch(overwrite=overwrite, progress=progress, say=say)
+    finetune(load_recipe(RECIPE, **changes), out / "run", launch=launch, name="demo")
+    bundle = read_bundle(out / "run")
+    scene, data = open_for(bundle, str(source), mask_clouds=True), data_of(bundle)
+    seed = int(bundle.training["seed"])
+    chips = find_chips(data, task="segmentation", bands=bundle.spec.bands, tile=bundle.spec.tile, seed=seed)
+    baselines = fit(bundle.spec, Reader(bundle.spec, data), [c for c in chips if c.split == "train"], seed=seed)
+    accuracy, maps = {}, out / "maps"
+    maps.mkdir(parents=True, exist_ok=True)
+    for name, predict in {"model": load_runtime(out / "run", runtime="openvino"), **baselines}.items():
+        path = maps / (f"{scene.name}_map.tif" if name == "model" else f"{scene.name}_{name.replace(' ', '_')}.tif")
+        say(f"mapping {scene.name}: {name}")
+        overlap = bundle.spec.tile // 2
+        write_map(path, scene, bundle, predict, overlap=overlap, batch=8, overwrite=overwrite, progress=progress)
+        accuracy[name] = _agreement(path, scene, bundle)
+    _picture(out / "demo.png", scene, bundle, maps / f"{scene.name}_map.tif")
+    words = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
+    return {
+        "headline": f"share of the new scene's clear pixels that agree with the kept truth: {words}",
+        "accuracy": accuracy,
+        "map": str(maps / f"{scene.name}_map.tif"),
+        "picture": str(out / "demo.png"),
+        "report": str(out / "run" / "report.html"),
+    }
+
+
+def _truth(scene: Scene, bundle: Bundle) -> NDArray[Any]:
+    """Class indices of the kept truth on the scene's grid, -1 where none."""
+    from pipelines.labels import read_labels
+
+    everything = tuple(slice(0, side) for side in scene.shape)
+    truth = SAMPLES / "truth" / "new_scene_landuse.tif"
+    return read_labels(truth, scene.geobox, everything, codes=bundle.spec.codes)  # type: ignore[arg-type]
+
+
+def _mapped(path: Path, scene: Scene, bundle: Bundle) -> NDArray[Any]:
+    """Class indices of a map, -1 where it has nodata."""
+    from pipelines.labels import read_labels
+
+    everything = tuple(slice(0, side) for side in scene.shape)
+    return read_labels(path, scene.geobox, everything, codes=bundle.spec.codes)  # type: ignore[arg-type]
+
+
+def _agreement(path: Path, scene: Scene, bundle: Bundle) -> float:
+    truth, mapped = _truth(scene, bundle), _mapped(path, scene, bundle)
+    both = (truth >= 0) & (mapped >= 0)
+    return float((truth == mapped)[both].mean())
+
+
+def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: Path) -> None:
+    """The scene, the map and the truth side by side."""
+    import numpy as np
+
+    from pipelines import plots
+
+    everything = tuple(slice(0, side) for side in scene.shape)
+    x, valid = scene.read(everything)  # type: ignore[arg-type]
+    classes = bundle.spec.classes
+    panels: list[tuple[str, np.ndarray]] = [
+        ("scene", plots.true_colour(x[:, -1], bands=scene.bands, valid=valid)),
+        ("map by the fine-tuned model", plots.class_image(_mapped(mapped, scene, bundle), classes)),
+        ("kept truth", plots.class_image(_truth(scene, bundle), classes)),
+    ]
+    figure = plots.figure(13.5, 5.2)
+    axes = figure.subplots(1, 3)
+    for ax, (title, image) in zip(axes, panels, strict=True):
+        plots.draw_map(ax, image, title=title, geobox=scene.geobox)
+    plots.legend(axes[1], classes)
+    figure.savefig(path, dpi=110, bbox_inches="tight")

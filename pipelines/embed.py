@@ -1,0 +1,173 @@
+"""Backbone features of a scene as a raster on the token grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.prithvi_eo import PrithviEO
+    from pipelines.scene import Scene
+    from pipelines.windows import Window
+
+    Array = NDArray[np.float32]
+
+
+def embed(
+    backbone: str,
+    scene: str,
+    *,
+    out: Path,
+    weights: str = "hub",
+    block: int = -1,
+    tile: int = 224,
+    overlap: int = 0,
+    bands: list[str] | None = None,
+    dates: list[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write the patch tokens of a scene as a raster: one pixel per token, one band per feature.
+
+    Tokens see all of their tile, so neighbouring tiles differ a little; an overlap blends them.
+
+    Args:
+        backbone: a name that `earthtune backbones` lists, or a run folder for its fine-tuned backbone.
+        scene: raster, folder of band files or STAC item; frames are joined by commas.
+        out: the GeoTIFF to write (float32, nodata NaN).
+        weights: hub for the published ones, random, or a weight file.
+        block: the block whose tokens are written, counted from 0; -1 is the last.
+        tile: side of a tile in pixels, a multiple of the patch.
+        overlap: pixels that neighbouring tiles share, a multiple of the patch.
+        bands: names of the bands in the order of the file, where the file does not say.
+        dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        overwrite: replace a file that exists.
+        progress: wraps the tiles to show progress.
+        say: takes a line for the person who waits.
+
+    Returns:
+        {"file", "tokens": [rows, columns], "features"}.
+
+    Raises:
+        InputError: unknown backbone or block, a tile or an overlap that patches do not divide, a scene without the bands.
+    """
+    import torch
+
+    from pipelines.align import coarser
+    from pipelines.geotiff import write_rows
+    from pipelines.mosaic import blend
+    from pipelines.scene import open_scene
+    from pipelines.windows import tiles
+
+    encoder, statistics, lines = _encoder(backbone, weights, frames=scene.count(",") + 1, tile=tile, block=block)
+    for line in lines:
+        say(line)
+    patch = encoder.patch[1]
+    if overlap % patch or not 0 <= overlap < tile:
+        raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
+    sources = scene.split(",")
+    opened = open_scene(sources if len(sources) > 1 else scene, encoder.bands, file_bands=bands, dates=dates)
+    for note in opened.notes:
+        say(note)
+    geobox = coarser(opened.geobox, patch)
+    height, width = (int(side) for side in geobox.shape)
+    windows = tiles(height, width, tile // patch, overlap // patch)
+    features = encoder.dim * opened.frames
+    shown = progress(windows, out.name) if progress else windows
+    with torch.inference_mode():
+        answers = _token_tiles(opened, encoder, statistics, shown, tile=tile)
+        rows = blend(
+            answers, channels=features + 1, height=height, width=width, tile=tile // patch, overlap=overlap // patch
+        )
+        names = [f"frame {t} feature {i}" for t in range(opened.frames) for i in range(encoder.dim)]
+        tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
+        write_rows(
+            out,
+            ((row, _masked(block_rows)) for row, block_rows in rows),
+            geobox=geobox,
+            dtype="float32",
+            bands=features,
+            nodata=float("nan"),
+            descriptions=names,
+            tags=tags,
+            overwrite=overwrite,
+        )
+    return {"file": str(out), "tokens": [height, width], "features": features}
+
+
+def _encoder(
+    backbone: str, weights: str, *, frames: int, tile: int, block: int
+) -> tuple[PrithviEO, tuple[Any, Any], list[str]]:
+    """The encoder, its bands' mean and deviation (C, 1, 1, 1), and the patch-embedding report."""
+    import torch
+
+    from models import prithvi_eo
+    from models.bundle import load_network
+    from models.hub import locate, read_state_dict
+    from models.variants import variant
+
+    if (Path(backbone) / "bundle.json").is_file():
+        network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
+        encoder = network.backbone
+        if frames != network.spec.frames:
+            raise InputError(f"{backbone}: wants {network.spec.frames} frames, {frames} came; join files by commas")
+        encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
+        return encoder, (network.mean, network.std), []
+    depth = int(prithvi_eo.config(backbone)["depth"])
+    encoder = prithvi_eo.PrithviEO(backbone, frames=frames, tile=tile, blocks=(_block(block, depth),)).eval()
+    lines = []
+    if weights != "random":
+        published = variant(backbone)
+        if weights == "hub" and (published.repo is None or published.file is None):
+            raise InputError(f"{backbone}: no weights were published; use --weights random or a file")
+        path = locate(published.repo or "", published.file or "").path if weights == "hub" else Path(weights)
+        lines = prithvi_eo.load_pretrained(encoder, read_state_dict(path), source=str(path)).lines()
+    pairs = prithvi_eo.pretrained_statistics(backbone)
+    mean, std = (torch.tensor([pairs[b][i] for b in encoder.bands]).reshape(-1, 1, 1, 1) for i in (0, 1))
+    return encoder, (mean, std), lines
+
+
+def _block(block: int, depth: int) -> int:
+    if not -depth <= block < depth:
+        raise InputError(f"block {block}: wanted 0 to {depth - 1}, or -1 for the last")
+    return block % depth
+
+
+def _token_tiles(
+    scene: Scene, encoder: PrithviEO, statistics: tuple[Any, Any], windows: Iterable[Window], *, tile: int
+) -> Iterator[tuple[Window, Array | None]]:
+    """Features of each window of tokens, with one more channel that tells which tokens saw a valid pixel."""
+    import numpy as np
+    import torch
+
+    from pipelines.mosaic import fill_invalid, pad_tile
+
+    patch, shape = encoder.patch[1], scene.shape
+    mean, std = statistics
+    for window in windows:
+        pixels = tuple(slice(s.start * patch, min(s.stop * patch, size)) for s, size in zip(window, shape, strict=True))
+        x, valid = scene.read(pixels)  # type: ignore[arg-type]
+        if not valid.any():
+            yield window, None
+            continue
+        x, valid = pad_tile(fill_invalid(x, valid), valid, tile)
+        location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None  # type: ignore[arg-type]
+        time = scene.time() if encoder.uses_time and all(scene.dates) else None
+        coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
+        maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
+        seen = valid.reshape(tile // patch, patch, tile // patch, patch).any(axis=(1, 3))
+        both = np.concatenate((maps, seen[None].astype(np.float32)))
+        yield window, both[:, : window[0].stop - window[0].start, : window[1].stop - window[1].start]
+
+
+def _masked(block: Array) -> Array:
+    import numpy as np
+
+    return np.where(block[-1] > 0.5, block[:-1], np.float32(np.nan))

@@ -1,0 +1,282 @@
+"""Score a model on labelled chips beside its baselines: metrics.json and report.html."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.bundle import Bundle, read_bundle, replacing
+from models.errors import InputError
+from models.spec import Spec
+from pipelines.recipe import Data
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipelines.chips import Chip, Reader
+    from pipelines.report import Example
+
+    Array = NDArray[np.float32]
+    Predict = Callable[[Array, Array | None, Array | None], Array]
+
+EXAMPLES = 6
+
+
+def evaluate(
+    run: Path,
+    *,
+    data_root: Path | None = None,
+    codes: list[int] | None = None,
+    out: Path | None = None,
+    runtime: str = "auto",
+    weights: Path | None = None,
+    batch: int = 8,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
+) -> dict[str, Any]:
+    """Score a run on its test split, or on all labelled images of another folder.
+
+    Writes metrics.json and report.html. The baselines are trained anew on the run's training split where that is still
+    there.
+
+    Args:
+        run: the run folder.
+        data_root: another folder with the same kind of files; all of them are scored.
+        codes: class codes whose mean IoU is told beside the mean over all.
+        out: folder for metrics.json and report.html; the run folder when not given.
+        runtime: auto, openvino or torch.
+        weights: base weights, for --runtime torch and a bundle that stores its head only.
+        batch: tiles predicted at once.
+        progress: wraps the chips to show progress.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: not a run, or data that the run cannot eat.
+    """
+    from models.runtime import load_runtime
+    from pipelines.chips import Reader, find_chips
+
+    bundle = read_bundle(run)
+    spec, data = bundle.spec, data_of(bundle)
+    seed = int(bundle.training.get("seed", 0))
+    predict = load_runtime(run, runtime=runtime, weights=weights)
+    find = {"task": spec.task, "bands": spec.bands, "tile": spec.tile, "seed": seed}
+    notes: list[str] = []
+    own = data_root is None or data_root.resolve() == data.root.resolve()
+    asked = data if own else dataclasses.replace(data, root=data_root)
+    chips = find_chips(asked, split=own, **find)
+    tested = [c for c in chips if c.split == "test"]
+    try:
+        trained = [c for c in (chips if own else find_chips(data, **find)) if c.split == "train"]
+        baselines = fit(spec, Reader(spec, data), trained, seed=seed)
+    except InputError as error:
+        notes.append(f"No baselines: the training data cannot be read any more ({error}).")
+        baselines = {}
+    return assess(
+        out or run,
+        bundle,
+        Reader(spec, asked),
+        tested,
+        predict,
+        baselines,
+        codes=codes or [],
+        curves=read_curves(run / "metrics.csv"),
+        notes=notes,
+        batch=batch,
+        progress=progress,
+    )
+
+
+def data_of(bundle: Bundle) -> Data:
+    """The data settings of a bundle."""
+    fields = dict(bundle.data)
+    return Data(**fields | {"root": Path(fields["root"]), "fractions": tuple(fields["fractions"])})
+
+
+def fit(spec: Spec, reader: Reader, chips: Sequence[Chip], *, seed: int) -> dict[str, Predict]:
+    """Train the baselines of a task on chips; each is called as a runtime is."""
+    from models.baselines import fit_baselines
+
+    samples = ((s.x, s.y) for s in map(reader, chips))
+    fitted = fit_baselines(spec, samples, count=len(chips), seed=seed)
+    return {name: (lambda x, _time, _location, p=p: p(x)) for name, p in fitted.items()}
+
+
+def assess(
+    folder: Path,
+    bundle: Bundle,
+    reader: Reader,
+    chips: Sequence[Chip],
+    predict: Predict,
+    baselines: Mapping[str, Predict],
+    *,
+    codes: Sequence[int] = (),
+    curves: list[dict[str, float]],
+    notes: Sequence[str] = (),
+    batch: int = 8,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
+) -> dict[str, Any]:
+    """Score a model and its baselines on chips; write metrics.json and report.html into `folder`.
+
+    Returns:
+        {"data", "samples", "model": scores, "baselines": {name: scores}}.
+
+    Raises:
+        InputError: no chips, or none of their pixels is labelled.
+    """
+    from pipelines.report import best_baseline, headline, write_report
+
+    if not chips:
+        raise InputError(f"{reader.data.root}: no sample to evaluate; look at data.fractions or data.test")
+    spec = bundle.spec
+    tally = {name: Tally(spec) for name in ("model", *baselines)}
+    pick = _evenly(len(chips), EXAMPLES)
+    pictures: list[tuple[int, dict[str, Array]]] = []
+    shown = progress(range(0, len(chips), batch), "evaluating") if progress else range(0, len(chips), batch)
+    for first in shown:
+        part = chips[first : first + batch]
+        outputs = _predict_batch(spec, reader, part, {"model": predict, **baselines})
+        for i, chip in enumerate(part):
+            y = reader(chip).y
+            for name, output in outputs.items():
+                tally[name].add(y, output[i])
+            if first + i in pick:
+                pictures.append((first + i, {name: output[i] for name, output in outputs.items()}))
+    scores = {name: t.scores(codes) for name, t in tally.items()}
+    if not scores["model"]["n"]:
+        raise InputError(f"{reader.data.root}: none of the {len(chips)} samples has a labelled pixel; nothing to score")
+    result = {
+        "data": str(reader.data.root),
+        "samples": len(chips),
+        "model": scores.pop("model"),
+        "baselines": scores,
+    }
+    best = best_baseline(spec.task, scores)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "metrics.json") as draft:
+        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(
+        folder / "report.html",
+        title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
+        spec=spec,
+        facts=_facts(bundle, reader, len(chips)),
+        scores=result["model"],
+        baselines=scores,
+        confusion=tally["model"].confusion,
+        curves=curves,
+        examples=[_example(spec, reader, chips[i], outputs, best) for i, outputs in pictures],
+        notes=[*bundle.training.get("notes", ()), *notes],
+    )
+    return result | {"headline": headline(spec, result["model"], scores)}
+
+
+class Tally:
+    """Streaming scores of one model."""
+
+    def __init__(self, spec: Spec) -> None:
+        """Start at nothing."""
+        import numpy as np
+
+        self.spec = spec
+        self.confusion: Any = None if spec.task == "regression" else np.zeros((spec.outputs,) * 2, np.int64)
+        self.sums: Any = None
+
+    def add(self, y: NDArray[Any], output: Array) -> None:
+        """Add one sample: its labels, and the model's output (K, H, W) or (K,)."""
+        import numpy as np
+
+        from pipelines.metrics import confusion_matrix, value_sums
+
+        if self.spec.task == "regression":
+            sums = value_sums(y, output[0])
+            self.sums = sums if self.sums is None else self.sums + sums
+        else:
+            truth, predicted = np.atleast_1d(y), np.atleast_1d(output.argmax(axis=0))
+            self.confusion += confusion_matrix(truth, predicted, classes=self.spec.outputs)
+
+    def scores(self, codes: Sequence[int] = ()) -> dict[str, Any]:
+        """Scores as `pipelines.metrics` gives them, with the mean IoU of `codes` if any are named."""
+        from pipelines.metrics import class_scores, mean_iou_of, value_scores
+
+        if self.spec.task == "regression":
+            return dict(value_scores(self.sums))
+        scores = dict(class_scores(self.confusion, self.spec.classes))
+        if codes:
+            scores["mean_iou_of"] = {
+                "codes": list(codes),
+                "mean_iou": mean_iou_of(self.confusion, self.spec.classes, codes),
+            }
+        return scores
+
+
+def _predict_batch(
+    spec: Spec, reader: Reader, chips: Sequence[Chip], models: Mapping[str, Predict]
+) -> dict[str, Array]:
+    import numpy as np
+
+    x = np.stack([reader(c).x for c in chips])
+    coordinates = [reader.coordinates(c) for c in chips]
+    time = np.stack([c["time"] for c in coordinates]) if spec.uses_time else None
+    location = np.stack([c["location"] for c in coordinates]) if spec.uses_location else None
+    return {name: predict(x, time, location) for name, predict in models.items()}
+
+
+def _evenly(count: int, most: int) -> set[int]:
+    """Indices of at most `most` of `count` items, at even distances."""
+    return {round(i * (count - 1) / max(min(count, most) - 1, 1)) for i in range(min(count, most))}
+
+
+def _example(spec: Spec, reader: Reader, chip: Chip, outputs: Mapping[str, Array], best: str | None) -> Example:
+    import numpy as np
+
+    from pipelines.plots import true_colour
+    from pipelines.report import Example
+
+    sample = reader(chip)
+
+    def answer(output: Array) -> NDArray[Any]:
+        return output[0] if spec.task == "regression" else np.atleast_1d(output.argmax(axis=0))
+
+    def shaped(a: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(a).reshape(1, 1) if spec.task == "classification" else a
+
+    return Example(
+        name=chip.name,
+        image=true_colour(sample.x[:, -1], bands=spec.bands, valid=sample.valid),
+        truth=shaped(sample.y),
+        predicted=shaped(answer(outputs["model"])),
+        valid=sample.valid,
+        baseline=shaped(answer(outputs[best])) if best else None,
+    )
+
+
+def _facts(bundle: Bundle, reader: Reader, samples: int) -> dict[str, str]:
+    spec, training = bundle.spec, bundle.training
+    return {
+        "Evaluated on": f"{samples} samples of {reader.data.root.name or reader.data.root}",
+        "Backbone": bundle.backbone,
+        "Backbone weights": str(bundle.base),
+        "Mode": bundle.mode,
+        "Bands": ", ".join(spec.bands),
+        "Tile": f"{spec.tile} x {spec.tile} pixels, patch {spec.patch}, {spec.frames} frame{'s' * (spec.frames > 1)}",
+        "Encodings": ", ".join(n for n, on in (("time", spec.uses_time), ("location", spec.uses_location)) if on)
+        or "none",
+        "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
+        "Epochs": str(training.get("epochs", "")),
+        "Seed": str(training.get("seed", "")),
+    }
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv; empty where there is none."""
+    import csv
+
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]

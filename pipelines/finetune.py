@@ -1,0 +1,492 @@
+"""Fine-tune a Prithvi backbone on labelled scenes: recipe in, run folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.bundle import Base, Bundle, replacing, stored_whole, write_bundle, write_weights
+from models.errors import InputError, RunError
+from models.settings import MODES
+from models.spec import Spec
+from pipelines.recipe import Data, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from models.network import Network
+    from models.prithvi_eo import LoadReport
+    from models.runtime import Runtime
+    from models.training import FineTuning
+    from pipelines.chips import Chip, Chips, ChipSet, Reader
+
+LARGEST_TILE = 224  # the side that Prithvi was pretrained on
+AGREEMENT = 1e-3  # largest difference between the exported model's probabilities and torch's
+
+Say = Callable[[str], None]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run is carried out; none of it changes what it makes.
+
+    Attributes:
+        devices: devices, as Lightning takes them: auto, 1, 4.
+        strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
+        resume: go on with a run that was cut off.
+        overwrite: replace a run folder that exists.
+        progress: wraps long loops to show progress; None shows none.
+        say: takes a line for the person who waits.
+    """
+
+    devices: str = "auto"
+    strategy: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    progress: Progress | None = None
+    say: Say = lambda line: None
+
+
+def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: str = "run") -> dict[str, Any]:
+    """Fine-tune a Prithvi backbone on labelled images and write a run folder.
+
+    The folder holds bundle.json, model.safetensors, model.onnx, recipe.yaml, metrics.csv, metrics.json, report.html and
+    checkpoints/. It is made once recipe, data and weights were found good.
+
+    Args:
+        recipe: what to make.
+        out: the run folder.
+        launch: how to carry it out.
+        name: what the report calls the run.
+
+    Returns:
+        What metrics.json holds, with a headline.
+
+    Raises:
+        InputError: anything in the recipe, the data or the weights that cannot be used, or a run folder that exists.
+        RunError: the exported model does not agree with the trained one, or the disk is full.
+    """
+    launch = launch or Launch()
+    _check(recipe)
+    if _ended(out, recipe, launch):
+        launch.say(f"{out}: this run has ended already")
+        return dict(json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+    from lightning import seed_everything
+
+    from models.training import apply_mode
+    from pipelines.chips import Chips
+
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    spec, reader, chips, notes = prepare(recipe)
+    samples = Chips(chips, reader, recipe.training, seed=recipe.seed)
+    balance, target = label_statistics(spec, samples, recipe.training.class_weights)
+    network, base, report = build(recipe, spec)
+    network.target_mean.fill_(target[0])
+    network.target_std.fill_(target[1])
+    apply_mode(network, recipe.mode, recipe.lora)
+    for line in (*(report.lines() if report else ()), *notes, _sizes(samples, spec)):
+        launch.say(line)
+    _make_folder(out, recipe, launch)
+    module = train(recipe, network, samples, out, balance=balance, launch=launch)
+    bundle = Bundle(
+        spec,
+        recipe.backbone,
+        recipe.model,
+        base,
+        recipe.mode,
+        stored_whole(base, recipe.mode),
+        recipe.lora,
+        data=recipe.to_json()["data"],
+        training=_history(recipe, name, samples, module, report, notes),
+    )
+    return _finish(out, bundle, reader, samples, module, launch)
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse what can be refused before any file is opened."""
+    from models.spec import TASKS
+
+    training = recipe.training
+    choices = {
+        "task": (recipe.task, TASKS),
+        "mode": (recipe.mode, MODES),
+        "training.keep": (training.keep, ("best", "last")),
+        "training.class_weights": (training.class_weights, ("none", "sqrt", "balanced")),
+        "training.precision": (training.precision, ("auto", "32-true", "bf16-mixed", "16-mixed")),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise InputError(f"{key} {value!r}: wanted one of {', '.join(known)}")
+    for key in ("epochs", "batch", "accumulate"):
+        if getattr(training, key) < 1:
+            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least 1")
+    if recipe.weights not in ("hub", "random") and not Path(recipe.weights).is_file():
+        raise InputError(f"weights {recipe.weights}: no such file; wanted hub, random or a weight file")
+
+
+def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
+    """Whether a resumed run has ended already; refuse a folder that exists and may not be touched."""
+    if not out.exists() or launch.overwrite:
+        return False
+    if not launch.resume:
+        raise InputError(f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another")
+    import yaml
+
+    stored = out / "recipe.yaml"
+    if not stored.is_file():
+        raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
+    before, now = yaml.safe_load(stored.read_text(encoding="utf-8")), recipe.to_json()
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
+    return (out / "bundle.json").is_file() and (out / "metrics.json").is_file()
+
+
+def _make_folder(out: Path, recipe: Recipe, launch: Launch) -> None:
+    import yaml
+
+    if launch.overwrite and out.exists():
+        if any(out.iterdir()) and not (out / "recipe.yaml").is_file():
+            raise InputError(f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "recipe.yaml") as draft:
+        draft.write_text(yaml.safe_dump(recipe.to_json(), sort_keys=False), encoding="utf-8")
+
+
+def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
+    """Find the samples and settle the Spec that fits them.
+
+    Returns:
+        The Spec, a reader for it, the chips with their splits, and notes for the person.
+
+    Raises:
+        InputError: see `chips.find_chips`; or a Spec that cannot be.
+    """
+    from models import prithvi_eo
+    from models.variants import BANDS
+    from pipelines.chips import Reader, find_chips, find_images, open_images
+
+    data, known = recipe.data, prithvi_eo.pretrained_statistics(recipe.backbone)
+    bands = tuple(recipe.bands or BANDS)
+    fields = prithvi_eo.config(recipe.backbone, **recipe.model.overrides)
+    patch = int(fields["patch_size"][-1])
+    first, _ = find_images(data, task=recipe.task)[0]
+    scene = open_images(first, bands, data)
+    tile = data.tile or min(LARGEST_TILE // patch, max(min(scene.shape) // patch, 1)) * patch
+    spec = Spec(
+        recipe.task,
+        bands,
+        tuple(known.get(band, (0.0, 1.0))[0] for band in bands),
+        tuple(known.get(band, (0.0, 1.0))[1] for band in bands),
+        frames=scene.frames,
+        tile=tile,
+        patch=patch,
+        classes=tuple(recipe.classes),
+        target=recipe.target,
+    )
+    chips = find_chips(data, task=recipe.task, bands=bands, tile=tile, seed=recipe.seed)
+    reader = Reader(spec, data)
+    spec, notes = _coordinates(spec, fields["coords_encoding"], reader, chips)
+    unknown = [band for band in bands if band not in known]
+    if unknown:
+        spec = _measured(spec, unknown, (reader(c) for c in chips if c.split == "train"))
+    return spec, Reader(spec, data), chips, [*scene.notes, *notes]
+
+
+def _coordinates(spec: Spec, encodings: Sequence[str], reader: Reader, chips: Sequence[Chip]) -> tuple[Spec, list[str]]:
+    """Use the backbone's time and location encodings where every image has a date and a place."""
+    scenes = [reader.scene(chip) for chip in {chip.images: chip for chip in chips}.values()]
+    dated = all(date is not None for scene in scenes for date in scene.dates)
+    placed = all(scene.geobox.crs is not None for scene in scenes)
+    notes = []
+    if "time" in encodings and not dated:
+        notes.append("time encoding off: an image has no date (data.dates gives one)")
+    if "location" in encodings and not placed:
+        notes.append("location encoding off: an image has no coordinate system")
+    uses = {"uses_time": "time" in encodings and dated, "uses_location": "location" in encodings and placed}
+    return dataclasses.replace(spec, **uses), notes
+
+
+def _measured(spec: Spec, bands: Sequence[str], samples: Iterable[Any]) -> Spec:
+    """Mean and deviation, over the training samples, of bands that Prithvi was not pretrained on."""
+    import numpy as np
+
+    index = [spec.bands.index(band) for band in bands]
+    sums = np.zeros((3, len(index)))
+    for sample in samples:
+        values = sample.x[index][:, :, sample.valid].reshape(len(index), -1).astype(np.float64)
+        sums += values.shape[1], values.sum(1), (values**2).sum(1)
+    if not sums[0].all():
+        raise InputError(f"bands {', '.join(bands)}: no valid pixel in the training images to take their mean from")
+    mean = sums[1] / sums[0]
+    std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 1e-6))
+    means, stds = list(spec.mean), list(spec.std)
+    for i, m, s in zip(index, mean, std, strict=True):
+        means[i], stds[i] = float(m), float(s)
+    return dataclasses.replace(spec, mean=tuple(means), std=tuple(stds))
+
+
+def label_statistics(spec: Spec, samples: Chips, balance: str) -> tuple[Tensor | None, tuple[float, float]]:
+    """Class weights for the loss (K,), or None; and mean and deviation of the values, (0, 1) for classes.
+
+    Raises:
+        InputError: nothing is labelled in the training split, or one class only.
+    """
+    import numpy as np
+    import torch
+
+    train = samples.sets["train"]
+    root = train.reader.data.root
+    if spec.task == "regression":
+        return None, _moments(train)
+    counts = sum(np.bincount(s.y[s.y >= 0].ravel(), minlength=spec.outputs) for s in train.samples())
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        found = ", ".join(spec.classes[i].name for i in present) or "none"
+        raise InputError(f"{root}: the training labels hold one class at most ({found}); two are wanted to learn from")
+    if balance == "none":
+        return None, (0.0, 1.0)
+    share = np.maximum(counts, 1) / counts.sum()
+    weight = share ** (-0.5 if balance == "sqrt" else -1.0) * (counts > 0)
+    weight *= counts.sum() / (weight * counts).sum()  # the mean weight of a labelled pixel is one
+    return torch.from_numpy(weight.astype(np.float32)), (0.0, 1.0)
+
+
+def _moments(train: ChipSet) -> tuple[float, float]:
+    """Mean and deviation of the training values."""
+    import numpy as np
+
+    sums = np.zeros(3)
+    for sample in train.samples():
+        y = sample.y[np.isfinite(sample.y)].astype(np.float64)
+        sums += len(y), y.sum(), (y**2).sum()
+    if not sums[0]:
+        root = train.reader.data.root
+        raise InputError(f"{root}: no labelled pixel in the training split; look at data.labels and data.label_nodata")
+    mean = sums[1] / sums[0]
+    return float(mean), float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0))) or 1.0
+
+
+def build(recipe: Recipe, spec: Spec) -> tuple[Network, Base, LoadReport | None]:
+    """Build the network and load the backbone's weights.
+
+    Returns:
+        The network, where its backbone came from, and what was loaded (None for random weights).
+
+    Raises:
+        InputError: weights that are not there, not safe or of another architecture.
+    """
+    import torch
+
+    from models import prithvi_eo
+    from models.variants import BANDS, variant
+    from models.hub import WeightFile, locate, read_state_dict
+    from models.network import Network
+
+    found, bands = None, tuple(recipe.pretrained_bands or BANDS)
+    published = variant(recipe.backbone)
+    if recipe.weights == "hub":
+        if published.repo is None or published.file is None:
+            raise InputError(f"{recipe.backbone}: no weights were published; use --weights random or a file")
+        found = locate(published.repo, published.file, revision=recipe.revision)
+    elif recipe.weights != "random":
+        found = WeightFile(Path(recipe.weights))
+    state = read_state_dict(found.path) if found else None
+    torch.manual_seed(recipe.seed)
+    network = Network(spec, recipe.backbone, recipe.model)
+    if found is None or state is None:
+        return network, Base(), None
+    report = prithvi_eo.load_pretrained(network.backbone, state, source=str(found.path), pretrained_bands=bands)
+    source = "hub" if found.repo else "file"
+    return network, Base(source, found.repo, found.revision, found.path.name, found.sha256(), bands), report
+
+
+def train(
+    recipe: Recipe, network: Network, samples: Chips, out: Path, *, balance: Tensor | None, launch: Launch
+) -> FineTuning:
+    """Train with Lightning; the network ends with the kept weights, in eval mode, adapters still apart.
+
+    Raises:
+        InputError: the loss stops being finite.
+        RunError: a checkpoint cannot be written.
+    """
+    import torch
+
+    from models.training import FineTuning
+
+    training = recipe.training
+    module = FineTuning(
+        network, training, mode=recipe.mode, seed=recipe.seed, class_weights=balance, log=out / "metrics.csv"
+    )
+    if recipe.mode == "frozen":
+        _features(network, samples, batch=training.batch)
+    trainer = _trainer(recipe, out, launch)
+    last = out / "checkpoints" / "last.ckpt"
+    start = last if launch.resume and last.is_file() else None
+    if launch.resume:
+        launch.say(f"going on from {last}" if start else f"{out}: no checkpoint yet; starting from the beginning")
+    try:
+        trainer.fit(module, datamodule=samples, ckpt_path=start, weights_only=True if start else None)
+    except OSError as error:
+        raise RunError(f"{out}: {error}; make space and run the same command with --resume") from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = out / "checkpoints" / "best.ckpt"
+    kept = best if training.keep == "best" and best.is_file() else last
+    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+    network.cpu().eval()
+    return module
+
+
+def _features(network: Network, samples: Chips, *, batch: int) -> None:
+    """Compute the frozen backbone's maps of every training and validation chip once."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device).eval()
+
+    def features(*inputs: Tensor | None) -> list[Tensor]:
+        with torch.inference_mode():
+            return [m.cpu() for m in network.features(*(None if i is None else i.to(device) for i in inputs))]  # type: ignore[arg-type]
+
+    for split in ("train", "val"):
+        samples.sets[split].compute_features(features, batch=batch)
+
+
+def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
+    import logging
+
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from models.training import MONITOR
+
+    for name in ("lightning.pytorch", "lightning.fabric"):  # importing Lightning sets them to INFO
+        logging.getLogger(name).setLevel(logging.WARNING)
+    training, (monitor, better) = recipe.training, MONITOR[recipe.task]
+    checkpoint = {"dirpath": out / "checkpoints", "enable_version_counter": False, "save_top_k": 1}
+    callbacks: list[Any] = [
+        ModelCheckpoint(filename="best", monitor=monitor, mode=better, **checkpoint),
+        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpoint),
+    ]
+    if training.patience:
+        callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
+    if training.ema:
+        callbacks.append(EMAWeightAveraging(decay=training.ema))
+    return Trainer(
+        max_epochs=training.epochs,
+        devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
+        strategy=launch.strategy,
+        precision=_precision(training.precision),  # type: ignore[arg-type]
+        gradient_clip_val=training.clip or None,
+        accumulate_grad_batches=training.accumulate,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(out, name=None, version="tensorboard"),
+        enable_progress_bar=launch.progress is not None,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,  # EpochSampler shares out the samples itself
+        deterministic="warn",
+        default_root_dir=out,
+    )
+
+
+def _precision(asked: str) -> str:
+    """bf16 where the machine computes in it, unless something was asked for."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+
+
+def _finish(
+    out: Path, bundle: Bundle, reader: Reader, samples: Chips, module: FineTuning, launch: Launch
+) -> dict[str, Any]:
+    """Write the bundle, check the exported model, score it on the test split and write the report."""
+    from pipelines.evaluate import assess, fit
+
+    launch.say("exporting and checking model.onnx")
+    predict = save(out, bundle, module.network)
+    baselines = fit(bundle.spec, reader, samples.sets["train"].chips, seed=bundle.training["seed"])
+    tested = samples.sets["test"].chips or samples.sets["val"].chips
+    result = assess(out, bundle, reader, tested, predict, baselines, curves=module.curves, progress=launch.progress)
+    write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
+    return result
+
+
+def save(out: Path, bundle: Bundle, network: Network) -> Runtime:
+    """Write weights and ONNX, compare the two, then bundle.json, which makes the folder a bundle.
+
+    Returns:
+        The exported model.
+
+    Raises:
+        RunError: the exported model answers differently from the trained one.
+    """
+    import numpy as np
+    import torch
+
+    from models.export import example_inputs, export_onnx
+    from models.lora import merge_lora
+    from models.runtime import load_runtime
+
+    if bundle.whole:
+        merge_lora(network)
+    write_weights(out, network, whole=bundle.whole)
+    merge_lora(network)
+    export_onnx(network, out / "model.onnx")
+    write_bundle(out, bundle)
+    predict = load_runtime(out, runtime="openvino")
+    inputs = example_inputs(bundle.spec, batch=3)
+    with torch.inference_mode():
+        wanted = network.predict(*inputs).numpy()
+    x, time, location = (None if i is None else i.numpy() for i in inputs)
+    came = predict(x, time, location)  # type: ignore[arg-type]
+    scale = 1.0 if bundle.spec.task != "regression" else float(network.target_std)
+    difference = float(np.abs(wanted - came).max()) / scale
+    if difference > AGREEMENT:
+        (out / "bundle.json").unlink()
+        raise RunError(f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept")
+    return predict
+
+
+def _sizes(samples: Chips, spec: Spec) -> str:
+    sizes = ", ".join(f"{len(chips)} {split}" for split, chips in samples.sets.items())
+    return f"samples of {spec.tile} x {spec.tile} pixels: {sizes}"
+
+
+def _history(
+    recipe: Recipe,
+    name: str,
+    samples: Chips,
+    module: FineTuning,
+    report: LoadReport | None,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """What bundle.json tells of the run."""
+    from importlib.metadata import version
+
+    return {
+        "recipe": name,
+        "sha256": recipe.sha256(),
+        "seed": recipe.seed,
+        "epochs": len(module.curves),
+        "split": {split: len(chips) for split, chips in samples.sets.items()},
+        "versions": {package: version(package) for package in ("earthtune", "torch", "terratorch", "lightning")},
+        "patch_embedding": dict(report.bands) if report else {},
+        "notes": list(notes),
+    }

@@ -1,0 +1,130 @@
+"""A recipe: all that decides what a fine-tuning run makes. Plain data, standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from models.settings import Architecture, Lora, Training
+from models.spec import ClassDef, Target
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images, labels and their split.
+
+    Attributes:
+        root: folder that the patterns start from.
+        images: pattern of the images, such as "*_hls.tif", or a list with one pattern per frame.
+        labels: pattern of the labels, paired with the images by what * stands for; one file of polygons may serve all
+            images. Not used for scene classes, where the folder is the class.
+        column: column of the class code, for polygons.
+        ignore: label codes that mean "not labelled", besides the declared nodata.
+        label_nodata: label values that mean "not measured", for regression.
+        bands: names of the bands in the order of the files, where the files do not say.
+        frames: frames that one file holds one after the other.
+        scale: reflectance = raw * scale + offset, where the files do not say.
+        offset: see scale.
+        dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
+        tile: side of a sample in pixels; 0 takes the images' side, at most 224.
+        groups: CSV beside the images with columns chip and group; a group never falls into two splits.
+        block_km: side of the spatial blocks that are split, where there are no groups; 0 makes each image a group.
+        fractions: shares of train, val and test.
+        train: text file with one image name a line; with val and test this is the split.
+        val: see train.
+        test: see train.
+    """
+
+    root: Path = Path()
+    images: str | list[str] = "*.tif"
+    labels: str | None = None
+    column: str | None = None
+    ignore: list[int] = field(default_factory=list)
+    label_nodata: list[float] = field(default_factory=list)
+    bands: list[str] = field(default_factory=list)
+    frames: int = 1
+    scale: float | None = None
+    offset: float | None = None
+    dates: list[str] = field(default_factory=list)
+    mask_clouds: bool = False
+    tile: int = 0
+    groups: str | None = None
+    block_km: float = 0.0
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a run makes; the same recipe and data give the same bundle on the same machine.
+
+    Attributes:
+        task: segmentation (a class a pixel), regression (a value a pixel) or classification (a class a tile).
+        data: the images, their labels and the split.
+        classes: classes as {code, name, colour}; for classification the name is the folder's.
+        target: name and unit of the predicted quantity, for regression.
+        bands: bands that the model reads; the six that Prithvi was pretrained on when empty.
+        backbone: a name that `earthtune backbones` lists.
+        weights: hub for the published ones, random for none, or a weight file.
+        revision: commit, branch or tag of the published weights.
+        pretrained_bands: bands of the weight file's patch embedding in its order; the six when empty.
+        mode: frozen trains the head, lora the head and adapters, full everything.
+        model: decoder, widths and blocks.
+        lora: size of the adapters.
+        training: epochs, rates, losses, augmentation.
+        seed: seeds the split, the weights, the order and the augmentation.
+    """
+
+    task: str
+    data: Data
+    classes: list[ClassDef] = field(default_factory=list)
+    target: Target | None = None
+    bands: list[str] = field(default_factory=list)
+    backbone: str = "prithvi_eo_v2_300_tl"
+    weights: str = "hub"
+    revision: str | None = None
+    pretrained_bands: list[str] = field(default_factory=list)
+    mode: str = "full"
+    model: Architecture = field(default_factory=Architecture)
+    lora: Lora = field(default_factory=Lora)
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, the data's root absolute."""
+        root = str(self.data.root.resolve())
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return plain | {"data": plain["data"] | {"root": root}}
+
+    def sha256(self) -> str:
+        """Hash of `to_json` without the folder, so that two machines agree."""
+        plain = self.to_json()
+        del plain["data"]["root"]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def load_recipe(path: Path, **changes: Any) -> Recipe:
+    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong kind.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, default_meta=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
+    try:
+        parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
+    except ArgumentError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    built = parser.instantiate_classes(parsed)
+    return Recipe(**{name: built[name] for name in Recipe.__dataclass_fields__})
