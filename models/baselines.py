@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.spec import Spec
 
 Array = NDArray[np.float32]
-Predict = Callable[[Array], Array]
+Predict = Callable[[Array, Array | None, Array | None], Array]
 Sample = tuple[Array, NDArray[Any]]
 
 PIXELS = 60_000  # training pixels of a forest or a ridge, over all samples
@@ -30,8 +30,8 @@ def baseline_names(spec: Spec) -> tuple[str, ...]:
 def fit_baselines(spec: Spec, samples: Iterable[Sample], *, count: int, seed: int = 0) -> Mapping[str, Predict]:
     """Fit the baselines of a task on the training samples.
 
-    Each takes x (B, C, T, H, W) and returns what a model returns: probabilities (B, K, H, W), values (B, 1, H, W), or
-    (B, K) for scene classes.
+    Each is called as a runtime is, with x (B, C, T, H, W), time and location, and returns what a model returns:
+    probabilities (B, K, H, W), values (B, 1, H, W), or (B, K) for scene classes.
 
     Args:
         spec: the task.
@@ -45,7 +45,7 @@ def fit_baselines(spec: Spec, samples: Iterable[Sample], *, count: int, seed: in
     f, t = np.concatenate(features), np.concatenate(targets)  # (N, F), (N,)
     simple, learned = baseline_names(spec)
     if spec.task == "regression":
-        return {simple: _constant(spec, np.array([t.mean()], np.float32)), learned: _ridge(spec, f, t)}
+        return {simple: _constant(spec, np.full(1, t.mean(), np.float32)), learned: _ridge(spec, f, t)}
     share = np.bincount(t, minlength=spec.outputs).astype(np.float32) / len(t)
     return {simple: _constant(spec, share), learned: _forest(spec, f, t, seed)}
 
@@ -65,7 +65,7 @@ def _statistics(x: Array) -> Array:
 
 
 def _constant(spec: Spec, answer: Array) -> Predict:
-    def predict(x: Array) -> Array:
+    def predict(x: Array, _time: Array | None = None, _location: Array | None = None) -> Array:
         if spec.task == "classification":
             return np.broadcast_to(answer, (len(x), len(answer)))
         return np.broadcast_to(answer[:, None, None], (len(x), len(answer), *x.shape[-2:]))
@@ -79,7 +79,7 @@ def _ridge(spec: Spec, features: Array, targets: NDArray[Any]) -> Predict:
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 7))).fit(features, targets)
-    return lambda x: _per_pixel(x, lambda rows: model.predict(rows)[:, None])
+    return lambda x, *_: _per_pixel(x, lambda rows: model.predict(rows)[:, None])
 
 
 def _forest(spec: Spec, features: Array, targets: NDArray[Any], seed: int) -> Predict:
@@ -94,8 +94,8 @@ def _forest(spec: Spec, features: Array, targets: NDArray[Any], seed: int) -> Pr
         return out
 
     if spec.task == "classification":
-        return lambda x: probabilities(_statistics(x))
-    return lambda x: _per_pixel(x, probabilities)
+        return lambda x, *_: probabilities(_statistics(x))
+    return lambda x, *_: _per_pixel(x, probabilities)
 
 
 def _per_pixel(x: Array, answer: Callable[[Array], Array]) -> Array:

@@ -17,4 +17,4 @@ class InputError(EarthtuneError):
 
 
 class RunError(EarthtuneError):
-    """The work failed on the way (disk full, a file that broke while being read); the same command may be tried again."""
+    """The work failed on the way (disk full, a file that broke while being read); the command may be tried again."""

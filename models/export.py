@@ -39,7 +39,12 @@ def export_onnx(network: Network, path: Path) -> None:
     free = {0: torch.export.Dim("batch", min=1, max=4096)}
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)
-    with replacing(path) as draft, warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        replacing(path) as draft,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         torch.onnx.export(
             _Predict(network).eval(),

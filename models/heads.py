@@ -16,8 +16,8 @@ DECODERS = ("linear", "fcn", "unet", "upernet")
 class Decoder(nn.Module):
     """A terratorch decoder over the maps of a plain ViT, with the neck it needs.
 
-    "linear" and "fcn" read the maps side by side; "unet" and "upernet" want four maps, which a learned neck turns into a
-    pyramid of strides patch/4, patch/2, patch and 2*patch.
+    "linear" and "fcn" read the maps side by side; "unet" and "upernet" want four maps, which a learned neck turns into
+    a pyramid of strides patch/4, patch/2, patch and 2*patch.
     """
 
     def __init__(self, name: str, *, dims: Sequence[int], patch: int, channels: int) -> None:
@@ -42,8 +42,8 @@ class Decoder(nn.Module):
         if name in ("unet", "upernet"):
             if len(dims) != 4:
                 raise InputError(f"decoder {name} wants four blocks of the backbone, {len(dims)} were given")
-            self.neck = LearnedInterpolateToPyramidal(list(dims))
-            dims = self.neck.embedding_dim
+            neck = LearnedInterpolateToPyramidal(list(dims))
+            self.neck, dims = neck, neck.embedding_dim
         if name == "linear":
             size = max(patch // 4, 1)  # to a quarter of the resolution, where the detail path takes over
             self.body = decoders.LinearDecoder([sum(dims)], num_classes=channels, upsampling_size=size)

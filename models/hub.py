@@ -53,14 +53,13 @@ def locate(repo: str, filename: str, *, revision: str | None = None) -> WeightFi
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    from httpx import HTTPError
 
     online = _online()
     try:
         path = hf_hub_download(repo, filename, revision=revision, local_files_only=not online)
     except LocalEntryNotFoundError as error:
         raise InputError(_ways_out(repo, filename, online)) from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{repo}/{filename} at {revision or 'main'}: the Hub answered: {reason}") from error
     return WeightFile(Path(path), repo, _commit(Path(path)))
@@ -133,7 +132,9 @@ def _online() -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     endpoint = urlsplit(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
-    via = urlsplit(getproxies().get(endpoint.scheme, "")) if endpoint.hostname not in ("127.0.0.1", "localhost") else None
+    via = (
+        urlsplit(getproxies().get(endpoint.scheme, "")) if endpoint.hostname not in ("127.0.0.1", "localhost") else None
+    )
     target = via if via and via.hostname else endpoint
     port = target.port or (443 if target.scheme == "https" else 80)
     answered = threading.Event()

@@ -33,7 +33,7 @@ def cross_entropy(logits: Tensor, truth: Tensor, *, weights: Tensor | None = Non
 
 
 def dice(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
-    """One minus the mean soft Dice coefficient over the classes that occur in the batch (Milletari 2016, arXiv:1606.04797).
+    """One minus the mean soft Dice coefficient over the classes that occur in the batch (Milletari, arXiv:1606.04797).
 
     Shapes as in `cross_entropy`; `smoothing` is not used.
     """

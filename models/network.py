@@ -41,7 +41,13 @@ class Network(nn.Module):
         bands = len(spec.bands) * spec.frames
         self.head: nn.Module
         if spec.task == "classification":
-            self.head = SceneHead(bands=bands, dims=dims, outputs=spec.outputs, channels=architecture.channels, dropout=architecture.dropout)
+            self.head = SceneHead(
+                bands=bands,
+                dims=dims,
+                outputs=spec.outputs,
+                channels=architecture.channels,
+                dropout=architecture.dropout,
+            )
         else:
             self.head = DenseHead(
                 bands=bands,

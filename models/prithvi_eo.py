@@ -1,4 +1,4 @@
-"""Prithvi EO 1.0 and 2.0: every published size, built by terratorch, loaded by us with a report of the patch embedding."""
+"""Prithvi EO 1.0 and 2.0, every published size: built by terratorch, loaded with a report of the patch embedding."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.errors import InputError
 from models.tokens import token_grid, tokens_to_map
 from models.variants import BANDS, variant
+
 
 def config(name: str, **overrides: Any) -> dict[str, Any]:
     """The published configuration of a backbone (terratorch's table), with fields such as `depth` overridden.
@@ -119,7 +120,7 @@ class PrithviEO(nn.Module):
             One map per block, (B, T*E, H/patch, W/patch); the last block's is layer-normed, as in pretraining.
         """
         vit = self.vit
-        grid = token_grid(*x.shape[-3:], self.patch)
+        grid = token_grid(x.shape[2], x.shape[3], x.shape[4], self.patch)
         position = vit.interpolate_pos_encoding(x.shape[-3:])  # (1, 1+N, E)
         tokens = vit.patch_embed(x) + position[:, 1:]  # (B, N, E)
         tokens = tokens + self._encodings(time, location, grid, tokens)

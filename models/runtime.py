@@ -77,9 +77,9 @@ def _torch_runtime(folder: Path, weights: Path | None) -> Runtime:
     network = load_network(folder, weights=weights).to(device)
 
     def run(x: Array, time: Array | None, location: Array | None) -> Array:
-        inputs = [None if a is None else torch.from_numpy(a).to(device) for a in (x, time, location)]
+        coordinates = [None if a is None else torch.from_numpy(a).to(device) for a in (time, location)]
         with torch.inference_mode():
-            y: Array = network.predict(*inputs).cpu().numpy()
+            y: Array = network.predict(torch.from_numpy(x).to(device), *coordinates).cpu().numpy()
         return y
 
     return run

@@ -82,11 +82,15 @@ class Spec:
         if self.task not in TASKS:
             raise InputError(f"task {self.task!r}: wanted one of {', '.join(TASKS)}")
         if not len(self.bands) == len(self.mean) == len(self.std) or not self.bands:
-            raise InputError(f"{len(self.bands)} bands, {len(self.mean)} means, {len(self.std)} stds: one each is wanted")
+            raise InputError(
+                f"{len(self.bands)} bands, {len(self.mean)} means, {len(self.std)} stds: one each is wanted"
+            )
         if len(set(self.bands)) != len(self.bands):
             raise InputError(f"bands {', '.join(self.bands)}: a band is named twice")
         if self.frames < 1 or self.tile < 1 or self.patch < 1 or self.tile % self.patch:
-            raise InputError(f"tile {self.tile} must be a multiple of patch {self.patch}, and frames ({self.frames}) at least 1")
+            raise InputError(
+                f"tile {self.tile} must be a multiple of patch {self.patch}, and frames ({self.frames}) at least 1"
+            )
         codes = [c.code for c in self.classes]
         if len(set(codes)) != len(codes):
             raise InputError(f"class codes {codes}: a code is given twice")

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 import torchmetrics
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from models.bundle import replacing
 from models.errors import InputError
@@ -138,7 +140,7 @@ class FineTuning(LightningModule):
         """Take the curves back."""
         self.curves = list(checkpoint["curves"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over the trained weights; the rate warms up, then falls along a cosine."""
         optimiser = torch.optim.AdamW(list(parameter_groups(self.network, self.settings)), lr=self.settings.lr)
         total = max(int(self.trainer.estimated_stepping_batches), 1)
@@ -178,10 +180,10 @@ def _scores(task: str, outputs: int) -> torchmetrics.MetricCollection:
     """Validation scores by name."""
     if task == "regression":
         return torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
-    of = {"task": "multiclass", "num_classes": outputs, "ignore_index": -1}
-    metrics: dict[str, Any] = {"accuracy": torchmetrics.Accuracy(average="micro", **of)}
+    accuracy = MulticlassAccuracy(outputs, average="micro", ignore_index=-1)
+    metrics: dict[str, torchmetrics.Metric | torchmetrics.MetricCollection] = {"accuracy": accuracy}
     if task == "segmentation":
-        metrics["mean_iou"] = torchmetrics.JaccardIndex(average="macro", **of)
+        metrics["mean_iou"] = MulticlassJaccardIndex(outputs, average="macro", ignore_index=-1)
     return torchmetrics.MetricCollection(metrics, compute_groups=False)
 
 

@@ -97,18 +97,16 @@ def find_images(data: Data, *, task: str) -> list[tuple[tuple[Path, ...], Path |
         raise InputError(f"data.labels: {task} wants a pattern for the label files; none was given")
     else:
         labelled = pair(data.root, patterns[0], data.labels)
-    others = [dict(pair(data.root, patterns[0], pattern)) for pattern in patterns[1:]]
-    return [((first, *(other[first] for other in others)), label) for first, label in labelled]  # type: ignore[misc]
+    others = [{a: b for a, b in pair(data.root, patterns[0], pattern) if b} for pattern in patterns[1:]]
+    return [((first, *(other[first] for other in others)), label) for first, label in labelled]
 
 
-def find_chips(data: Data, *, task: str, bands: Sequence[str], tile: int, seed: int, split: bool = True) -> list[Chip]:
+def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list[Chip]:
     """Cut every image into tiles and assign each to a split.
 
     Args:
         data: the recipe's data.
-        task: see `Spec`.
-        bands: bands of the model.
-        tile: side of a tile.
+        spec: what the model eats; its tile is the chips' side.
         seed: seed of the split.
         split: False leaves every chip in "test", for data that is only evaluated.
 
@@ -116,9 +114,9 @@ def find_chips(data: Data, *, task: str, bands: Sequence[str], tile: int, seed: 
         InputError: as `find_images`, `open_scene` and the splits.
     """
     chips, boxes = [], []
-    for images, label in find_images(data, task=task):
-        scene = open_images(images, bands, data)
-        windows = tiles(*scene.shape, tile)
+    for images, label in find_images(data, task=spec.task):
+        scene = open_images(images, spec.bands, data)
+        windows = tiles(*scene.shape, spec.tile)
         for window in windows:
             corner = f"_{window[0].start}_{window[1].start}" if len(windows) > 1 else ""
             chips.append(Chip(images[0].stem + corner, images, label, window))
@@ -126,7 +124,9 @@ def find_chips(data: Data, *, task: str, bands: Sequence[str], tile: int, seed: 
     if not split:
         return chips
     groups = _groups(data, chips, boxes)
-    return [replace(c, group=g, split=s) for c, g, s in zip(chips, groups, _splits(data, chips, groups, seed), strict=True)]
+    return [
+        replace(c, group=g, split=s) for c, g, s in zip(chips, groups, _splits(data, chips, groups, seed), strict=True)
+    ]
 
 
 def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str]:
@@ -231,15 +231,15 @@ class Reader:
         if spec.task == "classification":
             names = [c.name for c in spec.classes]
             if chip.label not in names:
-                raise InputError(f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({', '.join(names)})")
+                raise InputError(
+                    f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({', '.join(names)})"
+                )
             return np.array(names.index(str(chip.label)), np.int64)
         path = Path(str(chip.label))
         if spec.task == "regression":
             values = read_values(path, scene.geobox, chip.window, nodata=data.label_nodata)
             return np.where(valid, values, np.float32(np.nan))
-        indices = read_labels(
-            path, scene.geobox, chip.window, codes=spec.codes, ignore=data.ignore, column=data.column
-        )
+        indices = read_labels(path, scene.geobox, chip.window, codes=spec.codes, ignore=data.ignore, column=data.column)
         return np.where(valid, indices, -1).astype(np.int64)
 
 
@@ -352,7 +352,9 @@ class Chips(LightningDataModule):
         }
         for split in ("train", "val"):
             if not len(self.sets[split]):
-                raise InputError(f"{reader.data.root}: no sample in the {split} split; look at data.fractions or the lists")
+                raise InputError(
+                    f"{reader.data.root}: no sample in the {split} split; look at data.fractions or the lists"
+                )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled and augmented."""

@@ -262,7 +262,9 @@ def _inspect(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 
 
 def _add_backbones(parser: ArgumentParser) -> None:
-    parser.description = "List the backbones: name, parameters, where the weights are published, and what is in the cache."
+    parser.description = (
+        "List the backbones: name, parameters, where the weights are published, and what is in the cache."
+    )
 
 
 def _backbones(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:

@@ -59,7 +59,7 @@ def demo(
     bundle = read_bundle(out / "run")
     scene, data = open_for(bundle, str(source), mask_clouds=True), data_of(bundle)
     seed = int(bundle.training["seed"])
-    chips = find_chips(data, task="segmentation", bands=bundle.spec.bands, tile=bundle.spec.tile, seed=seed)
+    chips = find_chips(data, bundle.spec, seed=seed)
     baselines = fit(bundle.spec, Reader(bundle.spec, data), [c for c in chips if c.split == "train"], seed=seed)
     accuracy, maps = {}, out / "maps"
     maps.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,6 @@ def _agreement(path: Path, scene: Scene, bundle: Bundle) -> float:
 
 def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: Path) -> None:
     """The scene, the map and the truth side by side."""
-    import numpy as np
-
     from pipelines import plots
 
     everything = tuple(slice(0, side) for side in scene.shape)

@@ -56,7 +56,7 @@ def embed(
         {"file", "tokens": [rows, columns], "features"}.
 
     Raises:
-        InputError: unknown backbone or block, a tile or an overlap that patches do not divide, a scene without the bands.
+        InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
     import torch
 
@@ -162,8 +162,8 @@ def _token_tiles(
         time = scene.time() if encoder.uses_time and all(scene.dates) else None
         coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
         maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
-        seen = valid.reshape(tile // patch, patch, tile // patch, patch).any(axis=(1, 3))
-        both = np.concatenate((maps, seen[None].astype(np.float32)))
+        seen = np.any(valid.reshape(tile // patch, patch, tile // patch, patch), axis=(1, 3))
+        both = np.concatenate((maps, np.expand_dims(seen, 0).astype(np.float32)))
         yield window, both[:, : window[0].stop - window[0].start, : window[1].stop - window[1].start]
 
 

@@ -65,14 +65,13 @@ def evaluate(
     spec, data = bundle.spec, data_of(bundle)
     seed = int(bundle.training.get("seed", 0))
     predict = load_runtime(run, runtime=runtime, weights=weights)
-    find = {"task": spec.task, "bands": spec.bands, "tile": spec.tile, "seed": seed}
     notes: list[str] = []
-    own = data_root is None or data_root.resolve() == data.root.resolve()
-    asked = data if own else dataclasses.replace(data, root=data_root)
-    chips = find_chips(asked, split=own, **find)
+    asked = dataclasses.replace(data, root=data_root or data.root)
+    own = asked.root.resolve() == data.root.resolve()
+    chips = find_chips(asked, spec, seed=seed, split=own)
     tested = [c for c in chips if c.split == "test"]
     try:
-        trained = [c for c in (chips if own else find_chips(data, **find)) if c.split == "train"]
+        trained = [c for c in (chips if own else find_chips(data, spec, seed=seed)) if c.split == "train"]
         baselines = fit(spec, Reader(spec, data), trained, seed=seed)
     except InputError as error:
         notes.append(f"No baselines: the training data cannot be read any more ({error}).")
@@ -103,8 +102,7 @@ def fit(spec: Spec, reader: Reader, chips: Sequence[Chip], *, seed: int) -> dict
     from models.baselines import fit_baselines
 
     samples = ((s.x, s.y) for s in map(reader, chips))
-    fitted = fit_baselines(spec, samples, count=len(chips), seed=seed)
-    return {name: (lambda x, _time, _location, p=p: p(x)) for name, p in fitted.items()}
+    return dict(fit_baselines(spec, samples, count=len(chips), seed=seed))
 
 
 def assess(
@@ -124,7 +122,7 @@ def assess(
     """Score a model and its baselines on chips; write metrics.json and report.html into `folder`.
 
     Returns:
-        {"data", "samples", "model": scores, "baselines": {name: scores}}.
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}}.
 
     Raises:
         InputError: no chips, or none of their pixels is labelled.
@@ -150,13 +148,15 @@ def assess(
     scores = {name: t.scores(codes) for name, t in tally.items()}
     if not scores["model"]["n"]:
         raise InputError(f"{reader.data.root}: none of the {len(chips)} samples has a labelled pixel; nothing to score")
+    model = scores.pop("model")
+    best, line = best_baseline(spec.task, scores), headline(spec, model, scores)
     result = {
+        "headline": line,
         "data": str(reader.data.root),
         "samples": len(chips),
-        "model": scores.pop("model"),
+        "model": model,
         "baselines": scores,
     }
-    best = best_baseline(spec.task, scores)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "metrics.json") as draft:
         draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -165,14 +165,14 @@ def assess(
         title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
         spec=spec,
         facts=_facts(bundle, reader, len(chips)),
-        scores=result["model"],
+        scores=model,
         baselines=scores,
         confusion=tally["model"].confusion,
         curves=curves,
         examples=[_example(spec, reader, chips[i], outputs, best) for i, outputs in pictures],
         notes=[*bundle.training.get("notes", ()), *notes],
     )
-    return result | {"headline": headline(spec, result["model"], scores)}
+    return result
 
 
 class Tally:

@@ -14,10 +14,9 @@ from models.bundle import Base, Bundle, replacing, stored_whole, write_bundle, w
 from models.errors import InputError, RunError
 from models.settings import MODES
 from models.spec import Spec
-from pipelines.recipe import Data, Recipe
+from pipelines.recipe import Recipe
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from models.network import Network
@@ -136,7 +135,9 @@ def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
     if not out.exists() or launch.overwrite:
         return False
     if not launch.resume:
-        raise InputError(f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another")
+        raise InputError(
+            f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
+        )
     import yaml
 
     stored = out / "recipe.yaml"
@@ -154,7 +155,9 @@ def _make_folder(out: Path, recipe: Recipe, launch: Launch) -> None:
 
     if launch.overwrite and out.exists():
         if any(out.iterdir()) and not (out / "recipe.yaml").is_file():
-            raise InputError(f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another")
+            raise InputError(
+                f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another"
+            )
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "recipe.yaml") as draft:
@@ -192,7 +195,7 @@ def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
         classes=tuple(recipe.classes),
         target=recipe.target,
     )
-    chips = find_chips(data, task=recipe.task, bands=bands, tile=tile, seed=recipe.seed)
+    chips = find_chips(data, spec, seed=recipe.seed)
     reader = Reader(spec, data)
     spec, notes = _coordinates(spec, fields["coords_encoding"], reader, chips)
     unknown = [band for band in bands if band not in known]
@@ -211,8 +214,8 @@ def _coordinates(spec: Spec, encodings: Sequence[str], reader: Reader, chips: Se
         notes.append("time encoding off: an image has no date (data.dates gives one)")
     if "location" in encodings and not placed:
         notes.append("location encoding off: an image has no coordinate system")
-    uses = {"uses_time": "time" in encodings and dated, "uses_location": "location" in encodings and placed}
-    return dataclasses.replace(spec, **uses), notes
+    time, location = "time" in encodings and dated, "location" in encodings and placed
+    return dataclasses.replace(spec, uses_time=time, uses_location=location), notes
 
 
 def _measured(spec: Spec, bands: Sequence[str], samples: Iterable[Any]) -> Spec:
@@ -247,7 +250,9 @@ def label_statistics(spec: Spec, samples: Chips, balance: str) -> tuple[Tensor |
     root = train.reader.data.root
     if spec.task == "regression":
         return None, _moments(train)
-    counts = sum(np.bincount(s.y[s.y >= 0].ravel(), minlength=spec.outputs) for s in train.samples())
+    counts = np.zeros(spec.outputs, np.int64)
+    for sample in train.samples():
+        counts += np.bincount(sample.y[sample.y >= 0].ravel(), minlength=spec.outputs)
     present = np.flatnonzero(counts)
     if len(present) < 2:
         found = ", ".join(spec.classes[i].name for i in present) or "none"
@@ -287,9 +292,9 @@ def build(recipe: Recipe, spec: Spec) -> tuple[Network, Base, LoadReport | None]
     import torch
 
     from models import prithvi_eo
-    from models.variants import BANDS, variant
     from models.hub import WeightFile, locate, read_state_dict
     from models.network import Network
+    from models.variants import BANDS, variant
 
     found, bands = None, tuple(recipe.pretrained_bands or BANDS)
     published = variant(recipe.backbone)
@@ -374,10 +379,10 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
     for name in ("lightning.pytorch", "lightning.fabric"):  # importing Lightning sets them to INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     training, (monitor, better) = recipe.training, MONITOR[recipe.task]
-    checkpoint = {"dirpath": out / "checkpoints", "enable_version_counter": False, "save_top_k": 1}
+    folder = out / "checkpoints"
     callbacks: list[Any] = [
-        ModelCheckpoint(filename="best", monitor=monitor, mode=better, **checkpoint),
-        ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **checkpoint),
+        ModelCheckpoint(folder, "best", monitor=monitor, mode=better, enable_version_counter=False),
+        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
     if training.patience:
         callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
@@ -460,7 +465,9 @@ def save(out: Path, bundle: Bundle, network: Network) -> Runtime:
     difference = float(np.abs(wanted - came).max()) / scale
     if difference > AGREEMENT:
         (out / "bundle.json").unlink()
-        raise RunError(f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept")
+        raise RunError(
+            f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept"
+        )
     return predict
 
 

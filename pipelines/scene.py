@@ -278,7 +278,11 @@ def find_products(
     if days is not None and (not days or len(days) % len(sources)):
         raise InputError(f"{len(days)} dates for {len(sources)} sources: give one date per frame")
     units = _given_units(scale, offset)
-    ask = _Ask(tuple(file_bands) if file_bands else None, units, len(days) // len(sources) if days else frames if frames > 1 else None)
+    ask = _Ask(
+        tuple(file_bands) if file_bands else None,
+        units,
+        len(days) // len(sources) if days else frames if frames > 1 else None,
+    )
     products = [product for source in sources for product in _products(str(source), ask)]
     if days is None:
         return products

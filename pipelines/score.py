@@ -76,8 +76,13 @@ def score(
     shared = spec.tile // 4 if overlap is None else overlap
     if not 0 <= shared < spec.tile:
         raise InputError(f"overlap {shared}: wanted 0 to {spec.tile - 1}, below the tile of {spec.tile} pixels")
-    how = {"bands": bands, "dates": dates, "scale": scale, "offset": offset, "mask_clouds": mask_clouds}
-    jobs = [(open_for(bundle, source, **how), source) for source in scenes]
+    jobs = [
+        (
+            open_for(bundle, source, bands=bands, dates=dates, scale=scale, offset=offset, mask_clouds=mask_clouds),
+            source,
+        )
+        for source in scenes
+    ]
     targets = _targets(out, [scene for scene, _ in jobs], overwrite=overwrite)
     predict = load_runtime(run, runtime=runtime, weights=weights)
     out.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,9 @@ def score(
     for (scene, source), path in zip(jobs, targets, strict=True):
         for note in scene.notes:
             say(f"{scene.name}: {note}")
-        share = write_map(path, scene, bundle, predict, overlap=shared, batch=batch, overwrite=overwrite, progress=progress)
+        share = write_map(
+            path, scene, bundle, predict, overlap=shared, batch=batch, overwrite=overwrite, progress=progress
+        )
         results.append({"scene": source, "map": str(path), "valid": round(share, 6), "notes": list(scene.notes)})
     return results
 
@@ -199,7 +206,9 @@ def write_map(
     return counted[0] / counted[1]
 
 
-def shown(items: Sequence[Any], what: str, progress: Callable[[Iterable[Any], str], Iterable[Any]] | None) -> Iterable[Any]:
+def shown(
+    items: Sequence[Any], what: str, progress: Callable[[Iterable[Any], str], Iterable[Any]] | None
+) -> Iterable[Any]:
     """The items, with progress where it is shown."""
     return progress(items, what) if progress else items
 
