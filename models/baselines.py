@@ -45,8 +45,8 @@ def fit_baselines(spec: Spec, samples: Iterable[Sample], *, count: int, seed: in
     f, t = np.concatenate(features), np.concatenate(targets)  # (N, F), (N,)
     simple, learned = baseline_names(spec)
     if spec.task == "regression":
-        return {simple: _constant(spec, np.full(1, t.mean(), np.float32)), learned: _ridge(spec, f, t)}
-    share = np.bincount(t, minlength=spec.outputs).astype(np.float32) / len(t)
+        return {simple: _constant(spec, np.array([t.mean()]).astype(np.float32)), learned: _ridge(spec, f, t)}
+    share = (np.bincount(t, minlength=spec.outputs) / len(t)).astype(np.float32)
     return {simple: _constant(spec, share), learned: _forest(spec, f, t, seed)}
 
 

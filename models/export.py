@@ -59,6 +59,7 @@ def export_onnx(network: Network, path: Path) -> None:
             },
             dynamo=True,
             external_data=False,
+            optimize=False,  # the runtime optimises what it compiles; this takes half of the time
         )
 
 

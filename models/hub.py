@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import socket
 import threading
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+from zipfile import BadZipFile
 
 from models.errors import InputError
 
@@ -52,16 +53,19 @@ def locate(repo: str, filename: str, *, revision: str | None = None) -> WeightFi
         InputError: not in the cache and the Hub cannot be reached, or the repository, revision or file is not there.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
+
+    # HTTPError is that of the HTTP library which the hub client uses: httpx in hub 1, httpx2 in hub 2.
 
     online = _online()
     try:
         path = hf_hub_download(repo, filename, revision=revision, local_files_only=not online)
     except LocalEntryNotFoundError as error:
         raise InputError(_ways_out(repo, filename, online)) from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{repo}/{filename} at {revision or 'main'}: the Hub answered: {reason}") from error
+    except (HTTPError, OSError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) or type(error).__name__  # the status, then what is not there
+        raise InputError(f"{repo}/{filename} at {revision or 'main'}: cannot be downloaded: {reason}") from error
     return WeightFile(Path(path), repo, _commit(Path(path)))
 
 
@@ -101,14 +105,28 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_plain_zip(path))
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):  # torch has met no foreign object, only bytes it cannot read
+            raise InputError(f"{path}: not a PyTorch weight file (no tensors, or an unusual pickle)") from error
         raise InputError(
             f"{path}: refused: the file holds more than tensors, and loading it could execute code; "
             "ask its author for a safetensors file or a plain state_dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError, TypeError, BadZipFile) as error:
         raise InputError(f"{path}: not a PyTorch weight file ({type(error).__name__})") from error
+
+
+def _is_plain_zip(path: Path) -> bool:
+    """Whether a file is a zip as PyTorch writes them, uncompressed; a small compressed one could fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise InputError(f"{path}: refused: a compressed archive; PyTorch writes uncompressed ones")
+    return True
 
 
 def _only_tensors(path: Path, content: Any) -> dict[str, Tensor]:
@@ -122,6 +140,9 @@ def _only_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise InputError(f"{path}: holds no tensors")
+    for key, value in tensors.items():
+        if value.is_meta or value.layout is not torch.strided:
+            raise InputError(f"{path}: tensor {key} has no plain values ({value.device}, {value.layout})")
     return tensors
 
 
@@ -131,7 +152,7 @@ def _online() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    endpoint = urlsplit(os.environ.get("HF_ENDPOINT", constants.ENDPOINT))
+    endpoint = urlsplit(constants.ENDPOINT)
     via = (
         urlsplit(getproxies().get(endpoint.scheme, "")) if endpoint.hostname not in ("127.0.0.1", "localhost") else None
     )
@@ -158,9 +179,9 @@ def _commit(path: Path) -> str | None:
 
 
 def _ways_out(repo: str, filename: str, online: bool) -> str:
-    state = "is not in that repository" if online else "is not in the local cache and the Hub cannot be reached"
+    state = "did not serve it" if online else "cannot be reached"
     return (
-        f"{repo}/{filename} {state}. Three ways out: --weights FILE with a copy of it; "
+        f"{repo}/{filename} is not in the local cache and the Hub {state}. Three ways out: --weights FILE with a copy of it; "
         f"`hf download {repo} {filename}` on a machine with network and HF_HOME pointing at its cache; "
         "or --weights random to train without pretraining"
     )

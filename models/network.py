@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.errors import InputError
 from models.heads import DenseHead, SceneHead
 from models.prithvi_eo import PrithviEO
 from models.settings import Architecture
@@ -37,6 +38,8 @@ class Network(nn.Module):
             blocks=architecture.blocks or None,
             overrides=architecture.overrides,
         )
+        if self.backbone.patch[-1] != spec.patch:
+            raise InputError(f"patch {spec.patch} in the Spec: {backbone} has patches of {self.backbone.patch[-1]} pixels")
         dims = [self.backbone.dim * spec.frames] * len(self.backbone.blocks)
         bands = len(spec.bands) * spec.frames
         self.head: nn.Module

@@ -18,7 +18,7 @@ def config(name: str, **overrides: Any) -> dict[str, Any]:
     """The published configuration of a backbone (terratorch's table), with fields such as `depth` overridden.
 
     Raises:
-        InputError: no such backbone or no such field.
+        InputError: no such backbone, no such field, or a width that does not fit the heads.
     """
     from terratorch.models.backbones.prithvi_vit import prithvi_cfgs
 
@@ -27,7 +27,11 @@ def config(name: str, **overrides: Any) -> dict[str, Any]:
     unknown = set(overrides) - set(published)
     if unknown:
         raise InputError(f"backbone field {', '.join(sorted(unknown))}: wanted one of {', '.join(sorted(published))}")
-    return published | overrides
+    fields = published | overrides
+    dim, heads = fields["embed_dim"], fields["num_heads"]
+    if dim % 16 or dim % heads:  # the position encoding halves and splits the width, attention shares it among heads
+        raise InputError(f"backbone field embed_dim {dim} with {heads} heads: wanted a multiple of 16 and of the heads")
+    return fields
 
 
 def pretrained_statistics(name: str) -> dict[str, tuple[float, float]]:

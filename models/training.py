@@ -53,7 +53,7 @@ class FineTuning(LightningModule):
         curves: the figures of each epoch so far; they travel with the checkpoints.
 
     A batch is a dict: `x` (B, C, T, H, W), `y` (B, H, W) class indices or values, or (B,) for scene classes, and
-    optionally `time` (B, T, 2), `location` (B, 2) and `features` (the frozen backbone's maps of x).
+    optionally `time` (B, T, 2), `location` (B, 2) and `features` (B, L, D, h, w), the frozen backbone's maps of x.
     """
 
     class_weights: Tensor | None
@@ -160,7 +160,8 @@ class FineTuning(LightningModule):
     def _run(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Output and truth of a batch; values in standard deviations of the training target."""
         network = self.network
-        output = network(batch["x"], batch.get("time"), batch.get("location"), features=batch.get("features"))
+        features = batch["features"].unbind(1) if "features" in batch else None  # L maps (B, D, h, w)
+        output = network(batch["x"], batch.get("time"), batch.get("location"), features=features)
         truth = batch["y"]
         if network.spec.task == "regression":
             return output[:, 0], (truth - network.target_mean) / network.target_std

@@ -39,8 +39,8 @@ VARIANTS: Mapping[str, Variant] = {
     "prithvi_eo_v2_100_tl": _published("2.0-100M-TL", 86.2),
     "prithvi_eo_v2_300": _published("2.0-300M", 303.9),
     "prithvi_eo_v2_300_tl": _published("2.0-300M-TL", 303.9),
-    "prithvi_eo_v2_600": _published("2.0-600M", 630.9),
-    "prithvi_eo_v2_600_tl": _published("2.0-600M-TL", 630.9),
+    "prithvi_eo_v2_600": _published("2.0-600M", 631.2),
+    "prithvi_eo_v2_600_tl": _published("2.0-600M-TL", 631.2),
 }
 
 

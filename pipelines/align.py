@@ -16,10 +16,8 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
-from rasterio.warp import reproject, transform
 from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
@@ -29,6 +27,8 @@ _OPEN_FILES = 64
 _CHUNK_PIXELS = 1 << 24
 _GRID_NODES = 17
 _SAME_PIXEL = 0.01
+_ROUNDING = 1e-6
+_MOST_POINTS = 16
 
 
 class _Handles(threading.local):
@@ -159,8 +159,8 @@ def read_onto(
     """Read bands of a raster on the pixels of a window of a grid.
 
     Where the raster has the same pixels (equal, or shifted by whole pixels) they are copied; else they are resampled
-    with an exact transform, so that a window reads the same as the crop of a larger read. Memory is bounded by the
-    window and, where the raster is finer, by chunks of 16 million of its pixels.
+    with an exact transform, so that a window reads the same, bit for bit, as the crop of a larger read. Memory is
+    bounded by the window and, where the raster is finer, by chunks of 16 million of its pixels.
 
     Args:
         source: an open rasterio dataset.
@@ -283,7 +283,7 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
         parts = _halves(window)
         axis = 1 if height >= width else 2
         return np.concatenate([_warp(request, theirs, geobox, part, method) for part in parts], axis=axis)
-    return _resample(request.read(under), crop(theirs, under), geobox, window, method)
+    return _resample(request.read(under), _Lattice(theirs, geobox, window, under), method)
 
 
 def _halves(window: Window) -> tuple[Window, Window]:
@@ -296,27 +296,95 @@ def _halves(window: Window) -> tuple[Window, Window]:
     return (rows, slice(cols.start, middle)), (rows, slice(middle, cols.stop))
 
 
-def _resample(values: np.ndarray, theirs: GeoBox, geobox: GeoBox, window: Window, method: Resampling) -> np.ndarray:
-    """Resample pixels in memory onto a window. Bands go one by one, for GDAL would mix their NaN otherwise."""
-    rows, cols = window
-    across, down = _ratio(theirs, geobox)
-    out = np.full((len(values), rows.stop - rows.start, cols.stop - cols.start), np.nan, np.float32)
-    for band, source in enumerate(values):
-        reproject(
-            source,
-            out[band],
-            src_transform=theirs.affine,
-            src_crs=_crs(theirs),
-            dst_transform=crop(geobox, window).affine,
-            dst_crs=_crs(geobox),
-            src_nodata=np.nan,
-            dst_nodata=np.nan,
-            resampling=method,
-            tolerance=0,  # exact transform: an approximation would depend on the window
-            XSCALE=1 / across,  # GDAL would guess the kernel's width from each window anew
-            YSCALE=1 / down,
-        )
-    return out
+class _Lattice:
+    """Where the pixels of a window lie in the pixels that were read of a raster, transformed exactly at their corners.
+
+    GDAL's warper interpolates the transform along each row of a window (to 1/8 pixel), so that neighbouring windows
+    disagree; positions found from the grid's own pixel numbers are the same for every window.
+    """
+
+    def __init__(self, theirs: GeoBox, geobox: GeoBox, window: Window, under: Window) -> None:
+        rows, cols = np.mgrid[window[0].start : window[0].stop + 1, window[1].start : window[1].stop + 1]
+        down, across = _project(theirs, geobox, rows.ravel().astype(float), cols.ravel().astype(float))
+        off = -1e9  # far outside of any raster
+        self.rows = np.where(np.isfinite(down), down - under[0].start, off).reshape(rows.shape)
+        self.cols = np.where(np.isfinite(across), across - under[1].start, off).reshape(rows.shape)
+        self.ratio = _ratio(theirs, geobox)
+
+    def at(self, down: float, across: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the points that lie `down` and `across` of the way through each pixel (0..1)."""
+        return _between(self.rows, down, across), _between(self.cols, down, across)
+
+
+def _between(corners: np.ndarray, down: float, across: float) -> np.ndarray:
+    """Interpolate from the four corners of each pixel: (h + 1, w + 1) to (h, w)."""
+    top = corners[:-1, :-1] * (1 - across) + corners[:-1, 1:] * across
+    bottom = corners[1:, :-1] * (1 - across) + corners[1:, 1:] * across
+    inside: np.ndarray = top * (1 - down) + bottom * down
+    return inside
+
+
+def _resample(values: np.ndarray, lattice: _Lattice, method: Resampling) -> np.ndarray:
+    """Resample pixels in memory, float32 (bands, H, W) with NaN where invalid, to (bands, h, w).
+
+    Raises:
+        ValueError: the method is none of nearest, bilinear and average.
+    """
+    if method == Resampling.nearest:
+        return _nearest(values, *lattice.at(0.5, 0.5))
+    if method == Resampling.bilinear:
+        return _bilinear(values, *lattice.at(0.5, 0.5))
+    if method == Resampling.average:
+        return _average(values, lattice)
+    raise ValueError(f"resampling {method}: wanted nearest, bilinear or average")
+
+
+def _nearest(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """The pixel that holds each point; on an edge (but for rounding) the one below and to the right."""
+    return _pick(values, np.floor(rows + _ROUNDING).astype(np.int64), np.floor(cols + _ROUNDING).astype(np.int64))
+
+
+def _pick(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Pixels by row and column, NaN outside."""
+    _, height, width = values.shape
+    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+    picked: np.ndarray = values[:, rows.clip(0, height - 1), cols.clip(0, width - 1)]
+    picked[:, ~inside] = np.nan
+    return picked
+
+
+def _bilinear(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Mean of the four pixels around each point by distance, of those with data; NaN where the nearest has none."""
+    first_row, first_col = np.floor(rows - 0.5).astype(np.int64), np.floor(cols - 0.5).astype(np.int64)
+    down, across = rows - 0.5 - first_row, cols - 0.5 - first_col
+    total, weight = np.zeros((len(values), *rows.shape)), np.zeros((len(values), *rows.shape))
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        near = _pick(values, first_row + i, first_col + j)
+        share = np.where(np.isnan(near), 0.0, (down if i else 1 - down) * (across if j else 1 - across))
+        total += np.where(np.isnan(near), 0.0, near) * share
+        weight += share
+    known = np.isfinite(_nearest(values, rows, cols)) & (weight > 0)
+    mean: np.ndarray = np.divide(total, weight, out=np.full(total.shape, np.nan), where=known)
+    return mean.astype(np.float32)
+
+
+def _average(values: np.ndarray, lattice: _Lattice) -> np.ndarray:
+    """Mean of the pixels under each pixel of the grid, NaN where less than half of them have data.
+
+    The pixels are found at as many points as the raster is finer, at most 16 x 16, spread evenly: where a whole number
+    of pixels fits, each is met once.
+    """
+    across, down = (min(max(math.ceil(ratio - _SAME_PIXEL), 1), _MOST_POINTS) for ratio in lattice.ratio)
+    shape = (len(values), lattice.rows.shape[0] - 1, lattice.rows.shape[1] - 1)
+    total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    for point in range(down * across):
+        near = _nearest(values, *lattice.at((point // across + 0.5) / down, (point % across + 0.5) / across))
+        known = np.isfinite(near)
+        total += np.where(known, near, 0.0)
+        count += known
+    enough = 2 * count >= down * across
+    mean: np.ndarray = np.divide(total, count, out=np.full(shape, np.nan), where=enough)
+    return mean.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=256)
@@ -350,20 +418,10 @@ def _project(theirs: GeoBox, geobox: GeoBox, rows: np.ndarray, cols: np.ndarray)
     """Rows and columns in the raster of positions in the grid; infinite where there is no transformation."""
     a, b, c, d, e, f = tuple(geobox.affine)[:6]
     xs, ys = a * cols + b * rows + c, d * cols + e * rows + f
-    if theirs.crs != geobox.crs:
-        xs, ys = map(np.asarray, transform(_crs(geobox), _crs(theirs), xs, ys))
+    if theirs.crs is not None and geobox.crs is not None and theirs.crs != geobox.crs:
+        xs, ys = geobox.crs.transformer_to_crs(theirs.crs)(xs, ys)
     a, b, c, d, e, f = tuple(~theirs.affine)[:6]
     return d * xs + e * ys + f, a * xs + b * ys + c
-
-
-def _crs(geobox: GeoBox) -> CRS:
-    """The coordinate system of a grid as rasterio takes it."""
-    return _parse_crs(str(geobox.crs))
-
-
-@functools.lru_cache(maxsize=64)
-def _parse_crs(text: str) -> CRS:
-    return CRS.from_user_input(text)
 
 
 def _clip(window: Window | None, shape: Sequence[int]) -> Window | None:

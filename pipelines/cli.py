@@ -120,7 +120,7 @@ def _parser(command: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     # Names of a function's parameters are the names of the options, with - for _ understood as well.
-    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, default_meta=False)
+    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False)
     parser.usage = f"earthtune {USAGE[command]}"
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -196,7 +196,7 @@ def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int
     names = [Path(str(path)).stem for path in options.config or []]
     name = names[0] if names else "run"
     launch_keys = ("devices", "strategy", "resume", "overwrite")
-    built = parser.instantiate_classes(options)
+    built = parser.instantiate(options)
     recipe = Recipe(**{f: built[f] for f in Recipe.__dataclass_fields__})
     launch = Launch(**{key: options[key] for key in launch_keys}, **_voice(options))
     out = options.out or Path("runs") / name
@@ -314,3 +314,7 @@ COMMANDS: Mapping[str, Command] = {
     "backbones": (_add_backbones, _backbones),
     "demo": (_add_demo, _demo),
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

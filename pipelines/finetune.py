@@ -128,6 +128,10 @@ def _check(recipe: Recipe) -> None:
             raise InputError(f"training.{key} {getattr(training, key)}: wanted at least 1")
     if recipe.weights not in ("hub", "random") and not Path(recipe.weights).is_file():
         raise InputError(f"weights {recipe.weights}: no such file; wanted hub, random or a weight file")
+    if training.loss:
+        from models.losses import check_loss
+
+        check_loss(recipe.task, training.loss)
 
 
 def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
@@ -226,7 +230,7 @@ def _measured(spec: Spec, bands: Sequence[str], samples: Iterable[Any]) -> Spec:
     sums = np.zeros((3, len(index)))
     for sample in samples:
         values = sample.x[index][:, :, sample.valid].reshape(len(index), -1).astype(np.float64)
-        sums += values.shape[1], values.sum(1), (values**2).sum(1)
+        sums += np.stack((np.full(len(index), values.shape[1]), values.sum(1), (values**2).sum(1)))
     if not sums[0].all():
         raise InputError(f"bands {', '.join(bands)}: no valid pixel in the training images to take their mean from")
     mean = sums[1] / sums[0]
@@ -365,6 +369,7 @@ def _features(network: Network, samples: Chips, *, batch: int) -> None:
 
     for split in ("train", "val"):
         samples.sets[split].compute_features(features, batch=batch)
+    network.train()
 
 
 def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:

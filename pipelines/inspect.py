@@ -235,7 +235,9 @@ def _describe(path: str, products: list[Product]) -> Inspection:
     bands = tuple(_band(number, layer) for number, layer in enumerate(layers, 1))
     located = finest.crs is not None
     notes = [text for product in products for text in (*product.notes, product.problem) if text]
-    notes += [] if any(band.name for band in bands) else ["nothing names the bands: pass their names"]
+    codes = _codes(layers[0]) if len(layers) == 1 else None
+    named = any(band.name for band in bands)
+    notes += [] if named or codes else ["nothing names the bands: pass their names"]
     notes += [] if located else ["no coordinate system: pixels are counted from the corner"]
     return Inspection(
         path,
@@ -246,9 +248,9 @@ def _describe(path: str, products: list[Product]) -> Inspection:
         resolution=(abs(finest.affine.a), abs(finest.affine.e)) if located else None,
         frames=len(products),
         dates=tuple(product.date.isoformat() if product.date else None for product in products),
-        named_by=products[0].named_by if any(band.name for band in bands) else "nothing",
+        named_by=products[0].named_by if named else "nothing",
         bands=bands,
-        codes=_codes(layers[0]) if len(layers) == 1 else None,
+        codes=codes,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -296,7 +298,7 @@ def _band(number: int, layer: Layer) -> BandInfo:
     units = (layer.table or units) if units == (1.0, 0.0) else units
     nodata = layer.nodata if source.nodatavals[at] is None else source.nodatavals[at]
     marks = [float(mark) for mark in np.percentile(good, (0, 2, 50, 98, 100))] if good.size else [None] * 5
-    unit = _unit(marks[2], marks[3], units)
+    unit = _unit(source.dtypes[at], marks[2], marks[3], units)
     return BandInfo(
         number,
         layer.name,
@@ -312,7 +314,7 @@ def _band(number: int, layer: Layer) -> BandInfo:
     )
 
 
-def _unit(median: float | None, high: float | None, units: tuple[float, float]) -> str:
+def _unit(dtype: str, median: float | None, high: float | None, units: tuple[float, float]) -> str:
     """Guess what the numbers are; a guess for a person to read, nothing is decided by it.
 
     Reflectance seldom exceeds 1.5 (snow, glint), and land at x10000 has medians of hundreds to thousands.
@@ -325,7 +327,7 @@ def _unit(median: float | None, high: float | None, units: tuple[float, float]) 
         return "decibel or other signed quantity"
     if high <= 2.0:
         return "0..1, looks like reflectance"
-    if high <= 255:
+    if dtype == "uint8":
         return "0..255, looks like 8-bit counts"
     return REFLECTANCE + ", by the look of it" if high <= 20000 else "unknown"
 

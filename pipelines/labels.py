@@ -230,6 +230,8 @@ def _read_table(path: str, around: Any) -> Any:
         ) from error
     if table.crs is None:
         raise InputError(f"{path}: polygons without coordinate system; write them with one")
+    if table.empty:
+        raise _other_ground(Path(path))
     return table
 
 
@@ -238,7 +240,7 @@ def _column(path: str, table: Any, column: str | None) -> str:
     names = [name for name in table.columns if name != table.geometry.name]
     if column is not None and column not in names:
         raise InputError(f"{path}: no column {column}; it has {', '.join(names)}")
-    whole = [name for name in names if np.issubdtype(table[name].dtype, np.integer)]
+    whole = [name for name in names if table[name].dtype.kind in "iu"]
     if column is None and len(whole) != 1:
         raise InputError(f"{path}: which column holds the class code? it has {', '.join(names) or 'none'}; name it")
     return column or str(whole[0])

@@ -119,12 +119,12 @@ def load_recipe(path: Path, **changes: Any) -> Recipe:
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False, default_meta=False)
+    parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
     try:
         parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
     except ArgumentError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    built = parser.instantiate_classes(parsed)
+    built = parser.instantiate(parsed)
     return Recipe(**{name: built[name] for name in Recipe.__dataclass_fields__})

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import rasterio.vrt
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,7 +34,7 @@ def write(path, values, *, affine=AFFINE, crs="EPSG:32633", names=(), driver="GT
     values = np.asarray(values)
     values = values[None] if values.ndim == 2 else values
     path.parent.mkdir(parents=True, exist_ok=True)
-    tags, interp, scales = profile.pop("tags", {}), profile.pop("interp", None), profile.pop("scales", None)
+    tags, scales = profile.pop("tags", {}), profile.pop("scales", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         count, height, width = values.shape
@@ -43,8 +42,6 @@ def write(path, values, *, affine=AFFINE, crs="EPSG:32633", names=(), driver="GT
     with out:
         out.write(values)
         out.update_tags(**tags)
-        if interp:
-            out.colorinterp = interp
         if scales:
             out.scales, out.offsets = ([number] * count for number in scales)
         for index, name in enumerate(names, 1):
@@ -240,8 +237,6 @@ def test_stac_addresses_that_are_not_opened(tmp_path, href):
 
 def test_a_vrt_behind_a_stac_item_is_refused_though_it_is_called_tif(tmp_path):
     write(tmp_path / "real.tif", flat(1))
-    with rasterio.open(tmp_path / "real.tif") as source, rasterio.vrt.WarpedVRT(source):
-        pass
     vrt = '<VRTDataset rasterXSize="16" rasterYSize="12"><VRTRasterBand dataType="Int16" band="1"><SimpleSource>'
     vrt += f"<SourceFilename>{tmp_path / 'real.tif'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     (tmp_path / "fake.tif").write_text(vrt)
@@ -330,7 +325,7 @@ def test_units_by_argument_then_header_then_none(tmp_path):
     assert per_band(open_scene(tmp_path / "a.tif", ["RED"], scale=1)) == [2500]
     np.testing.assert_allclose(per_band(open_scene(tmp_path / "b.tif", ["RED"])), [4100], rtol=1e-6)
     np.testing.assert_allclose(per_band(open_scene(tmp_path / "b.tif", ["RED"], scale=0.0001)), [2000], rtol=1e-6)
-    with pytest.raises(InputError, match="offset -0.1 given without scale"):
+    with pytest.raises(InputError, match=r"offset -0\.1 given without scale"):
         open_scene(tmp_path / "a.tif", ["RED"], offset=-0.1)
 
 
@@ -341,8 +336,10 @@ def test_pixels_without_data_are_invalid_and_zero(tmp_path, kind):
     mask = flat(255, np.uint8)
     mask[3, 5] = 0
     if kind == "alpha":
-        values = np.concatenate([values, mask[None].astype(np.float32)])
-        profile = {"interp": (ColorInterp.red, ColorInterp.blue, ColorInterp.alpha)}
+        values = np.concatenate([values, values[:1], mask[None] * 257.0]).astype(
+            np.uint16
+        )  # GDAL knows alpha of 8 and 16 bits
+        names, profile = ["red", "blue", "green"], {"photometric": "RGB", "ALPHA": "YES"}
     elif kind in ("nodata", "nan", "inf"):
         values[1, 3, 5] = {"nodata": -9999, "nan": np.nan, "inf": -np.inf}[kind]
         profile = {"nodata": -9999} if kind == "nodata" else {}
@@ -358,11 +355,11 @@ def test_pixels_without_data_are_invalid_and_zero(tmp_path, kind):
 def test_four_8bit_bands_are_four_bands_where_something_names_them(tmp_path):
     values = np.stack([flat(n, np.uint8) for n in (10, 20, 30, 0)])
     wanted = ["BLUE", "GREEN", "RED", "NIR_BROAD"]
-    plain = write(tmp_path / "a.tif", values, photometric="RGB")
+    plain = write(tmp_path / "a.tif", values, photometric="RGB", ALPHA="YES")
     with rasterio.open(plain) as source:
         assert source.colorinterp[3] == ColorInterp.alpha
     assert per_band(open_scene(plain, wanted, file_bands=["blue", "green", "red", "nir"])) == [10, 20, 30, 0]
-    named = write(tmp_path / "b.tif", values, photometric="RGB", names=["blue", "green", "red", "nir"])
+    named = write(tmp_path / "b.tif", values, photometric="RGB", ALPHA="YES", names=["blue", "green", "red", "nir"])
     assert per_band(open_scene(named, wanted)) == [10, 20, 30, 0]
 
 
@@ -434,7 +431,7 @@ def test_reading_a_window_is_cropping_the_whole(mixed, data):
     x, valid = mixed.read(whole(mixed))
     part, part_valid = mixed.read(window)
     np.testing.assert_array_equal(part_valid, valid[window])
-    np.testing.assert_allclose(part, x[:, :, *window], atol=0.5)
+    np.testing.assert_array_equal(part, x[:, :, *window])
 
 
 @pytest.mark.parametrize(
@@ -512,7 +509,7 @@ def test_what_cannot_be_opened(tmp_path):
         (plain, ["RED"], {"file_bands": ["BLUE", "GREEN"]}, r"band RED is wanted.*, it has BLUE, GREEN"),
         (plain, ["NIR_NARROW"], {"file_bands": ["NIR_NAROW", "RED"]}, r"did you mean NIR_NAROW\?"),
         (plain, ["B05"], {}, r"band B05: codes differ between sensors; ask by name"),
-        (plain, ["RED", "red"], {}, r"band red is wanted twice"),
+        (plain, ["RED", "red"], {}, r"band RED is wanted twice"),
         (plain, [], {}, r"no bands wanted"),
         (plain, ["RED"], {"file_bands": ["RED", "BLUE"], "dates": ["05/07/2020"]}, r"wanted YYYY-MM-DD"),
         (plain, ["RED"], {"file_bands": ["RED", "BLUE"], "dates": []}, r"0 dates for 1 sources"),
@@ -567,8 +564,8 @@ def test_real_hls_chip_with_its_fmask():
     [
         ("s2_scene/inference-img.tif", ("BLUE", "GREEN", "RED", "NIR"), ("2020-01-01", "2020-06-01")),
         ("rasters/L7_ETMs.tif", ("BLUE", "GREEN", "RED", "NIR", "SWIR_1", "SWIR_2"), None),
-        ("hls_regression/regression_test_0_input.tif", tuple(f"X{n}" for n in range(8)) + ("RED", "NIR"), None),
-        ("s2_seasons/ssl4eos12_val_0121563_0.tif", tuple(f"X{n}" for n in range(10)) + ("RED", "NIR"), None),
+        ("hls_regression/regression_test_0_input.tif", (*(f"X{n}" for n in range(8)), "RED", "NIR"), None),
+        ("s2_seasons/ssl4eos12_val_0121563_0.tif", (*(f"X{n}" for n in range(10)), "RED", "NIR"), None),
     ],
 )
 def test_real_files_that_name_nothing_are_read_by_given_names(path, names, dates):

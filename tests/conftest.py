@@ -1,0 +1,116 @@
+"""Fixtures that more than one test file needs. Heavy libraries are imported by those who ask for them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from hypothesis import settings
+
+from models.settings import Architecture
+from models.spec import ClassDef, Spec
+from tests.hub_server import serving
+
+settings.register_profile("earthtune", deadline=None)  # a busy machine is no failure
+settings.load_profile("earthtune")
+
+TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+CLASSES = (ClassDef(3, "water", "#0000ff"), ClassDef(7, "crops", "#00ff00"), ClassDef(9, "forest", "#004400"))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on the loopback interface and an empty cache, for this process and those it starts."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub-cache"
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        # The client reads its environment when it is imported, which may have happened already.
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def make_spec():
+    """A function of a task and of fields of the Spec that differ from a small one."""
+
+    def make(task="segmentation", **changes):
+        fields = {
+            "bands": ("BLUE", "RED", "NIR_NARROW"),
+            "mean": (1000.0, 1500.0, 2500.0),
+            "std": (400.0, 500.0, 900.0),
+            "tile": 32,
+            "classes": () if task == "regression" else CLASSES,
+        }
+        return Spec(task, **fields | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_network(make_spec):
+    """A function that builds a tiny network in eval mode; random weights, the same for the same seed."""
+
+    def make(task="segmentation", *, backbone="prithvi_eo_v2_300_tl", seed=0, architecture=None, **spec):
+        import torch
+
+        from models.network import Network
+
+        chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | (architecture or {})
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Network(make_spec(task, **spec), backbone, Architecture(**chosen)).eval()
+
+    return make
+
+
+RUNS = {
+    "segmentation": {
+        "frames": 2,
+        "uses_time": True,
+        "uses_location": True,
+        "architecture": {"decoder": "upernet", "overrides": TINY | {"depth": 4}},
+    },
+    "regression": {"backbone": "prithvi_eo_v1_100", "architecture": {"decoder": "unet", "blocks": (0, 0, 1, 1)}},
+    "classification": {"backbone": "prithvi_eo_v2_300"},
+}
+
+
+@pytest.fixture(scope="session")
+def exported(make_network, tmp_path_factory):
+    """For each task a network and its run folder: bundle.json, model.safetensors, model.onnx. Not to be written to."""
+    import torch
+
+    from models.bundle import Bundle, write_bundle, write_weights
+    from models.export import export_onnx
+
+    runs = {}
+    for task, settings in RUNS.items():
+        network = make_network(task, **settings)
+        if task == "regression":
+            network.target_mean.fill_(40.0)
+            network.target_std.copy_(torch.tensor(7.5))
+        folder = tmp_path_factory.mktemp(task)
+        chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | settings.get("architecture", {})
+        backbone = settings.get("backbone", "prithvi_eo_v2_300_tl")
+        write_bundle(folder, Bundle(network.spec, backbone, Architecture(**chosen)))
+        write_weights(folder, network, whole=True)
+        export_onnx(network, folder / "model.onnx")
+        runs[task] = (network, folder)
+    return runs
+
+
+@pytest.fixture
+def run_copy(exported, tmp_path):
+    """A function that copies a task's run to a folder that may be written to."""
+    return lambda task: shutil.copytree(exported[task][1], tmp_path / f"run-{task}")

@@ -1,0 +1,120 @@
+"""Fixtures of whole runs, made once: a tiny Prithvi fine-tuned on a few sample chips."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from models.settings import Architecture, Training
+from models.spec import ClassDef, Target
+from pipelines.finetune import Launch, finetune
+from pipelines.recipe import Data, Recipe
+
+BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
+CLASSES = [ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8")]
+TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+SPECTRA = np.array([[300, 500, 400, 3000, 1500, 700], [600, 900, 900, 2500, 2400, 1500], [400, 350, 250, 100, 50, 30]])
+
+
+def write(path: Path, array: np.ndarray, *, corner=(500000, 5000000), crs="EPSG:32632", size=30.0, **profile) -> Path:
+    """Write (bands, rows, columns) as a GeoTIFF; `names` are band descriptions, `tags` GDAL tags."""
+    names, tags = profile.pop("names", None), profile.pop("tags", {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, height, width = array.shape
+    place = {"crs": crs, "transform": from_origin(*corner, size, size)} if crs else {}
+    shape = {"count": count, "height": height, "width": width, "dtype": array.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        file = rasterio.open(path, "w", driver="GTiff", **shape, **place, **profile)
+    with file:
+        file.write(array)
+        file.descriptions = names or (None,) * count
+        file.update_tags(**tags)
+    return path
+
+
+def make_chip(seed: int, *, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Bands (6, side, side) int16 and class codes (1, side, side) uint8: two areas with a straight edge."""
+    rng = np.random.default_rng(seed)
+    index = np.full((side, side), seed % 3)
+    index[:, int(rng.integers(8, side - 8)) :] = (seed + 1) % 3
+    bands = SPECTRA[index].transpose(2, 0, 1) + rng.normal(0, 60, (6, side, side))
+    return bands.astype(np.int16), np.array([10, 30, 80], np.uint8)[index][None]
+
+
+def make_chips(root: Path, count: int = 12, *, side: int = 32) -> Path:
+    """`count` dated chips NAME_hls.tif with labels NAME_lc.tif."""
+    for i in range(count):
+        bands, codes = make_chip(i, side=side)
+        corner = (500000 + 5000 * i, 5000000)
+        tags = {"ACQUISITION_DATE": "2021-06-15"}
+        write(root / f"c{i:02d}_hls.tif", bands, corner=corner, names=BANDS, tags=tags, nodata=-9999)
+        write(root / f"c{i:02d}_lc.tif", codes, corner=corner, nodata=0)
+    return root
+
+
+def tiny_recipe(root: Path, **changes) -> Recipe:
+    """A recipe over `make_chips` that trains in seconds."""
+    recipe = Recipe(
+        "segmentation",
+        Data(root, images="*_hls.tif", labels="*_lc.tif", fractions=(0.5, 0.25, 0.25)),
+        classes=CLASSES,
+        backbone="prithvi_eo_v2_tiny_tl",
+        weights="random",
+        model=Architecture(TINY, decoder="linear", channels=8, detail=8),
+        training=Training(epochs=12, batch=3, lr=3e-3, backbone_lr=1.0, gain=0.05, precision="32-true"),
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+@pytest.fixture(scope="session")
+def chips(tmp_path_factory):
+    """Folder of labelled chips; not to be changed."""
+    return make_chips(tmp_path_factory.mktemp("chips"))
+
+
+@pytest.fixture(scope="session")
+def run(chips, tmp_path_factory):
+    """A segmentation run of a TL backbone with time and location; not to be changed."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    finetune(tiny_recipe(chips), out, launch=Launch())
+    return out
+
+
+@pytest.fixture(scope="session")
+def value_run(tmp_path_factory):
+    """A regression run on sparse labels; the value is a tenth of the near infrared."""
+    root = tmp_path_factory.mktemp("values")
+    for i in range(9):
+        bands, _ = make_chip(i)
+        write(root / f"v{i}_hls.tif", bands, names=BANDS, crs=None)
+        values = bands[3:4].astype(np.float32) / 10
+        values[:, np.random.default_rng(i).random(values.shape[1:]) > 0.3] = -1
+        write(root / f"v{i}_agb.tif", values, crs=None)
+    data = Data(root, images="*_hls.tif", labels="*_agb.tif", label_nodata=[-1], fractions=(0.5, 0.25, 0.25))
+    recipe = tiny_recipe(root, task="regression", data=data, classes=[], target=Target("biomass", "Mg/ha"))
+    out = tmp_path_factory.mktemp("runs") / "values"
+    finetune(recipe, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def scene_run(tmp_path_factory):
+    """A run of scene classes: a folder per class."""
+    root = tmp_path_factory.mktemp("scenes")
+    for i in range(12):
+        bands, _ = make_chip(0)
+        bands[:] = SPECTRA[i % 2][:, None, None] + np.random.default_rng(i).normal(0, 60, bands.shape)
+        write(root / ("Forest" if i % 2 == 0 else "Grass") / f"s{i}.tif", bands, names=BANDS)
+    classes = [ClassDef(1, "Forest", "#006400"), ClassDef(2, "Grass", "#ffff4c")]
+    data = Data(root, images="*/*.tif", fractions=(0.5, 0.25, 0.25))
+    recipe = tiny_recipe(root, task="classification", data=data, classes=classes)
+    out = tmp_path_factory.mktemp("runs") / "scene"
+    finetune(recipe, out)
+    return out
