@@ -116,21 +116,24 @@ def read_bundle(folder: Path) -> Bundle:
         raise InputError(f"{folder}: holds no bundle.json: {hint}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
-            raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
-        base = content.pop("base")
-        base["pretrained_bands"] = tuple(base["pretrained_bands"])
-        architecture = content.pop("architecture")
-        architecture["blocks"] = tuple(architecture["blocks"])
-        return Bundle(
-            spec=Spec.from_json(content.pop("spec")),
-            architecture=Architecture(**architecture),
-            base=Base(**base),
-            lora=Lora(**content.pop("lora")),
-            **content,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if content.pop("format") == FORMAT:
+            return _from_json(content)
+    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: damaged ({error}); train again or copy the run again") from error
+    raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
+
+
+def _from_json(content: dict[str, Any]) -> Bundle:
+    base, architecture = content.pop("base"), content.pop("architecture")
+    base["pretrained_bands"] = tuple(base["pretrained_bands"])
+    architecture["blocks"] = tuple(architecture["blocks"])
+    return Bundle(
+        spec=Spec.from_json(content.pop("spec")),
+        architecture=Architecture(**architecture),
+        base=Base(**base),
+        lora=Lora(**content.pop("lora")),
+        **content,
+    )
 
 
 def stored_whole(base: Base, mode: str) -> bool:

@@ -39,7 +39,9 @@ class Network(nn.Module):
             overrides=architecture.overrides,
         )
         if self.backbone.patch[-1] != spec.patch:
-            raise InputError(f"patch {spec.patch} in the Spec: {backbone} has patches of {self.backbone.patch[-1]} pixels")
+            raise InputError(
+                f"patch {spec.patch} in the Spec: {backbone} has patches of {self.backbone.patch[-1]} pixels"
+            )
         dims = [self.backbone.dim * spec.frames] * len(self.backbone.blocks)
         bands = len(spec.bands) * spec.frames
         self.head: nn.Module

@@ -166,7 +166,12 @@ def test_losses_of_half_precision_outputs_are_computed_in_float32():
 
 @pytest.mark.parametrize(
     ("task", "shares"),
-    [("segmentation", {"mse": 1.0}), ("regression", {"ce": 1.0, "mse": 1.0}), ("classification", {}), ("regression", {})],
+    [
+        ("segmentation", {"mse": 1.0}),
+        ("regression", {"ce": 1.0, "mse": 1.0}),
+        ("classification", {}),
+        ("regression", {}),
+    ],
 )
 def test_losses_that_a_task_does_not_know_are_refused(task, shares):
     with pytest.raises(InputError, match=f"{task} knows"):
