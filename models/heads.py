@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from models.detail import DetailPath, enlarge
 from models.errors import InputError
+from models.settings import Architecture
+from models.spec import Spec
 
 DECODERS = ("linear", "fcn", "unet", "upernet")
 
@@ -45,7 +48,7 @@ class Decoder(nn.Module):
             neck = LearnedInterpolateToPyramidal(list(dims))
             self.neck, dims = neck, neck.embedding_dim
         if name == "linear":
-            size = max(patch // 4, 1)  # to a quarter of the resolution, where the detail path takes over
+            size = max(patch // 8, 1)  # to an eighth of the resolution, where the detail path takes over
             self.body = decoders.LinearDecoder([sum(dims)], num_classes=channels, upsampling_size=size)
         elif name == "fcn":
             self.body = decoders.FCNDecoder([sum(dims)], channels=channels, num_convs=2)
@@ -61,108 +64,49 @@ class Decoder(nn.Module):
         return features
 
 
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3x3 convolutions with batch norm and GELU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.GELU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.GELU(),
-    )
-
-
-class DetailPath(nn.Module):
-    """A small U-Net over the bands at full resolution that joins the decoder's features at a quarter of it.
-
-    A 16-pixel token alone cannot draw a field edge; the bands can.
-    """
-
-    def __init__(self, bands: int, *, joined: int, width: int, dropout: float) -> None:
-        """Build the path for `bands` input channels and `joined` decoder channels."""
-        super().__init__()
-        self.fine = _block(bands, width)
-        self.middle = _block(width, 2 * width)
-        self.coarse = _block(2 * width, 4 * width)
-        self.join = nn.Sequential(nn.Dropout2d(dropout), _block(4 * width + joined, 4 * width))
-        self.up_middle = _block(6 * width, 2 * width)
-        self.up_fine = _block(3 * width, width)
-
-    def forward(self, bands: Tensor, features: Tensor) -> Tensor:
-        """Bands (B, C, H, W) and features (B, D, h', w') to (B, width, H, W)."""
-        fine = self.fine(bands)
-        middle = self.middle(_shrink(fine))
-        coarse = self.coarse(_shrink(middle))
-        x = self.join(torch.cat((coarse, _enlarge(features, coarse)), dim=1))
-        x = self.up_middle(torch.cat((middle, _enlarge(x, middle)), dim=1))
-        out: Tensor = self.up_fine(torch.cat((fine, _enlarge(x, fine)), dim=1))
-        return out
-
-
-def _shrink(x: Tensor) -> Tensor:
-    return functional.max_pool2d(x, 2, ceil_mode=True)
-
-
-def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
 class DenseHead(nn.Module):
     """One output per pixel: a decoder over the tokens, and beside it, if wanted, the detail path over the bands."""
 
-    def __init__(
-        self,
-        *,
-        bands: int,
-        dims: Sequence[int],
-        patch: int,
-        outputs: int,
-        decoder: str,
-        channels: int,
-        detail: int,
-        dropout: float,
-    ) -> None:
-        """Build the head.
-
-        Args:
-            bands: input channels of all frames together (T*C).
-            dims: channels of each feature map.
-            patch: pixels along a token.
-            outputs: classes, or 1 for values.
-            decoder: one of `DECODERS`.
-            channels: width of the decoder.
-            detail: width of the detail path at full resolution; 0 leaves it out.
-            dropout: share of features dropped while training.
-        """
+    def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
+        """Build the head for maps of `dims` channels each."""
         super().__init__()
-        self.decoder = Decoder(decoder, dims=dims, patch=patch, channels=channels)
-        self.detail = DetailPath(bands, joined=channels, width=detail, dropout=dropout) if detail else None
-        self.classify = nn.Conv2d(detail or channels, outputs, 1)
+        channels, detail = architecture.channels, architecture.detail
+        self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.patch, channels=channels)
+        self.detail: DetailPath | None = None
+        self.classify: nn.Module = nn.Conv2d(channels, spec.outputs, 1)
+        if detail:
+            self.classify = nn.Identity()
+            self.detail = DetailPath(
+                spec, joined=channels, outputs=spec.outputs, width=detail, dropout=architecture.dropout
+            )
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, T*C, H, W), normalised, and maps (B, D_i, h, w) to logits or values (B, K, H, W)."""
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (B, K, H, W)."""
         features = self.decoder(maps)
         if self.detail is not None:
-            features = self.detail(bands, features)
-        return _enlarge(self.classify(features), bands)
+            return cast("Tensor", self.detail(bands, features))
+        return enlarge(self.classify(features), bands)
 
 
 class SceneHead(nn.Module):
     """One class per tile: the mean token of each map beside the bands' means and deviations."""
 
-    def __init__(self, *, bands: int, dims: Sequence[int], outputs: int, channels: int, dropout: float) -> None:
-        """Build the head; arguments as in `DenseHead`."""
+    def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
+        """Build the head for maps of `dims` channels each."""
         super().__init__()
+        bands, channels = len(spec.bands) * spec.frames, architecture.channels
         self.norm = nn.LayerNorm(sum(dims))
         self.statistics = nn.BatchNorm1d(2 * bands)
         self.mix = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(sum(dims) + 2 * bands, channels), nn.GELU(), nn.Dropout(dropout)
+            nn.Dropout(architecture.dropout),
+            nn.Linear(sum(dims) + 2 * bands, channels),
+            nn.GELU(),
+            nn.Dropout(architecture.dropout),
         )
-        self.classify = nn.Linear(channels, outputs)
+        self.classify = nn.Linear(channels, spec.outputs)
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, T*C, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""
         tokens = self.norm(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
         values = torch.cat((bands.mean((2, 3)), bands.std((2, 3))), dim=1)
         logits: Tensor = self.classify(self.mix(torch.cat((tokens, self.statistics(values)), dim=1)))

@@ -181,7 +181,8 @@ def _commit(path: Path) -> str | None:
 def _ways_out(repo: str, filename: str, online: bool) -> str:
     state = "did not serve it" if online else "cannot be reached"
     return (
-        f"{repo}/{filename} is not in the local cache and the Hub {state}. Three ways out: --weights FILE with a copy of it; "
-        f"`hf download {repo} {filename}` on a machine with network and HF_HOME pointing at its cache; "
+        f"{repo}/{filename} is not in the local cache and the Hub {state}. "
+        f"Three ways out: --weights FILE with a copy of it; `hf download {repo} {filename}` on a machine with network "
+        "and HF_HOME pointing at its cache; "
         "or --weights random to train without pretraining"
     )

@@ -37,33 +37,15 @@ class Network(nn.Module):
             tile=spec.tile,
             blocks=architecture.blocks or None,
             overrides=architecture.overrides,
+            drop_path=architecture.drop_path,
         )
         if self.backbone.patch[-1] != spec.patch:
             raise InputError(
                 f"patch {spec.patch} in the Spec: {backbone} has patches of {self.backbone.patch[-1]} pixels"
             )
         dims = [self.backbone.dim * spec.frames] * len(self.backbone.blocks)
-        bands = len(spec.bands) * spec.frames
-        self.head: nn.Module
-        if spec.task == "classification":
-            self.head = SceneHead(
-                bands=bands,
-                dims=dims,
-                outputs=spec.outputs,
-                channels=architecture.channels,
-                dropout=architecture.dropout,
-            )
-        else:
-            self.head = DenseHead(
-                bands=bands,
-                dims=dims,
-                patch=spec.patch,
-                outputs=spec.outputs,
-                decoder=architecture.decoder,
-                channels=architecture.channels,
-                detail=architecture.detail,
-                dropout=architecture.dropout,
-            )
+        head = SceneHead if spec.task == "classification" else DenseHead
+        self.head: nn.Module = head(spec, architecture, dims=dims)
         shape = (len(spec.bands), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).reshape(shape), persistent=False)

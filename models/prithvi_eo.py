@@ -64,6 +64,7 @@ class PrithviEO(nn.Module):
         tile: int = 224,
         blocks: Sequence[int] | None = None,
         overrides: Mapping[str, Any] | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         """Build the encoder with random weights.
 
@@ -74,6 +75,7 @@ class PrithviEO(nn.Module):
             tile: side of the input in pixels, a multiple of the patch.
             blocks: which blocks' tokens to return; four evenly spaced ones when None.
             overrides: configuration fields to change, such as {"depth": 2}.
+            drop_path: share of samples that skip a block while training (stochastic depth, arXiv:1603.09382).
 
         Raises:
             InputError: unknown name or field, a block that is not there, a tile that patches do not divide.
@@ -85,7 +87,9 @@ class PrithviEO(nn.Module):
         patch = fields["patch_size"][-1]
         if tile % patch:
             raise InputError(f"tile {tile}: {name} wants a multiple of its patch, {patch} pixels")
-        self.vit = PrithviViT(**fields | {"img_size": tile, "num_frames": frames, "in_chans": len(bands)})
+        self.vit = PrithviViT(
+            **fields | {"img_size": tile, "num_frames": frames, "in_chans": len(bands), "drop_path": drop_path}
+        )
         self.bands = tuple(bands)
         depth = len(self.vit.blocks)
         self.blocks = tuple(blocks) if blocks is not None else evenly_spaced(depth)

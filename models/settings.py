@@ -20,14 +20,16 @@ class Architecture:
         channels: width of the decoder, or of the hidden layer for scene classes.
         detail: width of the full-resolution path over the bands; 0 leaves it out.
         dropout: share of features dropped in the head while training.
+        drop_path: share of samples that skip a block of the backbone while training.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     blocks: tuple[int, ...] = ()
     decoder: str = "upernet"
     channels: int = 128
-    detail: int = 32
+    detail: int = 16
     dropout: float = 0.1
+    drop_path: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ class Training:
         ema: decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves.
         loss: weights of the losses that are added up: ce, dice, focal; mse, mae, huber. Empty takes ce or huber.
         smoothing: label smoothing of the cross-entropy.
-        class_weights: none, sqrt or balanced: weight 1, 1/sqrt(share) or 1/share of a class in the training labels.
+        class_weights: exponent w of a class's weight, share ** -w, by its share of the training labels: 0 weighs all
+            pixels alike, 1 all classes.
         flips: turn and mirror samples (the eight symmetries of the square).
-        gain: spread of the random factor on each band, 0.1 for about ten per cent.
+        gain: spread of the random factor on all bands and of that on each band, 0.05 for about five per cent each.
         offset: spread of the random offset on each band, in standard deviations.
+        freeze_norm: share of the epochs after which batch norms keep their statistics; 1 never.
         keep: best keeps the epoch with the best validation score, last the last one.
         precision: auto, 32-true or bf16-mixed; auto takes bf16 where the machine has it.
         workers: processes that read samples; 0 reads in the main one.
@@ -83,10 +87,11 @@ class Training:
     ema: float = 0.0
     loss: Mapping[str, float] = field(default_factory=dict)
     smoothing: float = 0.0
-    class_weights: str = "none"
+    class_weights: float = 0.0
     flips: bool = True
     gain: float = 0.0
     offset: float = 0.0
+    freeze_norm: float = 1.0
     keep: str = "best"
     precision: str = "auto"
     workers: int = 0

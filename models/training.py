@@ -91,10 +91,14 @@ class FineTuning(LightningModule):
         self.curves: list[dict[str, float]] = []
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch; keep a frozen backbone in eval mode."""
+        """Seed the epoch; keep a frozen backbone, and late batch norms, in eval mode."""
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
         if self.mode == "frozen":
             self.network.backbone.eval()
+        if self.current_epoch >= self.settings.freeze_norm * self.settings.epochs:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         """Loss of a batch."""

@@ -301,7 +301,7 @@ def augment(item: dict[str, Any], spec: Spec, training: Training, rng: np.random
     out = {name: turned(value) for name, value in item.items()}
     if training.gain or training.offset:
         shape = (len(spec.bands), 1, 1, 1)
-        gain = rng.normal(1, training.gain, shape)
+        gain = np.exp(training.gain * (rng.normal() + rng.normal(size=shape)))
         shift = rng.normal(0, training.offset, shape) * np.reshape(spec.std, shape)
         out["x"] = (out["x"] * gain + shift).astype(np.float32)
     return out

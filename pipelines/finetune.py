@@ -117,7 +117,6 @@ def _check(recipe: Recipe) -> None:
         "task": (recipe.task, TASKS),
         "mode": (recipe.mode, MODES),
         "training.keep": (training.keep, ("best", "last")),
-        "training.class_weights": (training.class_weights, ("none", "sqrt", "balanced")),
         "training.precision": (training.precision, ("auto", "32-true", "bf16-mixed", "16-mixed")),
     }
     for key, (value, known) in choices.items():
@@ -241,7 +240,7 @@ def _measured(spec: Spec, bands: Sequence[str], samples: Iterable[Any]) -> Spec:
     return dataclasses.replace(spec, mean=tuple(means), std=tuple(stds))
 
 
-def label_statistics(spec: Spec, samples: Chips, balance: str) -> tuple[Tensor | None, tuple[float, float]]:
+def label_statistics(spec: Spec, samples: Chips, exponent: float) -> tuple[Tensor | None, tuple[float, float]]:
     """Class weights for the loss (K,), or None; and mean and deviation of the values, (0, 1) for classes.
 
     Raises:
@@ -261,10 +260,9 @@ def label_statistics(spec: Spec, samples: Chips, balance: str) -> tuple[Tensor |
     if len(present) < 2:
         found = ", ".join(spec.classes[i].name for i in present) or "none"
         raise InputError(f"{root}: the training labels hold one class at most ({found}); two are wanted to learn from")
-    if balance == "none":
+    if not exponent:
         return None, (0.0, 1.0)
-    share = np.maximum(counts, 1) / counts.sum()
-    weight = share ** (-0.5 if balance == "sqrt" else -1.0) * (counts > 0)
+    weight = (counts / counts.sum() + 1e-3) ** -exponent  # a class of a few pixels is not to rule the loss
     weight *= counts.sum() / (weight * counts).sum()  # the mean weight of a labelled pixel is one
     return torch.from_numpy(weight.astype(np.float32)), (0.0, 1.0)
 

@@ -95,14 +95,14 @@ def exported(make_network, tmp_path_factory):
     from models.export import export_onnx
 
     runs = {}
-    for task, settings in RUNS.items():
-        network = make_network(task, **settings)
+    for task, options in RUNS.items():
+        network = make_network(task, **options)
         if task == "regression":
             network.target_mean.fill_(40.0)
             network.target_std.copy_(torch.tensor(7.5))
         folder = tmp_path_factory.mktemp(task)
-        chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | settings.get("architecture", {})
-        backbone = settings.get("backbone", "prithvi_eo_v2_300_tl")
+        chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | options.get("architecture", {})
+        backbone = options.get("backbone", "prithvi_eo_v2_300_tl")
         write_bundle(folder, Bundle(network.spec, backbone, Architecture(**chosen)))
         write_weights(folder, network, whole=True)
         export_onnx(network, folder / "model.onnx")

@@ -109,7 +109,7 @@ def test_lora_run_merges_into_plain_layers(chips, tmp_path):
 
 def test_options_of_training_run(chips, tmp_path):
     training = dataclasses.replace(
-        SHORT, epochs=3, accumulate=2, patience=1, class_weights="balanced", loss={"ce": 1.0, "dice": 1.0, "focal": 1.0}
+        SHORT, epochs=3, accumulate=2, patience=1, class_weights=1.0, loss={"ce": 1.0, "dice": 1.0, "focal": 1.0}
     )
     finetune(tiny_recipe(chips, training=training), tmp_path / "run")
     assert read_bundle(tmp_path / "run").training["epochs"] <= 3

@@ -1,5 +1,6 @@
 import csv
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -164,7 +165,7 @@ def test_the_rate_warms_up_and_falls_to_zero(make_network):
     trainer(10).fit(module, batches, batches)
     assert max(seen) == pytest.approx(1e-2)
     assert seen.index(max(seen)) in (1, 2, 3)
-    assert all(a > b for a, b in zip(seen[4:], seen[5:], strict=False))
+    assert all(a > b for a, b in pairwise(seen[4:]))
     assert seen[-1] == pytest.approx(0, abs=1e-8)
 
 
@@ -175,9 +176,9 @@ def test_known_features_train_a_frozen_network_the_same_way(make_network):
         network = make_network(architecture={"dropout": 0.0})
         batches = data
         if cached:
-            with torch.inference_mode():
+            with torch.no_grad():
                 maps = [network.features(sample["x"][None]) for sample in data]
-            batches = [sample | {"features": [m[0].clone() for m in f]} for sample, f in zip(data, maps, strict=True)]
+            batches = [s | {"features": torch.stack([m[0] for m in f])} for s, f in zip(data, maps, strict=True)]
         fit(network, Training(epochs=3, batch=2), batches, mode="frozen")
         results.append(network.head.state_dict())
     for key, value in results[0].items():

@@ -1,0 +1,164 @@
+"""The full-resolution path beside the tokens: what bands, indices and neighbourhoods say of each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.spec import Spec
+
+# Normalised differences (a - b) / (a + b) by band names, with the index that each is known as.
+INDICES: Mapping[str, tuple[str, str]] = {
+    "NDVI": ("NIR_NARROW", "RED"),  # vegetation: Rouse et al. 1974
+    "NDWI": ("GREEN", "NIR_NARROW"),  # open water: McFeeters 1996, doi:10.1080/01431169608948714
+    "MNDWI": ("GREEN", "SWIR_1"),  # water beside built-up land: Xu 2006, doi:10.1080/01431160600589179
+    "NDBI": ("SWIR_1", "NIR_NARROW"),  # built-up land: Zha et al. 2003, doi:10.1080/01431160304987
+    "NBR": ("NIR_NARROW", "SWIR_2"),  # burned land: Key and Benson 2006
+    "NDTI": ("SWIR_1", "SWIR_2"),  # tillage and dry matter: van Deventer et al. 1997
+}
+
+
+class BandFeatures(nn.Module):
+    """What a pixel's bands say beside their values: indices, and the mean and spread of its neighbourhood and its tile.
+
+    Local spread tells a town from bare fields, and the tile's own mean tells a dark scene from dark land: what a small
+    network over single scenes does not learn from a few hundred of them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Spec, *, noise: float = 0.3) -> None:
+        """Build for a Spec's bands and frames; `noise` is added to the tile's statistics while training."""
+        super().__init__()
+        self.noise, count = noise, len(spec.bands)
+        pairs = [(spec.bands.index(a), spec.bands.index(b)) for a, b in INDICES.values() if {a, b} <= set(spec.bands)]
+        # Channels come as (C, T) flattened: channel c of frame t is c * T + t.
+        self.pairs = [(a * spec.frames + t, b * spec.frames + t) for a, b in pairs for t in range(spec.frames)]
+        shape = (1, count * spec.frames, 1, 1)
+        self.register_buffer("mean", torch.tensor(spec.mean).repeat_interleave(spec.frames).reshape(shape), False)
+        self.register_buffer("std", torch.tensor(spec.std).repeat_interleave(spec.frames).reshape(shape), False)
+        bands, all_features = count * spec.frames, count * spec.frames + len(self.pairs)
+        self.channels = 3 * all_features + 3 * bands
+        self.norm = nn.BatchNorm2d(self.channels)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Normalised bands (B, C*T, H, W) to features (B, channels, H, W)."""
+        with torch.autocast(bands.device.type, enabled=False):  # differences of squares want float32
+            bands = bands.float()
+            values = torch.cat((bands, *self._indices(bands)), dim=1)
+            tile = torch.cat((values.mean((2, 3), keepdim=True), bands.std((2, 3), keepdim=True)), dim=1)
+            if self.training:
+                tile = tile + self.noise * torch.randn_like(tile)
+            tile = tile.expand(-1, -1, bands.shape[2], bands.shape[3])
+            near = (_box(values, 9), _spread(bands, 5), _spread(bands, 15))
+            features: Tensor = self.norm(torch.cat((values, *near, tile), dim=1))
+        return features
+
+    def _indices(self, bands: Tensor) -> list[Tensor]:
+        if not self.pairs:
+            return []
+        reflectance = (bands * self.std + self.mean).clamp(min=0) / 1e4
+        first, second = (reflectance[:, [pair[i] for pair in self.pairs]] for i in (0, 1))
+        # The constant keeps the index of two dark bands from being noise.
+        return [2 * (first - second) / (first + second + 0.02)]
+
+
+def _box(x: Tensor, size: int) -> Tensor:
+    """Mean over size x size pixels, (B, C, H, W) to the same, as two passes of a depthwise convolution."""
+    pad, channels = size // 2, x.shape[1]
+    kernel = x.new_full((channels, 1, size, 1), 1 / size)
+    x = functional.pad(x, (pad, pad, pad, pad), mode="replicate")
+    return functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.transpose(2, 3), groups=channels)
+
+
+def _spread(x: Tensor, size: int) -> Tensor:
+    """Standard deviation over size x size pixels."""
+    variance = _box(x * x, size) - _box(x, size) ** 2
+    return (variance.clamp(min=0) + 1e-5).sqrt()
+
+
+def _block(inputs: int, outputs: int, *, size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """A convolution with batch norm and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, size, padding=dilation * (size // 2), dilation=dilation, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class DetailPath(nn.Module):
+    """A small U-Net over the bands at full resolution that takes the decoder's features in at an eighth of it.
+
+    A 16-pixel token alone cannot draw a field edge; the bands can. Beside the U-Net, the pixel's own features vote
+    directly: where context misleads, as on new ground, they still answer as well as a classifier of pixels.
+    """
+
+    def __init__(
+        self, spec: Spec, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
+    ) -> None:
+        """Build the path.
+
+        Args:
+            spec: the bands and frames.
+            joined: channels of the decoder's features.
+            outputs: classes, or 1 for values.
+            width: channels at full resolution.
+            dropout: share of channels dropped while training.
+            branch_dropout: share of samples that train without the tokens, or without the U-Net.
+        """
+        super().__init__()
+        self.features = BandFeatures(spec)
+        self.pixel = nn.Sequential(
+            _block(self.features.channels, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1)
+        )
+        self.pixel_vote = nn.Conv2d(64, outputs, 1)
+        self.down = nn.ModuleList(
+            [
+                _block(64, width),
+                nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), _block(width, 2 * width), _block(2 * width, 2 * width)),
+                nn.Sequential(
+                    nn.MaxPool2d(2, ceil_mode=True), _block(2 * width, 4 * width), _block(4 * width, 4 * width)
+                ),
+                nn.Sequential(
+                    nn.MaxPool2d(2, ceil_mode=True),
+                    _block(4 * width, 4 * width),
+                    _block(4 * width, 4 * width),
+                    _block(4 * width, 4 * width, dilation=2),
+                ),
+            ]
+        )
+        self.join = _block(4 * width + joined, 4 * width)
+        self.up = nn.ModuleList(
+            [
+                nn.Sequential(_block(8 * width, 4 * width), nn.Dropout2d(dropout)),
+                _block(6 * width, 2 * width),
+                _block(3 * width, width),
+            ]
+        )
+        self.vote = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, outputs, 1))
+        self.branch_dropout = branch_dropout
+
+    def forward(self, bands: Tensor, tokens: Tensor) -> Tensor:
+        """Bands (B, C*T, H, W) and decoded tokens (B, D, h', w') to logits or values (B, K, H, W)."""
+        pixel = self.pixel(self.features(bands).contiguous(memory_format=torch.channels_last))
+        levels = [pixel]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = self.join(torch.cat((levels[-1], enlarge(self._dropped(tokens), levels[-1])), dim=1))
+        for up, level in zip(self.up, levels[-2:0:-1], strict=True):
+            x = up(torch.cat((level, enlarge(x, level)), dim=1))
+        out: Tensor = self._dropped(self.vote(x).float()) + self.pixel_vote(pixel).float()
+        return out
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Leave a branch out of some samples while training, as dropout does with features."""
+        if not self.training or not self.branch_dropout:
+            return x
+        kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.branch_dropout
+        return x * kept.to(x.dtype) / (1 - self.branch_dropout)
+
+
+def enlarge(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear interpolation of x (B, C, h, w) to the rows and columns of `like`."""
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
