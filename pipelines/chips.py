@@ -373,6 +373,7 @@ class Chips(LightningDataModule):
             sampler=sampler,
             drop_last=sampler is not None and len(chips) > self.training.batch,  # batch norm wants more than one sample
             num_workers=workers,
+            generator=torch.Generator().manual_seed(self.seed),  # else each pass would draw from the one of dropout
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -20,6 +20,7 @@ class HubServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
         self.failing: int | None = None  # a status that answers every request, such as 503
+        self.breaking = False  # close the connection in the middle of a file
         self._repos: dict[str, dict[str, dict[str, bytes]]] = {}  # repository -> revision -> file -> content
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -98,7 +99,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if body:
-                self.wfile.write(content)
+                self.wfile.write(content[: len(content) // 2] if hub.breaking else content)
+            self.close_connection = hub.breaking
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""

@@ -184,5 +184,5 @@ def test_bands_beyond_the_pretrained_are_measured(tmp_path):
 
 def test_class_names_are_kept(run):
     content = json.loads((run / "bundle.json").read_text())
-    assert [ClassDef(**c) for c in content["spec"]["classes"]][0] == ClassDef(10, "tree", "#006400")
+    assert next(ClassDef(**c) for c in content["spec"]["classes"]) == ClassDef(10, "tree", "#006400")
     assert content["architecture"]["overrides"] == TINY

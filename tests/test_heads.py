@@ -3,14 +3,22 @@ import torch
 
 from models.errors import InputError
 from models.heads import DECODERS, Decoder, DenseHead, SceneHead
+from models.settings import Architecture
+from models.spec import ClassDef, Spec
 
 DIMS, PATCH, BANDS, OUTPUTS = [32] * 4, 16, 5, 3
+SPEC = Spec(
+    "segmentation",
+    ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1"),
+    mean=(1000.0,) * BANDS,
+    std=(400.0,) * BANDS,
+    classes=tuple(ClassDef(i, f"class {i}", "#000000") for i in range(OUTPUTS)),
+)
 
 
 def head(decoder, *, detail=4, dims=DIMS, seed=0):
     torch.manual_seed(seed)
-    sizes = {"bands": BANDS, "dims": dims, "patch": PATCH, "outputs": OUTPUTS}
-    return DenseHead(**sizes, decoder=decoder, channels=8, detail=detail, dropout=0.5).eval()
+    return DenseHead(SPEC, Architecture(decoder=decoder, channels=8, detail=detail, dropout=0.5), dims=dims).eval()
 
 
 def inputs(height, width, *, dims=DIMS, seed=1):
@@ -33,7 +41,7 @@ def test_every_decoder_answers_each_pixel(decoder, detail, side):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_the_detail_path_draws_single_pixels(decoder):
-    """With the backbone's maps held fixed, a changed pixel changes its neighbourhood and nothing far from it."""
+    """With the backbone's maps held fixed, a changed pixel changes its neighbourhood and hardly what is far."""
     bands, maps = inputs(96, 96)
     changed = bands.clone()
     changed[0, 2, 20, 20] += 5
@@ -42,8 +50,7 @@ def test_the_detail_path_draws_single_pixels(decoder):
         change = (fine(changed, maps) - fine(bands, maps)).abs().amax(1)  # (2, H, W)
         assert torch.equal(coarse(changed, maps), coarse(bands, maps))
     assert change[0, 20, 20] > 1e-4
-    assert change[0, 20, 20] > 2 * change[0, 36:44, 36:44].max()
-    assert (change[0, 70:, :] == 0).all() and (change[0, :, 70:] == 0).all()
+    assert change[0, 20, 20] > 20 * change[0, 75:, 75:].max()  # not zero: the tile's mean moved a little
     assert (change[1] == 0).all()
 
 
@@ -79,7 +86,7 @@ def test_an_unknown_decoder_is_refused():
 
 def test_a_scene_head_reads_tokens_and_band_statistics():
     torch.manual_seed(0)
-    scene = SceneHead(bands=BANDS, dims=DIMS, outputs=OUTPUTS, channels=8, dropout=0.5).eval()
+    scene = SceneHead(SPEC, Architecture(channels=8, dropout=0.5), dims=DIMS).eval()
     bands, maps = inputs(32, 64)
     with torch.inference_mode():
         out = scene(bands, maps)

@@ -119,6 +119,18 @@ def test_a_hub_that_answers_without_serving_is_not_called_a_missing_file(hub, mo
     assert "not in the local cache and the Hub did not serve it" in one_line(error)
 
 
+def test_a_connection_that_breaks_is_told_in_one_line_and_leaves_no_file(hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    hub.publish(REPO, {FILE: b"weights" * 1000})
+    hub.breaking = True
+    with pytest.raises(InputError, match=f"{FILE} at main: cannot be downloaded: ") as error:
+        locate(REPO, FILE)
+    one_line(error)
+    assert cached(REPO, FILE) is None
+    hub.breaking = False
+    assert locate(REPO, FILE).path.stat().st_size == 7000
+
+
 def test_the_hash_of_a_weight_file(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"abc")  # the example of FIPS 180-2

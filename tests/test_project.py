@@ -1,0 +1,62 @@
+"""The repository: packages, documents and their promises."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_no_other_distribution_provides_our_packages():
+    providers = importlib.metadata.packages_distributions()
+    assert set(providers["models"]) == set(providers["pipelines"]) == {"earthtune"}
+
+
+def test_not_to_be_uploaded_by_accident():
+    assert "Private :: Do Not Upload" in importlib.metadata.metadata("earthtune").get_all("Classifier")
+
+
+def test_architecture_names_every_module():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = [p for folder in ("models", "pipelines") for p in (ROOT / folder).glob("*.py") if p.stem != "__init__"]
+    assert [p.name for p in modules if p.name not in text] == []
+
+
+def test_package_inits_hold_a_docstring_only():
+    for folder in ("models", "pipelines"):
+        assert re.fullmatch(r'""".*"""\n', (ROOT / folder / "__init__.py").read_text(), re.DOTALL)
+
+
+def test_constraints_hold_versions_only():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.\[\]-]+==[\w.+!-]+", line) for line in lines)
+
+
+def test_every_recipe_says_first_what_it_is_for():
+    for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
+        assert path.read_text().startswith("# "), path.name
+        assert {"task", "data"} <= set(yaml.safe_load(path.read_text()))
+
+
+def test_commands_of_the_readme_are_understood(capsys):
+    """Each `earthtune ...` line parses: its command and options exist."""
+    from jsonargparse import ArgumentError
+
+    from pipelines.cli import COMMANDS, _parser, _recipe_first, _switches
+
+    lines = re.findall(r"^earthtune (.+?)(?:\s+#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        command, *words = line.split()
+        add, _ = COMMANDS[command]
+        parser = _parser(command)
+        add(parser)
+        words = _recipe_first(words) if command == "finetune" else words
+        try:
+            parser.parse_args(_switches(words))
+        except ArgumentError as error:
+            raise AssertionError(f"earthtune {line}: {error}") from error
