@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from models.detail import DetailPath, enlarge
+from models.detail import BandFeatures, DetailPath, enlarge
 from models.errors import InputError
 from models.settings import Architecture
 from models.spec import Spec
@@ -89,25 +89,25 @@ class DenseHead(nn.Module):
 
 
 class SceneHead(nn.Module):
-    """One class per tile: the mean token of each map beside the bands' means and deviations."""
+    """One class per tile: the mean token of each map, beside the mean and spread of what the bands say of each pixel.
+
+    The two vote apart, so that on few samples the plain statistics can answer before the tokens have learned to.
+    """
 
     def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
         """Build the head for maps of `dims` channels each."""
         super().__init__()
-        bands, channels = len(spec.bands) * spec.frames, architecture.channels
-        self.norm = nn.LayerNorm(sum(dims))
-        self.statistics = nn.BatchNorm1d(2 * bands)
-        self.mix = nn.Sequential(
-            nn.Dropout(architecture.dropout),
-            nn.Linear(sum(dims) + 2 * bands, channels),
-            nn.GELU(),
-            nn.Dropout(architecture.dropout),
-        )
-        self.classify = nn.Linear(channels, spec.outputs)
+        channels = architecture.channels
+        self.features = BandFeatures(spec)
+        self.statistics = nn.Sequential(nn.BatchNorm1d(2 * self.features.channels), nn.Dropout(architecture.dropout))
+        self.vote = nn.Linear(2 * self.features.channels, spec.outputs)
+        self.tokens = nn.Sequential(nn.LayerNorm(sum(dims)), nn.Linear(sum(dims), channels), nn.GELU())
+        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.outputs))
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""
-        tokens = self.norm(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
-        values = torch.cat((bands.mean((2, 3)), bands.std((2, 3))), dim=1)
-        logits: Tensor = self.classify(self.mix(torch.cat((tokens, self.statistics(values)), dim=1)))
+        features = self.features(bands)
+        statistics = self.statistics(torch.cat((features.mean((2, 3)), features.std((2, 3))), dim=1))
+        tokens = self.tokens(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
+        logits: Tensor = self.vote(statistics) + self.token_vote(tokens)
         return logits
