@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.settings import Architecture, Lora
 from models.spec import Spec
 
@@ -143,11 +143,15 @@ def stored_whole(base: Base, mode: str) -> bool:
 
 def write_weights(folder: Path, network: Network, *, whole: bool) -> None:
     """Write model.safetensors: every weight, or without those of the untouched backbone."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {key: value.contiguous().clone() for key, value in network.state_dict().items() if whole or _own(key)}
-    with replacing(folder / "model.safetensors") as draft:
-        save_file(state, draft)
+    try:
+        with replacing(folder / "model.safetensors") as draft:
+            save_file(state, draft)
+    except SafetensorError as error:
+        raise RunError(f"{folder}: cannot write model.safetensors ({error}); make space, then --resume") from error
 
 
 def _own(key: str) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models.bundle import replacing
 from models.network import Network
 from models.spec import Spec
 
@@ -40,7 +42,7 @@ def export_onnx(network: Network, path: Path) -> None:
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)
     with (
-        replacing(path) as draft,
+        _drafted(path) as draft,
         warnings.catch_warnings(),
         torch.no_grad(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -61,6 +63,19 @@ def export_onnx(network: Network, path: Path) -> None:
             external_data=False,
             optimize=False,  # the runtime optimises what it compiles; this takes half of the time
         )
+
+
+@contextlib.contextmanager
+def _drafted(path: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside; its files are moved to `path` at the end.
+
+    Above 2 GB the weights lie in a file of their own, which the graph names: so both are written under their names.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file == draft):  # the graph last
+            os.replace(file, path.parent / file.name)
 
 
 def example_inputs(spec: Spec, *, batch: int) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 from zipfile import BadZipFile
 
 from models.errors import InputError
@@ -153,9 +153,8 @@ def _online() -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     endpoint = urlsplit(constants.ENDPOINT)
-    via = (
-        urlsplit(getproxies().get(endpoint.scheme, "")) if endpoint.hostname not in ("127.0.0.1", "localhost") else None
-    )
+    direct = endpoint.hostname in ("127.0.0.1", "localhost") or bool(proxy_bypass(endpoint.hostname or ""))
+    via = None if direct else urlsplit(getproxies().get(endpoint.scheme, ""))
     target = via if via and via.hostname else endpoint
     port = target.port or (443 if target.scheme == "https" else 80)
     answered = threading.Event()
@@ -175,7 +174,7 @@ def _connect(host: str | None, port: int, answered: threading.Event) -> None:
 def _commit(path: Path) -> str | None:
     """The commit in a cache path .../snapshots/<commit>/<file>."""
     parts = path.parts
-    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
+    return parts[len(parts) - parts[::-1].index("snapshots")] if "snapshots" in parts else None
 
 
 def _ways_out(repo: str, filename: str, online: bool) -> str:

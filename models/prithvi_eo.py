@@ -116,6 +116,16 @@ class PrithviEO(nn.Module):
         """Whether the encoder has a location encoding (the TL variants)."""
         return bool(self.vit.location_encoding)
 
+    def freeze_unused(self, *, time: bool, location: bool) -> None:
+        """Freeze what the output does not depend on: later blocks, and encodings that are not given."""
+        last = max(self.blocks)
+        unused = list(self.vit.blocks[last + 1 :])
+        unused += [self.vit.norm] if last + 1 < len(self.vit.blocks) else []
+        unused += [self.vit.temporal_embed_enc] if self.uses_time and not time else []
+        unused += [self.vit.location_embed_enc] if self.uses_location and not location else []
+        for module in unused:
+            module.requires_grad_(False)
+
     def forward(self, x: Tensor, time: Tensor | None = None, location: Tensor | None = None) -> list[Tensor]:
         """Return the feature maps of the chosen blocks.
 
@@ -201,7 +211,11 @@ def load_pretrained(
     weight, bands = _patch_weights(kernel, target, backbone.bands, pretrained_bands, source)
     loaded = {key: encoder[key] for key in wanted} | {"patch_embed.proj.weight": weight}
     backbone.vit.load_state_dict(loaded, strict=False)  # strict but for pos_embed: both sides were compared above
-    return LoadReport(bands)
+    lost = [key.split("_")[0] for key in encoder if key.endswith("_enc.scale") and key not in wanted]
+    notes = [
+        f"the file's {name.replace('temporal', 'time')} encoding is left out: the backbone has none" for name in lost
+    ]
+    return LoadReport(bands, tuple(notes))
 
 
 def _encoder_part(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -35,8 +35,9 @@ def load_runtime(folder: Path, *, runtime: str = "auto", weights: Path | None = 
     """
     if runtime not in RUNTIMES:
         raise InputError(f"runtime {runtime!r}: wanted one of {', '.join(RUNTIMES)}")
-    read_bundle(folder)
-    if runtime == "torch" or (runtime == "auto" and Path("/proc/driver/nvidia/version").exists() and _cuda()):
+    bundle = read_bundle(folder)
+    ready = bundle.whole or weights is not None  # torch needs the base of a bundle that stores its head only
+    if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
         return _torch_runtime(folder, weights)
     return _openvino_runtime(folder)
 
@@ -62,7 +63,10 @@ def _openvino_runtime(folder: Path) -> Runtime:
 
     def run(x: Array, time: Array | None, location: Array | None) -> Array:
         given = {"x": x, "time": time, "location": location}
-        result: Any = compiled({name: given[name] for name in names})
+        try:
+            result: Any = compiled({name: given[name] for name in names})
+        except RuntimeError as error:
+            raise RunError(f"{model}: does not fit its bundle.json; copy the whole run folder again") from error
         return np.asarray(result[0])
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from models.bundle import replacing
 from models.errors import InputError
 from models.settings import Training
 from models.spec import Spec
@@ -23,7 +25,7 @@ from pipelines.mosaic import fill_invalid, pad_tile
 from pipelines.recipe import Data
 from pipelines.scene import Scene, open_scene
 from pipelines.splits import spatial_blocks, split_by_group, split_by_lists
-from pipelines.windows import Window, tiles
+from pipelines.windows import Window, cells
 
 Array = NDArray[np.float32]
 CACHE_BYTES = 2 << 30  # chips are kept in memory, once read, up to this many bytes
@@ -116,7 +118,7 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
     chips, boxes = [], []
     for images, label in find_images(data, task=spec.task):
         scene = open_images(images, spec.bands, data)
-        windows = tiles(*scene.shape, spec.tile)
+        windows = cells(*scene.shape, spec.tile)  # a pixel in two chips would leak between splits
         for window in windows:
             corner = f"_{window[0].start}_{window[1].start}" if len(windows) > 1 else ""
             chips.append(Chip(images[0].stem + corner, images, label, window))
@@ -253,7 +255,7 @@ class ChipSet(Dataset[dict[str, Any]]):
     def __init__(self, chips: Sequence[Chip], reader: Reader, training: Training, *, seed: int) -> None:
         """Keep the chips; nothing is read yet."""
         self.chips, self.reader, self.training, self.seed = list(chips), reader, training, seed
-        self.features: Tensor | None = None  # (N, L, D, h, w), where a frozen backbone's maps are known
+        self.features: NDArray[Any] | None = None  # (N, L, D, h, w), where a frozen backbone's maps are known
 
     def __len__(self) -> int:
         """Number of chips."""
@@ -266,7 +268,7 @@ class ChipSet(Dataset[dict[str, Any]]):
         sample = self.reader(chip)
         item: dict[str, Any] = {"x": sample.x, "y": sample.y}
         if self.features is not None:
-            item["features"] = self.features[index].numpy()
+            item["features"] = np.array(self.features[index])
         if epoch is not None:
             item = augment(item, self.reader.spec, self.training, np.random.default_rng((self.seed, epoch, index)))
         return item | self.reader.coordinates(chip)
@@ -277,11 +279,17 @@ class ChipSet(Dataset[dict[str, Any]]):
 
     def compute_features(self, features: Callable[..., list[Tensor]], *, batch: int) -> None:
         """Run a frozen backbone over every chip once and keep its maps for all epochs."""
-        rows = []
+        kept: NDArray[Any] | None = None
+        first = 0
         for items in DataLoader(self, batch_size=batch):
             maps = features(items["x"], items.get("time"), items.get("location"))
-            rows.append(torch.stack(maps, dim=1))  # (B, L, D, h, w)
-        self.features = torch.cat(rows)
+            rows = torch.stack(maps, dim=1)  # (B, L, D, h, w)
+            if kept is None:  # in a file without a name: it goes when the run ends, however it ends
+                file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the map of it
+                kept = np.memmap(file, np.float32, "w+", shape=(len(self), *rows.shape[1:]))
+            kept[first : first + len(rows)] = rows.numpy()
+            first += len(rows)
+        self.features = kept
 
 
 def augment(item: dict[str, Any], spec: Spec, training: Training, rng: np.random.Generator) -> dict[str, Any]:
@@ -350,10 +358,11 @@ class Chips(LightningDataModule):
             split: ChipSet([c for c in chips if c.split == split], reader, training, seed=seed)
             for split in ("train", "val", "test")
         }
-        for split in ("train", "val"):
-            if not len(self.sets[split]):
+        for split, least in (("train", 2), ("val", 1)):
+            if len(self.sets[split]) < least:
                 raise InputError(
-                    f"{reader.data.root}: no sample in the {split} split; look at data.fractions or the lists"
+                    f"{reader.data.root}: fewer than {least} samples in the {split} split; "
+                    "look at data.fractions or the lists"
                 )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -365,15 +374,32 @@ class Chips(LightningDataModule):
         """As they are."""
         return self._loader(self.sets["val"])
 
-    def _loader(self, chips: ChipSet, sampler: Sampler[Any] | None = None) -> DataLoader[dict[str, Any]]:
+    def _loader(self, chips: ChipSet, sampler: EpochSampler | None = None) -> DataLoader[dict[str, Any]]:
         workers = self.training.workers
         return DataLoader(
             chips,
             batch_size=self.training.batch,
             sampler=sampler,
-            drop_last=sampler is not None and len(chips) > self.training.batch,  # batch norm wants more than one sample
+            drop_last=sampler is not None
+            and len(sampler) > self.training.batch,  # batch norm wants more than one sample
             num_workers=workers,
             generator=torch.Generator().manual_seed(self.seed),  # else each pass would draw from the one of dropout
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def write_split(path: Path, chips: Sequence[Chip]) -> None:
+    """Write which chip fell into which split: CSV with columns chip, group, split."""
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("chip", "group", "split"))
+        table.writerows((c.name, c.group, c.split) for c in chips)
+
+
+def read_split(path: Path) -> dict[str, str]:
+    """The split of each chip by name, as `write_split` wrote it; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["chip"]: row["split"] for row in csv.DictReader(file)}

@@ -89,7 +89,8 @@ def _run(command: str, args: list[str]) -> int:
         raise InputError(_one_line(str(error)) + f" (earthtune {command} --help)") from error
     _quieten(options.quiet)
     result, text, code = run(parser, options)
-    print(json.dumps(result, indent=1) if options.json else text)
+    if result or text:
+        print(json.dumps(result, indent=1) if options.json else text)
     return code
 
 
@@ -110,7 +111,15 @@ def _quieten(quiet: bool) -> None:
     import logging
     import warnings
 
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "torch.onnx", "rasterio", "httpx", "terratorch"):
+    for name in (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning",
+        "torch.onnx",
+        "rasterio",
+        "httpx2",
+        "terratorch",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TQDM_DISABLE", "1" if quiet or not sys.stderr.isatty() else "0")
@@ -183,7 +192,7 @@ def _add_finetune(parser: ArgumentParser) -> None:
     parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
     parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
     parser.add_argument("--out", type=Path | None, default=None, help="the run folder (default: runs/RECIPE)")
-    parser.add_argument("--devices", type=str, default="auto", help="devices, as Lightning takes them: auto, 1, 4")
+    parser.add_argument("--devices", type=str, default="1", help="how many devices, or auto for all")
     parser.add_argument("--strategy", type=str, default="auto", help="strategy, as Lightning takes it: auto, ddp, fsdp")
     parser.add_argument("--resume", type=bool, default=False, help="go on with a run that was cut off")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace a run folder that exists")
@@ -201,6 +210,8 @@ def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int
     launch = Launch(**{key: options[key] for key in launch_keys}, **_voice(options))
     out = options.out or Path("runs") / name
     result = finetune(recipe, out, launch=launch, name=name)
+    if not result:
+        return result, "", 0  # another process of a distributed run tells
     lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]
     return result, "\n".join(line for line in lines if line), 0
 

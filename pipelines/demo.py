@@ -44,7 +44,7 @@ def demo(
     """
     from models.bundle import read_bundle
     from models.runtime import load_runtime
-    from pipelines.chips import Reader, find_chips
+    from pipelines.chips import Reader, find_chips, read_split
     from pipelines.evaluate import data_of, fit
     from pipelines.finetune import Launch, finetune
     from pipelines.recipe import load_recipe
@@ -59,8 +59,9 @@ def demo(
     bundle = read_bundle(out / "run")
     scene, data = open_for(bundle, str(source), mask_clouds=True), data_of(bundle)
     seed = int(bundle.training["seed"])
-    chips = find_chips(data, bundle.spec, seed=seed)
-    baselines = fit(bundle.spec, Reader(bundle.spec, data), [c for c in chips if c.split == "train"], seed=seed)
+    split = read_split(out / "run" / "split.csv")
+    chips = [c for c in find_chips(data, bundle.spec, seed=seed) if split[c.name] == "train"]
+    baselines = fit(bundle.spec, Reader(bundle.spec, data), chips, seed=seed)
     accuracy, maps = {}, out / "maps"
     maps.mkdir(parents=True, exist_ok=True)
     for name, predict in {"model": load_runtime(out / "run", runtime="openvino"), **baselines}.items():
@@ -115,9 +116,9 @@ def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: Path) -> None:
         ("map by the fine-tuned model", plots.class_image(_mapped(mapped, scene, bundle), classes)),
         ("kept truth", plots.class_image(_truth(scene, bundle), classes)),
     ]
-    figure = plots.figure(13.5, 5.2)
-    axes = figure.subplots(1, 3)
-    for ax, (title, image) in zip(axes, panels, strict=True):
-        plots.draw_map(ax, image, title=title, geobox=scene.geobox)
-    plots.legend(axes[1], classes)
+    figure = plots.figure(13.5, 5.6)
+    grid = figure.add_gridspec(2, 3, height_ratios=(12, 1))
+    for column, (title, image) in enumerate(panels):
+        plots.draw_map(figure.add_subplot(grid[0, column]), image, title=title, geobox=scene.geobox)
+    plots.legend(figure.add_subplot(grid[1, :]), classes)
     figure.savefig(path, dpi=110, bbox_inches="tight")

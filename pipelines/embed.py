@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.bundle import read_bundle
 from models.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,17 +64,33 @@ def embed(
     from pipelines.align import coarser
     from pipelines.geotiff import write_rows
     from pipelines.mosaic import blend
-    from pipelines.scene import open_scene
+    from pipelines.scene import Assumed, open_scene
     from pipelines.windows import tiles
 
-    encoder, statistics, lines = _encoder(backbone, weights, frames=scene.count(",") + 1, tile=tile, block=block)
+    sources = scene.split(",")
+    run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
+    frames = run.spec.frames if run else len(sources)
+    encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
     for line in lines:
         say(line)
     patch = encoder.patch[1]
     if overlap % patch or not 0 <= overlap < tile:
         raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
-    sources = scene.split(",")
-    opened = open_scene(sources if len(sources) > 1 else scene, encoder.bands, file_bands=bands, dates=dates)
+    opened = open_scene(
+        sources,
+        encoder.bands,
+        file_bands=bands,
+        dates=dates,
+        frames=max(frames // len(sources), 1),
+        assumed=Assumed.like(run.data) if run else None,
+    )
+    if opened.frames != frames:
+        raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    undated = encoder.uses_time and not all(opened.dates)
+    if undated and run and run.spec.uses_time:
+        opened.time()  # says which frame has no date
+    if undated:
+        say("time encoding off: a frame has no date (--dates gives one)")
     for note in opened.notes:
         say(note)
     geobox = coarser(opened.geobox, patch)
@@ -116,8 +133,6 @@ def _encoder(
     if (Path(backbone) / "bundle.json").is_file():
         network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
         encoder = network.backbone
-        if frames != network.spec.frames:
-            raise InputError(f"{backbone}: wants {network.spec.frames} frames, {frames} came; join files by commas")
         encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
         return encoder, (network.mean, network.std), []
     depth = int(prithvi_eo.config(backbone)["depth"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle, read_bundle, replacing
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.spec import Spec
 from pipelines.recipe import Data
 
@@ -39,8 +39,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a run on its test split, or on all labelled images of another folder.
 
-    Writes metrics.json and report.html. The baselines are trained anew on the run's training split where that is still
-    there.
+    Writes metrics.json and report.html, over those of the run unless --out names another folder; the run's own scores
+    stay in bundle.json. The baselines are trained anew on the run's training split where that is still there.
 
     Args:
         run: the run folder.
@@ -59,7 +59,7 @@ def evaluate(
         InputError: not a run, or data that the run cannot eat.
     """
     from models.runtime import load_runtime
-    from pipelines.chips import Reader, find_chips
+    from pipelines.chips import Reader, find_chips, read_split
 
     bundle = read_bundle(run)
     spec, data = bundle.spec, data_of(bundle)
@@ -68,10 +68,16 @@ def evaluate(
     notes: list[str] = []
     asked = dataclasses.replace(data, root=data_root or data.root)
     own = asked.root.resolve() == data.root.resolve()
-    chips = find_chips(asked, spec, seed=seed, split=own)
-    tested = [c for c in chips if c.split == "test"]
+    split = read_split(run / "split.csv")  # not drawn again: files may have come or gone since
+    chips = find_chips(asked, spec, seed=seed, split=False)
+    known = [c for c in chips if c.name in split]
+    tested = [c for c in known if split[c.name] == "test"] if own else chips
+    if own and len(known) < len(chips):
+        notes.append(f"{len(chips) - len(known)} samples came after the training and are left out.")
+    if not own and known:
+        notes.append(f"{len(known)} samples bear names of the training data; if they are the same, the scores flatter.")
     try:
-        trained = [c for c in (chips if own else find_chips(data, spec, seed=seed)) if c.split == "train"]
+        trained = [c for c in find_chips(data, spec, seed=seed, split=False) if split.get(c.name) == "train"]
         baselines = fit(spec, Reader(spec, data), trained, seed=seed)
     except InputError as error:
         notes.append(f"No baselines: the training data cannot be read any more ({error}).")
@@ -93,8 +99,11 @@ def evaluate(
 
 def data_of(bundle: Bundle) -> Data:
     """The data settings of a bundle."""
-    fields = dict(bundle.data)
-    return Data(**fields | {"root": Path(fields["root"]), "fractions": tuple(fields["fractions"])})
+    try:
+        fields = dict(bundle.data)
+        return Data(**fields | {"root": Path(fields["root"]), "fractions": tuple(fields["fractions"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error
 
 
 def fit(spec: Spec, reader: Reader, chips: Sequence[Chip], *, seed: int) -> dict[str, Predict]:
@@ -129,6 +138,8 @@ def assess(
     """
     from pipelines.report import best_baseline, headline, write_report
 
+    if batch < 1:
+        raise InputError(f"batch {batch}: wanted at least 1")
     if not chips:
         raise InputError(f"{reader.data.root}: no sample to evaluate; look at data.fractions or data.test")
     spec = bundle.spec
@@ -192,6 +203,8 @@ class Tally:
 
         from pipelines.metrics import confusion_matrix, value_sums
 
+        if not np.isfinite(output).all():
+            raise RunError("the model's answer is not finite; look at the values of the input with `earthtune inspect`")
         if self.spec.task == "regression":
             sums = value_sums(y, output[0])
             self.sums = sums if self.sums is None else self.sums + sums

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Base, Bundle, replacing, stored_whole, write_bundle, write_weights
+from models.bundle import Base, Bundle, read_bundle, replacing, stored_whole, write_bundle, write_weights
 from models.errors import InputError, RunError
 from models.settings import MODES
 from models.spec import Spec
@@ -37,7 +38,7 @@ class Launch:
     """How a run is carried out; none of it changes what it makes.
 
     Attributes:
-        devices: devices, as Lightning takes them: auto, 1, 4.
+        devices: how many, or auto for all.
         strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
         resume: go on with a run that was cut off.
         overwrite: replace a run folder that exists.
@@ -45,7 +46,7 @@ class Launch:
         say: takes a line for the person who waits.
     """
 
-    devices: str = "auto"
+    devices: str = "1"
     strategy: str = "auto"
     resume: bool = False
     overwrite: bool = False
@@ -74,13 +75,15 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch = launch or Launch()
     _check(recipe)
-    if _ended(out, recipe, launch):
+    first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
+    if first and _ended(out, recipe, launch):
         launch.say(f"{out}: this run has ended already")
-        return dict(json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+        ended = read_bundle(out)
+        return {"model": dict(ended.scores), "baselines": dict(ended.baselines)}
     from lightning import seed_everything
 
     from models.training import apply_mode
-    from pipelines.chips import Chips
+    from pipelines.chips import Chips, write_split
 
     seed_everything(recipe.seed, workers=True, verbose=False)
     spec, reader, chips, notes = prepare(recipe)
@@ -90,10 +93,15 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     network.target_mean.fill_(target[0])
     network.target_std.fill_(target[1])
     apply_mode(network, recipe.mode, recipe.lora)
-    for line in (*(report.lines() if report else ()), *notes, _sizes(samples, spec)):
-        launch.say(line)
-    _make_folder(out, recipe, launch)
+    network.backbone.freeze_unused(time=spec.uses_time, location=spec.uses_location)
+    if first:
+        for line in (*(report.lines() if report else ()), *notes, _sizes(samples, spec)):
+            launch.say(line)
+        _make_folder(out, recipe, launch)
+        write_split(out / "split.csv", chips)
     module = train(recipe, network, samples, out, balance=balance, launch=launch)
+    if not module.trainer.is_global_zero:
+        return {}
     bundle = Bundle(
         spec,
         recipe.backbone,
@@ -122,9 +130,28 @@ def _check(recipe: Recipe) -> None:
     for key, (value, known) in choices.items():
         if value not in known:
             raise InputError(f"{key} {value!r}: wanted one of {', '.join(known)}")
-    for key in ("epochs", "batch", "accumulate"):
-        if getattr(training, key) < 1:
-            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least 1")
+    model, lora = recipe.model, recipe.lora
+    least = {"epochs": 1, "batch": 2, "accumulate": 1, "workers": 0, "patience": 0}  # batch norm wants two samples
+    for key, low in least.items():
+        if getattr(training, key) < low:
+            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least {low}")
+    ranges = {
+        "training.lr": (training.lr, 1e-12, 10.0),
+        "training.ema": (training.ema, 0.0, 0.999999),
+        "training.warmup": (training.warmup, 0.0, 1.0),
+        "training.smoothing": (training.smoothing, 0.0, 0.999),
+        "training.class_weights": (training.class_weights, 0.0, 1.0),
+        "model.dropout": (model.dropout, 0.0, 0.999),
+        "model.drop_path": (model.drop_path, 0.0, 0.999),
+        "model.channels": (model.channels, 1, 65536),
+        "model.detail": (model.detail, 0, 4096),
+        "lora.rank": (lora.rank, 1, 65536),
+        "data.tile": (recipe.data.tile, 0, 8192),
+        "data.frames": (recipe.data.frames, 1, 1024),
+    }
+    for key, (number, lowest, highest) in ranges.items():
+        if not (math.isfinite(number) and lowest <= number <= highest):
+            raise InputError(f"{key} {number}: wanted {lowest:g} to {highest:g}")
     if recipe.weights not in ("hub", "random") and not Path(recipe.weights).is_file():
         raise InputError(f"weights {recipe.weights}: no such file; wanted hub, random or a weight file")
     if training.loss:
@@ -178,10 +205,11 @@ def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
     """
     from models import prithvi_eo
     from models.variants import BANDS
+    from pipelines import sensors
     from pipelines.chips import Reader, find_chips, find_images, open_images
 
     data, known = recipe.data, prithvi_eo.pretrained_statistics(recipe.backbone)
-    bands = tuple(recipe.bands or BANDS)
+    bands = tuple(sensors.tidy(band) for band in recipe.bands) or BANDS
     fields = prithvi_eo.config(recipe.backbone, **recipe.model.overrides)
     patch = int(fields["patch_size"][-1])
     first, _ = find_images(data, task=recipe.task)[0]
@@ -204,6 +232,10 @@ def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
     unknown = [band for band in bands if band not in known]
     if unknown:
         spec = _measured(spec, unknown, (reader(c) for c in chips if c.split == "train"))
+    if not (data.groups or data.block_km or data.train):
+        notes.append("each image is a group of its own: images of one place may fall into two splits (data.groups)")
+    if not any(chip.split == "test" for chip in chips):
+        notes.append("no test split: the scores are those of the validation split, which also picked the epoch")
     return spec, Reader(spec, data), chips, [*scene.notes, *notes]
 
 
@@ -251,6 +283,10 @@ def label_statistics(spec: Spec, samples: Chips, exponent: float) -> tuple[Tenso
 
     train = samples.sets["train"]
     root = train.reader.data.root
+    for split in ("val", "test"):
+        chips = samples.sets[split]
+        if len(chips) and not any((np.isfinite(s.y) & (s.y != -1)).any() for s in chips.samples()):
+            raise InputError(f"{root}: nothing is labelled in the {split} split; another seed, or other data.fractions")
     if spec.task == "regression":
         return None, _moments(train)
     counts = np.zeros(spec.outputs, np.int64)
@@ -335,7 +371,12 @@ def train(
     )
     if recipe.mode == "frozen":
         _features(network, samples, batch=training.batch)
-    trainer = _trainer(recipe, out, launch)
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        trainer = _trainer(recipe, out, launch)
+    except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
+        raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
     last = out / "checkpoints" / "last.ckpt"
     start = last if launch.resume and last.is_file() else None
     if launch.resume:
@@ -344,6 +385,8 @@ def train(
         trainer.fit(module, datamodule=samples, ckpt_path=start, weights_only=True if start else None)
     except OSError as error:
         raise RunError(f"{out}: {error}; make space and run the same command with --resume") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory: lower training.batch; then --resume ({_first_line(error)})") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = out / "checkpoints" / "best.ckpt"
@@ -358,7 +401,7 @@ def _features(network: Network, samples: Chips, *, batch: int) -> None:
     """Compute the frozen backbone's maps of every training and validation chip once."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     network.to(device).eval()
 
     def features(*inputs: Tensor | None) -> list[Tensor]:
@@ -374,7 +417,7 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
     import logging
 
     from lightning import Trainer
-    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from models.training import MONITOR
@@ -389,6 +432,8 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
     ]
     if training.patience:
         callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
+    if launch.progress is not None:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     if training.ema:
         callbacks.append(EMAWeightAveraging(decay=training.ema))
     return Trainer(
@@ -408,6 +453,10 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
         deterministic="warn",
         default_root_dir=out,
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _precision(asked: str) -> str:

@@ -25,7 +25,7 @@ from models.errors import InputError, RunError
 from models.spec import ClassDef
 
 Array = NDArray[Any]
-BLOCK = 512  # pixels; side of the file's tiles
+BLOCK = 512  # pixels; side of the tiles of a map
 CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as the map grows
 Colour = tuple[int, int, int, int]  # red, green, blue, opacity; 0..255
 TRANSPARENT: Colour = (0, 0, 0, 0)
@@ -85,7 +85,7 @@ def write_rows(
             _describe(dataset, descriptions=descriptions, units=units, tags=tags or {}, colours=colours)
             written = [_write(path, dataset, *block) for block in _blocks(path, rows, (bands, *geobox.shape), dtype)]
         with rasterio.Env(GDAL_CACHEMAX=CACHE), _errors_named(path):
-            rasterio.shutil.copy(draft, cog, driver="COG", **_cog_options(resampling))
+            rasterio.shutil.copy(draft, cog, driver="COG", **_cog_options(resampling, bands=bands))
             _compare(cog, written)
             if classes:
                 _write_categories(_sidecar(cog), classes, _colours(classes, nodata) if dtype == "uint16" else {})
@@ -136,7 +136,8 @@ def _blocks(
 ) -> Iterator[tuple[int, Array]]:
     """Regroup rows to whole rows of tiles (the last may be lower); each block is overwritten by the next."""
     bands, height, width = shape
-    block = np.empty((bands, min(BLOCK, height), width), dtype)
+    side = _side(bands)
+    block = np.empty((bands, min(side, height), width), dtype)
     done = 0
     for first, strip in rows:
         if first != done or strip.dtype != block.dtype or strip.shape[:1] + strip.shape[2:] != (bands, width):
@@ -147,12 +148,12 @@ def _blocks(
         if done + strip.shape[1] > height:
             raise RunError(f"{path}: wanted {height} rows, {done + strip.shape[1]} came; nothing is written")
         while strip.shape[1]:
-            at = done % BLOCK
-            part, strip = np.split(strip, [BLOCK - at], axis=1)
+            at = done % side
+            part, strip = np.split(strip, [side - at], axis=1)
             end = at + part.shape[1]
             block[:, at:end] = part
             done += part.shape[1]
-            if end == BLOCK or done == height:
+            if end == side or done == height:
                 yield done - end, block[:, :end]
     if done != height:
         raise RunError(f"{path}: wanted {height} rows, only {done} came; nothing is written")
@@ -204,8 +205,8 @@ def _profile(geobox: GeoBox, *, dtype: str, bands: int, nodata: float | None) ->
         "crs": None if geobox.crs is None else geobox.crs.to_wkt(),
         "transform": geobox.transform,
         "tiled": True,
-        "blockxsize": BLOCK,
-        "blockysize": BLOCK,
+        "blockxsize": _side(bands),
+        "blockysize": _side(bands),
         "interleave": "pixel",
         "photometric": "MINISBLACK",  # else GDAL takes three bands for a photo and the fourth for its transparency
         "compress": _compression(),
@@ -215,12 +216,17 @@ def _profile(geobox: GeoBox, *, dtype: str, bands: int, nodata: float | None) ->
     }
 
 
-def _cog_options(resampling: str) -> dict[str, Any]:
+def _side(bands: int) -> int:
+    """Side of the file's tiles: small where many bands, such as token features, would make them huge."""
+    return BLOCK if bands <= 16 else 128
+
+
+def _cog_options(resampling: str, *, bands: int) -> dict[str, Any]:
     """Creation options of GDAL's COG driver (https://gdal.org/en/stable/drivers/raster/cog.html)."""
     return {
         "compress": _compression(),
         "predictor": "YES",  # 2 for integers, 3 for floats
-        "blocksize": BLOCK,
+        "blocksize": _side(bands),
         "overview_resampling": resampling,
         "bigtiff": "IF_SAFER",
         "num_threads": "ALL_CPUS",

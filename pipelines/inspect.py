@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.bundle import read_bundle
 from models.errors import InputError
 from models.spec import REFLECTANCE, Spec
 
@@ -56,7 +56,7 @@ class Inspection:
     """What a path holds.
 
     Attributes:
-        path: the file, folder or URL.
+        path: the file, folder or URL; the frames of a model of several dates are joined by commas.
         driver: format of the (first) file.
         height: rows of the finest band.
         width: columns of the finest band.
@@ -103,7 +103,7 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     """Tell what a raster, a folder of band files or a STAC item holds, and whether a model can read it.
 
     Args:
-        path: the file, folder or URL.
+        path: the file, folder or URL; the frames of a model of several dates are joined by commas.
         for_run: a run folder (with bundle.json): check the input against its model.
         bands: names of the file's bands, where the file does not name them.
 
@@ -112,7 +112,8 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     """
     from pipelines import scene
 
-    spec = None if for_run is None else read_spec(for_run)
+    bundle = None if for_run is None else read_bundle(for_run)
+    spec = bundle.spec if bundle else None
     contents = _contents(Path(path))
     if contents is not None:
         needs = () if spec is None else (Need("one scene", False, "the folder holds many rasters; pass one of them"),)
@@ -122,27 +123,12 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
         note = f"{gcps} ground control points in place of a grid; run gdalwarp on the file first"
         needs = () if spec is None else (Need("grid", False, note),)
         return Inspection(str(path), gcps=gcps, notes=(note,), needs=needs)
-    products = scene.find_products([path], file_bands=bands)
+    sources = str(path).split(",") if spec and spec.frames > 1 else [path]
+    frames = max(spec.frames // len(sources), 1) if spec else 1
+    assumed = scene.Assumed.like(bundle.data) if bundle else None
+    products = scene.find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
     found = _describe(str(path), products)
     return found if spec is None else dataclasses.replace(found, needs=tuple(_needs(found, products, spec)))
-
-
-def read_spec(run: Path) -> Spec:
-    """The Spec of the model in a run folder.
-
-    Raises:
-        InputError: there is no readable bundle.json in it.
-    """
-    file = run / "bundle.json"
-    try:
-        bundle = jsonlib.loads(file.read_text(encoding="utf-8"))
-        return Spec.from_json(bundle["spec"])
-    except OSError as error:
-        raise InputError(
-            f"{run}: no model in it (bundle.json is missing); pass the folder of a finished run"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not a model description ({error}); pass the folder of a finished run") from error
 
 
 def format_text(found: Inspection) -> str:
@@ -395,7 +381,7 @@ def _names(product: Product, spec: Spec) -> tuple[str | None, ...]:
 def _need_frames(found: Inspection, spec: Spec) -> Need:
     """As many dates as the model was trained with."""
     same = found.frames == spec.frames
-    advice = "" if same else f", {spec.frames} wanted: pass that many scenes"
+    advice = "" if same else f", {spec.frames} wanted: join that many files by commas"
     return Need("frames", same, f"{found.frames}{advice}")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import http.client
 import json
 import re
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ class Layer:
         index: band in the file, from 1.
         units: (scale, offset), reflectance = raw * scale + offset, by argument or catalogue; None until settled.
         table: the same by the sensor's product guide, used where neither `units` nor the file says.
+        assumed: the same as in training, used where nothing else says.
         nodata: raw value without data, used where the file declares none.
         masked: whether the file's mask band or alpha applies.
         trusted: False for files that a STAC item points to: drivers that read further files are refused.
@@ -57,6 +58,7 @@ class Layer:
     index: int = 1
     units: tuple[float, float] | None = None
     table: tuple[float, float] | None = None
+    assumed: tuple[float, float] | None = None
     nodata: float | None = None
     masked: bool = True
     trusted: bool = True
@@ -205,6 +207,34 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Assumed:
+    """What is taken for granted of files that do not tell: that they are like those of a training.
+
+    Attributes:
+        bands: names of the bands in the order of the file; empty where nothing is assumed.
+        units: scale and offset to reflectance; None where nothing is assumed.
+    """
+
+    bands: tuple[str, ...] = ()
+    units: tuple[float, float] | None = None
+
+    @classmethod
+    def like(cls, data: Mapping[str, Any]) -> Assumed:
+        """What a bundle's `data` says of its training files."""
+        scale = data.get("scale")
+        return cls(tuple(data.get("bands") or ()), None if scale is None else (scale, data.get("offset") or 0.0))
+
+    def of(self, product: Product) -> Product:
+        """The product with the gaps filled; a note says when names were assumed."""
+        layers = [dataclasses.replace(layer, assumed=self.units) for layer in product.layers]
+        notes = product.notes
+        if len(layers) == len(self.bands) and not any(layer.name for layer in layers):
+            layers = [dataclasses.replace(layer, name=name) for layer, name in zip(layers, self.bands, strict=True)]
+            notes += (f"nothing names its bands: taken as in training, {', '.join(self.bands)}",)
+        return dataclasses.replace(product, layers=tuple(layers), notes=notes)
+
+
+@dataclass(frozen=True)
 class _Ask:
     """What the caller says about the files, for they may not say it themselves."""
 
@@ -223,6 +253,7 @@ def open_scene(
     dates: Sequence[str] | None = None,
     frames: int = 1,
     mask_clouds: bool = False,
+    assumed: Assumed | None = None,
 ) -> Scene:
     """Open a scene; headers are read, pixels are not.
 
@@ -240,6 +271,7 @@ def open_scene(
         dates: day of each frame (YYYY-MM-DD) in the order given, where the files do not tell or tell it wrong.
         frames: frames that one file holds, where neither its bands' names nor `dates` tell.
         mask_clouds: cloud, cloud shadow and cirrus in Fmask, SCL or QA_PIXEL make pixels invalid.
+        assumed: names and units of files that do not tell them.
 
     Raises:
         InputError: a file is missing or no raster, bands are not named or not there, a number of names or dates does
@@ -247,7 +279,9 @@ def open_scene(
     """
     wanted = _wanted(bands)
     sources = [source] if isinstance(source, str | Path) else list(source)
-    products = find_products(sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates, frames=frames)
+    products = find_products(
+        sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates, frames=frames, assumed=assumed
+    )
     if all(product.date for product in products):
         products = sorted(products, key=lambda product: product.date or datetime.date.min)
     stack = tuple(_frame(product, wanted, mask_clouds) for product in products)
@@ -266,6 +300,7 @@ def find_products(
     offset: float | None = None,
     dates: Sequence[str] | None = None,
     frames: int = 1,
+    assumed: Assumed | None = None,
 ) -> list[Product]:
     """Find what sources hold, one Product per frame, in the order given; arguments as in `open_scene`.
 
@@ -284,6 +319,7 @@ def find_products(
         len(days) // len(sources) if days else frames if frames > 1 else None,
     )
     products = [product for source in sources for product in _products(str(source), ask)]
+    products = [assumed.of(product) for product in products] if assumed else products
     if days is None:
         return products
     if len(days) != len(products):
@@ -324,7 +360,7 @@ def _parse_date(text: str) -> datetime.date:
 def _products(source: str, ask: _Ask) -> list[Product]:
     """The frames of one source."""
     if urllib.parse.urlsplit(source).path.lower().endswith((".json", ".geojson")):
-        return [_stac_product(source, ask)]
+        return [_checked_item(source, ask)]
     if "://" not in source and Path(source).is_dir():
         return _folder_products(Path(source), ask)
     return _file_products(source, ask)
@@ -376,7 +412,7 @@ def settled(layer: Layer) -> Layer:
     source = open_layer(layer)
     if layer.index > source.count:
         raise InputError(f"{layer.path}: band {layer.index} is wanted, it has {source.count}")
-    units = layer.units or _file_units(source, layer) or layer.table or (1e-4, 0.0)
+    units = layer.units or _file_units(source, layer) or layer.table or layer.assumed or (1e-4, 0.0)
     nodata = layer.nodata if source.nodatavals[layer.index - 1] is None else None
     return dataclasses.replace(layer, units=units, nodata=nodata)
 
@@ -384,7 +420,7 @@ def settled(layer: Layer) -> Layer:
 def _unit_assumed(layer: Layer) -> bool:
     """Whether a band holds floating point and nothing tells its unit."""
     source = open_layer(layer)
-    told = layer.units or layer.table or _file_units(source, layer)
+    told = layer.units or layer.table or layer.assumed or _file_units(source, layer)
     return told is None and source.dtypes[layer.index - 1].startswith("float")
 
 
@@ -443,9 +479,9 @@ def _read_layers(layers: tuple[Layer, ...], geobox: GeoBox, window: Window) -> n
     groups: dict[tuple[str, float | None, bool], list[int]] = {}
     for channel, layer in enumerate(layers):
         groups.setdefault((layer.path, layer.nodata, layer.masked), []).append(channel)
-    for (path, nodata, masked), channels in groups.items():
+    for (_, nodata, masked), channels in groups.items():
         indexes = [layers[channel].index for channel in channels]
-        source = align.dataset(path)
+        source = open_layer(layers[channels[0]])
         raw = align.read_onto(source, geobox, window, indexes=indexes, nodata=nodata, masked=masked)
         for values, channel in zip(raw, channels, strict=True):
             scale, offset = layers[channel].units or (1e-4, 0.0)
@@ -570,15 +606,14 @@ def _beside(path: str) -> Layer | None:
 
 
 def _file_date(source: Any, name: str) -> datetime.date | None:
-    """Day of acquisition of a file: from its tags, then from its name, last from the TIFF's own time stamp.
+    """Day of acquisition of a file: from its tags, then from its name.
 
-    The TIFF time stamp comes last because it is the time of writing unless a writer meant otherwise.
+    The TIFF's own time stamp does not count: it is the time of writing unless a writer meant otherwise.
     """
     tags = {key.upper(): text for key, text in source.tags().items()}
     known = sensors.parse_name(name)
     texts = [tags.get("SENSING_TIME"), tags.get("ACQUISITION_DATE"), tags.get("DATETIME")]
     days = [*(sensors.find_date(text or "") for text in texts), known.date if known else None, sensors.find_date(name)]
-    days.append(sensors.find_date(tags.get("TIFFTAG_DATETIME", "").replace(":", "-")))
     return next((day for day in days if day), None)
 
 
@@ -694,6 +729,14 @@ def _safe_notes(folder: Path) -> tuple[str, ...]:
 # --- a STAC item --------------------------------------------------------------------------------------------------
 
 
+def _checked_item(source: str, ask: _Ask) -> Product:
+    """A product from a STAC item; what no STAC item would hold is the item's fault, not ours."""
+    try:
+        return _stac_product(source, ask)
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{source}: not a valid STAC item ({error}); check it with a STAC validator") from error
+
+
 def _stac_product(source: str, ask: _Ask) -> Product:
     """A product from a STAC item."""
     item = _read_json(source)
@@ -712,7 +755,9 @@ def _stac_product(source: str, ask: _Ask) -> Product:
     date = sensors.find_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
     problem = _stac_problem(source, sensor, properties, bands)
     notes = _stac_notes(sensor, properties)
-    return Product(str(item.get("id") or Path(source).stem), source, date, bands, clouds, "STAC item", notes, problem)
+    # The name becomes a file's name: an item's id is not to choose the folder.
+    name = re.sub(r"[^\w.-]+", "_", str(item.get("id") or "")).lstrip(".") or Path(source).stem
+    return Product(name, source, date, bands, clouds, "STAC item", notes, problem)
 
 
 def _read_json(source: str) -> Any:
@@ -727,7 +772,7 @@ def _read_json(source: str) -> Any:
             with Path(source).open("rb") as file:
                 text = file.read(_STAC_BYTES)
         return json.loads(text)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise InputError(f"{source}: not a JSON file that can be read ({error}); check the path") from error
 
 
@@ -784,7 +829,7 @@ def _asset_layers(
         nodata = float(nodata) if isinstance(nodata, int | float) else None
         if name in sensors.CLOUDS:
             units, table, nodata = None, None, None
-        layers.append(Layer(name, path, index, units, table, nodata, trusted=False))
+        layers.append(Layer(name, path, index, units, table, nodata=nodata, trusted=False))
     return layers
 
 
@@ -851,6 +896,7 @@ def _href(source: str, href: str) -> str:
     Raises:
         InputError: the address is neither http(s), s3, gs nor a file path.
     """
+    href = href if "://" in source or "://" in href else urllib.parse.unquote(href)  # before it is judged
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", href)
     allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")
     if not href or href.startswith(("/vsi", "<")) or not allowed:
@@ -859,4 +905,4 @@ def _href(source: str, href: str) -> str:
         return href
     if "://" in source:
         return urllib.parse.urljoin(source, href)
-    return str(Path(source).parent / urllib.parse.unquote(href))
+    return str(Path(source).parent / href)

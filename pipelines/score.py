@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle, read_bundle
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.spec import Spec
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def score(
     bundle = read_bundle(run)
     spec = bundle.spec
     shared = spec.tile // 4 if overlap is None else overlap
+    if batch < 1:
+        raise InputError(f"batch {batch}: wanted at least 1")
     if not 0 <= shared < spec.tile:
         raise InputError(f"overlap {shared}: wanted 0 to {spec.tile - 1}, below the tile of {spec.tile} pixels")
     jobs = [
@@ -112,22 +114,21 @@ def open_for(
     Raises:
         InputError: the scene lacks bands, frames, dates or a place that the model wants.
     """
-    from pipelines.scene import open_scene
+    from pipelines.scene import Assumed, open_scene
 
-    spec, data = bundle.spec, bundle.data
-    frames = source.split(",") if spec.frames > 1 else [source]
-    told = {"file_bands": bands, "dates": dates}
-    hidden = spec.frames // len(frames) if spec.frames % len(frames) == 0 else 1
-    units = {"scale": scale, "offset": offset} if scale is not None else {k: data.get(k) for k in ("scale", "offset")}
-    clouds = bool(data.get("mask_clouds")) if mask_clouds is None else mask_clouds
-    options: dict[str, Any] = {**told, **units, "mask_clouds": clouds, "frames": hidden}
-    given = frames if len(frames) > 1 else frames[0]
-    try:
-        scene = open_scene(given, spec.bands, **options)
-    except InputError:
-        if bands or not data.get("bands"):
-            raise
-        scene = open_scene(given, spec.bands, **options | {"file_bands": data["bands"]})
+    spec = bundle.spec
+    files = source.split(",") if spec.frames > 1 else [source]
+    scene = open_scene(
+        files if len(files) > 1 else source,
+        spec.bands,
+        file_bands=bands,
+        scale=scale,
+        offset=offset,
+        dates=dates,
+        frames=max(spec.frames // len(files), 1),
+        mask_clouds=bool(bundle.data.get("mask_clouds")) if mask_clouds is None else mask_clouds,
+        assumed=Assumed.like(bundle.data),
+    )
     if scene.frames != spec.frames:
         raise InputError(
             f"{source}: wanted {spec.frames} frames, came {scene.frames}; give one file per date, joined by commas"
@@ -249,7 +250,8 @@ def predict_tiles(
     for window in windows:
         x, valid = scene.read(window)
         waiting.append((window, _ready(x, valid, spec.tile) if valid.any() else None, valid))
-        if sum(x is not None for _, x, _ in waiting) == batch:
+        full = sum(x is not None for _, x, _ in waiting)
+        if full == batch or len(waiting) == 4 * batch:  # empty tiles must not pile up either
             yield from _run(scene, spec, predict, waiting)
             waiting = []
     yield from _run(scene, spec, predict, waiting)
@@ -271,7 +273,14 @@ def _run(
         x = np.stack([x for _, x in full])
         time = np.repeat(scene.time()[None], len(full), axis=0) if spec.uses_time else None
         location = np.stack([scene.location(w) for w, _ in full]) if spec.uses_location else None
-        answers = iter(predict(x, time, location))
+        y = predict(x, time, location)
+        if not np.isfinite(y).all():
+            rows, columns = full[0][0]
+            raise RunError(
+                f"{scene.name}: the model's answer is not finite near row {rows.start}, column {columns.start}; "
+                "look at the values there with `earthtune inspect`"
+            )
+        answers = iter(y)
     for window, tile, valid in waiting:
         if tile is None:
             yield window, None

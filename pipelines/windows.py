@@ -25,6 +25,15 @@ def starts(size: int, tile: int, overlap: int = 0) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
+def cells(height: int, width: int, tile: int) -> list[Window]:
+    """Windows of side `tile`, less at the far edges, that cover a grid without sharing a pixel, row by row."""
+    return [
+        (slice(row, min(row + tile, height)), slice(col, min(col + tile, width)))
+        for row in range(0, height, tile)
+        for col in range(0, width, tile)
+    ]
+
+
 def tiles(height: int, width: int, tile: int, overlap: int = 0) -> list[Window]:
     """Windows of side `tile` (less at a scene smaller than a tile) that cover a grid, row by row, top to bottom."""
     return [

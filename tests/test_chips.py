@@ -42,7 +42,7 @@ def test_large_images_are_cut_and_small_ones_padded(tmp_path):
     write(tmp_path / "a_lc.tif", codes)
     spec, data = spec_of(), data_of(tmp_path)
     chips = find_chips(data, spec, seed=0, split=False)
-    assert [chip.name for chip in chips] == ["a_hls_0_0", "a_hls_0_8", "a_hls_8_0", "a_hls_8_8"]
+    assert [chip.name for chip in chips] == ["a_hls_0_0", "a_hls_0_32", "a_hls_32_0", "a_hls_32_32"]
     sample = Reader(spec, data)(chips[0])
     assert sample.y[5, 7] == -1 and not sample.valid[5, 7]
     assert sample.x[0, 0, 5, 7] == pytest.approx(sample.x[0, 0][sample.valid].mean(), rel=1e-5)

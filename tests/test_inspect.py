@@ -13,7 +13,9 @@ from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 
+from models.bundle import Bundle, write_bundle
 from models.errors import InputError, RunError
+from models.settings import Architecture
 from models.spec import ClassDef, Spec
 from pipelines.inspect import format_text, inspect
 
@@ -46,7 +48,7 @@ def run_folder(path, **changes):
     path.mkdir()
     classes = (ClassDef(0, "dry", "#000000"), ClassDef(1, "wet", "#0000ff"))
     fields = {"task": "segmentation", "bands": SIX, "mean": MEAN, "std": (300.0,) * 6, "classes": classes}
-    (path / "bundle.json").write_text(json.dumps({"spec": Spec(**(fields | changes)).to_json()}))
+    write_bundle(path, Bundle(Spec(**(fields | changes)), "prithvi_eo_tiny", Architecture()))
     return path
 
 
@@ -148,9 +150,7 @@ def test_a_file_cut_short(tmp_path):
         inspect(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [(None, "bundle.json is missing"), ("{", "not a model"), ("{}", "not a model")]
-)
+@pytest.mark.parametrize(("text", "message"), [(None, "no bundle.json"), ("{", "damaged"), ("{}", "damaged")])
 def test_a_run_without_model(tmp_path, text, message):
     path = write(tmp_path / "a.tif", reflectance(size=(8, 8)), names=NAMES)
     if text is not None:

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 def test_no_other_distribution_provides_our_packages():
     providers = importlib.metadata.packages_distributions()
-    assert set(providers["models"]) == set(providers["pipelines"]) == {"earthtune"}
+    found = {name for package in ("models", "pipelines") for name in providers.get(package, ())}
+    assert found <= {"earthtune"}  # an editable install may not be listed
 
 
 def test_not_to_be_uploaded_by_accident():

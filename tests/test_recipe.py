@@ -21,7 +21,7 @@ needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is n
 QUICK = {
     "backbone": "prithvi_eo_tiny",
     "weights": "random",
-    "model.overrides": '{"embed_dim": 32, "depth": 2, "num_heads": 2}',
+    "model.overrides": '{"embed_dim": 32, "depth": 4, "num_heads": 2}',
     "model.blocks": "[]",
     "model.channels": 8,
     "model.detail": 8,

@@ -483,7 +483,6 @@ def test_a_picture_without_place_is_read_and_says_so(tmp_path):
         ("a_20190102.tif", {"SENSING_TIME": "2020-03-04T10:00:00.5Z; 2020-03-04T10:01:00Z"}, (2020, 3, 4)),
         ("a.tif", {"ACQUISITION_DATE": "2020-03-04"}, (2020, 3, 4)),
         ("a_20190102.tif", {"TIFFTAG_DATETIME": "2023:01:01 00:00:00"}, (2019, 1, 2)),
-        ("a.tif", {"TIFFTAG_DATETIME": "2018:10:12 12:00:00"}, (2018, 10, 12)),
         ("a.tif", {}, None),
     ],
 )

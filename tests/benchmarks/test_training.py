@@ -14,7 +14,8 @@ import torch
 from models.network import Network
 from models.settings import Architecture, Training
 from models.training import FineTuning
-from pipelines.chips import Chips, Reader, find_chips
+from pipelines import align
+from pipelines.chips import Chips, ChipSet, Reader, find_chips
 from pipelines.recipe import load_recipe
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "hls_worldcover"
@@ -91,9 +92,12 @@ def test_loading_chips():
     chips = find_chips(recipe.data, spec, seed=0)[:32]
 
     def ours():
-        reader = Reader(spec, recipe.data)
-        for chip in chips:
-            reader(chip)
+        """Each file is opened anew, as terratorch does, and items are what a batch is made of."""
+        samples = ChipSet(chips, Reader(spec, recipe.data), Training(), seed=0)
+        for i, chip in enumerate(chips):
+            samples[i]
+            for path in (*chip.images, chip.label):
+                align.forget(str(path))
 
     def module():
         built = GenericNonGeoSegmentationDataModule(
