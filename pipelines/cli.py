@@ -96,7 +96,7 @@ def _run(command: str, args: list[str]) -> int:
 
 def _switches(args: list[str]) -> list[str]:
     """Let an option that is on or off stand alone: --overwrite for --overwrite true."""
-    following = [*args[1:], ""]
+    following = [*args[1:], ""][: len(args)]
     alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
     return [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
 
@@ -129,7 +129,7 @@ def _parser(command: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     # Names of a function's parameters are the names of the options, with - for _ understood as well.
-    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, allow_abbrev=False)
     parser.usage = f"earthtune {USAGE[command]}"
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

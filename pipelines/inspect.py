@@ -126,7 +126,10 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     sources = str(path).split(",") if spec and spec.frames > 1 else [path]
     frames = max(spec.frames // len(sources), 1) if spec else 1
     assumed = scene.Assumed.like(bundle.data) if bundle else None
-    products = scene.find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
+    try:
+        products = scene.find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
+    except InputError:  # not so many frames in it: told below as a need that is not met
+        products = scene.find_products(sources, file_bands=bands, assumed=assumed)
     found = _describe(str(path), products)
     return found if spec is None else dataclasses.replace(found, needs=tuple(_needs(found, products, spec)))
 

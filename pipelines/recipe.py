@@ -119,7 +119,7 @@ def load_recipe(path: Path, **changes: Any) -> Recipe:
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
     try:

@@ -88,7 +88,7 @@ def test_frozen_mode_leaves_the_backbone_and_runs_it_once_per_chip(chips, tmp_pa
     seen, forward = [], Network.features
 
     def counted(self, x, *coordinates):
-        if not torch.compiler.is_compiling():
+        if type(x.shape[0]) is int:  # a symbol while the model is exported
             seen.append(x.shape[0])
         return forward(self, x, *coordinates)
 
