@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torchmetrics
 from lightning import LightningModule
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
@@ -120,7 +121,7 @@ class FineTuning(LightningModule):
             known = torch.isfinite(truth)
             output, truth = output[known] * self.network.target_std, truth[known] * self.network.target_std
         if truth.numel():
-            self.scores.update(output, truth)
+            self.scores.update(output if output.shape == truth.shape else output.argmax(1), truth)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the epoch."""
@@ -170,6 +171,16 @@ class FineTuning(LightningModule):
         if network.spec.task == "regression":
             return output[:, 0], (truth - network.target_mean) / network.target_std
         return output, truth
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are written beside their place and renamed: a full disk or a kill leaves the last good one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(path)) as draft:
+            super().save_checkpoint(checkpoint, draft, storage_options)
 
 
 def write_curves(path: Path, curves: Sequence[Mapping[str, float]]) -> None:

@@ -156,7 +156,10 @@ def _read_groups(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; data.groups names a CSV with columns chip and group")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        try:
+            rows = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: not a CSV file ({error}); wanted columns chip and group") from error
     if not rows or not {"chip", "group"} <= set(rows[0]):
         raise InputError(f"{path}: wanted columns chip and group, came {', '.join(rows[0]) if rows else 'no rows'}")
     return {Path(row["chip"]).stem: row["group"] for row in rows}
@@ -285,8 +288,8 @@ class ChipSet(Dataset[dict[str, Any]]):
             maps = features(items["x"], items.get("time"), items.get("location"))
             rows = torch.stack(maps, dim=1)  # (B, L, D, h, w)
             if kept is None:  # in a file without a name: it goes when the run ends, however it ends
-                file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the map of it
-                kept = np.memmap(file, np.float32, "w+", shape=(len(self), *rows.shape[1:]))
+                with tempfile.TemporaryFile() as file:
+                    kept = np.memmap(file, np.float32, "w+", shape=(len(self), *rows.shape[1:]))
             kept[first : first + len(rows)] = rows.numpy()
             first += len(rows)
         self.features = kept

@@ -29,6 +29,9 @@ USAGE = {
 
 SWITCHES = ("--overwrite", "--resume", "--mask_clouds", "--data.mask_clouds", "--training.flips")
 
+# What a mistake of ours, or a file that nobody thought of, ends in. A person gets a line, not a traceback.
+UNEXPECTED = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
 
 Fine-tune Prithvi geospatial foundation models and turn satellite scenes into maps.
@@ -69,6 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read the output has gone; say nothing more
+        return 1
+    except UNEXPECTED as error:
+        if os.environ.get("EARTHTUNE_DEBUG"):
+            raise
+        line = _one_line(str(error)) or "no message"
+        print(
+            f"earthtune: unexpected {type(error).__name__}: {line}; EARTHTUNE_DEBUG=1 shows where; please report it",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         print(f"earthtune: {error}; make space or give another folder, then run the same command", file=sys.stderr)

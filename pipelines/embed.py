@@ -86,6 +86,8 @@ def embed(
     )
     if opened.frames != frames:
         raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    if out.resolve() in opened.files:
+        raise InputError(f"{out}: is the scene itself; --out wants another file")
     undated = encoder.uses_time and not all(opened.dates)
     if undated and run and run.spec.uses_time:
         opened.time()  # says which frame has no date

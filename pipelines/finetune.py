@@ -6,13 +6,14 @@ import dataclasses
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Base, Bundle, read_bundle, replacing, stored_whole, write_bundle, write_weights
-from models.errors import InputError, RunError
+from models.errors import EarthtuneError, InputError, RunError
 from models.settings import MODES
 from models.spec import Spec
 from pipelines.recipe import Recipe
@@ -75,6 +76,22 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch = launch or Launch()
     _check(recipe)
+    waited = _kept(out).exists()  # from a replacement that was cut off, and is not this call's to undo
+    try:
+        result = _finetune(recipe, out, launch, name)
+    except EarthtuneError:
+        if (
+            launch.overwrite and _kept(out).exists() and not waited
+        ):  # the run that was to be replaced is still the better one
+            shutil.rmtree(out, ignore_errors=True)
+            _kept(out).rename(out)
+        raise
+    shutil.rmtree(_kept(out), ignore_errors=True)
+    return result
+
+
+def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
+    """The steps of `finetune`."""
     first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
     if first and _ended(out, recipe, launch):
         launch.say(f"{out}: this run has ended already")
@@ -136,6 +153,16 @@ def _check(recipe: Recipe) -> None:
         if getattr(training, key) < low:
             raise InputError(f"training.{key} {getattr(training, key)}: wanted at least {low}")
     ranges = {
+        "training.weight_decay": (training.weight_decay, 0.0, 100.0),
+        "training.backbone_lr": (training.backbone_lr, 0.0, 100.0),
+        "training.layer_decay": (training.layer_decay, 1e-3, 1.0),
+        "training.clip": (training.clip, 0.0, 1e6),
+        "training.freeze_norm": (training.freeze_norm, 0.0, 1.0),
+        "training.gain": (training.gain, 0.0, 10.0),
+        "training.offset": (training.offset, 0.0, 10.0),
+        "lora.alpha": (lora.alpha, 1e-6, 1e6),
+        "data.block_km": (recipe.data.block_km, 0.0, 1e5),
+        **{f"training.loss.{loss}": (share, 1e-9, 1e9) for loss, share in training.loss.items()},
         "training.lr": (training.lr, 1e-12, 10.0),
         "training.ema": (training.ema, 0.0, 0.999999),
         "training.warmup": (training.warmup, 0.0, 1.0),
@@ -162,6 +189,8 @@ def _check(recipe: Recipe) -> None:
 
 def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
     """Whether a resumed run has ended already; refuse a folder that exists and may not be touched."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder for the run")
     if not out.exists() or launch.overwrite:
         return False
     if not launch.resume:
@@ -173,7 +202,10 @@ def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
     stored = out / "recipe.yaml"
     if not stored.is_file():
         raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
-    before, now = yaml.safe_load(stored.read_text(encoding="utf-8")), recipe.to_json()
+    try:
+        before, now = dict(yaml.safe_load(stored.read_text(encoding="utf-8"))), recipe.to_json()
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise InputError(f"{stored}: damaged ({_first_line(error)}); --overwrite starts anew") from error
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
@@ -188,10 +220,15 @@ def _make_folder(out: Path, recipe: Recipe, launch: Launch) -> None:
             raise InputError(
                 f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another"
             )
-        shutil.rmtree(out)
+        shutil.rmtree(out) if _kept(out).exists() else out.rename(_kept(out))
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "recipe.yaml") as draft:
         draft.write_text(yaml.safe_dump(recipe.to_json(), sort_keys=False), encoding="utf-8")
+
+
+def _kept(out: Path) -> Path:
+    """Where the run that is being replaced waits until the new one has ended."""
+    return out.with_name(f".{out.name}.replaced")
 
 
 def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
@@ -379,15 +416,19 @@ def train(
         raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
     last = out / "checkpoints" / "last.ckpt"
     start = last if launch.resume and last.is_file() else None
+    if start:
+        _check_checkpoint(start)
     if launch.resume:
         launch.say(f"going on from {last}" if start else f"{out}: no checkpoint yet; starting from the beginning")
     try:
         trainer.fit(module, datamodule=samples, ckpt_path=start, weights_only=True if start else None)
     except OSError as error:
         raise RunError(f"{out}: {error}; make space and run the same command with --resume") from error
+    except SystemExit as stop:  # Lightning's answer to ctrl-C
+        raise KeyboardInterrupt from stop
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory: lower training.batch; then --resume ({_first_line(error)})") from error
-    if trainer.interrupted:
+    if trainer.interrupted or trainer.received_sigterm:
         raise KeyboardInterrupt
     best = out / "checkpoints" / "best.ckpt"
     kept = best if training.keep == "best" and best.is_file() else last
@@ -413,6 +454,20 @@ def _features(network: Network, samples: Chips, *, batch: int) -> None:
     network.train()
 
 
+def _check_checkpoint(path: Path) -> None:
+    """Refuse a damaged checkpoint."""
+    import pickle
+
+    import torch
+
+    try:
+        known = {"state_dict", "optimizer_states", "loops", "curves"} <= set(torch.load(path, weights_only=True))
+    except (RuntimeError, KeyError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: damaged ({_first_line(error)}); delete it, or --overwrite starts anew") from error
+    if not known:
+        raise InputError(f"{path}: no checkpoint of earthtune; delete it, or --overwrite starts anew")
+
+
 def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
     import logging
 
@@ -420,8 +475,9 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
     from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from models.training import MONITOR
+    from models.training import MONITOR, WholeCheckpoints
 
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     for name in ("lightning.pytorch", "lightning.fabric"):  # importing Lightning sets them to INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     training, (monitor, better) = recipe.training, MONITOR[recipe.task]
@@ -452,6 +508,7 @@ def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
         use_distributed_sampler=False,  # EpochSampler shares out the samples itself
         deterministic="warn",
         default_root_dir=out,
+        plugins=[WholeCheckpoints()],
     )
 
 

@@ -131,7 +131,14 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     except InputError:  # not so many frames in it: told below as a need that is not met
         products = scene.find_products(sources, file_bands=bands, assumed=assumed)
     found = _describe(str(path), products)
-    return found if spec is None else dataclasses.replace(found, needs=tuple(_needs(found, products, spec)))
+    if spec is None or bundle is None:
+        return found
+    wants = _needs(found, products, spec)
+    if bundle.data.get("mask_clouds"):
+        clear = all(product.clouds for product in products)
+        words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
+        wants.append(Need("clouds", clear, words))
+    return dataclasses.replace(found, needs=tuple(wants))
 
 
 def format_text(found: Inspection) -> str:

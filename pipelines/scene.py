@@ -140,6 +140,12 @@ class Scene:
         """File, folder or URL of each frame."""
         return tuple(frame.source for frame in self.stack)
 
+    @property
+    def files(self) -> frozenset[Path]:
+        """The files on this machine that it is read from."""
+        layers = [layer for f in self.stack for layer in (*f.layers, *([f.clouds] if f.clouds else []))]
+        return frozenset(Path(layer.path).resolve() for layer in layers if "://" not in layer.path)
+
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read a window that lies inside the scene.
 
@@ -383,7 +389,10 @@ def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool) -> Fram
         raise InputError(product.problem)
     clouds = product.clouds if mask_clouds else None
     if mask_clouds and clouds is None:
-        raise InputError(f"{product.source}: clouds are to be masked and no Fmask, SCL or QA_PIXEL layer lies with it")
+        raise InputError(
+            f"{product.source}: clouds are to be masked and no Fmask, SCL or QA_PIXEL layer lies with it; "
+            "--mask_clouds false maps clouds too"
+        )
     layers = [settled(found[band]) for band in wanted]
     notes += [_UNIT_ASSUMED] if any(_unit_assumed(found[band]) for band in wanted) else []
     return Frame(product.name, product.source, product.date, tuple(layers), clouds, tuple(dict.fromkeys(notes)))
@@ -394,7 +403,7 @@ def _missing(product: Product, band: str, names: list[str]) -> InputError:
     if not names:
         return InputError(
             f"{product.source}: nothing names its {len(product.layers)} bands (wanted {band}); "
-            "pass their names as file_bands, in the order of the file"
+            "give their names in the order of the file: --bands, or data.bands in a recipe"
         )
     close = sensors.suggest(band, names)
     return InputError(f"{product.source}: band {band} is wanted{close}, it has {', '.join(names)}")

@@ -90,11 +90,13 @@ def score(
     out.mkdir(parents=True, exist_ok=True)
     results = []
     for (scene, source), path in zip(jobs, targets, strict=True):
-        for note in scene.notes:
+        for note in (*scene.notes, *unit_notes(scene, spec)):
             say(f"{scene.name}: {note}")
         share = write_map(
             path, scene, bundle, predict, overlap=shared, batch=batch, overwrite=overwrite, progress=progress
         )
+        if not share:
+            say(f"{scene.name}: no valid pixel, so the map is empty")
         results.append({"scene": source, "map": str(path), "valid": round(share, 6), "notes": list(scene.notes)})
     return results
 
@@ -140,12 +142,34 @@ def open_for(
     return scene
 
 
+def unit_notes(scene: Scene, spec: Spec) -> list[str]:
+    """A warning where the values in the middle of a scene lie far from those that the model knows."""
+    import numpy as np
+
+    middle = [max((side - spec.tile) // 2, 0) for side in scene.shape]
+    window = tuple(slice(m, min(m + spec.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
+    x, valid = scene.read(window)  # type: ignore[arg-type]
+    if not valid.any():
+        return []
+    bright = np.percentile(np.abs(x[..., valid]), 98, axis=(1, 2))  # (C,)
+    ratio = float(np.median(bright / np.maximum(np.abs(spec.mean), 1e-6)))
+    if 1 / 30 < ratio < 30:
+        return []
+    return [f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {spec.unit} (--scale)"]
+
+
 def _targets(out: Path, scenes: Sequence[Scene], *, overwrite: bool) -> list[Path]:
     """Path of each map; refuse two maps of one name and maps that exist."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder for the maps")
     paths = [out / f"{scene.name}_map.tif" for scene in scenes]
     twice = {path.name for path in paths if paths.count(path) > 1}
     if twice:
         raise InputError(f"{out}: two scenes would both be written as {min(twice)}; score them into two folders")
+    inputs = frozenset().union(*(scene.files for scene in scenes))
+    eaten = [path for path in paths if path.resolve() in inputs]
+    if eaten:
+        raise InputError(f"{eaten[0]}: the map would replace a file that is to be read; --out names another folder")
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]}: exists already; --overwrite replaces it, --out names another folder")

@@ -188,3 +188,42 @@ def test_class_names_are_kept(run):
     content = json.loads((run / "bundle.json").read_text())
     assert next(ClassDef(**c) for c in content["spec"]["classes"]) == ClassDef(10, "tree", "#006400")
     assert content["architecture"]["overrides"] == TINY
+
+
+def test_a_damaged_checkpoint_is_named(chips, tmp_path):
+    recipe, out = tiny_recipe(chips, training=SHORT), tmp_path / "run"
+    finetune(recipe, out)
+    for file in ("bundle.json", "metrics.json"):
+        (out / file).unlink()
+    last = out / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(InputError, match="last.ckpt: damaged"):
+        finetune(recipe, out, launch=Launch(resume=True))
+
+
+def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monkeypatch):
+    import pipelines.finetune
+
+    recipe, out = tiny_recipe(chips, training=SHORT), tmp_path / "run"
+    finetune(recipe, out)
+    before = (out / "model.safetensors").read_bytes()
+
+    def broken(*_, **__):
+        raise InputError("the loss is nan")
+
+    monkeypatch.setattr(pipelines.finetune, "train", broken)
+    with pytest.raises(InputError, match="nan"):
+        finetune(recipe, out, launch=Launch(overwrite=True))
+    assert (out / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_two_processes_train_as_one_run(chips, tmp_path):
+    recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, batch=2))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
+    command = [sys.executable, "-m", "pipelines.cli", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "run"]
+    options = ["--devices", "2", "--strategy", "ddp"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report:") == 1
+    assert read_bundle(tmp_path / "run").training["epochs"] == 1

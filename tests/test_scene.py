@@ -503,7 +503,7 @@ def test_what_cannot_be_opened(tmp_path):
     hls_folder(two / "a"), hls_folder(two / "b", day="2024129")
     (tmp_path / "empty").mkdir()
     cases = [
-        (plain, ["RED"], {}, r"plain\.tif: nothing names its 2 bands .*pass their names as file_bands"),
+        (plain, ["RED"], {}, r"plain\.tif: nothing names its 2 bands .*--bands"),
         (plain, ["RED"], {"file_bands": ["RED"]}, r"plain\.tif: has 2 bands, 1 names"),
         (plain, ["RED"], {"file_bands": ["BLUE", "GREEN"]}, r"band RED is wanted.*, it has BLUE, GREEN"),
         (plain, ["NIR_NARROW"], {"file_bands": ["NIR_NAROW", "RED"]}, r"did you mean NIR_NAROW\?"),

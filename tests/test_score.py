@@ -176,3 +176,25 @@ def test_read_error_in_the_middle_leaves_no_map(run, tmp_path):
     with pytest.raises((RunError, InputError), match="new.tif"):
         score(run, [str(scene)], out=tmp_path / "maps")
     assert not (tmp_path / "maps").exists() or not list((tmp_path / "maps").iterdir())
+
+
+def test_an_input_is_never_replaced_by_its_map(run, tmp_path):
+    scene = make_scene(tmp_path / "x.tif")
+    other = make_scene(tmp_path / "x_map.tif")
+    before = other.read_bytes()
+    with pytest.raises(InputError, match="would replace"):
+        score(run, [str(scene), str(other)], out=tmp_path, overwrite=True)
+    assert other.read_bytes() == before
+
+
+def test_a_wrong_unit_is_warned_of(run, tmp_path):
+    scene = make_scene(tmp_path / "x.tif")
+    with rasterio.open(scene) as file:
+        bands = file.read().astype(np.float32) / 1e4
+    unit = write(tmp_path / "unit.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2022-03-04"})
+    said: list[str] = []
+    score(run, [str(scene), str(unit)], out=tmp_path / "maps", say=said.append)
+    assert [line for line in said if "wrong unit" in line] == [
+        line for line in said if line.startswith("unit: WARNING")
+    ]
+    assert any("wrong unit" in line for line in said)
