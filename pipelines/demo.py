@@ -85,17 +85,15 @@ def _truth(scene: Scene, bundle: Bundle) -> NDArray[Any]:
     """Class indices of the kept truth on the scene's grid, -1 where none."""
     from pipelines.labels import read_labels
 
-    everything = tuple(slice(0, side) for side in scene.shape)
     truth = SAMPLES / "truth" / "new_scene_landuse.tif"
-    return read_labels(truth, scene.geobox, everything, codes=bundle.spec.codes)  # type: ignore[arg-type]
+    return read_labels(truth, scene.geobox, scene.window, codes=bundle.spec.codes)
 
 
 def _mapped(path: Path, scene: Scene, bundle: Bundle) -> NDArray[Any]:
     """Class indices of a map, -1 where it has nodata."""
     from pipelines.labels import read_labels
 
-    everything = tuple(slice(0, side) for side in scene.shape)
-    return read_labels(path, scene.geobox, everything, codes=bundle.spec.codes)  # type: ignore[arg-type]
+    return read_labels(path, scene.geobox, scene.window, codes=bundle.spec.codes)
 
 
 def _agreement(path: Path, scene: Scene, bundle: Bundle) -> float:
@@ -108,8 +106,7 @@ def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: Path) -> None:
     """The scene, the map and the truth side by side."""
     from pipelines import plots
 
-    everything = tuple(slice(0, side) for side in scene.shape)
-    x, valid = scene.read(everything)  # type: ignore[arg-type]
+    x, valid = scene.read(scene.window)
     classes = bundle.spec.classes
     panels: list[tuple[str, np.ndarray]] = [
         ("scene", plots.true_colour(x[:, -1], bands=scene.bands, valid=valid)),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import read_bundle
+from models.bundle import Bundle, read_bundle
 from models.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,37 +64,19 @@ def embed(
     from pipelines.align import coarser
     from pipelines.geotiff import write_rows
     from pipelines.mosaic import blend
-    from pipelines.scene import Assumed, open_scene
     from pipelines.windows import tiles
 
-    sources = scene.split(",")
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
-    frames = run.spec.frames if run else len(sources)
+    frames = run.spec.frames if run else scene.count(",") + 1
     encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
     for line in lines:
         say(line)
     patch = encoder.patch[1]
     if overlap % patch or not 0 <= overlap < tile:
         raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
-    opened = open_scene(
-        sources,
-        encoder.bands,
-        file_bands=bands,
-        dates=dates,
-        frames=max(frames // len(sources), 1),
-        assumed=Assumed.like(run.data) if run else None,
-    )
-    if opened.frames != frames:
-        raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    opened = _open(scene, encoder, run, file_bands=bands, dates=dates, frames=frames, say=say)
     if out.resolve() in opened.files:
         raise InputError(f"{out}: is the scene itself; --out wants another file")
-    undated = encoder.uses_time and not all(opened.dates)
-    if undated and run and run.spec.uses_time:
-        opened.time()  # says which frame has no date
-    if undated:
-        say("time encoding off: a frame has no date (--dates gives one)")
-    for note in opened.notes:
-        say(note)
     geobox = coarser(opened.geobox, patch)
     height, width = (int(side) for side in geobox.shape)
     windows = tiles(height, width, tile // patch, overlap // patch)
@@ -119,6 +101,40 @@ def embed(
             overwrite=overwrite,
         )
     return {"file": str(out), "tokens": [height, width], "features": features}
+
+
+def _open(
+    scene: str,
+    encoder: PrithviEO,
+    run: Bundle | None,
+    *,
+    file_bands: list[str] | None,
+    dates: list[str] | None,
+    frames: int,
+    say: Callable[[str], None],
+) -> Scene:
+    """Open the frames as the encoder wants them; tell what a person should know."""
+    from pipelines.scene import Assumed, open_scene
+
+    sources = scene.split(",")
+    opened = open_scene(
+        sources,
+        encoder.bands,
+        file_bands=file_bands,
+        dates=dates,
+        frames=max(frames // len(sources), 1),
+        assumed=Assumed.like(run.data) if run else None,
+    )
+    if opened.frames != frames:
+        raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    undated = encoder.uses_time and not all(opened.dates)
+    if undated and run and run.spec.uses_time:
+        opened.time()  # says which frame has no date
+    if undated:
+        say("time encoding off: a frame has no date (--dates gives one)")
+    for note in opened.notes:
+        say(note)
+    return opened
 
 
 def _encoder(

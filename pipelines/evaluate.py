@@ -143,19 +143,7 @@ def assess(
     if not chips:
         raise InputError(f"{reader.data.root}: no sample to evaluate; look at data.fractions or data.test")
     spec = bundle.spec
-    tally = {name: Tally(spec) for name in ("model", *baselines)}
-    pick = _evenly(len(chips), EXAMPLES)
-    pictures: list[tuple[int, dict[str, Array]]] = []
-    shown = progress(range(0, len(chips), batch), "evaluating") if progress else range(0, len(chips), batch)
-    for first in shown:
-        part = chips[first : first + batch]
-        outputs = _predict_batch(spec, reader, part, {"model": predict, **baselines})
-        for i, chip in enumerate(part):
-            y = reader(chip).y
-            for name, output in outputs.items():
-                tally[name].add(y, output[i])
-            if first + i in pick:
-                pictures.append((first + i, {name: output[i] for name, output in outputs.items()}))
+    tally, pictures = _tallies(spec, reader, chips, {"model": predict, **baselines}, batch=batch, progress=progress)
     scores = {name: t.scores(codes) for name, t in tally.items()}
     if not scores["model"]["n"]:
         raise InputError(f"{reader.data.root}: none of the {len(chips)} samples has a labelled pixel; nothing to score")
@@ -184,6 +172,32 @@ def assess(
         notes=[*bundle.training.get("notes", ()), *notes],
     )
     return result
+
+
+def _tallies(
+    spec: Spec,
+    reader: Reader,
+    chips: Sequence[Chip],
+    models: Mapping[str, Predict],
+    *,
+    batch: int,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None,
+) -> tuple[dict[str, Tally], list[tuple[int, dict[str, Array]]]]:
+    """Run every model over every chip; keep their tallies, and the outputs of a few chips for pictures."""
+    tally = {name: Tally(spec) for name in models}
+    pick = _evenly(len(chips), EXAMPLES)
+    pictures: list[tuple[int, dict[str, Array]]] = []
+    shown = progress(range(0, len(chips), batch), "evaluating") if progress else range(0, len(chips), batch)
+    for first in shown:
+        part = chips[first : first + batch]
+        outputs = _predict_batch(spec, reader, part, models)
+        for i, chip in enumerate(part):
+            y = reader(chip).y
+            for name, output in outputs.items():
+                tally[name].add(y, output[i])
+            if first + i in pick:
+                pictures.append((first + i, {name: output[i] for name, output in outputs.items()}))
+    return tally, pictures
 
 
 class Tally:

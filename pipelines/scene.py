@@ -126,6 +126,12 @@ class Scene:
         return int(height), int(width)
 
     @property
+    def window(self) -> Window:
+        """The whole scene as a window."""
+        height, width = self.shape
+        return slice(0, height), slice(0, width)
+
+    @property
     def frames(self) -> int:
         """Number of dates (T)."""
         return len(self.stack)
