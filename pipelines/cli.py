@@ -187,7 +187,7 @@ def _recipe_first(args: list[str]) -> list[str]:
     if not args or args[0].startswith("-"):
         return args
     shipped = RECIPES / f"{args[0]}.yaml"
-    path = shipped if shipped.is_file() and not Path(args[0]).exists() else Path(args[0])
+    path = shipped if shipped.is_file() and not Path(args[0]).is_file() else Path(args[0])
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
         raise InputError(f"{args[0]}: no such recipe file, nor one that comes with earthtune ({names})")
