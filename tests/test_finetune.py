@@ -227,3 +227,27 @@ def test_two_processes_train_as_one_run(chips, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report:") == 1
     assert read_bundle(tmp_path / "run").training["epochs"] == 1
+
+
+def test_frozen_run_from_the_hub_stores_the_head_and_names_its_base(chips, tmp_path, hub):
+    """The published name and layout, served on loopback; the bundle comes back with the base it names."""
+    import io
+
+    from terratorch.models.backbones.prithvi_mae import PrithviMAE
+
+    sizes = {"img_size": 32, "patch_size": [1, 16, 16], "decoder_embed_dim": 32, "decoder_depth": 1}
+    coordinates = {"coords_encoding": ["time", "location"], "coords_scale_learn": True}
+    mae = PrithviMAE(**TINY, **sizes, **coordinates, decoder_num_heads=2, num_frames=1, in_chans=6)
+    file = io.BytesIO()
+    torch.save(mae.state_dict(), file)
+    repo = "ibm-nasa-geospatial/Prithvi-EO-2.0-tiny-TL"
+    commit = hub.publish(repo, {"Prithvi_EO_V2_tiny_TL.pt": file.getvalue()})
+    recipe, out = tiny_recipe(chips, weights="hub", mode="frozen", training=SHORT), tmp_path / "run"
+    said: list[str] = []
+    finetune(recipe, out, launch=Launch(say=said.append))
+    bundle = read_bundle(out)
+    assert (bundle.base.repo, bundle.base.revision, bundle.whole) == (repo, commit, False)
+    assert any(line.split() == ["BLUE", "loaded", "from", "BLUE"] for line in said)
+    assert not [key for key in load_file(out / "model.safetensors") if key.startswith("backbone.")]
+    kept, published = load_network(out).backbone.vit.state_dict(), mae.encoder.state_dict()
+    assert all(torch.equal(kept[key], published[key]) for key in kept if key != "pos_embed")
