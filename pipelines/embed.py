@@ -185,13 +185,14 @@ def _token_tiles(
     patch, shape = encoder.patch[1], scene.shape
     mean, std = statistics
     for window in windows:
-        pixels = tuple(slice(s.start * patch, min(s.stop * patch, size)) for s, size in zip(window, shape, strict=True))
-        x, valid = scene.read(pixels)  # type: ignore[arg-type]
+        rows, columns = (slice(s.start * patch, min(s.stop * patch, n)) for s, n in zip(window, shape, strict=True))
+        pixels = rows, columns
+        x, valid = scene.read(pixels)
         if not valid.any():
             yield window, None
             continue
         x, valid = pad_tile(fill_invalid(x, valid), valid, tile)
-        location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None  # type: ignore[arg-type]
+        location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None
         time = scene.time() if encoder.uses_time and all(scene.dates) else None
         coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
         maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)

@@ -147,8 +147,8 @@ def unit_notes(scene: Scene, spec: Spec) -> list[str]:
     import numpy as np
 
     middle = [max((side - spec.tile) // 2, 0) for side in scene.shape]
-    window = tuple(slice(m, min(m + spec.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
-    x, valid = scene.read(window)  # type: ignore[arg-type]
+    rows, columns = (slice(m, min(m + spec.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
+    x, valid = scene.read((rows, columns))
     if not valid.any():
         return []
     bright = np.percentile(np.abs(x[..., valid]), 98, axis=(1, 2))  # (C,)

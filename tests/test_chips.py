@@ -99,8 +99,7 @@ def test_all_eight_symmetries_come():
 def test_items_are_a_function_of_seed_epoch_and_index(chips):
     spec, data = spec_of(), data_of(chips)
     found = find_chips(data, spec, seed=0)
-    make = lambda seed: ChipSet(found, Reader(spec, data), Training(gain=0.1), seed=seed)  # noqa: E731
-    first, again, other = make(1), make(1), make(2)
+    first, again, other = (ChipSet(found, Reader(spec, data), Training(gain=0.1), seed=seed) for seed in (1, 1, 2))
     assert (first[3, 2]["x"] == again[3, 2]["x"]).all()
     assert not (first[3, 2]["x"] == first[4, 2]["x"]).all()
     assert not (first[3, 2]["x"] == other[3, 2]["x"]).all()
