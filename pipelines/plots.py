@@ -183,7 +183,8 @@ def scale_length(width: float) -> float:
     """The longest of 1, 2 and 5 times a power of ten that is at most a third of `width` (> 0)."""
     third = width / 3
     power = 10.0 ** math.floor(math.log10(third))
-    return max(step * power for step in (1, 2, 5) if step * power <= third)
+    # A half of the power is 5 times the one below, and there where rounding leaves a third just short of the power.
+    return max(step * power for step in (0.5, 1, 2, 5) if step * power <= third)
 
 
 def _scale_bar(ax: Axes, *, width: int, metres: float, ink: str) -> None:
