@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -63,6 +64,7 @@ class Bundle:
         whole: model.safetensors holds every weight; otherwise the head and adapters only, and the base is needed
             to build the torch model (model.onnx is always whole).
         lora: size of the adapters, in mode "lora".
+        sha256: hash of model.safetensors.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
@@ -76,6 +78,7 @@ class Bundle:
     mode: str = "full"
     whole: bool = True
     lora: Lora = field(default_factory=Lora)
+    sha256: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
@@ -123,6 +126,11 @@ def read_bundle(folder: Path) -> Bundle:
     raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
 
 
+def bundle_id(folder: Path) -> str:
+    """What tells a bundle from any other: the hash of bundle.json, which holds that of its weights."""
+    return hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
+
+
 def _from_json(content: dict[str, Any]) -> Bundle:
     base, architecture = content.pop("base"), content.pop("architecture")
     base["pretrained_bands"] = tuple(base["pretrained_bands"])
@@ -141,8 +149,12 @@ def stored_whole(base: Base, mode: str) -> bool:
     return mode == "full" or base.source == "random"
 
 
-def write_weights(folder: Path, network: Network, *, whole: bool) -> None:
-    """Write model.safetensors: every weight, or without those of the untouched backbone."""
+def write_weights(folder: Path, network: Network, *, whole: bool) -> str:
+    """Write model.safetensors: every weight, or without those of the untouched backbone.
+
+    Returns:
+        The file's SHA-256.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -150,6 +162,8 @@ def write_weights(folder: Path, network: Network, *, whole: bool) -> None:
     try:
         with replacing(folder / "model.safetensors") as draft:
             save_file(state, draft)
+            with draft.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
     except SafetensorError as error:
         raise RunError(f"{folder}: cannot write model.safetensors ({error}); make space, then --resume") from error
 

@@ -18,3 +18,7 @@ class InputError(EarthtuneError):
 
 class RunError(EarthtuneError):
     """The work failed on the way (disk full, a file that broke while being read); the command may be tried again."""
+
+
+# What a mistake of ours, or a file that nobody thought of, ends in. A person gets a line, not a traceback.
+UNEXPECTED = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)

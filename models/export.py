@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.detail import BandFeatures
+from models.graphs import EXACT as EXACT_NAME
 from models.network import Network
 from models.spec import Spec
+
+EXACT = (BandFeatures,)  # its differences of squares do not survive bfloat16
 
 
 class _Predict(nn.Module):
@@ -48,10 +54,9 @@ def export_onnx(network: Network, path: Path) -> None:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        torch.onnx.export(
+        program = torch.onnx.export(
             _Predict(network).eval(),
             (x, time, location),
-            draft,
             input_names=names,
             output_names=["y"],
             dynamic_shapes={
@@ -60,9 +65,21 @@ def export_onnx(network: Network, path: Path) -> None:
                 "location": free if location is not None else None,
             },
             dynamo=True,
-            external_data=False,
             optimize=False,  # the runtime optimises what it compiles; this takes half of the time
         )
+        assert program is not None  # as always with dynamo
+        _name_exact(program.model.graph, [f"network.{n}" for n, m in network.named_modules() if isinstance(m, EXACT)])
+        program.save(draft, external_data=False)
+
+
+def _name_exact(graph: Any, modules: Sequence[str]) -> None:
+    """Name the values that modules of float32 give to the rest of the graph, so that a runtime can tell them."""
+    scopes = {node: ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")) for node in graph}
+    for module in modules:
+        inside = {node for node, scope in scopes.items() if module in scope}
+        for value in [value for node in inside for value in node.outputs]:
+            if any(node not in inside for node, _ in value.uses()):
+                value.name = f"{EXACT_NAME}{value.name}"
 
 
 @contextlib.contextmanager

@@ -1,45 +1,90 @@
-"""Run a bundle: OpenVINO on CPU, torch on CUDA; one function of tiles. Neither imports the other's library."""
+"""Run bundles: OpenVINO on CPU, torch on CUDA; one function of tiles. Neither imports the other's library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import os
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import read_bundle
+from models.bundle import Bundle, read_bundle
 from models.errors import InputError, RunError
 
 Array = NDArray[np.float32]
-Runtime = Callable[[Array, Array | None, Array | None], Array]
+Predict = Callable[[Array, Array | None, Array | None], Array]
 RUNTIMES = ("auto", "openvino", "torch")
+PRECISIONS = ("auto", "f32", "bf16")
+CUDA_BATCH = 16
 
 
-def load_runtime(folder: Path, *, runtime: str = "auto", weights: Path | None = None) -> Runtime:
-    """Load a bundle as a function of tiles.
+@dataclass(frozen=True)
+class Runtime:
+    """Bundles as one function of tiles.
 
-    The function takes x (B, C, T, H, W) float32 in the Spec's unit, time (B, T, 2) and location (B, 2) or None where
-    the model does not use them, and returns (B, K, H, W), or (B, K) for scene classes, float32.
+    A tile's answer does not depend on how many lanes there are, nor, with `batch` 1, on the tiles beside it.
+
+    Attributes:
+        run: takes x (B, C, T, H, W) float32 in the Spec's unit, time (B, T, 2) and location (B, 2) or None where the
+            model does not use them; gives for each bundle (B, K, H, W), or (B, K) for scene classes, float32. May be
+            called from several threads.
+        lanes: how many calls at once keep the device busy.
+        batch: tiles that a call should hold.
+        name: library, device and precision.
+    """
+
+    run: Callable[[Array, Array | None, Array | None], list[Array]]
+    lanes: int
+    batch: int
+    name: str
+
+
+def load_runtime(
+    folder: Path, *, runtime: str = "auto", precision: str = "auto", weights: Path | None = None
+) -> Predict:
+    """Load a bundle as a function of tiles: what `Runtime.run` gives for it. Arguments as of `load_runtimes`."""
+    loaded = load_runtimes([folder], runtime=runtime, precision=precision, weights=weights)
+    return lambda x, time=None, location=None: loaded.run(x, time, location)[0]
+
+
+def load_runtimes(
+    folders: Sequence[Path],
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    weights: Path | None = None,
+    threads: int | None = None,
+) -> Runtime:
+    """Load bundles of the same inputs; a frozen base that they share runs once for each tile.
 
     Args:
-        folder: the run.
-        runtime: "openvino" runs model.onnx in float32; "torch" runs model.safetensors on CUDA where there is one,
-            else on the CPU; "auto" takes torch where there is an NVIDIA device, else OpenVINO.
+        folders: the runs.
+        runtime: "openvino" runs model.onnx on the CPU; "torch" runs model.safetensors on CUDA where there is one, else
+            on the CPU; "auto" takes torch where there is an NVIDIA device, else OpenVINO.
+        precision: "f32", "bf16", or "auto" for bf16 where the device computes in it. Coordinates and statistics of
+            neighbourhoods are float32 in any case.
         weights: the base file, for "torch" and a bundle that stores the head only.
+        threads: threads on the CPU; as many as it has cores when None.
 
     Raises:
-        InputError: not a run, no such runtime, or a file of the bundle is missing.
+        InputError: not a run, no such runtime or precision, or a file of the bundle is missing.
         RunError: model.onnx cannot be compiled.
     """
-    if runtime not in RUNTIMES:
-        raise InputError(f"runtime {runtime!r}: wanted one of {', '.join(RUNTIMES)}")
-    bundle = read_bundle(folder)
-    ready = bundle.whole or weights is not None  # torch needs the base of a bundle that stores its head only
+    for what, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise InputError(f"{what} {value!r}: wanted one of {', '.join(known)}")
+    bundles = [read_bundle(folder) for folder in folders]
+    # torch needs the base of a bundle that stores its head only
+    ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
-        return _torch_runtime(folder, weights)
-    return _openvino_runtime(folder)
+        return _torch(folders, bundles, weights, precision=precision)
+    return _openvino(folders, precision=precision, threads=threads or len(os.sched_getaffinity(0)))
 
 
 def _cuda() -> bool:
@@ -48,42 +93,118 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _openvino_runtime(folder: Path) -> Runtime:
+def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runtime:
+    """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
     import openvino
 
-    model = folder / "model.onnx"
-    if not model.is_file():
-        raise InputError(f"{model}: missing; use --runtime torch, or copy the whole run folder again")
+    from models import graphs
+
+    files = [folder / "model.onnx" for folder in folders]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: missing; use --runtime torch, or copy the whole run folder again")
+    core = openvino.Core()
+    if precision == "auto":
+        precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
     try:
-        # float32 throughout: year and day of year do not survive bfloat16.
-        compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        model = graphs.read(files)
+        exact, rest = graphs.split(model) if precision == "bf16" else (None, model)
+        first = exact and core.compile_model(exact, "CPU", options | {"INFERENCE_PRECISION_HINT": "f32"})
+        main = core.compile_model(rest, "CPU", options | {"INFERENCE_PRECISION_HINT": precision})
     except RuntimeError as error:
-        raise RunError(f"{model}: OpenVINO cannot compile it ({str(error).strip().splitlines()[-1]})") from error
-    names = [port.any_name for port in compiled.inputs]
+        reason = str(error).strip().splitlines()[-1]
+        raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error
+    lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+    for _ in range(threads):
+        lanes.put(_Lane(first, main))
 
-    def run(x: Array, time: Array | None, location: Array | None) -> Array:
-        given = {"x": x, "time": time, "location": location}
+    def one(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        lane = lanes.get()
         try:
-            result: Any = compiled({name: given[name] for name in names})
-        except RuntimeError as error:
-            raise RunError(f"{model}: does not fit its bundle.json; copy the whole run folder again") from error
-        return np.asarray(result[0])
+            return lane({"x": x, "time": time, "location": location})
+        except (RuntimeError, KeyError) as error:
+            raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
+        finally:
+            lanes.put(lane)
 
-    return run
+    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        if len(x) == 1:
+            return one(x, time, location)
+        tiles = [[None if a is None else a[i : i + 1] for a in (x, time, location)] for i in range(len(x))]
+        with ThreadPoolExecutor(threads) as pool:
+            answers = list(pool.map(lambda tile: one(*tile), tiles))  # type: ignore[arg-type]
+        return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+    return Runtime(run, threads, 1, f"OpenVINO CPU {precision}")
 
 
-def _torch_runtime(folder: Path, weights: Path | None) -> Runtime:
+class _Lane:
+    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs."""
+
+    def __init__(self, exact: Any | None, rest: Any) -> None:
+        self.rest = rest.create_infer_request()
+        self.exact = exact.create_infer_request() if exact else None
+        self.outputs = len(rest.outputs)
+        self.handed = len(exact.outputs) if exact else 0
+        for i in range(self.handed):
+            self.rest.set_input_tensor(i, self.exact.get_output_tensor(i))  # shared, not copied
+        self.exact_inputs = [port.any_name for port in exact.inputs] if exact else []
+        self.rest_inputs = {i: port.any_name for i, port in enumerate(rest.inputs) if i >= self.handed}
+
+    def __call__(self, given: dict[str, Array | None]) -> list[Array]:
+        if self.exact:
+            self.exact.infer({name: given[name] for name in self.exact_inputs}, share_inputs=True)
+        self.rest.infer({i: given[name] for i, name in self.rest_inputs.items()}, share_inputs=True)
+        return [np.array(self.rest.get_output_tensor(i).data) for i in range(self.outputs)]
+
+
+def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str) -> Runtime:
+    """Run model.safetensors; on CUDA in batches, and in two lanes so that copies overlap with work."""
     import torch
 
     from models.bundle import load_network
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_network(folder, weights=weights).to(device)
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    half = precision == "bf16" or (precision == "auto" and cuda and torch.cuda.is_bf16_supported())
+    networks = [load_network(folder, weights=weights).to(device) for folder in folders]
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def run(x: Array, time: Array | None, location: Array | None) -> Array:
-        coordinates = [None if a is None else torch.from_numpy(a).to(device) for a in (time, location)]
-        with torch.inference_mode():
-            y: Array = network.predict(torch.from_numpy(x).to(device), *coordinates).cpu().numpy()
-        return y
+    def moved(array: Array | None) -> torch.Tensor | None:
+        if array is None:
+            return None
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
 
-    return run
+    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else torch.autocast("cpu", enabled=False)
+        with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            inputs = [moved(a) for a in (x, time, location)]
+            bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}
+            answers = []
+            for network, bundle in zip(networks, bundles, strict=True):
+                key = _base(bundle)
+                if key not in bases:
+                    bases[key] = network.features(*inputs)  # type: ignore[arg-type]
+                answers.append(network.finish(network(*inputs, features=bases[key])))
+            return [answer.cpu().numpy() for answer in answers]
+
+    return Runtime(run, 2 if cuda else 1, CUDA_BATCH if cuda else 1, f"torch {device.type} {'bf16' if half else 'f32'}")
+
+
+def _base(bundle: Bundle) -> tuple[Any, ...]:
+    """What bundles have in common whose backbones answer alike; a backbone of its own is like no other."""
+    if bundle.whole or bundle.mode != "frozen":
+        return (id(bundle),)
+    inputs = dataclasses.replace(bundle.spec, task="regression", classes=(), target=None, calibration={})
+    return (
+        bundle.backbone,
+        bundle.base.sha256,
+        repr(inputs),
+        bundle.architecture.blocks,
+        repr(bundle.architecture.overrides),
+    )

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import EarthtuneError, InputError
+from models.errors import UNEXPECTED, EarthtuneError, InputError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -28,9 +28,6 @@ USAGE = {
 }
 
 SWITCHES = ("--overwrite", "--resume", "--mask_clouds", "--data.mask_clouds", "--training.flips")
-
-# What a mistake of ours, or a file that nobody thought of, ends in. A person gets a line, not a traceback.
-UNEXPECTED = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from models.baselines import Predict
     from models.bundle import Bundle
+    from models.runtime import Array
     from pipelines.scene import Scene
 
 SAMPLES = Path(__file__).parents[1] / "sample_data"
@@ -43,12 +45,12 @@ def demo(
         InputError: the sample data is not there, or the folder exists.
     """
     from models.bundle import read_bundle
-    from models.runtime import load_runtime
+    from models.runtime import Runtime, load_runtimes
     from pipelines.chips import Reader, find_chips, read_split
     from pipelines.evaluate import data_of, fit
     from pipelines.finetune import Launch, finetune
     from pipelines.recipe import load_recipe
-    from pipelines.score import open_for, write_map
+    from pipelines.score import Reading, draw_map, open_for
 
     source = SAMPLES / "new_scene" / "new_scene_hls.tif"
     if not source.is_file():
@@ -57,18 +59,20 @@ def demo(
     launch = Launch(overwrite=overwrite, progress=progress, say=say)
     finetune(load_recipe(RECIPE, **changes), out / "run", launch=launch, name="demo")
     bundle = read_bundle(out / "run")
-    scene, data = open_for(bundle, str(source), mask_clouds=True), data_of(bundle)
+    scene, data = open_for(bundle, str(source), Reading(mask_clouds=True)), data_of(bundle)
     seed = int(bundle.training["seed"])
     split = read_split(out / "run" / "split.csv")
     chips = [c for c in find_chips(data, bundle.spec, seed=seed) if split[c.name] == "train"]
     baselines = fit(bundle.spec, Reader(bundle.spec, data), chips, seed=seed)
     accuracy, maps = {}, out / "maps"
     maps.mkdir(parents=True, exist_ok=True)
-    for name, predict in {"model": load_runtime(out / "run", runtime="openvino"), **baselines}.items():
+    runtimes = {"model": load_runtimes([out / "run"], runtime="openvino")}
+    runtimes |= {name: Runtime(_alone(predict), lanes=1, batch=8, name=name) for name, predict in baselines.items()}
+    for name, runtime in runtimes.items():
         path = maps / (f"{scene.name}_map.tif" if name == "model" else f"{scene.name}_{name.replace(' ', '_')}.tif")
         say(f"mapping {scene.name}: {name}")
         overlap = bundle.spec.tile // 2
-        write_map(path, scene, bundle, predict, overlap=overlap, batch=8, overwrite=overwrite, progress=progress)
+        draw_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
         accuracy[name] = _agreement(path, scene, bundle)
     _picture(out / "demo.png", scene, bundle, maps / f"{scene.name}_map.tif")
     words = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
@@ -79,6 +83,11 @@ def demo(
         "picture": str(out / "demo.png"),
         "report": str(out / "run" / "report.html"),
     }
+
+
+def _alone(predict: Predict) -> Callable[..., list[Array]]:
+    """A baseline as the run of a Runtime of one."""
+    return lambda x, time, location: [predict(x, time, location)]
 
 
 def _truth(scene: Scene, bundle: Bundle) -> NDArray[Any]:

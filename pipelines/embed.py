@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.prithvi_eo import PrithviEO
+    from pipelines.mosaic import Prediction
     from pipelines.scene import Scene
     from pipelines.windows import Window
 
@@ -59,12 +60,13 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
+    import numpy as np
     import torch
 
     from pipelines.align import coarser
-    from pipelines.geotiff import write_rows
+    from pipelines.geotiff import Layout, write_rows
     from pipelines.mosaic import blend
-    from pipelines.windows import tiles
+    from pipelines.windows import Tiles
 
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
     frames = run.spec.frames if run else scene.count(",") + 1
@@ -79,25 +81,23 @@ def embed(
         raise InputError(f"{out}: is the scene itself; --out wants another file")
     geobox = coarser(opened.geobox, patch)
     height, width = (int(side) for side in geobox.shape)
-    windows = tiles(height, width, tile // patch, overlap // patch)
+    windows = Tiles((height, width), tile // patch, overlap // patch)
     features = encoder.dim * opened.frames
-    shown = progress(windows, out.name) if progress else windows
+    layout = Layout(
+        geobox,
+        dtype="float32",
+        bands=features,
+        nodata=float("nan"),
+        descriptions=[f"frame {t} feature {i}" for t in range(opened.frames) for i in range(encoder.dim)],
+        tags={"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)},
+    )
     with torch.inference_mode():
-        answers = _token_tiles(opened, encoder, statistics, shown, tile=tile)
-        rows = blend(
-            answers, channels=features + 1, height=height, width=width, tile=tile // patch, overlap=overlap // patch
-        )
-        names = [f"frame {t} feature {i}" for t in range(opened.frames) for i in range(encoder.dim)]
-        tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
+        shown = progress(windows, out.name) if progress else windows
+        rows = blend(_token_tiles(opened, encoder, statistics, shown, tile=tile), windows, channels=features)
         write_rows(
             out,
-            ((row, _masked(block_rows)) for row, block_rows in rows),
-            geobox=geobox,
-            dtype="float32",
-            bands=features,
-            nodata=float("nan"),
-            descriptions=names,
-            tags=tags,
+            ((row, np.where(seen, tokens, np.float32(np.nan))) for row, tokens, seen in rows),
+            layout,
             overwrite=overwrite,
         )
     return {"file": str(out), "tokens": [height, width], "features": features}
@@ -175,33 +175,27 @@ def _block(block: int, depth: int) -> int:
 
 def _token_tiles(
     scene: Scene, encoder: PrithviEO, statistics: tuple[Any, Any], windows: Iterable[Window], *, tile: int
-) -> Iterator[tuple[Window, Array | None]]:
-    """Features of each window of tokens, with one more channel that tells which tokens saw a valid pixel."""
+) -> Iterator[Prediction]:
+    """Features of each window of tokens, and which tokens saw a valid pixel."""
     import numpy as np
     import torch
 
     from pipelines.mosaic import fill_invalid, pad_tile
+    from pipelines.windows import enlarged
 
-    patch, shape = encoder.patch[1], scene.shape
+    patch = encoder.patch[1]
     mean, std = statistics
     for window in windows:
-        rows, columns = (slice(s.start * patch, min(s.stop * patch, n)) for s, n in zip(window, shape, strict=True))
-        pixels = rows, columns
+        pixels = enlarged(window, patch, scene.shape)
+        height, width = (side.stop - side.start for side in window)
         x, valid = scene.read(pixels)
         if not valid.any():
-            yield window, None
+            yield window, None, np.zeros((height, width), bool)
             continue
         x, valid = pad_tile(fill_invalid(x, valid), valid, tile)
         location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None
         time = scene.time() if encoder.uses_time and all(scene.dates) else None
         coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
         maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
-        seen = np.any(valid.reshape(tile // patch, patch, tile // patch, patch), axis=(1, 3))
-        both = np.concatenate((maps, np.expand_dims(seen, 0).astype(np.float32)))
-        yield window, both[:, : window[0].stop - window[0].start, : window[1].stop - window[1].start]
-
-
-def _masked(block: Array) -> Array:
-    import numpy as np
-
-    return np.where(block[-1] > 0.5, block[:-1], np.float32(np.nan))
+        seen = valid.reshape(tile // patch, patch, tile // patch, patch).any(axis=(1, 3))
+        yield window, maps[:, :height, :width], seen[:height, :width]

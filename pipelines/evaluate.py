@@ -33,6 +33,7 @@ def evaluate(
     codes: list[int] | None = None,
     out: Path | None = None,
     runtime: str = "auto",
+    precision: str = "auto",
     weights: Path | None = None,
     batch: int = 8,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
@@ -48,6 +49,7 @@ def evaluate(
         codes: class codes whose mean IoU is told beside the mean over all.
         out: folder for metrics.json and report.html; the run folder when not given.
         runtime: auto, openvino or torch.
+        precision: auto, f32 or bf16.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         batch: tiles predicted at once.
         progress: wraps the chips to show progress.
@@ -64,7 +66,7 @@ def evaluate(
     bundle = read_bundle(run)
     spec, data = bundle.spec, data_of(bundle)
     seed = int(bundle.training.get("seed", 0))
-    predict = load_runtime(run, runtime=runtime, weights=weights)
+    predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
     notes: list[str] = []
     asked = dataclasses.replace(data, root=data_root or data.root)
     own = asked.root.resolve() == data.root.resolve()

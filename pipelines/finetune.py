@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.network import Network
     from models.prithvi_eo import LoadReport
-    from models.runtime import Runtime
+    from models.runtime import Predict
     from models.training import FineTuning
     from pipelines.chips import Chip, Chips, ChipSet, Reader
 
@@ -534,7 +534,7 @@ def _finish(
     from pipelines.evaluate import assess, fit
 
     launch.say("exporting and checking model.onnx")
-    predict = save(out, bundle, module.network)
+    bundle, predict = save(out, bundle, module.network)
     baselines = fit(bundle.spec, reader, samples.sets["train"].chips, seed=bundle.training["seed"])
     tested = samples.sets["test"].chips or samples.sets["val"].chips
     result = assess(out, bundle, reader, tested, predict, baselines, curves=module.curves, progress=launch.progress)
@@ -542,11 +542,11 @@ def _finish(
     return result
 
 
-def save(out: Path, bundle: Bundle, network: Network) -> Runtime:
+def save(out: Path, bundle: Bundle, network: Network) -> tuple[Bundle, Predict]:
     """Write weights and ONNX, compare the two, then bundle.json, which makes the folder a bundle.
 
     Returns:
-        The exported model.
+        The bundle with the hash of its weights, and the exported model in float32.
 
     Raises:
         RunError: the exported model answers differently from the trained one.
@@ -560,11 +560,11 @@ def save(out: Path, bundle: Bundle, network: Network) -> Runtime:
 
     if bundle.whole:
         merge_lora(network)
-    write_weights(out, network, whole=bundle.whole)
+    bundle = dataclasses.replace(bundle, sha256=write_weights(out, network, whole=bundle.whole))
     merge_lora(network)
     export_onnx(network, out / "model.onnx")
     write_bundle(out, bundle)
-    predict = load_runtime(out, runtime="openvino")
+    predict = load_runtime(out, runtime="openvino", precision="f32")
     inputs = example_inputs(bundle.spec, batch=3)
     with torch.inference_mode():
         wanted = network.predict(*inputs).numpy()
@@ -577,7 +577,7 @@ def save(out: Path, bundle: Bundle, network: Network) -> Runtime:
         raise RunError(
             f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept"
         )
-    return predict
+    return bundle, predict
 
 
 def _sizes(samples: Chips, spec: Spec) -> str:

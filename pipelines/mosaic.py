@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RunError
-from pipelines.windows import Window, starts
+from pipelines.windows import Tiles, Window, starts
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Prediction = tuple[Window, Array | None, Mask]
+Rows = tuple[int, Array, Mask]
 
 
 def weights(size: int, tile: int, overlap: int = 0) -> list[tuple[int, Array]]:
@@ -38,70 +41,70 @@ def weights(size: int, tile: int, overlap: int = 0) -> list[tuple[int, Array]]:
 
 
 def blend(
-    predictions: Iterable[tuple[Window, Array | None]],
-    *,
-    channels: int,
-    height: int,
-    width: int,
-    tile: int,
-    overlap: int = 0,
-) -> Iterator[tuple[int, Array]]:
+    predictions: Iterable[Prediction], tiles: Tiles, *, channels: int, rows: tuple[int, int] | None = None
+) -> Iterator[Rows]:
     """Blend predictions of overlapping tiles; yield rows as soon as no later tile can touch them.
 
     Rows come top to bottom, each exactly once. A tile without a prediction adds nothing; as it holds no valid pixel,
-    every valid pixel still has all of its weights, and the others are to be masked.
+    every valid pixel still has all of its weights, and the others are to be masked. A row comes out the same whether
+    it is blended alone or with others: its tiles are added in the same order.
 
     Args:
-        predictions: each window of `windows.tiles(height, width, tile, overlap)`, in that order, with its prediction
-            (channels, rows, columns of the window), or None where the window holds no valid pixel.
+        predictions: each window of `tiles`, in that order, with its prediction (channels, rows, columns of the
+            window), or None where it holds no valid pixel, and its valid mask (rows, columns).
+        tiles: the windows: those of the whole grid, or all that touch `rows`.
         channels: K, channels of a prediction.
-        height: rows of the scene.
-        width: columns of the scene.
-        tile: side of a tile in pixels.
-        overlap: pixels that neighbouring tiles share at least.
+        rows: first row and end of the rows wanted; all of them when None.
 
     Yields:
-        First row, and the finished rows (K, n, width), n <= tile. The array is the caller's to keep or change.
+        First row, the finished rows (K, n, width), n <= tile, and their valid mask (n, width). The arrays are the
+        caller's to keep or change.
 
     Raises:
         RunError: a window is missing, or comes out of order, or its prediction has another shape.
     """
-    rows, cols = weights(height, tile, overlap), weights(width, tile, overlap)
-    ends = [row for row, _ in rows[1:]] + [height]  # rows above the next tile's first row are finished
+    height, width = tiles.shape
+    first, end = rows or (0, height)
+    down, across = dict(weights(height, tiles.tile, tiles.overlap)), weights(width, tiles.tile, tiles.overlap)
     feed = iter(predictions)
-    strip = np.zeros((channels, len(rows[0][1]), width), np.float32)
-    for (row, row_weight), end in zip(rows, ends, strict=True):
-        for col, col_weight in cols:
-            window = slice(row, row + len(row_weight)), slice(col, col + len(col_weight))
-            y = _prediction(next(feed, None), window, channels)
+    side = min(tiles.tile, height)
+    strip, mask = np.zeros((channels, side, width), np.float32), np.zeros((side, width), bool)
+    for row, below in zip(tiles.rows, [*tiles.rows[1:], height], strict=True):
+        for col, weight in across:
+            window = slice(row, row + side), slice(col, col + len(weight))
+            y, valid = _prediction(next(feed, None), window, channels)
             if y is not None:
-                strip[:, :, window[1]] += y * np.outer(row_weight, col_weight)  # (K, h, w)
-        finished = end - row
-        fresh = np.zeros_like(strip)
-        fresh[:, :-finished] = strip[:, finished:]  # nothing to carry over when the whole strip is finished
-        yield row, strip[:, :finished]
-        strip = fresh
+                strip[:, :, window[1]] += y * np.outer(down[row], weight)  # (K, h, w)
+            mask[:, window[1]] = valid
+        done = min(below - row, side)  # rows above the next tile's first row are finished
+        begin, stop = max(first - row, 0), min(done, end - row)
+        if begin < stop:
+            yield row + begin, strip[:, begin:stop].copy(), mask[begin:stop].copy()
+        for array in (strip.swapaxes(0, 1), mask):  # rows first
+            array[: side - done] = array[done:]
+            array[side - done :] = 0
     if next(feed, None) is not None:
-        raise RunError(f"blending: a prediction came after the last of {len(rows) * len(cols)} windows; give each once")
+        raise RunError(f"blending: a prediction came after the last of {len(tiles)} windows; give each once")
 
 
-def _prediction(item: tuple[Window, Array | None] | None, window: Window, channels: int) -> Array | None:
-    """Return the prediction for `window`, or None where there is none; refuse any other item."""
+def _prediction(item: Prediction | None, window: Window, channels: int) -> tuple[Array | None, Mask]:
+    """Return the prediction for `window` and its valid mask; refuse any other item."""
     if item is None:
         raise RunError(
             f"blending: wanted the prediction of {_name(window)}, the predictions ended; predict every window"
         )
-    came, y = item
+    came, y, valid = item
     if came != window:
         raise RunError(
             f"blending: wanted the prediction of {_name(window)}, {_name(came)} came; keep the order of tiles"
         )
     shape = (channels, *(side.stop - side.start for side in window))
-    if y is not None and y.shape != shape:
+    if valid.shape != shape[1:] or (y is not None and y.shape != shape):
         raise RunError(
-            f"blending: wanted {shape} for {_name(window)}, {y.shape} came; crop the prediction to its window"
+            f"blending: wanted {shape} for {_name(window)}, {valid.shape if y is None else y.shape} came; "
+            "crop the prediction to its window"
         )
-    return y
+    return y, valid
 
 
 def _name(window: Window) -> str:
@@ -110,7 +113,7 @@ def _name(window: Window) -> str:
     return f"rows {rows.start}:{rows.stop}, columns {cols.start}:{cols.stop}"
 
 
-def fill_invalid(x: Array, valid: NDArray[np.bool_]) -> Array:
+def fill_invalid(x: Array, valid: Mask) -> Array:
     """Give invalid pixels the mean of the tile's valid pixels, per band and frame; valid pixels keep their values.
 
     Fill before padding, so that the padding mirrors filled pixels.
@@ -133,7 +136,7 @@ def fill_invalid(x: Array, valid: NDArray[np.bool_]) -> Array:
     return np.where(valid, x, mean[..., None, None])
 
 
-def pad_tile(x: Array, valid: NDArray[np.bool_], tile: int) -> tuple[Array, NDArray[np.bool_]]:
+def pad_tile(x: Array, valid: Mask, tile: int) -> tuple[Array, Mask]:
     """Pad a tile at its bottom and right to `tile` x `tile` by reflecting it; the padding is invalid.
 
     The reflection repeats the edge pixel (symmetric), so that any size from 1 x 1 can be padded.

@@ -28,7 +28,7 @@ from models.errors import InputError
 from pipelines import align, sensors
 from pipelines.windows import Window
 
-_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img")
+RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 _AS_STORED = ("THERMAL_INFRARED_1", "THERMAL_INFRARED_2", "VV", "VH")
 _PICTURES = ("visual", "thumbnail", "preview", "rendered_preview", "overview", "tilejson", "tci", "browse")
 _STAC_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "PNG", "JPEG")
@@ -635,9 +635,16 @@ def _file_date(source: Any, name: str) -> datetime.date | None:
 # --- a folder of band files ---------------------------------------------------------------------------------------
 
 
+def holds_bands(folder: Path) -> bool:
+    """Whether a folder itself holds one scene as band files: those of HLS, Sentinel-2 or Landsat, or called by band."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in RASTERS and file.is_file()]
+    named = any((known := sensors.parse_name(file.name)) and known.band for file in files)
+    return named or any(_says_band(file.stem) for file in files) or (folder / "GRANULE").is_dir()
+
+
 def _folder_products(folder: Path, ask: _Ask) -> list[Product]:
     """The one product in a folder of band files, or the one raster in it."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in RASTERS and file.is_file())
     parsed = [(file, known) for file in files if (known := sensors.parse_name(file.name)) and known.band]
     if not parsed and len(files) == 1:
         return _file_products(str(files[0]), ask)
@@ -817,7 +824,7 @@ def _is_picture(key: str, asset: Mapping[str, Any]) -> bool:
     """Whether an asset is a rendering or no raster at all."""
     roles = set(asset.get("roles") or ())
     kind, href = str(asset.get("type") or ""), str(asset.get("href", "")).lower().split("?")[0]
-    raster = kind.startswith("image/tiff") or kind.startswith("image/jp2") or href.endswith(_SUFFIXES)
+    raster = kind.startswith("image/tiff") or kind.startswith("image/jp2") or href.endswith(RASTERS)
     return not raster or key.lower().split("_")[0] in _PICTURES or bool(roles & {"visual", "thumbnail", "overview"})
 
 

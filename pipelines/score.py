@@ -1,25 +1,36 @@
-"""Score new scenes with a run: windows in, a Cloud Optimized GeoTIFF per scene out."""
+"""Score new scenes with runs: windows in, Cloud Optimized GeoTIFFs out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import dataclasses
+import glob
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle, read_bundle
-from models.errors import InputError, RunError
+from models.errors import EarthtuneError, InputError
 from models.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from models.runtime import Runtime
+    from pipelines.jobs import Engine, Job, Output
+    from pipelines.maps import Progress
     from pipelines.scene import Scene
-    from pipelines.windows import Window
 
-    Array = NDArray[np.float32]
-    Tile = tuple[Window, Array | None]
+BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says about the files, where they do not say it themselves; arguments of `open_for`."""
+
+    bands: Sequence[str] | None = None
+    dates: Sequence[str] | None = None
+    scale: float | None = None
+    offset: float | None = None
+    mask_clouds: bool | None = None
 
 
 def score(
@@ -27,15 +38,25 @@ def score(
     scenes: Sequence[str],
     *,
     out: Path,
+    bundle: list[Path] | None = None,
+    probabilities: bool = False,
+    confidence: bool = False,
+    min_area: float = 0.0,
+    polygons: Path | None = None,
+    area_table: Path | None = None,
     bands: list[str] | None = None,
     dates: list[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
     mask_clouds: bool | None = None,
     overlap: int | None = None,
-    batch: int = 8,
     runtime: str = "auto",
+    precision: str = "auto",
+    batch: int | None = None,
     weights: Path | None = None,
+    workers: int = 1,
+    shard: str | None = None,
+    ray: str | None = None,
     overwrite: bool = False,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -43,74 +64,319 @@ def score(
     """Score scenes with a run; write one map per scene, <scene>_map.tif.
 
     A map of classes holds the class codes, with colours and names; a map of values holds float32 with its unit; scene
-    classes come as one pixel per tile. Every scene is opened and checked before the first tile is run.
+    classes come as one pixel per tile. Beside each map lie a STAC item and a picture. Every scene is opened and checked
+    before the first tile is run; a scene that fails does not stop the others. The same command again skips what is
+    done and goes on where it was stopped.
 
     Args:
         run: the run folder.
-        scenes: rasters, folders of band files or STAC items; the frames of a model of several dates are joined by
-            commas: a.tif,b.tif.
+        scenes: rasters, folders of band files, STAC items, patterns such as 'b/*.tif', or folders of many scenes; the
+            frames of a model of several dates are joined by commas: a.tif,b.tif.
         out: folder for the maps.
+        bundle: another run to score with in the same pass, may be given again; a frozen base that runs share runs once.
+        probabilities: also write <scene>_probabilities.tif, a band for each class.
+        confidence: also write <scene>_confidence.tif, the highest probability.
+        min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
+        polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
+        area_table: CSV to write, with the pixels and hectares of every class.
         bands: names of the bands in the order of the files, where the files do not say.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
         scale: reflectance = raw * scale + offset, where the files do not say.
         offset: see scale.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when not given.
-        batch: tiles predicted at once.
         runtime: auto, openvino or torch.
+        precision: auto, f32 or bf16; auto takes bf16 where the device computes in it.
+        batch: tiles predicted at once on a GPU.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
+        workers: processes on this machine, or actors with --ray.
+        shard: i/n, this call's share where n calls on any machines share a folder: 1/4, 2/4, 3/4, 4/4.
+        ray: address of a Ray cluster, auto, or local to start one here.
         overwrite: replace maps that exist.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
 
     Returns:
-        For each scene: scene, map, share of valid pixels, and notes.
+        For each scene and run: scene, run, status (done, kept from before, partial where other shards are at work on
+        it, failed), and map, maps, item, picture, valid (share of valid pixels) and notes, or error and exit_code.
 
     Raises:
-        InputError: a scene that the run cannot eat, a map that exists, or an overlap that no tiles can have.
+        InputError: what is no run, or arguments that no scene could be scored with.
     """
-    from models.runtime import load_runtime
+    from pipelines.jobs import Engine
+    from pipelines.launch import launch, shard_of, threads_each
 
-    bundle = read_bundle(run)
-    spec = bundle.spec
-    shared = spec.tile // 4 if overlap is None else overlap
-    if batch < 1:
-        raise InputError(f"batch {batch}: wanted at least 1")
-    if not 0 <= shared < spec.tile:
-        raise InputError(f"overlap {shared}: wanted 0 to {spec.tile - 1}, below the tile of {spec.tile} pixels")
-    jobs = [
-        (
-            open_for(bundle, source, bands=bands, dates=dates, scale=scale, offset=offset, mask_clouds=mask_clouds),
-            source,
-        )
-        for source in scenes
-    ]
-    targets = _targets(out, [scene for scene, _ in jobs], overwrite=overwrite)
-    predict = load_runtime(run, runtime=runtime, weights=weights)
-    out.mkdir(parents=True, exist_ok=True)
-    results = []
-    for (scene, source), path in zip(jobs, targets, strict=True):
-        for note in (*scene.notes, *unit_notes(scene, spec)):
-            say(f"{scene.name}: {note}")
-        share = write_map(
-            path, scene, bundle, predict, overlap=shared, batch=batch, overwrite=overwrite, progress=progress
-        )
-        if not share:
-            say(f"{scene.name}: no valid pixel, so the map is empty")
-        results.append({"scene": source, "map": str(path), "valid": round(share, 6), "notes": list(scene.notes)})
+    if workers < 1 or (batch is not None and batch < 1):
+        raise InputError(f"workers {workers}, batch {batch}: wanted at least 1")
+    if min_area < 0:
+        raise InputError(f"min_area {min_area:g}: wanted hectares, 0 or more")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder for the maps")
+    runs = {path: read_bundle(path) for path in (run, *(bundle or []))}
+    passes = _passes(runs, overlap)
+    if len({path.resolve().name for path in runs}) < len(runs):
+        raise InputError(f"{run}: two runs bear the same name, which tells their maps apart; rename one")
+    if len(runs) > 1 and (polygons or area_table):
+        raise InputError("polygons and area tables are made of the maps of one run; leave --bundle out")
+    wants_confidence = confidence or polygons is not None
+    kinds = ["map", *["probabilities"] * probabilities, *["confidence"] * wants_confidence]
+    part, parts = shard_of(shard) if shard else (0, 1)
+    sources = find_scenes(scenes)
+    mine = sources[part::parts] if len(sources) >= parts else sources
+    engine = Engine(runtime, precision, weights, batch, threads_each(workers))
+    plan = _Plan(
+        out, kinds, min_area, Reading(bands, dates, scale, offset, mask_clouds), engine, overwrite, len(runs) > 1
+    )
+    jobs: list[Job] = []
+    results: list[dict[str, Any]] = []
+    for source in mine:
+        for folders, shared in passes:
+            try:
+                job, kept = _survey(source, {f: runs[f] for f in folders}, plan, shared, jobs, say)
+            except EarthtuneError as error:
+                results += _failed(source, folders, str(error), error.exit_code)
+                continue
+            results += kept
+            jobs += [job] if job else []
+    for file in (polygons, area_table):
+        if jobs and file and file.exists() and not overwrite:
+            raise InputError(f"{file}: exists already; --overwrite replaces it")
+    pieces = -(-workers * parts // len(sources)) if len(sources) < max(workers, parts) else 1
+    jobs = [band for job in jobs for band in _bands(job, pieces)]
+    if len(sources) < parts:
+        jobs = jobs[part::parts]
+    ended = dict(_told(launch(jobs, workers=workers, ray=ray, progress=progress), jobs, say)) if jobs else {}
+    results += _gathered(jobs, ended)
+    order = {source: i for i, source in enumerate(mine)}
+    results.sort(key=lambda r: (order[r["scene"]], list(map(str, runs)).index(r["run"])))
+    ready = [r for r in results if r["status"] in ("done", "kept")]
+    classes = runs[run].spec.classes
+    if area_table and ready and (jobs or not area_table.exists()):
+        from pipelines.areas import area_table as write_area_table
+
+        write_area_table([Path(r["map"]) for r in ready], classes, area_table, overwrite=overwrite)
+    if polygons and ready and (jobs or not polygons.exists()):
+        from pipelines.areas import write_polygons
+
+        pairs = [(Path(r["map"]), Path(r["maps"]["confidence"])) for r in ready]
+        write_polygons(pairs, classes, polygons, overwrite=overwrite)
     return results
 
 
-def open_for(
-    bundle: Bundle,
+@dataclass(frozen=True)
+class _Plan:
+    """What is the same for all scenes of a call."""
+
+    out: Path
+    kinds: Sequence[str]
+    least_area: float
+    reading: Reading
+    engine: Engine
+    overwrite: bool
+    named: bool  # whether the run's name is part of the maps' names
+
+
+def find_scenes(sources: Sequence[str]) -> list[str]:
+    """The scenes that are meant: patterns spelled out, and folders of many scenes taken apart; each once, in order.
+
+    Raises:
+        InputError: a pattern that nothing matches.
+    """
+    found: list[str] = []
+    for source in sources:
+        if "://" not in source and glob.has_magic(source) and not Path(source).exists():
+            matches = sorted(glob.glob(source, recursive=True))
+            if not matches:
+                raise InputError(f"{source}: no file matches this pattern; check the path")
+        else:
+            matches = [source]
+        for match in matches:
+            found += _inside(Path(match)) if "://" not in match and Path(match).is_dir() else [match]
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> list[str]:
+    """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
+    from pipelines.scene import RASTERS, holds_bands
+    from pipelines.sensors import cloud_code
+
+    if folder.suffix == ".SAFE" or holds_bands(folder):
+        return [str(folder)]
+    files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
+    rasters = [f for f in files if f.is_file() and f.suffix.lower() in RASTERS]
+    clouds = [f for f in rasters if cloud_code(f.stem.replace(".", "_").rpartition("_")[2])]
+    folders = [f for f in files if f.is_dir() and any(p.suffix.lower() in RASTERS for p in f.rglob("*"))]
+    scenes = [str(f) for f in rasters if f not in clouds]
+    scenes += [scene for inner in folders for scene in _inside(inner)]
+    return scenes or [str(folder)]  # which will be refused with the reason
+
+
+def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
+    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles.
+
+    Raises:
+        InputError: an overlap that no tiles can have.
+    """
+    groups: dict[Any, list[Path]] = {}
+    for path, bundle in runs.items():
+        spec = bundle.spec
+        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "mask_clouds")]
+        inputs = (spec.bands, spec.frames, spec.tile, spec.unit, spec.uses_time, spec.uses_location)
+        groups.setdefault((inputs, spec.task == "classification", repr(read)), []).append(path)
+    passes = []
+    for paths in groups.values():
+        tile = runs[paths[0]].spec.tile
+        shared = tile // 4 if overlap is None else overlap
+        if not 0 <= shared < tile:
+            raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
+        passes.append((tuple(paths), shared))
+    return passes
+
+
+def _survey(
     source: str,
-    *,
-    bands: Sequence[str] | None = None,
-    dates: Sequence[str] | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    mask_clouds: bool | None = None,
-) -> Scene:
+    runs: Mapping[Path, Bundle],
+    plan: _Plan,
+    overlap: int,
+    jobs: Sequence[Job],
+    say: Callable[[str], None],
+) -> tuple[Job | None, list[dict[str, Any]]]:
+    """Open and check a scene.
+
+    Returns:
+        The job, None when nothing is left to do; and results of maps that are done.
+
+    Raises:
+        InputError: a scene that a run cannot eat, a map that exists, or one that would replace another or an input.
+    """
+    from pipelines.geotiff import check_target
+    from pipelines.jobs import Job
+
+    first = next(iter(runs.values()))
+    scene = open_for(first, source, plan.reading)
+    for note in (*scene.notes, *unit_notes(scene, first.spec)):
+        say(f"{scene.name}: {note}")
+    outputs, kept = [], []
+    for run, bundle in runs.items():
+        output = _output(run, bundle, scene, plan, overlap)
+        done = output.entry.done()
+        if done is not None and not plan.overwrite:
+            kept.append(done | {"status": "kept", "scene": source, "run": str(run)})
+            continue
+        ours = output.entry.parts.is_dir()  # a call that was cut off after the map had got its name
+        for kind, layout in output.layouts.items():
+            check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
+            if output.path(kind).resolve() in scene.files:
+                raise InputError(
+                    f"{output.path(kind)}: the map would replace a file that is to be read; --out names another folder"
+                )
+        outputs.append(output)
+    taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
+    for output in outputs:
+        stem = output.entry.stem
+        if taken.get(stem, source) != source:
+            raise InputError(
+                f"{source}: would be written as {stem}_map.tif, as {taken[stem]} is; score them into two folders"
+            )
+    if not outputs:
+        return None, kept
+    height = next(iter(outputs[0].layouts.values())).shape[1]
+    return Job(source, scene, tuple(outputs), overlap, plan.engine, plan.least_area, (0, height)), kept
+
+
+def _output(run: Path, bundle: Bundle, scene: Scene, plan: _Plan, overlap: int) -> Output:
+    """The maps of a scene by a run, and their page in the ledger."""
+    from importlib.metadata import version
+
+    from models.bundle import bundle_id
+    from pipelines.jobs import Output
+    from pipelines.ledger import Entry, digest, fingerprint
+    from pipelines.maps import layouts
+
+    identity = bundle_id(run)
+    paths = [
+        layer.path for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))
+    ]
+    content = {
+        "software": version("earthtune"),
+        "bundle": identity,
+        "source": [path if "://" in path else fingerprint(Path(path)) for path in dict.fromkeys(paths)],
+        "reading": dataclasses.asdict(plan.reading),
+        "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
+        "maps": [list(plan.kinds), plan.least_area, overlap],
+    }
+    stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
+    made = layouts(bundle, scene, plan.kinds, _tags(bundle, identity, scene))
+    return Output(run, bundle, Entry(plan.out, stem, digest(content)), made)
+
+
+def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
+    """GDAL tags that say what made the map, and from what."""
+    from importlib.metadata import version
+
+    tags = {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BUNDLE": identity,
+        "EARTHTUNE_RECIPE": str(bundle.training.get("recipe", "")),
+        "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
+        "EARTHTUNE_BACKBONE": bundle.backbone,
+        "EARTHTUNE_BASE": str(bundle.base),
+        "EARTHTUNE_INPUT": ",".join(Path(source).name for source in scene.sources),
+    }
+    dates = [date.isoformat() for date in scene.dates if date]
+    return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})
+
+
+def _bands(job: Job, pieces: int) -> list[Job]:
+    """A job as several of about as many rows each, where there are workers for them."""
+    from pipelines.geotiff import BLOCK
+
+    height = job.rows[1]
+    rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)
+    if rows >= height:
+        return [job]
+    return [
+        dataclasses.replace(job, rows=(first, min(first + rows, height)), whole=False)
+        for first in range(0, height, rows)
+    ]
+
+
+def _told(
+    outcomes: Iterable[tuple[int, dict[str, Any]]], jobs: Sequence[Job], say: Callable[[str], None]
+) -> Iterable[tuple[int, dict[str, Any]]]:
+    """The outcomes, each told as it comes where there are several."""
+    for count, (i, outcome) in enumerate(outcomes, 1):
+        if len(jobs) > 1:
+            rows = "" if jobs[i].whole else f", rows {jobs[i].rows[0]} to {jobs[i].rows[1]}"
+            say(f"{count} of {len(jobs)}: {jobs[i].source}{rows}: {outcome.get('error', outcome['status'])}")
+        yield i, outcome
+
+
+def _gathered(jobs: Sequence[Job], ended: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One result for each scene and run, from what became of all their jobs."""
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    rank = {"partial": 0, "done": 1, "failed": 2}
+    for i, job in enumerate(jobs):
+        outcome = ended[i]
+        for n, output in enumerate(job.outputs):
+            about = {"scene": job.source, "run": str(output.run), "status": outcome["status"]}
+            if outcome["status"] == "done":
+                about |= dict(outcome["results"][n]) | {"seconds": outcome["seconds"]} | about
+            elif outcome["status"] == "failed":
+                about |= {"error": outcome["error"], "exit_code": outcome["exit_code"]}
+            before = results.get((job.source, str(output.run)))
+            if before is None or rank[about["status"]] > rank[before["status"]]:
+                results[job.source, str(output.run)] = about
+    return list(results.values())
+
+
+def _failed(source: str, runs: Iterable[Path], error: str, exit_code: int) -> list[dict[str, Any]]:
+    """Results of a scene that could not be opened."""
+    about = {"scene": source, "status": "failed", "error": error, "exit_code": exit_code}
+    return [about | {"run": str(run)} for run in runs]
+
+
+def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Scene:
     """Open a scene for a bundle: as told, else as the files say, else as the training files were read.
 
     Raises:
@@ -118,17 +384,17 @@ def open_for(
     """
     from pipelines.scene import Assumed, open_scene
 
-    spec = bundle.spec
+    spec, told = bundle.spec, reading or Reading()
     files = source.split(",") if spec.frames > 1 else [source]
     scene = open_scene(
         files if len(files) > 1 else source,
         spec.bands,
-        file_bands=bands,
-        scale=scale,
-        offset=offset,
-        dates=dates,
+        file_bands=told.bands,
+        scale=told.scale,
+        offset=told.offset,
+        dates=told.dates,
         frames=max(spec.frames // len(files), 1),
-        mask_clouds=bool(bundle.data.get("mask_clouds")) if mask_clouds is None else mask_clouds,
+        mask_clouds=bool(bundle.data.get("mask_clouds")) if told.mask_clouds is None else told.mask_clouds,
         assumed=Assumed.like(bundle.data),
     )
     if scene.frames != spec.frames:
@@ -158,201 +424,20 @@ def unit_notes(scene: Scene, spec: Spec) -> list[str]:
     return [f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {spec.unit} (--scale)"]
 
 
-def _targets(out: Path, scenes: Sequence[Scene], *, overwrite: bool) -> list[Path]:
-    """Path of each map; refuse two maps of one name and maps that exist."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; --out wants a folder for the maps")
-    paths = [out / f"{scene.name}_map.tif" for scene in scenes]
-    twice = {path.name for path in paths if paths.count(path) > 1}
-    if twice:
-        raise InputError(f"{out}: two scenes would both be written as {min(twice)}; score them into two folders")
-    inputs = frozenset().union(*(scene.files for scene in scenes))
-    eaten = [path for path in paths if path.resolve() in inputs]
-    if eaten:
-        raise InputError(f"{eaten[0]}: the map would replace a file that is to be read; --out names another folder")
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]}: exists already; --overwrite replaces it, --out names another folder")
-    return paths
-
-
-def write_map(
+def draw_map(
     path: Path,
     scene: Scene,
     bundle: Bundle,
-    predict: Runtime,
+    runtime: Runtime,
     *,
     overlap: int,
-    batch: int,
-    overwrite: bool,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None,
-) -> float:
-    """Predict a scene tile by tile and write the map.
-
-    Returns:
-        The share of valid pixels.
-    """
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write the map of one scene to a file, with nothing beside it."""
     from pipelines.geotiff import write_rows
-    from pipelines.mosaic import blend
-    from pipelines.windows import tiles
+    from pipelines.maps import draw, layouts, map_rows
 
-    spec, (height, width) = bundle.spec, scene.shape
-    if spec.task == "classification":
-        geobox, rows = _cells(scene, spec, predict, batch=batch, progress=progress)
-    else:
-        windows = tiles(height, width, spec.tile, overlap)
-        answers = predict_tiles(scene, spec, predict, shown(windows, path.name, progress), batch=batch)
-        geobox = scene.geobox
-        channels = spec.outputs + 1  # the last one carries the valid mask through the blending
-        rows = blend(answers, channels=channels, height=height, width=width, tile=spec.tile, overlap=overlap)
-    counted = [0, 0]
-
-    def finished() -> Iterator[tuple[int, Any]]:
-        for row, block in rows:
-            valid = block[-1] > 0.5
-            counted[0] += int(valid.sum())
-            counted[1] += valid.size
-            yield row, _codes(spec, block[:-1], valid)
-
-    dtype, nodata = map_type(spec)
-    quantity = spec.target.name if spec.target else "class"
-    write_rows(
-        path,
-        finished(),
-        geobox=geobox,
-        dtype=dtype,
-        nodata=nodata,
-        classes=spec.classes,
-        descriptions=[quantity],
-        units=[spec.target.unit] if spec.target and spec.target.unit else [],
-        tags=_tags(bundle, scene),
-        overwrite=overwrite,
-    )
-    return counted[0] / counted[1]
-
-
-def shown(
-    items: Sequence[Any], what: str, progress: Callable[[Iterable[Any], str], Iterable[Any]] | None
-) -> Iterable[Any]:
-    """The items, with progress where it is shown."""
-    return progress(items, what) if progress else items
-
-
-def map_type(spec: Spec) -> tuple[str, float]:
-    """GDAL type and nodata value of a map: the smallest type that holds the codes, and a value that is no code."""
-    if spec.task == "regression":
-        return "float32", float("nan")
-    if 0 not in spec.codes:
-        return ("uint8" if max(spec.codes) <= 255 else "uint16"), 0
-    if max(spec.codes) < 255:
-        return "uint8", 255
-    return "uint16", next(code for code in range(65535, 0, -1) if code not in spec.codes)
-
-
-def _codes(spec: Spec, block: Array, valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """Blended predictions (K, n, w) as map values (1, n, w) with nodata where not valid."""
-    import numpy as np
-
-    dtype, nodata = map_type(spec)
-    if spec.task == "regression":
-        return np.where(valid, block, np.float32(nodata)).astype(np.float32)
-    codes = np.array(spec.codes, dtype)[block.argmax(axis=0)]
-    return np.where(valid, codes, np.array(nodata, dtype))[None]
-
-
-def predict_tiles(
-    scene: Scene, spec: Spec, predict: Runtime, windows: Iterable[Window], *, batch: int
-) -> Iterator[Tile]:
-    """Predict windows in batches, in order; the valid mask comes as one more channel.
-
-    Tiles without a valid pixel are not run and come as None. Invalid pixels hold the tile's band means for the model.
-
-    Yields:
-        The window and (K+1, h, w), or (K+1, 1, 1) for scene classes, or None.
-    """
-    waiting: list[tuple[Window, Array | None, NDArray[np.bool_]]] = []
-    for window in windows:
-        x, valid = scene.read(window)
-        waiting.append((window, _ready(x, valid, spec.tile) if valid.any() else None, valid))
-        full = sum(x is not None for _, x, _ in waiting)
-        if full == batch or len(waiting) == 4 * batch:  # empty tiles must not pile up either
-            yield from _run(scene, spec, predict, waiting)
-            waiting = []
-    yield from _run(scene, spec, predict, waiting)
-
-
-def _ready(x: Array, valid: NDArray[np.bool_], tile: int) -> Array:
-    from pipelines.mosaic import fill_invalid, pad_tile
-
-    return pad_tile(fill_invalid(x, valid), valid, tile)[0]
-
-
-def _run(
-    scene: Scene, spec: Spec, predict: Runtime, waiting: Sequence[tuple[Window, Array | None, NDArray[np.bool_]]]
-) -> Iterator[Tile]:
-    import numpy as np
-
-    full = [(window, x) for window, x, _ in waiting if x is not None]
-    if full:
-        x = np.stack([x for _, x in full])
-        time = np.repeat(scene.time()[None], len(full), axis=0) if spec.uses_time else None
-        location = np.stack([scene.location(w) for w, _ in full]) if spec.uses_location else None
-        y = predict(x, time, location)
-        if not np.isfinite(y).all():
-            rows, columns = full[0][0]
-            raise RunError(
-                f"{scene.name}: the model's answer is not finite near row {rows.start}, column {columns.start}; "
-                "look at the values there with `earthtune inspect`"
-            )
-        answers = iter(y)
-    for window, tile, valid in waiting:
-        if tile is None:
-            yield window, None
-        elif spec.task == "classification":
-            yield window, np.append(next(answers), np.float32(1))[:, None, None]
-        else:
-            h, w = valid.shape
-            yield window, np.concatenate((next(answers)[:, :h, :w], valid[None].astype(np.float32)))
-
-
-def _cells(
-    scene: Scene,
-    spec: Spec,
-    predict: Runtime,
-    *,
-    batch: int,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None,
-) -> tuple[Any, Iterator[tuple[int, Array]]]:
-    """Scene classes: one pixel per tile, on a grid of cells as wide as a tile."""
-    import numpy as np
-
-    from pipelines.align import coarser
-
-    (height, width), tile = scene.shape, spec.tile
-    geobox = coarser(scene.geobox, tile)
-    columns = range(0, width, tile)
-
-    def rows() -> Iterator[tuple[int, Array]]:
-        for i, top in enumerate(shown(range(0, height, tile), scene.name, progress)):
-            strip = [(slice(top, min(top + tile, height)), slice(c, min(c + tile, width))) for c in columns]
-            answers = [y for _, y in predict_tiles(scene, spec, predict, strip, batch=batch)]
-            blank = np.zeros((spec.outputs + 1, 1, 1), np.float32)
-            yield i, np.concatenate([blank if y is None else y for y in answers], axis=2)
-
-    return geobox, rows()
-
-
-def _tags(bundle: Bundle, scene: Scene) -> dict[str, str]:
-    """GDAL tags that say what made the map, and from what."""
-    from importlib.metadata import version
-
-    tags = {
-        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
-        "EARTHTUNE_RECIPE": str(bundle.training.get("recipe", "")),
-        "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
-        "EARTHTUNE_BACKBONE": bundle.backbone,
-        "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": ",".join(Path(source).name for source in scene.sources),
-    }
-    dates = [date.isoformat() for date in scene.dates if date]
-    return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})
+    layout = layouts(bundle, scene, ["map"], {})["map"]
+    rows = map_rows(scene, [bundle.spec], runtime, overlap=overlap, progress=progress)
+    write_rows(path, ((row, draw("map", bundle.spec, y, valid)) for row, y, valid in rows), layout, overwrite=overwrite)

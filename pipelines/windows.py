@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import overload
+
 Window = tuple[slice, slice]
 
 
@@ -25,6 +28,52 @@ def starts(size: int, tile: int, overlap: int = 0) -> list[int]:
     return [*range(0, last, tile - overlap), last]
 
 
+class Tiles(Sequence[Window]):
+    """Windows of side `tile` (less at a scene smaller than a tile) that cover a grid, row by row, top to bottom.
+
+    The windows are made when they are asked for: a large scene has millions.
+
+    Attributes:
+        shape: rows and columns of the grid.
+        tile: side of a tile in pixels.
+        overlap: pixels that neighbours share at least.
+        rows: first row of each row of tiles.
+        cols: first column of each tile in a row of tiles.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], tile: int, overlap: int = 0, *, rows: tuple[int, int] | None = None
+    ) -> None:
+        """Cover a grid, or only its `rows` (first, end): the tiles are those of the whole grid that touch them.
+
+        Raises:
+            ValueError: as `starts`.
+        """
+        self.shape, self.tile, self.overlap = shape, tile, overlap
+        first, end = (0, shape[0]) if rows is None else rows
+        self.rows = [row for row in starts(shape[0], tile, overlap) if row < end and row + tile > first]
+        self.cols = starts(shape[1], tile, overlap)
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.rows) * len(self.cols)
+
+    @overload
+    def __getitem__(self, index: int) -> Window: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | list[Window]:
+        """The window at a place in the order, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row, col = divmod(index % len(self), len(self.cols))
+        top, left = self.rows[row], self.cols[col]
+        height, width = self.shape
+        return slice(top, min(top + self.tile, height)), slice(left, min(left + self.tile, width))
+
+
 def cells(height: int, width: int, tile: int) -> list[Window]:
     """Windows of side `tile`, less at the far edges, that cover a grid without sharing a pixel, row by row."""
     return [
@@ -34,10 +83,7 @@ def cells(height: int, width: int, tile: int) -> list[Window]:
     ]
 
 
-def tiles(height: int, width: int, tile: int, overlap: int = 0) -> list[Window]:
-    """Windows of side `tile` (less at a scene smaller than a tile) that cover a grid, row by row, top to bottom."""
-    return [
-        (slice(row, min(row + tile, height)), slice(col, min(col + tile, width)))
-        for row in starts(height, tile, overlap)
-        for col in starts(width, tile, overlap)
-    ]
+def enlarged(window: Window, times: int, shape: tuple[int, int]) -> Window:
+    """The window on a grid that is `times` finer, cut off at the `shape` of that grid."""
+    rows, cols = (slice(s.start * times, min(s.stop * times, size)) for s, size in zip(window, shape, strict=True))
+    return rows, cols

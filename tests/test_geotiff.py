@@ -17,13 +17,17 @@ from rio_cogeo.cogeo import cog_validate
 from models.errors import InputError, RunError
 from models.spec import ClassDef
 from pipelines import geotiff
-from pipelines.geotiff import write_rows
+from pipelines.geotiff import Layout
 
 WATER, WOOD, ICE = (
     ClassDef(10, "water", "#0000ff"),
     ClassDef(20, "wood & <wild>", "#00aa10"),
     ClassDef(90, "ice", "#fefefe"),
 )
+
+
+def write_rows(path, rows, *, overwrite=False, **layout):
+    return geotiff.write_rows(path, rows, Layout(**layout), overwrite=overwrite)
 
 
 def grid(height, width, crs="EPSG:32632"):
@@ -59,7 +63,7 @@ def test_a_class_map_is_a_valid_cog_with_colours_names_and_tags(tmp_path):
         units=("code",),
         tags={"model": "run 7", "scene": "é & <x>"},
     )
-    assert result == path
+    assert result == 400 * 1300
     valid, errors, warnings = cog_validate(path, strict=True)
     assert (valid, errors, warnings) == (True, [], [])
     assert sorted(p.name for p in path.parent.iterdir()) == ["map.tif", "map.tif.aux.xml"]

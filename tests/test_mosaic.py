@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from models.errors import RunError
 from pipelines.mosaic import blend, fill_invalid, pad_tile, weights
-from pipelines.windows import tiles
+from pipelines.windows import Tiles
 
 sides = st.integers(1, 40)
 
@@ -19,20 +19,27 @@ def layouts(draw):
     return tile, draw(st.integers(0, tile - 1))
 
 
-def echo(scene, tile, overlap):
-    return [(window, scene[:, *window]) for window in tiles(*scene.shape[1:], tile, overlap)]
+def mask(window, value=True):
+    return np.full([side.stop - side.start for side in window], value)
+
+
+def echo(scene, tiles):
+    return [(window, scene[:, *window], mask(window)) for window in tiles]
+
+
+def joined(strips):
+    return np.concatenate([rows for _, rows, _ in strips], axis=1)
 
 
 def blended(scene, tile, overlap):
-    channels, height, width = scene.shape
-    strips = list(
-        blend(echo(scene, tile, overlap), channels=channels, height=height, width=width, tile=tile, overlap=overlap)
-    )
-    ends = np.cumsum([rows.shape[1] for _, rows in strips])
-    assert [first for first, _ in strips] == [0, *ends[:-1]]
+    channels, height, _ = scene.shape
+    tiles = Tiles(scene.shape[1:], tile, overlap)
+    strips = list(blend(echo(scene, tiles), tiles, channels=channels))
+    ends = np.cumsum([rows.shape[1] for _, rows, _ in strips])
+    assert [first for first, _, _ in strips] == [0, *ends[:-1]]
     assert ends[-1] == height
-    assert max(rows.shape[1] for _, rows in strips) <= tile
-    return np.concatenate([rows for _, rows in strips], axis=1)
+    assert max(rows.shape[1] for _, rows, _ in strips) <= tile
+    return joined(strips)
 
 
 @given(size=sides, layout=layouts())
@@ -71,14 +78,13 @@ def test_constants_and_ramps_show_no_seam(height, width, layout):
 @given(height=sides, width=sides, layout=layouts(), seed=st.integers(0, 99))
 def test_disagreeing_tiles_never_leave_their_range(height, width, layout, seed):
     rng = np.random.default_rng(seed)
-    windows = tiles(height, width, *layout)
-    given_ = [(w, rng.uniform(size=(1, w[0].stop - w[0].start, w[1].stop - w[1].start))) for w in windows]
+    windows = Tiles((height, width), *layout)
+    given_ = [(w, rng.uniform(size=(1, *mask(w).shape)), mask(w)) for w in windows]
     low, high = np.full((height, width), np.inf), np.full((height, width), -np.inf)
-    for window, y in given_:
+    for window, y, _ in given_:
         low[window] = np.minimum(low[window], y[0])
         high[window] = np.maximum(high[window], y[0])
-    strips = blend(given_, channels=1, height=height, width=width, tile=layout[0], overlap=layout[1])
-    result = np.concatenate([rows for _, rows in strips], axis=1)[0]
+    result = joined(blend(given_, windows, channels=1))[0]
     assert (result >= low - 1e-5).all()
     assert (result <= high + 1e-5).all()
 
@@ -86,11 +92,12 @@ def test_disagreeing_tiles_never_leave_their_range(height, width, layout, seed):
 def test_tiles_without_a_valid_pixel_leave_the_valid_pixels_whole():
     valid = np.zeros((40, 40), bool)
     valid[3:9, 30:40] = True
-    windows = tiles(40, 40, 16, 4)
-    predictions = [(w, np.ones((1, 16, 16), np.float32) if valid[w].any() else None) for w in windows]
-    assert any(y is None for _, y in predictions)
-    strips = blend(predictions, channels=1, height=40, width=40, tile=16, overlap=4)
-    result = np.concatenate([rows for _, rows in strips], axis=1)[0]
+    windows = Tiles((40, 40), 16, 4)
+    predictions = [(w, np.ones((1, 16, 16), np.float32) if valid[w].any() else None, valid[w]) for w in windows]
+    assert any(y is None for _, y, _ in predictions)
+    strips = list(blend(predictions, windows, channels=1))
+    result = joined(strips)[0]
+    np.testing.assert_array_equal(np.concatenate([rows for _, _, rows in strips]), valid)
     np.testing.assert_allclose(result[valid], 1, atol=1e-6)
     assert result[-1, 0] == 0
 
@@ -98,21 +105,43 @@ def test_tiles_without_a_valid_pixel_leave_the_valid_pixels_whole():
 def test_rows_come_before_later_tiles_are_asked_for():
     asked = []
 
-    def predictions():
-        for window in tiles(24, 8, 8, 0):
-            asked.append(window[0].start)
-            yield window, np.zeros((1, 8, 8), np.float32)
+    tiles = Tiles((24, 8), 8)
 
-    strips = blend(predictions(), channels=1, height=24, width=8, tile=8)
+    def predictions():
+        for window in tiles:
+            asked.append(window[0].start)
+            yield window, np.zeros((1, 8, 8), np.float32), mask(window)
+
+    strips = blend(predictions(), tiles, channels=1)
     assert next(strips)[0] == 0
     assert asked == [0]
     assert next(strips)[0] == 8
     assert asked == [0, 8]
 
 
+@given(height=sides, width=sides, layout=layouts(), data=st.data())
+def test_some_rows_are_the_same_to_the_bit_as_those_of_the_whole(height, width, layout, data):
+    first = data.draw(st.integers(0, height - 1))
+    end = data.draw(st.integers(first + 1, height))
+    rng = np.random.default_rng(height * width)
+    every = Tiles((height, width), *layout)
+    given_ = [
+        (w, rng.normal(size=(2, *mask(w).shape)).astype(np.float32), rng.random(mask(w).shape) > 0.5) for w in every
+    ]
+    whole = list(blend(given_, every, channels=2))
+    some = Tiles((height, width), *layout, rows=(first, end))
+    mine = [p for p in given_ if p[0] in list(some)]
+    part = list(blend(mine, some, channels=2, rows=(first, end)))
+    assert part[0][0] == first
+    np.testing.assert_array_equal(joined(part), joined(whole)[:, first:end])
+    masks = [np.concatenate([m for _, _, m in strips]) for strips in (part, whole)]
+    np.testing.assert_array_equal(masks[0], masks[1][first:end])
+
+
 def test_rows_given_out_do_not_change_afterwards():
     scene = np.arange(3 * 30 * 10, dtype=np.float32).reshape(3, 30, 10)
-    strips = blend(echo(scene, 10, 3), channels=3, height=30, width=10, tile=10, overlap=3)
+    tiles = Tiles((30, 10), 10, 3)
+    strips = blend(echo(scene, tiles), tiles, channels=3)
     first = next(strips)[1]
     before = first.copy()
     first_again = first
@@ -123,9 +152,10 @@ def test_rows_given_out_do_not_change_afterwards():
 def test_memory_does_not_grow_with_the_height():
     def peak(height):
         answer = np.ones((4, 64, 64), np.float32)
-        feed = ((window, answer) for window in tiles(height, 256, 64, 16))
+        tiles = Tiles((height, 256), 64, 16)
+        feed = ((window, answer, mask(window)) for window in tiles)
         tracemalloc.start()
-        for _ in blend(feed, channels=4, height=height, width=256, tile=64, overlap=16):
+        for _ in blend(feed, tiles, channels=4):
             pass
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -144,14 +174,16 @@ def test_memory_does_not_grow_with_the_height():
         (lambda p: p[:-1], "the predictions ended"),
         (lambda p: [p[1], p[0], *p[2:]], "rows 0:4, columns 0:4, rows 0:4, columns 4:8 came"),
         (lambda p: [*p, p[-1]], "after the last of 4 windows"),
-        (lambda p: [(p[0][0], p[0][1][:, :3]), *p[1:]], r"wanted \(1, 4, 4\).*\(1, 3, 4\) came"),
-        (lambda p: [(p[0][0], np.ones((2, 4, 4))), *p[1:]], r"wanted \(1, 4, 4\)"),
+        (lambda p: [(p[0][0], p[0][1][:, :3], p[0][2]), *p[1:]], r"wanted \(1, 4, 4\).*\(1, 3, 4\) came"),
+        (lambda p: [(p[0][0], np.ones((2, 4, 4)), p[0][2]), *p[1:]], r"wanted \(1, 4, 4\)"),
+        (lambda p: [(p[0][0], None, np.ones((3, 4), bool)), *p[1:]], r"wanted \(1, 4, 4\).*\(3, 4\) came"),
     ],
 )
 def test_predictions_that_do_not_fit_are_refused(change, said):
-    predictions = change(echo(np.ones((1, 8, 8), np.float32), 4, 0))
+    tiles = Tiles((8, 8), 4)
+    predictions = change(echo(np.ones((1, 8, 8), np.float32), tiles))
     with pytest.raises(RunError, match=said):
-        list(blend(predictions, channels=1, height=8, width=8, tile=4))
+        list(blend(predictions, tiles, channels=1))
 
 
 @given(shape=hnp.array_shapes(min_dims=4, max_dims=4, max_side=6), extra=st.integers(0, 20))

@@ -1,0 +1,149 @@
+"""Surgery on OpenVINO graphs: several models as one, and what wants float32 apart from the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+EXACT = "exact."  # values of these names are computed in float32, and all that they depend on
+
+
+def read(files: Sequence[Path]) -> Any:
+    """Read models of the same inputs as one graph for a single tile; what they have in common is there once.
+
+    Returns:
+        An `openvino.Model` of static shapes, with one output for each file.
+
+    Raises:
+        RuntimeError: a file is no model, or the inputs differ.
+    """
+    import openvino
+    from openvino.passes import ConstantFolding, Manager
+
+    core = openvino.Core()
+    models = [core.read_model(str(file)) for file in files]
+    for model in models:
+        model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
+        manager = Manager()
+        manager.register_pass(ConstantFolding())  # shapes are constants now, and no obstacle to a cut
+        manager.run_passes(model)
+    merged = models[0] if len(models) == 1 else _merged(models)
+    return merged
+
+
+def _merged(models: Sequence[Any]) -> Any:
+    """One graph over shared inputs, with equal subgraphs (a frozen base) joined."""
+    import openvino
+
+    shared: dict[str, Any] = {}
+    for model in models:
+        for port in model.inputs:
+            first = shared.setdefault(port.any_name, port)
+            if first is not port:
+                port.replace(first)
+    results = [result for model in models for result in model.get_results()]
+    whole = openvino.Model(results, [port.get_node() for port in shared.values()])
+    seen: dict[Any, Any] = {}
+    for node in whole.get_ordered_ops():
+        if node.get_type_name() in ("Parameter", "Result"):
+            continue
+        first = seen.setdefault(_identity(node), node)
+        if first is not node:
+            for i, output in enumerate(node.outputs()):
+                output.replace(first.output(i))
+    return whole
+
+
+def _identity(node: Any) -> tuple[Any, ...]:
+    """What two operations share that give the same values: kind, attributes and inputs; the values of constants."""
+    kind = node.get_type_name()
+    if kind == "Constant":
+        data = node.data
+        return kind, str(node.get_element_type()), tuple(node.shape), hashlib.blake2b(data.tobytes()).digest()
+    sources = [port.get_source_output() for port in node.inputs()]
+    return kind, repr(node.get_attributes()), tuple((s.get_node().get_name(), s.get_index()) for s in sources)
+
+
+def split(model: Any) -> tuple[Any | None, Any]:
+    """Cut off the part of a graph that wants float32, where the rest is to run in bfloat16.
+
+    That part is whatever depends on the coordinates alone (in bfloat16 the years 2017 to 2020 are one number), and what
+    the values called `exact.` depend on (differences of squares).
+
+    Returns:
+        The exact part, None where there is none; and the rest, whose first inputs are the exact part's outputs in
+        their order, followed by those of the model's inputs that it still needs.
+    """
+    import numpy as np
+    import openvino
+    from openvino import opset13 as ops
+
+    edges = {(o.get_node().get_name(), o.get_index()): o for o in (*_named(model), *_coordinates(model))}
+    if not edges:
+        return None, model
+    # Channels go last across the cut: that is how the CPU computes, and turning them costs as much as a small network.
+    outs = [ops.result(_turned(o, (0, 2, 3, 1))) for o in edges.values()]
+    exact = openvino.Model(outs, [port.get_node() for port in model.inputs]).clone()
+    entries = []
+    for output, result in zip(edges.values(), outs, strict=True):
+        entry = ops.parameter(list(result.get_output_shape(0)), np.float32)
+        back = _turned(entry.output(0), (0, 3, 1, 2))
+        keep = result.input(0).get_source_output().get_node().get_name()
+        for target in output.get_target_inputs():
+            if target.get_node().get_name() not in (keep, result.get_name()):
+                target.replace_source_output(back)
+        entries.append(entry)
+    needed = _below(model.get_results())
+    inputs = [port.get_node() for port in model.inputs if port.get_node().get_name() in needed]
+    return exact, openvino.Model(model.get_results(), [*entries, *inputs])
+
+
+def _turned(output: Any, order: Sequence[int]) -> Any:
+    """A map (B, C, H, W) with its axes in another order; anything else as it is."""
+    import numpy as np
+    from openvino import opset13 as ops
+
+    return ops.transpose(output, np.array(order)).output(0) if len(output.get_shape()) == len(order) else output
+
+
+def _named(model: Any) -> list[Any]:
+    """Outputs whose names say that they are exact."""
+    ports = (port for node in model.get_ordered_ops() for port in node.outputs())
+    return [port for port in ports if any(name.startswith(EXACT) for name in port.get_names())]
+
+
+def _coordinates(model: Any) -> list[Any]:
+    """Outputs that depend on no image, but on time or location, and go where images go."""
+    inputs = {port.any_name: port.get_node() for port in model.inputs}
+    images = _above(model, [inputs["x"]])
+    places = _above(model, [node for name, node in inputs.items() if name != "x"])
+    ports = (
+        port.get_source_output()
+        for node in model.get_ordered_ops()
+        if node.get_name() in images
+        for port in node.inputs()
+    )
+    return [o for o in ports if o.get_node().get_name() in places - images and o.get_element_type().is_real()]
+
+
+def _above(model: Any, sources: Iterable[Any]) -> set[str]:
+    """Names of the operations that depend on any of the sources, and theirs."""
+    names: set[str] = {node.get_name() for node in sources}
+    for node in model.get_ordered_ops():
+        if any(port.get_source_output().get_node().get_name() in names for port in node.inputs()):
+            names.add(node.get_name())
+    return names
+
+
+def _below(results: Collection[Any]) -> set[str]:
+    """Names of the operations that results depend on, and theirs."""
+    names: set[str] = set()
+    waiting = list(results)
+    while waiting:
+        node = waiting.pop()
+        if node.get_name() not in names:
+            names.add(node.get_name())
+            waiting += [port.get_source_output().get_node() for port in node.inputs()]
+    return names

@@ -1,0 +1,113 @@
+"""What an output folder remembers: which maps are done, the parts of those that are not, and who is at work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.bundle import replacing
+
+FOLDER = ".earthtune"
+HEADER = 1 << 16  # bytes of a file that its hash covers: the header of a GeoTIFF, and what tells two files apart
+
+
+def fingerprint(path: Path) -> list[Any]:
+    """Name, size, time of change and hash of the header of a local file; cheap for a file of any size."""
+    stat = path.stat()
+    with path.open("rb") as file:
+        header = hashlib.sha256(file.read(HEADER)).hexdigest()
+    return [path.name, stat.st_size, stat.st_mtime_ns, header]
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Hash of plain JSON types."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The ledger's page about the maps of one scene.
+
+    Attributes:
+        out: the output folder.
+        stem: what the names of the maps begin with.
+        key: hash of all that decides what the maps hold.
+    """
+
+    out: Path
+    stem: str
+    key: str
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the parts of unfinished maps; others' parts are never taken for these."""
+        return self.out / FOLDER / f"{self.stem}-{self.key[:16]}"
+
+    @property
+    def _page(self) -> Path:
+        return self.out / FOLDER / f"{self.stem}.json"
+
+    def done(self) -> dict[str, Any] | None:
+        """What was written down of these maps when they were finished; None when they are not, or have gone since."""
+        try:
+            page = json.loads(self._page.read_text(encoding="utf-8"))
+            sizes = {name: (self.out / name).stat().st_size for name in page["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        same = page.get("key") == self.key and sizes == page["files"]
+        return dict(page["result"]) if same else None
+
+    def finish(self, result: Mapping[str, Any], files: list[Path]) -> None:
+        """Write down that the maps are finished; their parts, and those of other attempts that nobody works on, go.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        sizes = {path.name: path.stat().st_size for path in files}
+        with replacing(self._page) as draft:
+            draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}, indent=1) + "\n")
+        for folder in self._page.parent.glob(f"{_escaped(self.stem)}-????????????????"):
+            with _lock(folder.with_name(f"{folder.name}.lock"), wait=False) as mine:
+                if mine or folder == self.parts:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def claim(self, what: str = "", *, wait: bool) -> Iterator[bool]:
+        """Keep other processes off these maps, or off a part of the work on them; ends with the process if it dies.
+
+        Yields:
+            Whether the claim was granted; always, where `wait`.
+        """
+        self.parts.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{self.parts.name}.{what}.lock" if what else f"{self.parts.name}.lock"
+        with _lock(self.parts.with_name(name), wait=wait) as mine:
+            yield mine
+
+
+@contextmanager
+def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _escaped(text: str) -> str:
+    """A name as a pattern that matches only itself."""
+    import glob
+
+    return glob.escape(text)
