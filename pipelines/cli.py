@@ -294,23 +294,23 @@ def _add_backbones(parser: ArgumentParser) -> None:
 
 def _backbones(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
     from models.hub import cached
-    from models.variants import VARIANTS
+    from models.variants import VARIANTS, WXC_VARIANTS
 
     rows = []
-    for name, variant in VARIANTS.items():
+    for name, variant in {**VARIANTS, **WXC_VARIANTS}.items():
         path = cached(variant.repo, variant.file) if variant.repo and variant.file else None
         rows.append(
             {
                 "name": name,
                 "million_parameters": variant.parameters,
                 "repository": variant.repo,
-                "licence": "Apache-2.0" if variant.repo else None,
+                "licence": variant.licence,
                 "cached": str(path) if path else None,
             }
         )
-    lines = [f"{'name':<24}{'parameters':>11}  {'licence':<11}{'in cache':<9} weights"]
+    lines = [f"{'name':<26}{'parameters':>11}  {'licence':<20}{'in cache':<9} weights"]
     lines += [
-        f"{r['name']:<24}{r['million_parameters']:>9.1f} M  {r['licence'] or '-':<11}"
+        f"{r['name']:<26}{r['million_parameters']:>9.1f} M  {r['licence'] or '-':<20}"
         f"{'yes' if r['cached'] else 'no':<9} {r['repository'] or 'none published (--weights random)'}"
         for r in rows
     ]
