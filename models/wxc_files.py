@@ -190,14 +190,14 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
     Raises:
         InputError: no such model; a file that is not in the cache and cannot be had (see `hub.locate`).
     """
-    from models.hub import locate
+    from models.hub import locate, reachable
 
-    published = wxc_variant(name)
+    published, online = wxc_variant(name), reachable()
     assert published.repo and published.file
-    config = locate(published.repo, "config.yaml", revision=revision)
-    own = published.repo == WXC_REPO
-    scalers = {k: locate(WXC_REPO, f, revision=revision if own else None).path for k, f in SCALER_FILES.items()}
-    weights = locate(published.repo, published.file, revision=revision)
+    config = locate(published.repo, "config.yaml", revision=revision, online=online)
+    same = revision if published.repo == WXC_REPO else None
+    scalers = {key: locate(WXC_REPO, file, revision=same, online=online).path for key, file in SCALER_FILES.items()}
+    weights = locate(published.repo, published.file, revision=revision, online=online)
     chosen = read_config(config.path, published_config(name))
     return WxCFiles(weights.path, chosen, scalers, weights.repo, weights.revision)
 
@@ -290,10 +290,11 @@ def locate_climatology(time: datetime | np.datetime64) -> tuple[Path, Path]:
     Raises:
         InputError: no climatology at that hour, or a file that cannot be had.
     """
-    from models.hub import locate
+    from models.hub import locate, reachable
 
     surface, vertical = climatology_names(time)
-    return locate(WXC_REPO, surface).path, locate(WXC_REPO, vertical).path
+    online = reachable()
+    return locate(WXC_REPO, surface, online=online).path, locate(WXC_REPO, vertical, online=online).path
 
 
 def read_climatology(
