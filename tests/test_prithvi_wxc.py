@@ -233,6 +233,16 @@ def test_a_batch_has_the_published_keys_and_shapes():
     assert all(value.dtype == torch.float32 for value in batch.values())
 
 
+def test_a_batch_of_the_whole_globe_has_a_row_less():
+    lat, lon = np.linspace(90, -90, 31), np.arange(-180, 180, 12.0)
+    batch = build(31, 30, lat=lat, lon=lon)
+    surface, _, static = fields_of(31, 30)
+    assert batch["x"].shape[-2:] == batch["climate"].shape[-2:] == (30, 30)
+    np.testing.assert_allclose(batch["x"][0, 1, 12], surface["T2M"][1, 1:], rtol=1e-6)
+    np.testing.assert_allclose(batch["static"][0, 9], static["PHIS"][1:], rtol=1e-6)
+    np.testing.assert_allclose(batch["static"][0, 0, :, 0], np.radians(lat[1:]), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -490,6 +500,15 @@ def test_batches_that_do_not_fit_are_refused(forecaster):
     ):
         with pytest.raises(InputError, match=words):
             forecaster(wrong)
+
+
+def test_adapters_find_the_attention(mini):
+    from models.lora import add_lora
+
+    model, batch = copy.deepcopy(mini), sample(30, 32, channels=4, static=1)
+    wanted = run(model, batch)
+    assert add_lora(model, rank=2, targets=("attention.1.qkv_layer", "attention.1.w_layer")) == 2 * 10
+    assert torch.equal(run(model, batch), wanted)
 
 
 def test_what_cannot_be_built_is_refused():

@@ -20,7 +20,6 @@ NEEDED = 10 * 2**30
 MEASURE = """
 import sys, time
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 
 import torch
 import PrithviWxC.model
@@ -28,7 +27,9 @@ from models.prithvi_wxc import WxCEncoder, load_pretrained
 from models.wxc_files import WxCFiles
 
 def peak():
-    return getrusage(RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage: a child's largest resident size starts at that of its parent.
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 before, start = peak(), time.perf_counter()
 with torch.device("meta"):
@@ -51,7 +52,7 @@ with torch.inference_mode():
         start = time.perf_counter()
         (features,) = encoder(batch)
         print(f"forward {turn + 1} of {height} x {width}: {time.perf_counter() - start:.1f} s, {tuple(features.shape)}")
-print(f"finite: {bool(features.isfinite().all())}; peak memory in all: {(peak() - before) / size:.3f} times the weights")
+print(f"finite: {bool(features.isfinite().all())}; peak memory with the forward: {(peak() - before) / size:.3f} times")
 """
 
 
