@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -43,11 +44,17 @@ class WeightFile:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def locate(repo: str, filename: str, *, revision: str | None = None) -> WeightFile:
+def locate(repo: str, filename: str, *, revision: str | None = None, online: bool | None = None) -> WeightFile:
     """Find a file of a Hugging Face repository: in the local cache, else download it.
 
     The commit that answered is returned, so that it can be recorded and asked for again. With no revision asked for
     the Hub is asked for the newest where it can be reached, and the cache answers where it cannot.
+
+    Args:
+        repo: the repository.
+        filename: the file in it.
+        revision: commit, tag or branch.
+        online: whether the Hub is `reachable`, for who asks for many files; found out when None.
 
     Raises:
         InputError: not in the cache and the Hub cannot be reached, or the repository, revision or file is not there.
@@ -57,7 +64,7 @@ def locate(repo: str, filename: str, *, revision: str | None = None) -> WeightFi
 
     # HTTPError is that of the HTTP library which the hub client uses: httpx in hub 1, httpx2 in hub 2.
 
-    online = _online()
+    online = reachable() if online is None else online
     try:
         path = hf_hub_download(repo, filename, revision=revision, local_files_only=not online)
     except LocalEntryNotFoundError as error:
@@ -146,7 +153,7 @@ def _only_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def _online() -> bool:
+def reachable() -> bool:
     """Whether the Hub's host accepts a connection at once; hub clients alone would retry for half a minute."""
     from huggingface_hub import constants
 
@@ -157,18 +164,22 @@ def _online() -> bool:
     via = None if direct else urlsplit(getproxies().get(endpoint.scheme, ""))
     target = via if via and via.hostname else endpoint
     port = target.port or (443 if target.scheme == "https" else 80)
-    answered = threading.Event()
+    answers: SimpleQueue[bool] = SimpleQueue()
     # In a thread of its own: a name server that never answers cannot be timed out otherwise.
-    threading.Thread(target=_connect, args=(target.hostname, port, answered), daemon=True).start()
-    return answered.wait(PROBE_SECONDS)
+    threading.Thread(target=_connect, args=(target.hostname, port, answers), daemon=True).start()
+    try:
+        return answers.get(timeout=PROBE_SECONDS)
+    except Empty:
+        return False
 
 
-def _connect(host: str | None, port: int, answered: threading.Event) -> None:
+def _connect(host: str | None, port: int, answers: SimpleQueue[bool]) -> None:
     try:
         socket.create_connection((host or "", port), timeout=PROBE_SECONDS).close()
     except OSError:
-        return
-    answered.set()
+        answers.put(False)
+    else:
+        answers.put(True)
 
 
 def _commit(path: Path) -> str | None:

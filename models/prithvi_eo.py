@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.loading import LoadReport
 from models.tokens import token_grid, tokens_to_map
 from models.variants import BANDS, variant
 
@@ -163,23 +163,6 @@ class PrithviEO(nn.Module):
             if self.uses_location and location is not None:
                 total = total + self.vit.location_embed_enc(location.float()).to(tokens.dtype)
         return total
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What was loaded into a backbone.
-
-    Attributes:
-        bands: for every input band, where its patch-embedding weights came from.
-        notes: anything else a person should know, such as encodings that the file lacks.
-    """
-
-    bands: Mapping[str, str]
-    notes: tuple[str, ...] = field(default=())
-
-    def lines(self) -> list[str]:
-        """One line a band, then the notes."""
-        return [f"{band:<12} {source}" for band, source in self.bands.items()] + list(self.notes)
 
 
 def load_pretrained(

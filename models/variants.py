@@ -1,4 +1,4 @@
-"""The published Prithvi EO backbones: names, sizes, and where their weights are. Standard library only."""
+"""The published Prithvi backbones: names, sizes, licences, and where their weights are. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ class Variant:
     Attributes:
         repo: Hugging Face repository, None where nothing was published.
         file: weight file in that repository.
-        parameters: parameters of the encoder in millions, for one frame of six bands.
+        parameters: parameters in millions: of the encoder for one frame of six bands (EO), of the whole model (WxC).
+        licence: SPDX name of the weights' licence, None where nothing was published.
     """
 
     repo: str | None
     file: str | None
     parameters: float
+    licence: str | None = None
 
 
 def _published(name: str, parameters: float) -> Variant:
     repo = f"ibm-nasa-geospatial/Prithvi-EO-{name}"
     version, rest = name.split("-", 1)
-    return Variant(repo, f"Prithvi_EO_V{version[0]}_{rest.replace('-', '_')}.pt", parameters)
+    return Variant(repo, f"Prithvi_EO_V{version[0]}_{rest.replace('-', '_')}.pt", parameters, "Apache-2.0")
 
 
 VARIANTS: Mapping[str, Variant] = {
@@ -43,13 +45,34 @@ VARIANTS: Mapping[str, Variant] = {
     "prithvi_eo_v2_600_tl": _published("2.0-600M-TL", 631.2),
 }
 
+WXC_REPO = "ibm-nasa-geospatial/Prithvi-WxC-1.0-2300M"  # holds the scalers and the climatology of both
+WXC_VARIANTS: Mapping[str, Variant] = {
+    "prithvi_wxc_2300m": Variant(WXC_REPO, "prithvi.wxc.2300m.v1.pt", 2366.6, "CDLA-Permissive-2.0"),
+    "prithvi_wxc_2300m_rollout": Variant(
+        f"{WXC_REPO}-rollout", "prithvi.wxc.rollout.2300m.v1.pt", 2366.6, "CDLA-Permissive-2.0"
+    ),
+}
+
 
 def variant(name: str) -> Variant:
-    """Look a backbone up by name.
+    """Look a Prithvi EO backbone up by name.
 
     Raises:
         InputError: no such backbone; the message lists the names.
     """
-    if name not in VARIANTS:
-        raise InputError(f"backbone {name!r}: wanted one of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    return _named(name, VARIANTS)
+
+
+def wxc_variant(name: str) -> Variant:
+    """Look a Prithvi WxC model up by name.
+
+    Raises:
+        InputError: no such model; the message lists the names.
+    """
+    return _named(name, WXC_VARIANTS)
+
+
+def _named(name: str, known: Mapping[str, Variant]) -> Variant:
+    if name not in known:
+        raise InputError(f"backbone {name!r}: wanted one of {', '.join(known)}")
+    return known[name]

@@ -247,14 +247,29 @@ def _add_score(parser: ArgumentParser) -> None:
     parser.description = (score.__doc__ or "").split("\n\n    Args:")[0].strip()
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("scenes", nargs="+", type=str, help="rasters, folders of band files or STAC items")
-    parser.add_function_arguments(score, skip={"run", "scenes", "progress", "say"})
+    parser.add_function_arguments(score, skip={"run", "scenes", "bundle", "progress", "say"})
+    parser.add_argument("--bundle", type=Path, action="append", help="another run to score with in the same pass")
 
 
 def _score(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
     from pipelines.score import score
 
     results = score(**_plain(options), **_voice(options))
-    return results, "\n".join(f"{r['map']}  ({r['valid']:.1%} of the pixels mapped)" for r in results), 0
+    lines = [_outcome(result) for result in results]
+    counts = {status: sum(r["status"] == status for r in results) for status in ("done", "kept", "partial", "failed")}
+    if len(results) > 1:
+        lines.append(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+    return results, "\n".join(lines), max((r.get("exit_code", 0) for r in results), default=0)
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    """What became of a scene, on one line."""
+    if result["status"] == "failed":
+        return f"failed   {result['error']}"
+    if result["status"] == "partial":
+        return f"partial  {result['scene']}: its other rows are for other shards"
+    seconds = f", {result['seconds']:.1f} s" if "seconds" in result else ""
+    return f"{result['status']:<8} {result['map']}  ({result['valid']:.1%} of the pixels mapped{seconds})"
 
 
 def _add_embed(parser: ArgumentParser) -> None:
@@ -291,23 +306,23 @@ def _add_backbones(parser: ArgumentParser) -> None:
 
 def _backbones(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
     from models.hub import cached
-    from models.variants import VARIANTS
+    from models.variants import VARIANTS, WXC_VARIANTS
 
     rows = []
-    for name, variant in VARIANTS.items():
+    for name, variant in {**VARIANTS, **WXC_VARIANTS}.items():
         path = cached(variant.repo, variant.file) if variant.repo and variant.file else None
         rows.append(
             {
                 "name": name,
                 "million_parameters": variant.parameters,
                 "repository": variant.repo,
-                "licence": "Apache-2.0" if variant.repo else None,
+                "licence": variant.licence,
                 "cached": str(path) if path else None,
             }
         )
-    lines = [f"{'name':<24}{'parameters':>11}  {'licence':<11}{'in cache':<9} weights"]
+    lines = [f"{'name':<26}{'parameters':>11}  {'licence':<20}{'in cache':<9} weights"]
     lines += [
-        f"{r['name']:<24}{r['million_parameters']:>9.1f} M  {r['licence'] or '-':<11}"
+        f"{r['name']:<26}{r['million_parameters']:>9.1f} M  {r['licence'] or '-':<20}"
         f"{'yes' if r['cached'] else 'no':<9} {r['repository'] or 'none published (--weights random)'}"
         for r in rows
     ]

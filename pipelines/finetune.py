@@ -21,8 +21,8 @@ from pipelines.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from models.loading import LoadReport
     from models.network import Network
-    from models.prithvi_eo import LoadReport
     from models.runtime import Predict
     from models.training import FineTuning
     from pipelines.chips import Chip, Chips, ChipSet, Reader

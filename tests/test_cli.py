@@ -94,6 +94,7 @@ def test_backbones_lists_them(capsys):
     code, out, _ = call(capsys, "backbones", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0 and rows["prithvi_eo_v2_600_tl"]["repository"].endswith("Prithvi-EO-2.0-600M-TL")
+    assert rows["prithvi_wxc_2300m"]["licence"] == "CDLA-Permissive-2.0"
 
 
 def test_broken_files_are_one_line(run, tmp_path, capsys):
