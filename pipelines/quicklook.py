@@ -1,0 +1,258 @@
+"""A small picture beside each map, with a legend, for those who look before they open it.
+
+Drawn with Pillow: matplotlib alone takes longer to import than a tile takes to score.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import replacing
+from models.errors import InputError
+from models.spec import ClassDef, Spec
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    Font = FreeTypeFont | ImageFont
+    Entry = tuple[str, tuple[int, int, int]]
+
+Array = NDArray[Any]
+Pixels = NDArray[np.uint8]  # (h, w, 4): red, green, blue, opacity
+
+LONGEST = 1024  # pixels; of the picture with its legend
+SMALL = 640  # pixels; maps are enlarged by whole factors up to here
+NARROWEST = 280  # pixels; room for the legend of a narrow map
+INK, PAPER, LINE = (38, 38, 38, 255), (255, 255, 255, 255), (150, 150, 150, 255)
+TEXT, SWATCH, GAP, MARGIN = 14, 14, 6, 10  # pixels; height of letters, side of a colour, spaces
+ROW = TEXT + 9
+MOST_ROWS = 12
+
+# Cividis at every ninth of its length: even steps for every kind of colour vision (Nunez, Anderton, Renslow 2018).
+RAMP = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
+
+
+def write_quicklook(path: Path, map_file: Path, *, spec: Spec) -> None:
+    """Write a PNG of a map, at most `LONGEST` pixels on its longer side, with a legend beneath.
+
+    Classes have their own colours, never mixed, and the legend names those that occur in the picture. Values go from
+    dark blue at the 2nd percentile to yellow at the 98th. Pixels without data are transparent. Small maps are enlarged
+    by whole factors. Reads the overviews of the map, so that a large one costs no more than a small one, and writes
+    the same bytes for the same map.
+
+    Args:
+        path: the picture; replaced whole when it is there.
+        map_file: a map of the model's, or another raster of one quantity.
+        spec: the model's Spec, for its classes and its quantity.
+
+    Raises:
+        InputError: `map_file` cannot be opened.
+    """
+    image, legend = _draw(map_file, spec, LONGEST)
+    while image.height + legend.height > LONGEST:  # a lower map may be narrower, and its legend higher: seldom twice
+        image, legend = _draw(map_file, spec, LONGEST - legend.height)
+    with replacing(path) as draft:
+        _stacked(image, legend).save(draft, format="PNG", compress_level=6)
+
+
+def _draw(map_file: Path, spec: Spec, longest: int) -> tuple[Picture, Picture]:
+    """The map, at most `longest` pixels on its longer side, and its legend, as wide or wider."""
+    from PIL import Image
+
+    values, nodata, label = _read(map_file, longest)
+    width = max(values.shape[1] * _factor(values.shape), NARROWEST)
+    if spec.classes and values.dtype.kind == "u":
+        pixels, entries = _class_pixels(values, spec)
+        legend = _class_legend(entries, width)
+    else:
+        pixels, ends = _value_pixels(values.astype(np.float64), nodata)
+        legend = _value_legend(ends, label, width)
+    factor = _factor(values.shape)
+    return Image.fromarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)), legend
+
+
+def _factor(shape: tuple[int, ...]) -> int:
+    """Whole factor by which a small map is enlarged."""
+    return max(SMALL // max(shape), 1)
+
+
+def _stacked(image: Picture, legend: Picture) -> Picture:
+    """The map above its legend."""
+    from PIL import Image
+
+    whole = Image.new("RGBA", (legend.width, image.height + legend.height), (0, 0, 0, 0))
+    whole.paste(image, ((legend.width - image.width) // 2, 0))
+    whole.paste(legend, (0, image.height))
+    return whole
+
+
+# --- the map ------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, longest: int) -> tuple[Array, float | None, str]:
+    """First band at `longest` pixels or fewer a side, (h, w); its nodata value; and its name and unit.
+
+    Classes are thinned by majority, values by mean.
+    """
+    import rasterio
+    from rasterio.enums import Resampling
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path)
+        with dataset:
+            how = Resampling.average if dataset.dtypes[0].startswith("float") else Resampling.mode
+            values = dataset.read(1, out_shape=_fit(dataset.shape, longest), resampling=how)
+            unit = f" ({dataset.units[0]})" if dataset.units[0] else ""
+            return values, dataset.nodata, f"{dataset.descriptions[0] or 'value'}{unit}"
+    except RasterioError as error:
+        raise InputError(f"{path}: no picture can be drawn of it ({error}); wanted a raster") from error
+
+
+def _fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Rows and columns, scaled down to at most `longest`, at least 1."""
+    scale = min(longest / max(shape), 1)
+    return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
+
+
+def _class_pixels(codes: Array, spec: Spec) -> tuple[Pixels, list[Entry]]:
+    """Colours of the classes, transparent elsewhere; and names and colours of those that occur, in the Spec's order."""
+    counts = np.bincount(codes.ravel())
+    table = np.zeros((len(counts), 4), np.uint8)
+    occurring = [entry for entry in spec.classes if entry.code < len(counts) and counts[entry.code]]
+    for entry in occurring:
+        table[entry.code] = (*entry.rgb, 255)
+    return table[codes], [(_legible(entry), entry.rgb) for entry in occurring]
+
+
+def _value_pixels(values: Array, nodata: float | None) -> tuple[Pixels, tuple[float, float] | None]:
+    """Colours of the ramp, transparent without data; and the values at its ends, low < high, None without data."""
+    known = np.isfinite(values) & (values != nodata)
+    if not known.any():
+        return np.zeros((*values.shape, 4), np.uint8), None
+    low, high = (float(end) for end in np.percentile(values[known], (2, 98)))
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    share = np.where(known, (np.where(known, values, low) - low) / (high - low), 0).clip(0, 1)
+    pixels = np.dstack((_ramp(share), known * np.uint8(255)))
+    pixels[~known] = 0
+    return pixels, (low, high)
+
+
+def _ramp(share: Array) -> Pixels:
+    """Colour of each share (0..1) of the way from `low` to `high`: (..., 3)."""
+    stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP], float)  # (10, 3)
+    fine = np.linspace(0, len(stops) - 1, 256)
+    table = np.stack([np.interp(fine, range(len(stops)), stops[:, i]) for i in range(3)], axis=1)  # (256, 3)
+    return np.asarray(table.round().astype(np.uint8)[np.rint(share * 255).astype(np.intp)])
+
+
+# --- the legend ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _font() -> Font:
+    """DejaVu Sans, which comes with matplotlib and has letters beyond English; else Pillow's own font."""
+    from PIL import ImageFont
+
+    found = importlib.util.find_spec("matplotlib")  # found, not imported
+    file = Path(found.origin or "").parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if found else None
+    return ImageFont.truetype(file, TEXT - 1) if file and file.is_file() else ImageFont.load_default(TEXT)
+
+
+def _legible(entry: ClassDef) -> str:
+    """Name of a class, or its code where the font lacks a letter of the name."""
+    box = bytes(_font().getmask("\uffff"))  # what is drawn for a letter that is not there
+    known = all(letter.isspace() or bytes(_font().getmask(letter)) != box for letter in entry.name)
+    return entry.name if known else f"class {entry.code}"
+
+
+def _canvas(width: int, height: int) -> tuple[Picture, ImageDraw]:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGBA", (width, height), PAPER)
+    return picture, ImageDraw.Draw(picture)
+
+
+def _class_legend(entries: Sequence[Entry], width: int) -> Picture:
+    """Colours and names in columns of equal width; "and 5 more" where there are too many."""
+    if not entries:
+        return _empty_legend(width)
+    room = width - 2 * MARGIN
+    widest = max(_length(name) for name, _ in entries) + SWATCH + 3 * GAP
+    columns = max(min(room // max(min(widest, room), 1), len(entries)), 1)
+    rows = min(math.ceil(len(entries) / columns), MOST_ROWS)
+    shown = entries[: rows * columns]
+    hidden = len(entries) - len(shown) + 1 if len(shown) < len(entries) else 0
+    picture, draw = _canvas(width, rows * ROW + 2 * MARGIN - GAP)
+    step = min(widest, room // columns)
+    for place, (name, colour) in enumerate(shown):
+        row, column = divmod(place, columns)
+        x, y = MARGIN + column * step, MARGIN + row * ROW
+        if hidden and place == len(shown) - 1:
+            draw.text((x, y + SWATCH // 2), f"and {hidden} more", fill=INK, font=_font(), anchor="lm")
+            continue
+        draw.rectangle((x, y, x + SWATCH, y + SWATCH), fill=(*colour, 255), outline=LINE)
+        text = _shortened(name, step - SWATCH - 2 * GAP)
+        draw.text((x + SWATCH + GAP, y + SWATCH // 2), text, fill=INK, font=_font(), anchor="lm")
+    return picture
+
+
+def _empty_legend(width: int) -> Picture:
+    """Words for a picture that is transparent all over."""
+    picture, draw = _canvas(width, ROW + 2 * MARGIN - GAP)
+    draw.text((MARGIN, MARGIN + SWATCH // 2), "no data", fill=INK, font=_font(), anchor="lm")
+    return picture
+
+
+def _value_legend(ends: tuple[float, float] | None, label: str, width: int) -> Picture:
+    """The ramp with the values at its ends and the quantity between them."""
+    from PIL import Image
+
+    if ends is None:
+        return _empty_legend(width)
+
+    picture, draw = _canvas(width, SWATCH + ROW + 2 * MARGIN)
+    length = width - 2 * MARGIN
+    ramp = _ramp(np.tile(np.linspace(0, 1, length), (SWATCH, 1)))  # (SWATCH, length, 3)
+    picture.paste(Image.fromarray(ramp), (MARGIN, MARGIN))
+    y = MARGIN + SWATCH + GAP
+    low, high = (f"{sign} {_readable(end, ends[1] - ends[0])}" for sign, end in zip("≤≥", ends, strict=True))
+    draw.text((MARGIN, y), low, fill=INK, font=_font(), anchor="la")
+    draw.text((width - MARGIN, y), high, fill=INK, font=_font(), anchor="ra")
+    left = length - 2 * max(_length(low), _length(high)) - 2 * GAP
+    draw.text((width // 2, y), _shortened(label, left), fill=INK, font=_font(), anchor="ma")
+    return picture
+
+
+def _readable(value: float, span: float) -> str:
+    """A value with as many digits as tell a hundredth of the span."""
+    if abs(value) >= 1e6 or span < 1e-4:
+        return f"{value:.3g}"
+    return f"{value:.{max(2 - math.floor(math.log10(span)), 0) if span < 100 else 0}f}"
+
+
+def _length(text: str) -> int:
+    """Width of a text in pixels."""
+    return math.ceil(_font().getlength(text))
+
+
+def _shortened(text: str, room: int) -> str:
+    """A text that fits into `room` pixels, its end left out where it is longer."""
+    if _length(text) <= room:
+        return text
+    kept = next((n for n in range(len(text) - 1, 0, -1) if _length(text[:n].rstrip() + "…") <= room), 0)
+    return text[:kept].rstrip() + "…" if kept else ""
