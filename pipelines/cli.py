@@ -27,7 +27,10 @@ USAGE = {
     "demo": "demo [--out DIR]",
 }
 
-SWITCHES = ("--overwrite", "--resume", "--mask_clouds", "--data.mask_clouds", "--training.flips")
+SWITCHES = tuple(
+    f"--{name}"
+    for name in ("overwrite resume mask_clouds data.mask_clouds training.flips probabilities confidence").split()
+)
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
 
