@@ -138,6 +138,7 @@ def score(
                 continue
             results += kept
             jobs += [job] if job else []
+    results += _eaten(jobs)
     for file in (polygons, area_table):
         if jobs and file and file.exists() and not overwrite:
             raise InputError(f"{file}: exists already; --overwrite replaces it")
@@ -266,10 +267,6 @@ def _survey(
         ours = output.entry.parts.is_dir()  # a call that was cut off after the map had got its name
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
-            if output.path(kind).resolve() in scene.files:
-                raise InputError(
-                    f"{output.path(kind)}: the map would replace a file that is to be read; --out names another folder"
-                )
         outputs.append(output)
     taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
     for output in outputs:
@@ -282,6 +279,20 @@ def _survey(
         return None, kept
     height = next(iter(outputs[0].layouts.values())).shape[1]
     return Job(source, scene, tuple(outputs), overlap, plan.engine, plan.least_area, (0, height)), kept
+
+
+def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Take the jobs out whose maps would replace a file that is to be read; results of these."""
+    inputs = frozenset().union(*(job.scene.files for job in jobs))
+    results = []
+    for job in list(jobs):
+        paths = [output.path(kind) for output in job.outputs for kind in output.layouts]
+        eaten = next((path for path in paths if path.resolve() in inputs), None)
+        if eaten:
+            error = f"{eaten}: the map would replace a file that is to be read; --out names another folder"
+            results += _failed(job.source, [output.run for output in job.outputs], error, InputError.exit_code)
+            jobs.remove(job)
+    return results
 
 
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: _Plan, overlap: int) -> Output:
