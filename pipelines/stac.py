@@ -66,7 +66,7 @@ _COMMON_NAMES = {
     "SWIR_2": "swir22",
 }
 _WEB_MERCATOR = 3857
-_SIDE = 16  # points on each side of a footprint: a side that bends in degrees is followed
+_SIDE = 16  # points on each side of a footprint
 
 
 def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name: str) -> dict[str, Any]:
@@ -127,8 +127,9 @@ def write_stac_item(path: Path, item: Mapping[str, Any]) -> None:
 def footprint(geobox: GeoBox) -> tuple[dict[str, Any] | None, list[float] | None]:
     """Outline of a grid on the ground, as GeoJSON in degrees (EPSG:4326), and its bounding box.
 
-    The sides hold `_SIDE` points each. An outline across the antimeridian becomes two polygons, and its box starts in
-    the east, at a greater longitude than it ends at (RFC 7946, 5.2).
+    Sides that bend in degrees are followed with up to `_SIDE` points each, to a ten-thousandth of the grid. An outline
+    across the antimeridian becomes two polygons, and its box starts in the east, at a greater longitude than it ends
+    at (RFC 7946, 5.2).
 
     Returns:
         The geometry and [west, south, east, north]; (None, None) without a coordinate system, or where the grid lies
@@ -151,7 +152,9 @@ def footprint(geobox: GeoBox) -> tuple[dict[str, Any] | None, list[float] | None
         return None, None
     points[:, 1] = points[:, 1].clip(-90, 90)
     outline = antimeridian.fix_polygon(shapely.Polygon(points), fix_winding=False)
-    outline = shapely.transform(outline, lambda xy: xy.round(7))
+    west, south, east, north = outline.bounds
+    outline = outline.simplify(1e-4 * min(east - west, north - south))
+    outline = shapely.transform(outline, lambda xy: xy.round(7))  # a centimetre
     return json.loads(shapely.to_geojson(outline)), list(antimeridian.bbox(outline))
 
 
