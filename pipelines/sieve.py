@@ -17,8 +17,8 @@ def sieve(codes: Codes, *, valid: Mask, least_pixels: int) -> Codes:
     """Give patches of fewer than `least_pixels` pixels the code of their largest neighbour.
 
     A patch is a 4-connected set of valid pixels of one code. A small patch whose largest neighbour is small as well
-    follows that one's neighbour, and so on; patches that lead only to each other first take the commonest code of the
-    small pixels around them. Afterwards every patch has `least_pixels`, or no valid pixel borders on it. Pixels that
+    follows that one's neighbour, and so on; patches that lead only to each other, as in noise, all take the commonest
+    code among them first. Afterwards every patch has `least_pixels`, or no valid pixel borders on it. Pixels that
     are not valid are neither merged nor merged into, and keep their value.
 
     Needs the whole scene: at its peak about 12 bytes a pixel of uint8 besides `codes` and `valid`.
@@ -73,8 +73,10 @@ def _merge(codes: Codes, valid: Mask, least_pixels: int) -> Codes:
 def _small(codes: Codes, valid: Mask, least_pixels: int) -> Mask:
     """Pixels of patches that are small (rows, columns)."""
     labels, kinds = patches(codes, valid)
-    strips = np.array_split(labels, labels.size // _STRIP + 1)  # bincount makes 8 bytes of each pixel's 4
-    small: Mask = sum(np.bincount(strip.ravel(), minlength=len(kinds)) for strip in strips) < least_pixels
+    sizes = np.zeros(len(kinds), np.int64)
+    for strip in np.array_split(labels, labels.size // _STRIP + 1):  # bincount makes 8 bytes of each pixel's 4
+        sizes += np.bincount(strip.ravel(), minlength=len(kinds))
+    small: Mask = sizes < least_pixels
     small[0] = False
     return small[labels]
 
