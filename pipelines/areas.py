@@ -111,7 +111,9 @@ def area_table(
         RunError: a map cannot be read to its end, or the disk does not take the file.
     """
     drafts.check_target(path, ".csv", overwrite=overwrite)
-    rows = [row for source in [open_classes(path) for path in maps] for row in _rows(source, classes)]
+    for source in maps:
+        open_classes(source)  # all are checked before the first is read; a country's maps are too many to stay open
+    rows = [row for source in maps for row in _rows(open_classes(source), classes)]
     text = io.StringIO()
     writer = csv.DictWriter(text, HEADER, lineterminator="\n")
     writer.writeheader()
@@ -203,12 +205,12 @@ def _rows(source: Any, classes: Sequence[ClassDef]) -> list[dict[str, Any]]:
             hectares[held] += np.bincount(codes.ravel(), areas(window).ravel(), minlength=size)[held]
     if not np.isfinite(hectares).all():
         raise InputError(f"{source.name}: pixels of classes have no place on the ground; set them to nodata")
-    scene, whole = scene_name(Path(source.name)), hectares.sum() or 1.0
-    rows = (
-        (scene, entry.code, entry.name, pixels[entry.code], hectares[entry.code], hectares[entry.code] / whole)
-        for entry in classes
-    )
-    return [dict(zip(HEADER, (*row[:3], int(row[3]), float(row[4]), float(row[5])), strict=True)) for row in rows]
+    scene, whole = scene_name(Path(source.name)), float(hectares.sum()) or 1.0
+    counted = [(entry, int(pixels[entry.code]), float(hectares[entry.code])) for entry in classes]
+    return [
+        dict(zip(HEADER, (scene, entry.code, entry.name, count, area, area / whole), strict=True))
+        for entry, count, area in counted
+    ]
 
 
 def _quads(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:

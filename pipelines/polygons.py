@@ -68,21 +68,13 @@ def write_polygons(
         RunError: a map cannot be read to its end, or the disk does not take the file.
     """
     drafts.check_target(path, ".gpkg", overwrite=overwrite)
-    scenes = [_open(*pair) for pair in maps]
-    systems = [ground_system(align.grid(source), source.name) for source, _ in scenes]
+    # All are checked before the first is read; a country's maps are too many to stay open.
+    systems = [ground_system(align.grid(_open(*pair)[0]), str(pair[0])) for pair in maps]
     shared = bool(systems) and all(crs == systems[0] for crs in systems)
-    count = 0
     with drafts.draft(path) as file:
         layer = _Layer(path, file, systems[0].to_wkt() if shared else DEGREES, "Polygon" if shared else "MultiPolygon")
         layer.append([[]] * len(COLUMNS), [])
-        for source, confidence in scenes:
-            found, grid = _patches(source, confidence, classes), align.grid(source)
-            shapes = rasterio.features.shapes(found.labels, found.labels > 0, connectivity=4, transform=grid.affine)
-            while batch := list(islice(shapes, _BATCH)):
-                labels = [int(label) for _, label in batch]
-                columns = _columns(labels, found, scene_name(Path(source.name)), classes)
-                layer.append(columns, _outlines([shape for shape, _ in batch], grid, layer.crs))
-                count += len(batch)
+        count = sum(_write_scene(layer, *_open(*pair), classes) for pair in maps)
         layer.finish(_style(classes), count)
     return count
 
@@ -129,6 +121,16 @@ class _Layer:
         except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
             reason = " ".join(str(error).split())
             raise RunError(f"{self.path}: the polygons could not be written ({reason}); {_ADVICE}") from error
+
+
+def _write_scene(layer: _Layer, source: Any, confidence: Any, classes: Sequence[ClassDef]) -> int:
+    """Add the patches of a map to the layer; return how many."""
+    found, grid, name = _patches(source, confidence, classes), align.grid(source), scene_name(Path(source.name))
+    shapes = rasterio.features.shapes(found.labels, found.labels > 0, connectivity=4, transform=grid.affine)
+    while batch := list(islice(shapes, _BATCH)):
+        columns = _columns([int(label) for _, label in batch], found, name, classes)
+        layer.append(columns, _outlines([shape for shape, _ in batch], grid, layer.crs))
+    return len(found.codes) - 1
 
 
 def _open(codes: Path, confidence: Path) -> tuple[Any, Any]:
@@ -187,7 +189,9 @@ def _outlines(shapes: Sequence[dict[str, Any]], grid: Any, crs: str) -> Any:
     if wide.size:
         cut = transform_geom(grid.crs.to_wkt(), crs, [shapely.geometry.mapping(dense.iloc[i]) for i in wide])
         moved.iloc[wide] = [shapely.geometry.shape(shape) for shape in cut]
-    return moved.where(moved.is_valid, moved.make_valid())
+    broken = np.flatnonzero(~moved.is_valid)
+    moved.iloc[broken] = shapely.make_valid(moved.iloc[broken].to_numpy(), method="structure", keep_collapsed=False)
+    return moved
 
 
 def _columns(labels: Sequence[int], found: _Patches, scene: str, classes: Sequence[ClassDef]) -> list[Any]:
