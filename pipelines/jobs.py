@@ -212,16 +212,17 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
     entry, filled = output.entry, 0
     for kind, layout in output.layouts.items():
         if kind == "map" and job.least_area:
-            rows = _sieved(output, job.least_area)
+            rows = _sieved(output, job)
             filled = write_rows(output.path(kind), rows, layout, overwrite=True)
         else:
             count = join(output.parts(kind), output.path(kind), layout)
             filled = count if kind == "map" else filled
     assets = {kind: output.path(kind) for kind in output.layouts}
     picture, item = entry.out / f"{entry.stem}.png", entry.out / f"{entry.stem}.json"
+    beside = {"thumbnail": picture, "model": output.run / "bundle.json"}
     try:
         write_quicklook(picture, assets["map"], spec=output.bundle.spec)
-        write_stac_item(item, stac_item(output.bundle, job.scene, assets | {"thumbnail": picture}, name=entry.stem))
+        write_stac_item(item, stac_item(output.bundle, job.scene, assets | beside, name=entry.stem))
         _, height, width = output.layouts["map"].shape
         result = {
             "scene": job.source,
@@ -239,14 +240,15 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
     return result
 
 
-def _sieved(output: Output, hectares: float) -> list[tuple[int, Any]]:
+def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
     """The rows of a class map whose small patches went to their neighbours; holds the map."""
     import numpy as np
 
-    from pipelines.areas import least_pixels, sieve
+    from pipelines.areas import least_pixels
     from pipelines.geotiff import has_data
+    from pipelines.sieve import sieve
 
     layout = output.layouts["map"]
     codes = np.concatenate([rows[0] for _, rows in read_parts(output.parts("map"))])
     valid = has_data(codes, layout.nodata)
-    return [(0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, hectares))[None])]
+    return [(0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, job.least_area, name=job.source))[None])]

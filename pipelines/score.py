@@ -103,6 +103,7 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
+    from pipelines.drafts import check_target
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
 
@@ -139,9 +140,9 @@ def score(
             results += kept
             jobs += [job] if job else []
     results += _eaten(jobs)
-    for file in (polygons, area_table):
-        if jobs and file and file.exists() and not overwrite:
-            raise InputError(f"{file}: exists already; --overwrite replaces it")
+    for file, suffix in ((polygons, ".gpkg"), (area_table, ".csv")):
+        if jobs and file:
+            check_target(file, suffix, overwrite=overwrite)
     pieces = -(-workers * parts // len(sources)) if len(sources) < max(workers, parts) else 1
     jobs = [band for job in jobs for band in _bands(job, pieces)]
     if len(sources) < parts:
@@ -157,7 +158,7 @@ def score(
 
         write_area_table([Path(r["map"]) for r in ready], classes, area_table, overwrite=overwrite)
     if polygons and ready and (jobs or not polygons.exists()):
-        from pipelines.areas import write_polygons
+        from pipelines.polygons import write_polygons
 
         pairs = [(Path(r["map"]), Path(r["maps"]["confidence"])) for r in ready]
         write_polygons(pairs, classes, polygons, overwrite=overwrite)

@@ -1,0 +1,51 @@
+"""Files that appear whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.errors import InputError, RunError
+
+
+def check_target(path: Path, suffix: str, *, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, or not under this name; to be asked before long work.
+
+    Args:
+        path: the file to write.
+        suffix: the end of its name, such as ".csv".
+        overwrite: replace a file that is there.
+
+    Raises:
+        InputError: another suffix, no such folder, a folder of this name, or a file that is not to be replaced.
+    """
+    if path.suffix.lower() != suffix:
+        raise InputError(f"{path}: wanted a name that ends in {suffix}, came {path.suffix or 'none'}; rename it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it, or name another")
+    if path.is_dir():
+        raise InputError(f"{path}: wanted the name of a file, it is a folder; give another name")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """Give a file in a hidden folder beside `path`; it takes that name when the block ends, and vanishes on an error.
+
+    Raises:
+        RunError: the disk does not take the file.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            file = Path(folder) / path.name
+            yield file
+            os.replace(file, path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: could not be written ({error.strerror or error}); "
+            f"see that {path.parent} can be written and has space, and run again"
+        ) from error
