@@ -29,7 +29,10 @@ USAGE = {
 
 SWITCHES = tuple(
     f"--{name}"
-    for name in ("overwrite resume mask_clouds data.mask_clouds training.flips probabilities confidence").split()
+    for name in (
+        *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips"),
+        *("probabilities", "confidence"),
+    )
 )
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)

@@ -251,4 +251,6 @@ def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
     layout = output.layouts["map"]
     codes = np.concatenate([rows[0] for _, rows in read_parts(output.parts("map"))])
     valid = has_data(codes, layout.nodata)
-    return [(0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, job.least_area, name=job.source))[None])]
+    return [
+        (0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, job.least_area, name=job.source))[None])
+    ]

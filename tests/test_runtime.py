@@ -7,21 +7,89 @@ import numpy as np
 import pytest
 import torch
 
+from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.export import example_inputs
-from models.runtime import RUNTIMES, load_runtime
+from models.runtime import RUNTIMES, load_runtime, load_runtimes
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def inputs_of(network, batch=3):
+    return [None if t is None else t.numpy() for t in example_inputs(network.spec, batch=batch)]
 
 
 @pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
 def test_both_runtimes_give_the_same_map(exported, task):
     network, folder = exported[task]
-    inputs = [None if t is None else t.numpy() for t in example_inputs(network.spec, batch=3)]
-    answers = [load_runtime(folder, runtime=name)(*inputs) for name in ("openvino", "torch", "auto")]
+    names = ("openvino", "torch", "auto")
+    answers = [load_runtime(folder, runtime=name, precision="f32")(*inputs_of(network)) for name in names]
     for answer in answers:
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_half_precision_is_close(exported, task, runtime):
+    network, folder = exported[task]
+    exact = load_runtime(folder, precision="f32")(*inputs_of(network))
+    half = load_runtime(folder, runtime=runtime, precision="bf16")(*inputs_of(network))
+    spread = 7.5 if task == "regression" else 1.0  # the deviation of the training's values
+    np.testing.assert_allclose(half, exact, atol=0.02 * spread)
+
+
+def test_trained_models_give_the_same_labels_in_half_precision(run, chips):
+    from pipelines.chips import Reader, find_chips
+    from pipelines.evaluate import data_of
+
+    bundle = read_bundle(run)
+    data = data_of(bundle)
+    reader = Reader(bundle.spec, data)
+    found = find_chips(data, bundle.spec, seed=0, split=False)
+    x = np.stack([reader(chip).x for chip in found])
+    coordinates = [reader.coordinates(chip) for chip in found]
+    time, location = (np.stack([c[name] for c in coordinates]) for name in ("time", "location"))
+    exact, half = (load_runtime(run, runtime="openvino", precision=p)(x, time, location) for p in ("f32", "bf16"))
+    assert (exact.argmax(1) == half.argmax(1)).mean() >= 0.99
+    assert np.abs(exact - half).max() < 0.02
+
+
+def test_years_are_told_apart_in_half_precision(exported):
+    """In bfloat16 the years 2017 to 2020 are one number; the encodings must not be computed in it."""
+    network, folder = exported["segmentation"]
+    x, time, location = inputs_of(network, batch=1)
+    half, exact = (load_runtime(folder, runtime="openvino", precision=p) for p in ("bf16", "f32"))
+    times = [time + np.array([shift, 0], np.float32) for shift in (-3, 0)]
+    change = exact(x, times[0], location) - exact(x, times[1], location)
+    came = half(x, times[0], location) - half(x, times[1], location)
+    assert np.abs(change).max() > 1e-4
+    np.testing.assert_allclose(came, change, atol=0.2 * np.abs(change).max())
+
+
+def test_a_tile_alone_is_answered_as_among_others(exported):
+    """To the bit, however many lanes there are: maps must not depend on who scored which rows."""
+    network, folder = exported["segmentation"]
+    x, time, location = inputs_of(network, batch=5)
+    one, two = (load_runtimes([folder], runtime="openvino", threads=threads) for threads in (1, 2))
+    (together,) = two.run(x, time, location)
+    assert (one.lanes, two.lanes, two.batch) == (1, 2, 1)
+    for i in range(5):
+        (alone,) = one.run(x[i : i + 1], time[i : i + 1], location[i : i + 1])
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+def test_threads_may_call_at_once(exported):
+    from concurrent.futures import ThreadPoolExecutor
+
+    network, folder = exported["segmentation"]
+    x, time, location = inputs_of(network, batch=8)
+    runtime = load_runtimes([folder], runtime="openvino", threads=2)
+    (wanted,) = runtime.run(x, time, location)
+    with ThreadPoolExecutor(6) as pool:
+        tiles = [(x[i : i + 1], time[i : i + 1], location[i : i + 1]) for i in range(8)]
+        answers = list(pool.map(lambda tile: runtime.run(*tile)[0][0], tiles))
+    np.testing.assert_array_equal(np.stack(answers), wanted)
 
 
 SCORE = """
@@ -47,6 +115,11 @@ def test_scoring_on_a_cpu_imports_neither_torch_nor_terratorch(exported):
 def test_an_unknown_runtime_is_refused(exported):
     with pytest.raises(InputError, match=f"runtime 'tensorrt': wanted one of {', '.join(RUNTIMES)}"):
         load_runtime(exported["regression"][1], runtime="tensorrt")
+
+
+def test_an_unknown_precision_is_refused(exported):
+    with pytest.raises(InputError, match="precision 'int4': wanted one of auto, f32, bf16"):
+        load_runtime(exported["regression"][1], precision="int4")
 
 
 def test_what_is_not_a_run_is_refused(tmp_path):

@@ -1,0 +1,75 @@
+"""Graphs cut and joined, against the same models run as they are."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from models import graphs
+from models.export import example_inputs
+
+
+def compiled(model, precision="f32"):
+    import openvino
+
+    return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+
+
+def given(network):
+    x, time, location = (None if t is None else t.numpy() for t in example_inputs(network.spec, batch=1))
+    return {name: value for name, value in (("x", x), ("time", time), ("location", location)) if value is not None}
+
+
+def heavy(model):
+    kinds = {"Convolution", "GroupConvolution", "MatMul"}
+    return sum(node.get_type_name() in kinds for node in model.get_ordered_ops())
+
+
+@pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
+def test_a_cut_model_answers_as_the_whole(exported, task):
+    network, folder = exported[task]
+    inputs = given(network)
+    (wanted,) = compiled(graphs.read([folder / "model.onnx"]))(inputs).values()
+    exact, rest = graphs.split(graphs.read([folder / "model.onnx"]))
+    handed = list(compiled(exact)({k: inputs[k] for k in (p.any_name for p in exact.inputs)}).values())
+    others = [inputs[port.any_name] for port in rest.inputs[len(handed) :]]
+    (came,) = compiled(rest)([*handed, *others]).values()
+    np.testing.assert_allclose(came, wanted, atol=1e-5)
+    assert heavy(rest) > 0
+    names = {port.any_name for port in rest.inputs[len(handed) :]}
+    assert names == {"x"}  # years and places are used in float32 only
+
+
+def test_what_differs_of_two_models_is_kept_and_what_is_equal_is_there_once(exported, make_network, tmp_path):
+    import torch
+
+    from models.export import export_onnx
+
+    network, folder = exported["classification"]
+    other = make_network("classification", backbone="prithvi_eo_v2_300")
+    with torch.no_grad():
+        for weight in other.head.parameters():
+            weight.add_(0.1)
+    export_onnx(other, tmp_path / "model.onnx")
+    files = [folder / "model.onnx", tmp_path / "model.onnx"]
+    alone = [graphs.read([file]) for file in files]
+    both = graphs.read(files)
+    inputs = given(network)
+    wanted = [next(iter(compiled(model)(inputs).values())) for model in alone]
+    came = list(compiled(both)(inputs).values())
+    assert not np.allclose(wanted[0], wanted[1])
+    for a, b in zip(wanted, came, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    head = 3  # the head's own linear layers
+    assert heavy(both) == heavy(alone[0]) + head
+
+
+def test_the_same_model_twice_is_one(exported, tmp_path):
+    network, folder = exported["segmentation"]
+    shutil.copy(folder / "model.onnx", tmp_path / "model.onnx")
+    both = graphs.read([folder / "model.onnx", tmp_path / "model.onnx"])
+    first, second = compiled(both)(given(network)).values()
+    np.testing.assert_array_equal(first, second)
+    assert heavy(both) == heavy(graphs.read([folder / "model.onnx"]))
