@@ -57,9 +57,9 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     renamed = {key: _renamed(var, names) for key, var in fields.items()}
     attrs = {key: value for key, value in data.attrs.items() if key != NOTES}
     out = xr.Dataset(renamed, {k: _renamed(v, names) for k, v in coordinates.items()}, attrs)
-    out = _with_time(out, notes) if "time" in out.coords else out
+    out = _with_time(out) if "time" in out.coords else out
     out = _sorted_time(out, name, notes)
-    out = _north_up(out, found)
+    out = _north_up(out)
     out = _eastward(out, notes) if "lon" in out.dims else out
     out = _rising(out, "level")
     out = _ordered(out)
@@ -248,13 +248,14 @@ def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
 def _metres(data: xr.Dataset, var: xr.Variable) -> float:
     """What makes metres of a projected coordinate."""
     text = str(var.attrs.get("units", "")).lower()
-    heights = [v.attrs["perspective_point_height"] for v in data.variables.values() if "perspective_point_height" in v.attrs]
+    key = "perspective_point_height"
+    heights = [var.attrs[key] for var in data.variables.values() if key in var.attrs]
     if text.startswith("rad") and heights:  # geostationary: the angle of the scan
         return float(heights[0])
     return 1000.0 if text in ("km", "kilometer", "kilometre", "kilometers", "kilometres") else 1.0
 
 
-def _north_up(data: xr.Dataset, found: Roles) -> xr.Dataset:
+def _north_up(data: xr.Dataset) -> xr.Dataset:
     """Rows from north to south and, on projected grids, columns from west to east. Bare y and x stay as they are."""
     flips = {}
     for dim, sign in (("lat", -1), ("y", -1), ("x", 1)):
@@ -271,22 +272,16 @@ def _eastward(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
     spans = _spans(order)
     attrs = data["lon"].attrs
     if spans != [(0, data.sizes["lon"])]:
-        whole = len(spans) <= 3
-        fields = {
-            key: _along(array.variable, "lon", spans, order, whole)
-            for key, array in [*data.data_vars.items(), *data.coords.items()]
-            if "lon" in array.dims and key != "lon"
+        # A global grid is cut once or twice: reading spans is cheaper than reading columns one by one.
+        few = len(spans) <= 3
+        every = {
+            key: var if "lon" not in var.dims else lazy.runs(var, "lon", spans) if few else var.isel(lon=order)
+            for key, var in data.variables.items()
+            if key != "lon"
         }
-        rest = data.drop_vars([*fields, "lon"])
-        coords = {key: var for key, var in fields.items() if key in data.coords}
-        data = rest.assign({k: v for k, v in fields.items() if k not in coords}).assign_coords(coords)[list(data.data_vars)]
-        data = data.assign_coords(rest.coords)
+        fields = {key: every[key] for key in data.data_vars}
+        data = xr.Dataset(fields, {key: var for key, var in every.items() if key not in fields}, data.attrs)
     return data.assign_coords(lon=("lon", lon, attrs))
-
-
-def _along(var: xr.Variable, dim: str, spans: list[tuple[int, int]], order: np.ndarray, whole: bool) -> xr.Variable:
-    """A variable in another order along a dimension, by spans where these are few."""
-    return lazy.runs(var, dim, spans) if whole else var.isel({dim: order})
 
 
 def _spans(order: np.ndarray) -> list[tuple[int, int]]:
@@ -398,7 +393,7 @@ def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
 
 
 def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
-    """cftime objects as datetime64 of the same year, month and day.
+    """Dates of cftime as datetime64 of the same year, month and day.
 
     Raises:
         InputError: a date does not exist in the standard calendar, or lies beyond what datetime64[ns] holds.
@@ -415,21 +410,20 @@ def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
             ) from error
     found = np.array(out).reshape(values.shape)
     if found.min() < np.datetime64("1678-01-01") or found.max() > np.datetime64("2262-01-01"):
-        raise InputError(f"{name}: times from {found.min()} to {found.max()}, years 1678 to 2261 are wanted; shift them")
+        raise InputError(f"{name}: times from {found.min()} to {found.max()}, 1678 to 2261 is wanted; shift them")
     if calendar not in ("standard", "gregorian", "proleptic_gregorian"):
         notes.append(f"dates of calendar {calendar} are taken as those of the standard calendar")
     return found
 
 
-def _with_time(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
+def _with_time(data: xr.Dataset) -> xr.Dataset:
     """Time as a dimension, also where a file holds one time only."""
     if data["time"].ndim:
         return data
     fields = {key: lazy.turned(array.variable, ("time", *array.dims)) for key, array in data.data_vars.items()}
-    coords = {key: data[key] for key in data.coords if key not in ("time", "interval_start", "interval_end")}
-    for key in ("time", "interval_start", "interval_end"):
-        if key in data.coords:
-            coords[key] = xr.Variable(("time",), data[key].values[None], data[key].attrs)
+    stamps = [key for key in ("time", "interval_start", "interval_end") if key in data.coords]
+    coords = {key: data[key].variable for key in data.coords if key not in stamps}
+    coords |= {key: xr.Variable(("time",), data[key].values[None], data[key].attrs) for key in stamps}
     return xr.Dataset(fields, coords, data.attrs)
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from models.errors import InputError
 
-_SUFFIXES = frozenset(
-    (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".he5", ".grib", ".grib1", ".grib2", ".grb", ".grb1")
-    + (".grb2", ".gb2", ".gb", ".zarr")
-)
+_NETCDF = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".he5")
+_SUFFIXES = frozenset((*_NETCDF, ".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb", ".zarr"))
 _RASTERS = frozenset((".tif", ".tiff", ".jp2", ".vrt", ".img", ".json", ".geojson", ".png", ".jpg", ".jpeg", ".xml"))
 _STORE = (".zgroup", ".zmetadata", "zarr.json")
 _HEAD = 4096
@@ -26,7 +24,7 @@ class Format(enum.Enum):
 
 
 def is_weather(path: str) -> bool:
-    """Whether a path looks like weather data: by suffix, as a Zarr store, or for unknown suffixes by its first bytes."""
+    """Whether a path looks like weather data: by suffix, as a Zarr store, or else by its first bytes."""
     file = Path(path)
     if "://" in path or file.suffix.lower() in _RASTERS:
         return False

@@ -326,7 +326,7 @@ def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], 
     dims, shape, found = build_geography_coordinates(message, ("geography",), "ignore")
     if dims == ("values",):
         raise InputError(
-            f"{path}: {field.keys['shortName']} lies on a {field.keys['gridType']} grid, which has no rows and columns; "
+            f"{path}: {field.keys['shortName']} lies on a {field.keys['gridType']} grid, without rows and columns; "
             "interpolate it to latitudes and longitudes first (cdo -setgridtype,regular)"
         )
     axes = {"latitude": "degrees_north", "longitude": "degrees_east"}
@@ -372,7 +372,7 @@ class _Messages:
             values = np.where(raw == missing, np.nan, raw).astype(np.float32).reshape(self.shape)
         except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
             raise RunError(
-                f"{self.path}: the message of {self.name} at byte {offset} cannot be decoded ({_line(error)}); fetch the "
-                "file again"
+                f"{self.path}: the message of {self.name} at byte {offset} cannot be decoded ({_line(error)}); fetch "
+                "the file again"
             ) from error
         return values

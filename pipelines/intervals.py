@@ -66,7 +66,7 @@ def _step_hours(data: xr.Dataset, name: str) -> float:
     """
     steps = np.diff(data["time"].values) / np.timedelta64(1, "s")
     if not len(steps) or np.ptp(steps) > 0:
-        raise InputError(f"{name}: the length of its intervals cannot be told from {data.sizes['time']} times; pass hours")
+        raise InputError(f"{name}: the length of intervals cannot be told from {data.sizes['time']} times; pass hours")
     return float(steps[0]) / 3600
 
 
@@ -152,7 +152,7 @@ def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if "interval_start" not in field.coords or "time" not in field.dims:
         raise InputError(
-            f"{name}: {field.name} is an amount and nothing tells its intervals; pass stamp (start, middle, end) and hours"
+            f"{name}: {field.name} is an amount and nothing tells its intervals; pass stamp (start, middle, end), hours"
         )
     return field["interval_start"].values, field["interval_end"].values
 

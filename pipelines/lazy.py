@@ -177,7 +177,8 @@ class _Turned:
         new = tuple(axis for axis, place in enumerate(self.order) if place is None)
         lengths = {axis: len(positions(selection[axis], 1)) for axis in new}
         full = np.expand_dims(read, new)
-        return np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
+        out: np.ndarray = np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
+        return out
 
 
 def turned(source: xr.Variable, dims: Sequence[Hashable]) -> xr.Variable:
@@ -210,7 +211,8 @@ class _Differences:
         previous = totals[np.searchsorted(needed, self.before[wanted][earlier])]
         out[earlier] -= previous
         out[earlier] = self._clipped(out[earlier], previous)
-        return np.moveaxis(out, 0, self.axis)
+        moved: np.ndarray = np.moveaxis(out, 0, self.axis)
+        return moved
 
     def _clipped(self, amounts: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Zero for what packing made slightly negative.
@@ -223,10 +225,11 @@ class _Differences:
         least = self.slack * float(np.nanmax(np.abs(totals), initial=0.0))
         if np.nanmin(amounts, initial=0.0) < -least:
             raise InputError(
-                f"{self.where}: a running total falls by {-np.nanmin(amounts):g} within one forecast, amounts cannot be "
-                "negative; correct the bounds of its times, which say where totals begin anew"
+                f"{self.where}: a running total falls by {-np.nanmin(amounts):g} within one forecast, amounts cannot "
+                "be negative; correct the bounds of its times, which say where totals begin anew"
             )
-        return np.maximum(amounts, 0.0)
+        clipped: np.ndarray = np.maximum(amounts, 0.0)
+        return clipped
 
 
 def differences(source: xr.Variable, dim: Hashable, before: np.ndarray, *, slack: float, where: str) -> xr.Variable:

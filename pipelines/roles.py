@@ -68,8 +68,8 @@ def find_roles(data: xr.Dataset, name: str) -> Roles:
     if y is None or x is None:
         there = ", ".join(f"{dim} ({size})" for dim, size in data.sizes.items()) or "none"
         raise InputError(
-            f"{name}: no latitude and longitude (nor y and x) among its dimensions: {there}; name them by CF attributes "
-            "(standard_name, units degrees_north and degrees_east)"
+            f"{name}: no latitude and longitude (nor y and x) among its dimensions: {there}; name them by CF "
+            "attributes (standard_name, units degrees_north and degrees_east)"
         )
     lat, lon = (lat, lon) if crs is None else (None, None)
     return Roles(lat, lon, y, x, time, _level(found, {y, x, time}), crs)

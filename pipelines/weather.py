@@ -43,8 +43,8 @@ def open_weather(
         group: group of an HDF5 file or Zarr store; None finds IMERG's `Grid`, or the only one there is.
 
     Raises:
-        InputError: a file is missing, damaged or no weather file; names, levels or units are not there; files do not fit
-            together; times come twice.
+        InputError: a file is missing, damaged or no weather file; names, levels or units are not there; files do not
+            fit together; times come twice.
     """
     paths = [Path(source)] if isinstance(source, str | Path) else [Path(item) for item in source]
     if not paths:
@@ -157,7 +157,8 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     """Open with the engine of a format."""
     from xarray import backends
 
-    plain: dict[str, Any] = {"decode_cf": False, "cache": False, "chunks": None}
+    decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
+    plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:
         raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
@@ -173,7 +174,7 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         # A whole-numbered scale makes xarray decode to integers, which cannot be NaN where there is no data.
         whole = {key: float(var.attrs[key]) for key in ("scale_factor", "add_offset") if key in var.attrs}
         var.attrs.update(whole)
-    return xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+    return xr.decode_cf(raw, decode_times=False, decode_timedelta=False, drop_variables=())
 
 
 def _only_group(path: Path, kind: Format) -> str:
@@ -235,7 +236,9 @@ def _split(data: xr.Dataset) -> list[xr.Dataset]:
 
 def _two(data: xr.Dataset) -> set[Hashable]:
     """Dimensions of limits."""
-    return {dim for dim, size in data.sizes.items() if size == 2 and str(dim).lower() in ("bnds", "nv", "bound", "nbnd")}
+    return {
+        dim for dim, size in data.sizes.items() if size == 2 and str(dim).lower() in ("bnds", "nv", "bound", "nbnd")
+    }
 
 
 # --- together -----------------------------------------------------------------------------------------------------
@@ -340,7 +343,9 @@ def _one(parts: list[xr.Dataset]) -> xr.Dataset:
     for part in whole[1:]:
         twice = sorted(str(key) for key in set(data.data_vars) & set(part.data_vars))
         if twice:
-            raise InputError(f"{_name(part)}: {', '.join(twice)} is in {_name(data)} too; name the variables that you want")
+            raise InputError(
+                f"{_name(part)}: {', '.join(twice)} is in {_name(data)} too; name the variables that you want"
+            )
         dim = _difference(data, part)
         if dim is not None:
             raise InputError(_apart(data, part, dim))
@@ -382,13 +387,14 @@ def _in_time(members: list[xr.Dataset]) -> xr.Dataset:
         return members[0]
     for member in members:
         if "time" not in member.dims:
-            raise InputError(f"{_name(member)}: a time axis is wanted to join files, there is none; pass files of dates")
+            raise InputError(f"{_name(member)}: a time axis is wanted to join files, there is none; pass dated files")
     members = sorted(members, key=lambda member: member["time"].values[0])
     first = members[0]
     for member in members[1:]:
-        dim = next((d for d in (*first.dims, *member.dims) if d != "time" and not _same_axis(first, member, str(d))), None)
-        if dim is not None:
-            raise InputError(_apart(first, member, str(dim)))
+        dims = [str(dim) for dim in (*first.dims, *member.dims) if dim != "time"]
+        for dim in dims:
+            if not _same_axis(first, member, dim):
+                raise InputError(_apart(first, member, dim))
     members = [_like(member, first) for member in members]
     times = np.concatenate([member["time"].values for member in members])
     order = np.argsort(times, kind="stable")
