@@ -8,7 +8,7 @@ from pathlib import Path
 from models.errors import InputError
 
 _NETCDF = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".he5")
-_SUFFIXES = frozenset((*_NETCDF, ".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb", ".zarr"))
+SUFFIXES = frozenset((*_NETCDF, ".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2", ".gb2", ".gb", ".zarr"))
 _RASTERS = frozenset((".tif", ".tiff", ".jp2", ".vrt", ".img", ".json", ".geojson", ".png", ".jpg", ".jpeg", ".xml"))
 _STORE = (".zgroup", ".zmetadata", "zarr.json")
 _HEAD = 4096
@@ -30,7 +30,7 @@ def is_weather(path: str) -> bool:
         return False
     if file.is_dir():
         return _is_store(file)
-    if file.suffix.lower() in _SUFFIXES:
+    if file.suffix.lower() in SUFFIXES:
         return file.exists()
     return file.is_file() and _of(_head(file)) is not None
 
