@@ -37,7 +37,7 @@ class Region:
 def _degrees(value: float, sides: str) -> str:
     """A coordinate with its hemisphere."""
     value = (value + 180) % 360 - 180 if sides == "EW" and abs(value) > 180 else value
-    return f"{abs(value):.6g}{'' if value == 0 else sides[value < 0]}"
+    return f"{abs(value):.6g}{'' if value == 0 else sides[int(value < 0)]}"
 
 
 def window(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dataset:

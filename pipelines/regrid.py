@@ -230,41 +230,67 @@ def area_mean(
 ) -> xr.DataArray:
     """Average a field into coarser cells of latitude and longitude by the area that they share (conservative).
 
-    The mean over any area of whole cells stays the same, which interpolation does not keep; for rain.
+    The mean over any area of whole cells stays the same, which interpolation does not keep; for rain. Overlaps are
+    exact on the sphere: differences of sin(latitude) times differences of longitude (Jones 1999, first order,
+    doi:10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2).
 
     Args:
         field: canonical (..., lat, lon).
-        lat: centres of the cells, evenly spaced, in any order.
+        lat: centres of the cells, evenly spaced, in any order; cells end at the poles.
         lon: centres of the cells, evenly spaced, rising; they may cross any meridian.
         name: file name, for messages.
 
     Returns:
-        (..., lat, lon) with lat falling and lon as given; NaN where more than half of a cell has no data.
+        float32 (..., lat, lon) with lat falling and lon as given; the mean of what has data, NaN where more than half
+        of a cell has none.
 
     Raises:
         InputError: the grid is none of latitudes and longitudes, does not cover the cells, or is coarser than they are.
     """
-    import xarray_regrid  # noqa: F401
-
-    down, across = np.sort(np.asarray(lat, np.float64)), np.asarray(lon, np.float64)
-    half = regions.step(down) / 2, regions.step(across) / 2
-    data = field.to_dataset(name="field")
-    south, north = max(down[0] - half[0], -90.0), min(down[-1] + half[0], 90.0)
+    down, across = np.sort(np.asarray(lat, np.float64))[::-1], np.asarray(lon, np.float64)
+    north, west = _edges(down).clip(-90, 90), _edges(across)
     fine = regions.step(field["lat"].values) if "lat" in field.dims else 0.0
-    if not 0 < fine <= 2 * half[0] * (1 + 1e-6):
-        raise InputError(
-            f"{name}: cells of {fine:g} deg are no finer than the {2 * half[0]:g} deg wanted; use regrid.onto"
-        )
-    width = across[-1] - across[0] + 2 * half[1]
-    box = regions.Region(across[0] - half[1], south, across[0] - half[1] + width, north)
-    part = regions.around(data, box, name=name)
-    shift = 360.0 * np.round((part["lon"].values.mean() - across.mean()) / 360.0)
-    target = xr.Dataset(coords={"lat": down[::-1], "lon": across + shift})
-    mean: xr.DataArray = part.load().regrid.conservative(target, latitude_coord="lat", skipna=True, nan_threshold=0.5)[
-        "field"
-    ]
-    out = mean.transpose(*field.dims).assign_coords(lon=across)
-    out.attrs, out.name = dict(field.attrs), field.name
-    for key in ("lat", "lon"):
-        out[key].attrs.update(field[key].attrs)
-    return out
+    size = regions.step(down)
+    if not 0 < fine <= size * (1 + 1e-6):
+        raise InputError(f"{name}: cells of {fine:g} deg are no finer than the {size:g} deg wanted; use regrid.onto")
+    box = regions.Region(west[0], north[-1], west[0] + min(west[-1] - west[0], 360.0), north[0])
+    part = regions.around(field.to_dataset(name="field"), box, name=name)["field"]
+    theirs = part["lon"].values
+    turn = 360.0 * np.round((theirs.mean() - across.mean()) / 360.0)
+    rows = _shared(np.sin(np.deg2rad(_edges(part["lat"].values).clip(-90, 90))), np.sin(np.deg2rad(north)))
+    cols = _shared(_edges(theirs), west + turn)
+    out = np.empty((*part.shape[:-2], len(down), len(across)), np.float32)
+    for at in np.ndindex(*part.shape[:-2]):
+        out[at] = _weighted(np.asarray(part.variable[at].values, np.float64), rows, cols)
+    axes = {"lat": down, "lon": across}
+    kept = {key: var.variable for key, var in field.coords.items() if not set(var.dims) & set(axes)}
+    coords: dict[Any, Any] = dict(kept)
+    coords |= {key: (key, values, dict(field[key].attrs)) for key, values in axes.items()}
+    return xr.DataArray(out, coords, field.dims, name=field.name, attrs=dict(field.attrs))
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Edges half way between centres: (n + 1,)."""
+    if len(centres) < 2:
+        raise InputError(f"{len(centres)} cell along an axis: two or more are wanted, for one has no size")
+    inner = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
+
+
+def _shared(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """How much of each of our cells each of theirs makes up, by edges that rise or fall: (ours, theirs)."""
+    low, high = np.minimum(ours[:-1], ours[1:]), np.maximum(ours[:-1], ours[1:])
+    from_, to = np.minimum(theirs[:-1], theirs[1:]), np.maximum(theirs[:-1], theirs[1:])
+    overlap = np.minimum(high[:, None], to) - np.maximum(low[:, None], from_)
+    share: np.ndarray = overlap.clip(min=0) / (high - low)[:, None]
+    return share
+
+
+def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Means (h, w) of values (H, W) by the shares of rows (h, H) and columns (w, W)."""
+    known = np.isfinite(values)
+    total = rows @ np.where(known, values, 0.0) @ cols.T
+    weight = rows @ known.astype(np.float64) @ cols.T
+    enough = weight >= 0.5 - 1e-9
+    mean: np.ndarray = np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough)
+    return mean
