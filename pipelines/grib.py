@@ -92,10 +92,10 @@ def open_grib(path: Path) -> list[xr.Dataset]:
 
 
 def _whole(path: Path) -> None:
-    """Check that every message ends where its header says.
+    """Check that every message ends where its header says, and is filled by its sections.
 
     Raises:
-        InputError: the file ends within a message, or a message does not end in 7777.
+        InputError: the file ends within a message, or a message is not whole.
     """
     size, at, count = path.stat().st_size, 0, 0
     with path.open("rb") as file:
@@ -106,7 +106,8 @@ def _whole(path: Path) -> None:
             if length is None:
                 return  # a GRIB 1 message of more than 8 MB hides its length; ecCodes knows how to find it
             file.seek(max(at + length - 4, 0))
-            if at + length > size or file.read(4) != b"7777":
+            whole = at + length <= size and file.read(4) == b"7777"
+            if not whole or not _sections_fit(file, at, length, head[7]):
                 raise InputError(
                     f"{path}: message {count + 1} at byte {at} of {size} is cut short or damaged, {length} bytes are "
                     "wanted; fetch the file again"
@@ -125,6 +126,18 @@ def _next(file: Any, at: int) -> int:
         if len(block) < 1 << 16:
             return -1
         at += len(block) - 3
+
+
+def _sections_fit(file: Any, at: int, length: int, edition: int) -> bool:
+    """Whether the sections of a message fill it; ecCodes crashes on some that do not."""
+    width, place, end = (4, at + 16, at + length - 4) if edition == 2 else (3, at + 8, at + length - 4)
+    while place < end:
+        file.seek(place)
+        size = int.from_bytes(file.read(width), "big")
+        if size < width + 1:
+            return False
+        place += size
+    return place == end
 
 
 def _length(head: bytes) -> int | None:

