@@ -213,7 +213,8 @@ def _contents(path: Path) -> dict[str, int] | None:
     files = [file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file()]
     named = [file for file in files if (known := sensors.parse_name(file.name)) and known.band]
     plain = [file for file in files if sensors.band_name(file.stem) or sensors.band_code(file.stem)]
-    if named or plain or len(files) == 1:
+    rasters = [file for file in files if file.suffix.lower() not in formats.SUFFIXES]
+    if named or plain or (len(rasters) == 1 and len(files) == 1):
         return None
     if not files:
         raise InputError(f"{path}: no raster or weather file in this folder; pass a file or a folder of band files")

@@ -14,6 +14,7 @@ import xarray as xr
 from models.errors import InputError
 from pipelines import canonical, intervals, lazy, units
 from pipelines.formats import Format, format_of
+from pipelines.netcdf3 import check_whole
 
 _SAME_PLACE = 0.01
 _INDEX_BYTES = 1 << 28
@@ -150,6 +151,20 @@ def require_step(data: xr.Dataset, *, name: str = "dataset") -> np.timedelta64:
     return step
 
 
+def require_data(field: xr.DataArray, *, name: str = "dataset") -> np.ndarray:
+    """The values of a field, read now, float32.
+
+    Raises:
+        InputError: there is no data in it at all.
+    """
+    values = np.asarray(field.values, np.float32)
+    if not np.isfinite(values).any():
+        raise InputError(
+            f"{name}: {field.name} has no data at all in what was read; choose other times, levels or a region"
+        )
+    return values
+
+
 def _hours(step: np.timedelta64) -> str:
     """A step as text."""
     hours = float(step / np.timedelta64(1, "h"))
@@ -188,6 +203,7 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
     plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:
+        check_whole(path)
         raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
         engine = backends.H5netcdfBackendEntrypoint
@@ -238,8 +254,10 @@ def _phony(data: xr.Dataset) -> xr.Dataset:
         names |= {dim: text for dim, text in zip(var.dims, said, strict=False) if str(dim).startswith("phony_dim")}
     if not names:
         return data
-    own = [key for key in names.values() if key in data.data_vars and data[key].ndim == 1]
-    return data.rename_dims(names).set_coords(own) if len(set(names.values())) == len(names) else data
+    if len(set(names.values())) < len(names):
+        return data
+    own = {dim: name for dim, name in names.items() if name in data.variables and data[name].dims == (dim,)}
+    return data.swap_dims(own).rename_dims({dim: name for dim, name in names.items() if dim not in own})
 
 
 def _split(data: xr.Dataset) -> list[xr.Dataset]:

@@ -114,7 +114,7 @@ def test_kinds_of_step_and_level_are_told_apart(tmp_path):
     )
     names = {str(key) for part in open_parts(path) for key in part.data_vars}
     assert names == {"t_isobaricInhPa", "t_surface", "avg_t"}
-    with pytest.raises(InputError, match=r"variable t is wanted .did you mean t_surface"):
+    with pytest.raises(InputError, match=r"did you mean t_isobaricInhPa or t_surface"):
         open_weather(path, ["t"])
     got = open_weather(path, ["avg_t"])
     np.testing.assert_allclose(got.avg_t[0], np.roll(values(2), 18, axis=1), atol=1e-4)
