@@ -44,6 +44,9 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     Raises:
         InputError: there is no grid, no variable on it, times that cannot be decoded or come twice.
     """
+    empty = [str(dim) for dim, size in data.sizes.items() if not size]
+    if empty:
+        raise InputError(f"{name}: its dimension {empty[0]} has length 0, there is nothing in it; fetch the file again")
     found = roles.find_roles(data, name)
     notes: list[str] = []
     fields = _fields(data, found, name, notes)
@@ -382,7 +385,7 @@ def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
     if values.dtype.kind in "OSU" and values.size and not hasattr(values.ravel()[0], "calendar"):
         text = [item.decode() if isinstance(item, bytes) else str(item) for item in values.ravel()]
         try:
-            return np.array(text, "datetime64[ns]").reshape(values.shape)
+            return np.array([item.replace("_", "T") for item in text], "datetime64[ns]").reshape(values.shape)
         except ValueError as error:
             raise InputError(f"{name}: time {text[0]!r} is no date; write YYYY-MM-DDTHH:MM") from error
     if values.dtype.kind == "O":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj  # noqa: F401 - before ecCodes, which loads a libproj of its own for the whole process
 import xarray as xr
 
 from models.errors import InputError, RunError
@@ -76,9 +77,6 @@ def open_grib(path: Path) -> list[xr.Dataset]:
     Raises:
         InputError: cfgrib is not installed, the file is damaged, or its messages do not form variables.
     """
-    # eccodes brings a libproj and loads it for the whole process: pyproj must have bound to its own before that.
-    import pyproj  # noqa: F401
-
     try:
         import cfgrib.messages  # noqa: F401
     except ImportError as error:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS  # here, so that it comes before the ecCodes that xarray may import, see grib
+from pyproj.exceptions import CRSError
 
 from models.errors import InputError
 from pipelines import units
@@ -142,7 +144,8 @@ def _is_time(key: Hashable, var: xr.DataArray) -> bool:
     if np.issubdtype(var.dtype, np.datetime64) or " since " in _said(var, "units"):
         return var.ndim == 0 or key in var.dims or _said(var, "standard_name") == "time" or str(key) == "valid_time"
     if var.dtype.kind in "OSU":
-        return str(key).lower() in _TIME and (var.ndim == 0 or var.dims == (key,))
+        # Text of dates may have a dimension of another name (WRF: Times along Time).
+        return str(key).lower() in _TIME and (var.ndim == 0 or var.dims == (key,) or str(key).lower() == "times")
     return False
 
 
@@ -179,9 +182,6 @@ _GRID = {"y": "latitude", "x": "longitude"}
 
 def _crs(data: xr.Dataset, y: Hashable, x: Hashable) -> str | None:
     """Coordinate system of rows and columns as WKT, from a grid mapping or from attributes; None where nothing says."""
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
     if y not in data.variables or x not in data.variables:
         return None
     for said in _crs_texts(data):
@@ -209,7 +209,5 @@ def _crs_texts(data: xr.Dataset) -> list[Any]:
 
 def _is_degrees(wkt: str) -> bool:
     """Whether a coordinate system is of plain latitudes and longitudes."""
-    from pyproj import CRS
-
     crs = CRS.from_wkt(wkt)
     return bool(crs.is_geographic) and not crs.is_derived

@@ -147,6 +147,9 @@ def test_times_that_tell_nothing(units, message):
 def test_times_as_text_and_missing_ones():
     got = to_canonical(with_times(np.array(["2020-01-01", "2020-01-02T06:00"])))
     assert str(got.time.values[1])[:16] == "2020-01-02T06:00"
+    wrf = field(times=2).drop_vars("time").rename(time="Time")
+    wrf = to_canonical(wrf.assign(Times=("Time", np.array([b"2020-01-01_00:00:00", b"2020-01-01_06:00:00"]))))
+    assert wrf.t2m.dims == ("time", "lat", "lon") and str(wrf.time.values[1])[:16] == "2020-01-01T06:00"
     with pytest.raises(InputError, match="is no date"):
         to_canonical(with_times(np.array(["monday", "tuesday"])))
     with pytest.raises(InputError, match="1 of 2 times are missing"):
@@ -210,6 +213,7 @@ def test_projected_and_curvilinear_grids():
         ),
         (field().assign_coords(latitude=np.linspace(200, 0, 18)), "lat holds 0..200"),
         (field().drop_vars("t2m"), "no variable lies on its grid"),
+        (field().isel(time=slice(0, 0)), "dimension time has length 0"),
     ],
 )
 def test_what_is_no_grid(data, message):

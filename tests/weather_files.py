@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyproj  # noqa: F401 - before ecCodes, see pipelines.grib
 import pytest
 import xarray as xr
 
@@ -46,8 +47,7 @@ def save(data: xr.Dataset, path: Path, **encoding) -> Path:
 
 def message(values: np.ndarray, *, edition=2, sample="regular_ll_sfc", lat0=90.0, lon0=0.0, step=10.0, **keys) -> bytes:
     """One GRIB message of a regular grid whose first row is the northernmost."""
-    import pyproj  # noqa: F401 - before ecCodes, see pipelines.grib
-    import eccodes  # isort: skip
+    import eccodes
 
     handle = eccodes.codes_grib_new_from_samples(f"{sample}_grib{edition}")
     rows, cols = values.shape
