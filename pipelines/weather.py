@@ -206,6 +206,10 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         check_whole(path)
         raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
+        import h5py
+
+        with h5py.File(path) as file:  # where this fails, h5netcdf would leave a traceback behind
+            _ = [list(item.attrs) for item in (file, *file.values())]
         engine = backends.H5netcdfBackendEntrypoint
         raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
     else:
