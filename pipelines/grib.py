@@ -10,6 +10,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _LEVEL_UNITS = {"isobaricInhPa": "hPa", "isobaricInPa": "Pa", "heightAboveGround
 # More empty cells than this, and a cube is no cube.
 _MOST_EMPTY = 0.95
 _EMPTY_BYTES = 1 << 28
+_ANY = 1 << 40  # slices of headers have an end, so their dimension's length does not matter
 
 Offset = int | tuple[int, int]
 
@@ -215,9 +217,9 @@ def _variable(path: Path, name: str, fields: list[_Field]) -> xr.Dataset:
     if 1 - len(fields) / cells > _MOST_EMPTY and cells * int(np.prod(shape)) * 4 > _EMPTY_BYTES:
         sizes = ", ".join(f"{len(axis.index)} of {axis.name}" for axis in axes)
         raise InputError(f"{path}: {named} has {len(fields)} messages for {sizes}; split the file (grib_copy -w) first")
-    reader = _Messages(str(path), named, index, len(axes), shape)
+    read = partial(_read, str(path), named, index, shape)
     kept = [axis for axis in axes if axis.keep]
-    full = lazy.variable([*(axis.name for axis in axes), *dims], (*lengths, *shape), np.float32, reader)
+    full = lazy.variable([*(axis.name for axis in axes), *dims], (*lengths, *shape), np.float32, read)
     squeezed = full.isel({axis.name: 0 for axis in axes if not axis.keep})
     squeezed.attrs.update(_attributes(fields[0], name))
     coordinates: dict[str, Any] = {axis.name: (axis.name, axis.values(), axis.attributes) for axis in kept}
@@ -345,45 +347,38 @@ def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], 
     return tuple(dims), tuple(int(size) for size in shape), coordinates
 
 
-@dataclass(frozen=True)
-class _Messages:
-    """Reads the messages under a selection; cells without a message are NaN."""
+def _read(
+    path: str, name: str, index: Mapping[tuple[int, ...], Offset], shape: tuple[int, ...], selection: lazy.Selection
+) -> np.ndarray:
+    """The messages under a selection; NaN where there is none."""
+    headers = len(selection) - len(shape)
+    rows = [lazy.positions(item, _ANY) for item in selection[:headers]]
+    grid = np.ix_(*(lazy.positions(item, size) for item, size in zip(selection[headers:], shape, strict=True)))
+    sizes = tuple(len(row) for row in rows)
+    out = np.full((*sizes, *(part.size for part in grid)), np.nan, np.float32)
+    for place in np.ndindex(*sizes):
+        offset = index.get(tuple(int(row[at]) for row, at in zip(rows, place, strict=True)))
+        if offset is not None:
+            out[place] = _values(path, name, offset, shape)[grid]
+    return out
 
-    path: str
-    name: str
-    index: dict[tuple[int, ...], Offset]
-    headers: int
-    shape: tuple[int, ...]
 
-    def __call__(self, selection: lazy.Selection) -> np.ndarray:
-        rows = [lazy.positions(item, 1 << 40) for item in selection[: self.headers]]
-        grid = np.ix_(*(lazy.positions(s, n) for s, n in zip(selection[self.headers :], self.shape, strict=True)))
-        sizes = tuple(len(row) for row in rows)
-        out = np.full((*sizes, *(part.size for part in grid)), np.nan, np.float32)
-        for place in np.ndindex(*sizes):
-            offset = self.index.get(tuple(int(row[at]) for row, at in zip(rows, place, strict=True)))
-            if offset is not None:
-                out[place] = self._values(offset)[grid]
-        return out
+def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.ndarray:
+    """One field, float32 of the grid's shape.
 
-    def _values(self, offset: Offset) -> np.ndarray:
-        """One field, float32 of the grid's shape.
+    Raises:
+        RunError: the message cannot be decoded.
+    """
+    import eccodes
+    from cfgrib.dataset import get_values_in_order
+    from cfgrib.messages import FileStream
 
-        Raises:
-            RunError: the message cannot be decoded.
-        """
-        import eccodes
-        from cfgrib.dataset import get_values_in_order
-        from cfgrib.messages import FileStream
-
-        try:
-            message = FileStream(self.path, errors="raise")[offset]
-            missing = message["missingValue"]
-            raw = np.asarray(get_values_in_order(message, self.shape), np.float64)
-            values = np.where(raw == missing, np.nan, raw).astype(np.float32).reshape(self.shape)
-        except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
-            raise RunError(
-                f"{self.path}: the message of {self.name} at byte {offset} cannot be decoded ({_line(error)}); fetch "
-                "the file again"
-            ) from error
-        return values
+    try:
+        message = FileStream(path, errors="raise")[offset]
+        missing = message["missingValue"]
+        raw = np.asarray(get_values_in_order(message, shape), np.float64)
+        return np.where(raw == missing, np.nan, raw).astype(np.float32).reshape(shape)
+    except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
+        raise RunError(
+            f"{path}: the message of {name} at byte {offset} cannot be decoded ({_line(error)}); fetch the file again"
+        ) from error

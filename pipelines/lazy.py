@@ -8,13 +8,15 @@ or index array per dimension.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
+
+from models.errors import InputError
 
 Selection = tuple[slice | np.ndarray, ...]
 Read = Callable[[Selection], np.ndarray]
@@ -63,36 +65,19 @@ def values(source: xr.Variable, selection: Selection) -> np.ndarray:
     return out
 
 
-# --- operations ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """raw * scale + offset, and NaN where the raw value is one of `missing`; scales may run along the dimensions."""
-
-    source: xr.Variable
-    scale: np.ndarray
-    offset: float
-    missing: tuple[float, ...]
-    dtype: np.dtype[Any]
-
-    def __call__(self, selection: Selection) -> np.ndarray:
-        raw = values(self.source, selection)
-        out = raw.astype(self.dtype)
-        for code in self.missing:
-            out[raw == raw.dtype.type(code)] = np.nan
-        if self.scale.ndim:
-            # Along its own dimensions the scale is selected, along others it has length 1.
-            chosen = [s if n > 1 else slice(None) for s, n in zip(selection, self.scale.shape, strict=True)]
-            return np.asarray(out * self.scale[np.ix_(*map(positions, chosen, self.scale.shape))], self.dtype)
-        return np.asarray(out * self.scale + self.offset, self.dtype)
-
-
 def positions(item: slice | np.ndarray, size: int) -> np.ndarray:
     """The positions that a part of a selection names in a dimension of a size."""
     if isinstance(item, slice):
         return np.arange(*item.indices(size))
     return item
+
+
+def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selection:
+    """A selection with another one along an axis."""
+    return (*selection[:axis], item, *selection[axis + 1 :])
+
+
+# --- operations: for each a function of what it works on and of a selection, last -----------------------------------
 
 
 def scaled(
@@ -102,43 +87,33 @@ def scaled(
 
     Args:
         source: any numeric variable; integers become float32 where that holds them exactly, else float64.
-        scale: a number, or an array that broadcasts against the variable (then without offset).
+        scale: a number, or an array of as many dimensions, each of length 1 or that of the variable.
         offset: added after scaling.
         missing: raw values that mean no data.
     """
     dtype = source.dtype
     if not np.issubdtype(dtype, np.floating):
         dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    factor = np.asarray(scale, np.float64)
-    return variable(source.dims, source.shape, dtype, _Scaled(source, factor, offset, tuple(missing), dtype), source)
+    read = partial(_read_scaled, source, np.asarray(scale, np.float64), offset, tuple(missing), dtype)
+    return variable(source.dims, source.shape, dtype, read, source)
 
 
-@dataclass(frozen=True)
-class _Joined:
-    """Pieces one after the other along an axis."""
-
-    parts: tuple[xr.Variable, ...]
-    axis: int
-    starts: np.ndarray
-    dtype: np.dtype[Any]
-
-    def __call__(self, selection: Selection) -> np.ndarray:
-        wanted = positions(selection[self.axis], int(self.starts[-1]))
-        owner = np.searchsorted(self.starts, wanted, side="right") - 1
-        pieces = []
-        # Runs of the same piece are read at once, in the order wanted.
-        breaks = np.flatnonzero(np.diff(owner)) + 1
-        for run in np.split(np.arange(len(wanted)), breaks):
-            if not len(run):
-                continue
-            part = int(owner[run[0]])
-            inside = _plain(wanted[run] - self.starts[part], self.parts[part].shape[self.axis])
-            key = (*selection[: self.axis], inside, *selection[self.axis + 1 :])
-            pieces.append(values(self.parts[part], key).astype(self.dtype, copy=False))
-        if not pieces:
-            key = (*selection[: self.axis], slice(0, 0), *selection[self.axis + 1 :])
-            return values(self.parts[0], key).astype(self.dtype, copy=False)
-        return np.concatenate(pieces, axis=self.axis)
+def _read_scaled(
+    source: xr.Variable,
+    scale: np.ndarray,
+    offset: float,
+    missing: tuple[float, ...],
+    dtype: np.dtype[Any],
+    selection: Selection,
+) -> np.ndarray:
+    raw = values(source, selection)
+    out = raw.astype(dtype)
+    for code in missing:
+        out[raw == raw.dtype.type(code)] = np.nan
+    if scale.ndim:
+        chosen = [item if size > 1 else slice(None) for item, size in zip(selection, scale.shape, strict=True)]
+        scale = scale[np.ix_(*map(positions, chosen, scale.shape))]
+    return np.asarray(out * scale + offset, dtype)
 
 
 def joined(parts: Sequence[xr.Variable], dim: Hashable) -> xr.Variable:
@@ -152,33 +127,38 @@ def joined(parts: Sequence[xr.Variable], dim: Hashable) -> xr.Variable:
         return first
     axis = first.dims.index(dim)
     for part in parts[1:]:
-        others = [(d, n) for d, n in zip(part.dims, part.shape, strict=True) if d != dim]
-        if part.dims != first.dims or others != [(d, n) for d, n in first.sizes.items() if d != dim]:
+        if part.dims != first.dims or _but(part.shape, axis) != _but(first.shape, axis):
             raise ValueError(f"{dict(part.sizes)} cannot follow {dict(first.sizes)} along {dim}")
     starts = np.cumsum([0, *(part.shape[axis] for part in parts)])
     dtype = np.result_type(*(part.dtype for part in parts))
     shape = (*first.shape[:axis], int(starts[-1]), *first.shape[axis + 1 :])
-    return variable(first.dims, shape, dtype, _Joined(tuple(parts), axis, starts, dtype), first)
+    return variable(first.dims, shape, dtype, partial(_read_joined, tuple(parts), axis, starts, dtype), first)
 
 
-@dataclass(frozen=True)
-class _Turned:
-    """Dimensions in another order, with new ones of length 1."""
+def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """A shape without one axis."""
+    return shape[:axis] + shape[axis + 1 :]
 
-    source: xr.Variable
-    order: tuple[int | None, ...]
 
-    def __call__(self, selection: Selection) -> np.ndarray:
-        inner: list[Any] = [slice(None)] * self.source.ndim
-        for item, place in zip(selection, self.order, strict=True):
-            if place is not None:
-                inner[place] = item
-        read = values(self.source, tuple(inner)).transpose([place for place in self.order if place is not None])
-        new = tuple(axis for axis, place in enumerate(self.order) if place is None)
-        lengths = {axis: len(positions(selection[axis], 1)) for axis in new}
-        full = np.expand_dims(read, new)
-        out: np.ndarray = np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
-        return out
+def _read_joined(
+    parts: tuple[xr.Variable, ...], axis: int, starts: np.ndarray, dtype: np.dtype[Any], selection: Selection
+) -> np.ndarray:
+    wanted = positions(selection[axis], int(starts[-1]))
+    if not len(wanted):
+        return values(parts[0], _along(selection, axis, slice(0, 0))).astype(dtype)
+    owner = np.searchsorted(starts, wanted, side="right") - 1
+    pieces = []
+    # Neighbours of the same part are read at once, in the order wanted.
+    for run in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(owner)) + 1):
+        part = int(owner[run[0]])
+        inside = _plain(wanted[run] - starts[part], parts[part].shape[axis])
+        pieces.append(values(parts[part], _along(selection, axis, inside)).astype(dtype, copy=False))
+    return np.concatenate(pieces, axis=axis)
+
+
+def runs(source: xr.Variable, dim: Hashable, spans: Sequence[tuple[int, int]]) -> xr.Variable:
+    """Spans (first, last + 1) of a dimension, one after the other."""
+    return joined([source.isel({dim: slice(first, stop)}) for first, stop in spans], dim)
 
 
 def turned(source: xr.Variable, dims: Sequence[Hashable]) -> xr.Variable:
@@ -187,53 +167,24 @@ def turned(source: xr.Variable, dims: Sequence[Hashable]) -> xr.Variable:
         return source
     order = tuple(source.dims.index(dim) if dim in source.dims else None for dim in dims)
     shape = [1 if place is None else source.shape[place] for place in order]
-    return variable(dims, shape, source.dtype, _Turned(source, order), source)
+    return variable(dims, shape, source.dtype, partial(_read_turned, source, order), source)
 
 
-@dataclass(frozen=True)
-class _Differences:
-    """Amounts of each step out of running totals: the total minus the one before, where there is one."""
-
-    source: xr.Variable
-    axis: int
-    before: np.ndarray
-    slack: float
-    where: str
-
-    def __call__(self, selection: Selection) -> np.ndarray:
-        wanted = positions(selection[self.axis], len(self.before))
-        needed = np.unique(np.concatenate([wanted, self.before[wanted]]))
-        needed = needed[needed >= 0]
-        key = (*selection[: self.axis], _plain(needed, len(self.before)), *selection[self.axis + 1 :])
-        totals = np.moveaxis(values(self.source, key), self.axis, 0)
-        out = totals[np.searchsorted(needed, wanted)]  # (steps, ...)
-        earlier = self.before[wanted] >= 0
-        previous = totals[np.searchsorted(needed, self.before[wanted][earlier])]
-        out[earlier] -= previous
-        out[earlier] = self._clipped(out[earlier], previous)
-        moved: np.ndarray = np.moveaxis(out, 0, self.axis)
-        return moved
-
-    def _clipped(self, amounts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        """Zero for what packing made slightly negative.
-
-        Raises:
-            InputError: a total falls by more than that.
-        """
-        from models.errors import InputError
-
-        least = self.slack * float(np.nanmax(np.abs(totals), initial=0.0))
-        if np.nanmin(amounts, initial=0.0) < -least:
-            raise InputError(
-                f"{self.where}: a running total falls by {-np.nanmin(amounts):g} within one forecast, amounts cannot "
-                "be negative; correct the bounds of its times, which say where totals begin anew"
-            )
-        clipped: np.ndarray = np.maximum(amounts, 0.0)
-        return clipped
+def _read_turned(source: xr.Variable, order: tuple[int | None, ...], selection: Selection) -> np.ndarray:
+    inner: list[Any] = [slice(None)] * source.ndim
+    for item, place in zip(selection, order, strict=True):
+        if place is not None:
+            inner[place] = item
+    read = values(source, tuple(inner)).transpose([place for place in order if place is not None])
+    new = tuple(axis for axis, place in enumerate(order) if place is None)
+    lengths = {axis: len(positions(selection[axis], 1)) for axis in new}
+    full = np.expand_dims(read, new)
+    out: np.ndarray = np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
+    return out
 
 
 def differences(source: xr.Variable, dim: Hashable, before: np.ndarray, *, slack: float, where: str) -> xr.Variable:
-    """Amounts per step out of running totals.
+    """Amounts of each step out of running totals: the total minus the one before, where there is one.
 
     Args:
         source: totals since a start.
@@ -242,10 +193,38 @@ def differences(source: xr.Variable, dim: Hashable, before: np.ndarray, *, slack
         slack: how far a total may fall, as a share of the largest total, before it is no rounding of packed values.
         where: file and variable, for the message of the InputError that reading raises where a total falls further.
     """
-    axis = source.dims.index(dim)
-    return variable(source.dims, source.shape, source.dtype, _Differences(source, axis, before, slack, where), source)
+    read = partial(_read_differences, source, source.dims.index(dim), before, slack, where)
+    return variable(source.dims, source.shape, source.dtype, read, source)
 
 
-def runs(source: xr.Variable, dim: Hashable, spans: Sequence[tuple[int, int]]) -> xr.Variable:
-    """Spans (first, last + 1) of a dimension, one after the other."""
-    return joined([source.isel({dim: slice(first, stop)}) for first, stop in spans], dim)
+def _read_differences(
+    source: xr.Variable, axis: int, before: np.ndarray, slack: float, where: str, selection: Selection
+) -> np.ndarray:
+    wanted = positions(selection[axis], len(before))
+    needed = np.unique(np.concatenate([wanted, before[wanted]]))
+    needed = needed[needed >= 0]
+    totals = values(source, _along(selection, axis, _plain(needed, len(before))))
+    totals = np.moveaxis(totals, axis, 0)
+    out = totals[np.searchsorted(needed, wanted)]  # (steps, ...)
+    later = before[wanted] >= 0
+    previous = totals[np.searchsorted(needed, before[wanted][later])]
+    out[later] = _amounts(out[later], previous, slack, where)
+    moved: np.ndarray = np.moveaxis(out, 0, axis)
+    return moved
+
+
+def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str) -> np.ndarray:
+    """Totals minus previous ones, 0 for what packing made slightly negative.
+
+    Raises:
+        InputError: a total falls by more than that.
+    """
+    amounts = totals - previous
+    fall = -float(np.nanmin(amounts, initial=0.0))
+    if fall > slack * float(np.nanmax(np.abs(previous), initial=0.0)):
+        raise InputError(
+            f"{where}: a running total falls by {fall:g} within one forecast, amounts cannot be negative; correct the "
+            "bounds of its times, which say where totals begin anew"
+        )
+    clipped: np.ndarray = np.maximum(amounts, 0.0)
+    return clipped

@@ -54,6 +54,8 @@ def open_weather(
     if variables is not None:
         parts = _having(parts, variables)
     if levels is not None:
+        if not any("level" in part.dims for part in parts):
+            raise InputError(f"{_name(parts[0])}: levels are wanted and it has none; leave them out")
         parts = [select_levels(part, levels, name=_name(part)) if "level" in part.dims else part for part in parts]
     data = _one(parts)
     data = data if variables is None else data[list(variables)]
@@ -77,9 +79,16 @@ def open_parts(path: Path, *, group: str | None = None) -> list[xr.Dataset]:
         raw = open_grib(path)
     else:
         raw = _split(_open(path, kind, group))
-    named = [canonical.to_canonical(part, name=path.name) for part in raw]
-    whole = [part.assign_attrs(earthtune_source=path.name) for part in named]
-    return _merged(whole)
+    parts, problems = [], []
+    for part in raw:
+        try:
+            parts.append(canonical.to_canonical(part, name=str(path)).assign_attrs(earthtune_source=path.name))
+        except InputError as error:
+            problems.append(error)
+    if not parts:
+        raise problems[0]
+    parts[0] = canonical.noted(parts[0], [*canonical.notes_of(parts[0]), *(f"left out: {text}" for text in problems)])
+    return _merged(parts)
 
 
 def select_levels(data: xr.Dataset, levels: Sequence[float], *, name: str = "dataset") -> xr.Dataset:
@@ -267,10 +276,9 @@ def _phony(data: xr.Dataset) -> xr.Dataset:
 def _split(data: xr.Dataset) -> list[xr.Dataset]:
     """Datasets by grid and time axis: a file may hold fields on several."""
     horizontal: dict[frozenset[Hashable], list[Hashable]] = {}
-    levels = {dim for dim in data.dims if data.sizes[dim] and str(dim).lower().startswith(("lev", "plev", "num"))}
     for key, var in data.data_vars.items():
         if var.ndim >= 2 and var.dtype.kind in "fiub" and not str(key).endswith(("_bnds", "_bounds")):
-            horizontal.setdefault(frozenset(var.dims) - levels, []).append(key)
+            horizontal.setdefault(frozenset(var.dims), []).append(key)
     sets = [dims for dims in horizontal if not any(dims < other for other in horizontal)]
     if len(sets) < 2:
         return [data]
@@ -280,7 +288,7 @@ def _split(data: xr.Dataset) -> list[xr.Dataset]:
         mine = [key for own, keys in horizontal.items() if own <= dims for key in keys if key not in taken]
         others = {key for keys in horizontal.values() for key in keys} - set(mine)
         taken |= set(mine)
-        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - levels - _two(data)))
+        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - _two(data)))
     return out
 
 

@@ -136,6 +136,34 @@ def test_several_grids_in_one_file(tmp_path):
         open_weather(path)
 
 
+def test_staggered_grids_and_what_is_no_grid(tmp_path):
+    rng = np.random.default_rng(0)
+    coords = {}
+    for kind, shape in (("rho", (10, 12)), ("u", (10, 11))):
+        lat, lon = np.meshgrid(np.linspace(40, 45, shape[0]), np.linspace(5, 9, shape[1]), indexing="ij")
+        dims = (f"eta_{kind}", f"xi_{kind}")
+        coords[f"lat_{kind}"] = (dims, lat, {"units": "degree_north"})
+        coords[f"lon_{kind}"] = (dims, lon, {"units": "degree_east"})
+    fields = {
+        "salt": (("time", "s", "eta_rho", "xi_rho"), rng.normal(size=(2, 3, 10, 12))),
+        "h": (("eta_rho", "xi_rho"), rng.normal(size=(10, 12))),
+        "u": (("time", "s", "eta_u", "xi_u"), rng.normal(size=(2, 3, 10, 11))),
+        "gauge": (("time", "station"), np.zeros((2, 4))),
+    }
+    coords |= {
+        "time": np.array(["2001-08-01", "2001-08-08"], "M8[ns]"),
+        "s": ("s", [-1.0, -0.5, 0.0], {"positive": "up"}),
+    }
+    path = save(xr.Dataset(fields, coords), tmp_path / "roms.nc")
+    parts = open_parts(path)
+    assert [sorted(part.data_vars) for part in parts] == [["h", "salt"], ["u"]]
+    assert parts[0].salt.dims == ("time", "level", "y", "x") and parts[1].lat.shape == (10, 11)
+    assert any("left out: " in note and "station (4)" in note for note in notes_of(parts[0]))
+    assert open_weather(path, ["u"], levels=[-0.5]).u.shape == (2, 1, 10, 11)
+    with pytest.raises(InputError, match=r"levels are wanted and it has none"):
+        open_weather(save(field(), tmp_path / "flat.nc"), levels=[500])
+
+
 def imerg(path, *, scales=True):
     """A file as IMERG V07 has it: group Grid, dimensions (time, lon, lat), seconds since 1980, julian by name."""
     lon, lat = np.arange(-179.5, 180, 1).astype("f4"), np.arange(-89.5, 90, 1).astype("f4")
