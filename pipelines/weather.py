@@ -37,8 +37,8 @@ def open_weather(
     Args:
         source: a file or Zarr store, or a sequence of these.
         variables: names wanted, in this order; None takes all.
-        levels: labels of the levels wanted, in this order of labels rising; None takes all.
-        to_units: wanted unit by variable; `mm/h` makes rates of amounts, see `intervals.rate`.
+        levels: labels of the levels wanted; they come rising. None takes all.
+        to_units: wanted unit by variable; `mm/h` makes rates of amounts, see `intervals.in_unit`.
         stamp: where in its interval the time of a mean or an amount lies, where the files do not tell.
         hours: length of that interval; None takes the step of the times.
         group: group of an HDF5 file or Zarr store; None finds IMERG's `Grid`, or the only one there is.
@@ -215,10 +215,7 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         check_whole(path)
         raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
-        import h5py
-
-        with h5py.File(path) as file:  # where this fails, h5netcdf would leave a traceback behind
-            _ = [list(item.attrs) for item in (file, *file.values())]
+        _check_hdf5(path, group)
         engine = backends.H5netcdfBackendEntrypoint
         raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
     else:
@@ -232,6 +229,26 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         whole = {key: float(var.attrs[key]) for key in ("scale_factor", "add_offset") if key in var.attrs}
         var.attrs.update(whole)
     return xr.decode_cf(raw, decode_times=False, decode_timedelta=False, drop_variables=())
+
+
+def _check_hdf5(path: Path, group: str | None) -> None:
+    """Look through a file before h5netcdf does, which leaves a traceback behind where it fails.
+
+    Raises:
+        InputError: a coordinate, which has to be read whole, would not fit into memory.
+        OSError, RuntimeError, KeyError: the file is damaged.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        inside = file if group is None else file[group]
+        for item in (inside, *inside.values()):
+            _ = list(item.attrs)
+            if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.nbytes > _INDEX_BYTES:
+                size = f"{item.nbytes / 2**30:.1f} GB"
+                raise InputError(
+                    f"{path}: {item.name} decodes to {size}, coordinates of 256 MB at most are read; cut it"
+                )
 
 
 def _only_group(path: Path, kind: Format) -> str:
@@ -288,7 +305,7 @@ def _split(data: xr.Dataset) -> list[xr.Dataset]:
         mine = [key for own, keys in horizontal.items() if own <= dims for key in keys if key not in taken]
         others = {key for keys in horizontal.values() for key in keys} - set(mine)
         taken |= set(mine)
-        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - _two(data)))
+        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - _two(data), errors="ignore"))
     return out
 
 

@@ -275,6 +275,14 @@ def test_a_large_file_is_opened_by_its_headers(tmp_path):
     assert window(got, Region(-5, 40, 5, 50)).v.isel(time=1234).shape == (56, 27)
 
 
+def test_a_coordinate_that_decodes_to_gigabytes(tmp_path):
+    path = tmp_path / "huge.nc"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("time", (1 << 28,), "f8", chunks=(1 << 20,), compression=1).make_scale("time")
+    with pytest.raises(InputError, match=r"/time decodes to 2\.0 GB"):
+        open_weather(path)
+
+
 @needs_data
 def test_every_real_file_opens():
     folders = ("weather", "merra2_wxc", "merra2_hourly", "worldcereal")
