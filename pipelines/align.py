@@ -447,3 +447,25 @@ def coarser(geobox: GeoBox, cells: int) -> GeoBox:
     """The grid whose pixels are `cells` x `cells` pixels of another, from the same corner, covering all of it."""
     height, width = (-(-int(side) // cells) for side in geobox.shape)
     return GeoBox((height, width), geobox.affine * Affine.scale(cells), geobox.crs)
+
+
+def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, method: Resampling) -> np.ndarray:
+    """Values of pixels in memory at any points, by the rules of `read_onto`.
+
+    Args:
+        values: float32 (bands, H, W), NaN where invalid.
+        rows: rows of the points, counted from the upper edge (the centre of the first row is 0.5), any shape.
+        cols: columns of the points, likewise.
+        method: nearest or bilinear.
+
+    Returns:
+        float32 (bands, ...), NaN outside and where the nearest pixel is invalid.
+
+    Raises:
+        ValueError: the method is neither.
+    """
+    if method == Resampling.nearest:
+        return _nearest(values, rows, cols)
+    if method == Resampling.bilinear:
+        return _bilinear(values, rows, cols)
+    raise ValueError(f"resampling {method}: wanted nearest or bilinear")

@@ -292,7 +292,7 @@ def _embed(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 
 def _add_inspect(parser: ArgumentParser) -> None:
     parser.description = "Say what a file or folder holds, and with --for RUN whether that run can eat it."
-    parser.add_argument("path", type=str, help="raster, folder of band files or STAC item")
+    parser.add_argument("path", type=str, help="raster, folder of band files, STAC item or weather file")
     parser.add_argument("--for", type=Path | None, default=None, help="a run folder")
     parser.add_argument("--bands", type=list[str] | None, default=None, help="names of the bands in the file's order")
 

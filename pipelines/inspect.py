@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipelines.scene import Layer, Product
+    from pipelines.survey import Survey
 
 _SIDE = 512
 _MOST_CODES = 64
@@ -69,6 +70,7 @@ class Inspection:
         bands: the bands of all frames.
         codes: value -> share of the valid pixels, for what looks like class labels; None for other rasters.
         contents: kind of file -> number, for a folder of many rasters.
+        weather: what a weather file holds; None for satellite scenes.
         notes: what a person should know.
         needs: what a model needs; empty unless asked for.
     """
@@ -86,6 +88,7 @@ class Inspection:
     bands: tuple[BandInfo, ...] = ()
     codes: dict[int, float] | None = None
     contents: dict[str, int] | None = None
+    weather: Survey | None = None
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
 
@@ -96,11 +99,12 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {**dataclasses.asdict(self), "ok": self.ok}
+        plain = {**dataclasses.asdict(self), "ok": self.ok}
+        return plain if self.weather is None else plain | {"weather": self.weather.to_json()}
 
 
 def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] | None = None) -> Inspection:
-    """Tell what a raster, a folder of band files or a STAC item holds, and whether a model can read it.
+    """Tell what a raster, a folder of band files, a STAC item or a weather file holds, and whether a model can read it.
 
     Args:
         path: the file, folder or URL; the frames of a model of several dates are joined by commas.
@@ -110,10 +114,12 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
     """
-    from pipelines import scene
+    from pipelines import formats, scene
 
     bundle = None if for_run is None else read_bundle(for_run)
     spec = bundle.spec if bundle else None
+    if formats.is_weather(str(path)):
+        return _weather(str(path), spec)
     contents = _contents(Path(path))
     if contents is not None:
         needs = () if spec is None else (Need("one scene", False, "the folder holds many rasters; pass one of them"),)
@@ -144,6 +150,8 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
 def format_text(found: Inspection) -> str:
     """The inspection as text for a terminal."""
     lines = [found.path]
+    if found.weather is not None:
+        lines += [f"  {line}" for line in found.weather.lines()]
     if found.contents is not None:
         lines += [f"  {count:6d}  {kind}" for kind, count in list(found.contents.items())[:_FOLDER_SHOWN]]
     if found.bands:
@@ -186,22 +194,34 @@ def _band_line(band: BandInfo) -> str:
     return f"{head}  min 2% median 98% max: {marks}  ({band.unit}{packed}{nodata})"
 
 
+def _weather(path: str, spec: Spec | None) -> Inspection:
+    """A weather file, which no model of scenes reads."""
+    from pipelines.survey import survey
+
+    found = survey(Path(path))
+    reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
+    return Inspection(path, weather=found, needs=() if spec is None else (Need("scene", False, reason),))
+
+
 def _contents(path: Path) -> dict[str, int] | None:
     """Kinds of raster in a folder of many scenes; None for anything else."""
-    from pipelines import sensors
+    from pipelines import formats, sensors
 
     if not path.is_dir():
         return None
-    files = [file for file in path.rglob("*") if file.suffix.lower() in (".tif", ".tiff", ".jp2") and file.is_file()]
+    suffixes = (".tif", ".tiff", ".jp2", *formats.SUFFIXES)
+    files = [file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file()]
     named = [file for file in files if (known := sensors.parse_name(file.name)) and known.band]
     plain = [file for file in files if sensors.band_name(file.stem) or sensors.band_code(file.stem)]
-    if named or plain or len(files) == 1:
+    rasters = [file for file in files if file.suffix.lower() not in formats.SUFFIXES]
+    if named or plain or (len(rasters) == 1 and len(files) == 1):
         return None
     if not files:
-        raise InputError(f"{path}: no raster in this folder; pass a file or a folder of band files")
+        raise InputError(f"{path}: no raster or weather file in this folder; pass a file or a folder of band files")
     kinds: dict[str, int] = {}
     for file in files:
-        tail = file.stem.rpartition("_")[2] if "_" in file.stem else ""
+        weather = file.suffix.lower() in formats.SUFFIXES
+        tail = file.stem.rpartition("_")[2] if "_" in file.stem and not weather else ""
         folder = "" if file.parent == path else f"{file.parent.relative_to(path).as_posix()}/"
         kind = f"{folder}*{'_' + tail if tail and not tail.isdigit() else ''}{file.suffix}"
         kinds[kind] = kinds.get(kind, 0) + 1

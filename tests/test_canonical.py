@@ -1,0 +1,232 @@
+"""One form for every dataset: names, order, longitudes, times, fills."""
+
+import cftime
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from pipelines.canonical import check, eastward, notes_of, to_canonical
+from tests.weather_files import field
+
+
+def same(one, two):
+    xr.testing.assert_identical(one.drop_attrs().load(), two.drop_attrs().load())
+
+
+@given(st.sampled_from([-180.0, -90.0, 0.0, 40.0]), st.booleans(), st.permutations(["time", "latitude", "longitude"]))
+@settings(max_examples=25)
+def test_every_layout_of_a_globe_is_one(lon0, south_up, order):
+    data = field(lon0=0.0)
+    want = to_canonical(data)
+    columns = np.roll(np.arange(36), -int(lon0 // 10))
+    moved = data.isel(longitude=columns)
+    moved = moved.assign_coords(longitude=("longitude", lon0 + np.arange(0, 360, 10.0), data.longitude.attrs))
+    moved = moved.isel(latitude=slice(None, None, -1)) if south_up else moved
+    got = check(to_canonical(moved.transpose(*order)))
+    same(got, want)
+    assert got.t2m.dims == ("time", "lat", "lon") and got.lat[0] == 85 and got.lon[0] == -180 and got.lon[-1] == 170
+    # Each value is where the file had it.
+    for lat, lon in ((85, -180), (-25, -10), (5, 120)):
+        expected = data.t2m.sel(latitude=lat, longitude=lon % 360)
+        np.testing.assert_array_equal(got.t2m.sel(lat=lat, lon=lon), expected)
+
+
+@given(st.integers(-540, 540), st.integers(2, 30), st.floats(0.1, 5))
+def test_longitudes_rise_without_a_gap(west, count, step):
+    degrees = west + step * np.arange(count)
+    stored = np.mod(degrees, 360)
+    for columns in (stored, stored[::-1], np.sort(stored), (stored + 180) % 360 - 180):
+        order, lon, twice = eastward(columns)
+        np.testing.assert_allclose(np.diff(lon), step, atol=1e-6)
+        assert -180 <= lon[0] < 180 and not twice
+        np.testing.assert_allclose((columns[order] - lon + 180) % 360, 180, atol=1e-6)
+
+
+def test_a_column_that_comes_twice_is_left_out():
+    data = field()
+    again = data.isel(longitude=[*range(36), 0]).assign_coords(longitude=np.arange(0, 361, 10.0))
+    again.longitude.attrs.update(data.longitude.attrs)
+    got = to_canonical(again)
+    same(got, to_canonical(data))
+    assert "first one again" in notes_of(got)[0]
+
+
+def test_names_by_attributes_or_by_name():
+    data = field(levels=(1000, 500))
+    for names in (
+        {"latitude": "nav_lat", "longitude": "nav_lon", "level": "plev", "time": "t"},
+        {"latitude": "rows", "longitude": "cols", "level": "isobaricInhPa", "time": "timestamp"},
+    ):
+        got = to_canonical(data.rename(names))
+        assert got.t2m.dims == ("time", "level", "lat", "lon")
+        np.testing.assert_array_equal(got.level, [500, 1000])
+        np.testing.assert_array_equal(
+            got.t2m.sel(level=500, lat=5, lon=50), data.t2m.sel(level=500, latitude=5, longitude=50)
+        )
+    bare = data.copy()
+    for key in ("latitude", "longitude", "level"):
+        bare[key].attrs = {}
+    assert to_canonical(bare).t2m.dims == ("time", "level", "lat", "lon")
+
+
+def test_pressure_in_pascal_and_further_dimensions():
+    data = field(levels=(100000, 50000))
+    data.level.attrs["units"] = "Pa"
+    data = data.expand_dims(number=[0, 1, 2], axis=3)
+    got = to_canonical(data)
+    assert got.t2m.dims == ("number", "time", "level", "lat", "lon")
+    np.testing.assert_array_equal(got.level, [500, 1000])
+    assert got.level.attrs["units"] == "hPa" and got.t2m.attrs["units"] == "K"
+
+
+def test_a_region_across_the_antimeridian_stays_whole():
+    data = field().sel(longitude=slice(150, 210))
+    got = to_canonical(data)
+    np.testing.assert_array_equal(got.lon, np.arange(150, 211, 10))
+    stored = data.assign_coords(longitude=(data.longitude + 180) % 360 - 180).sortby("longitude")
+    stored.longitude.attrs.update(data.longitude.attrs)
+    same(to_canonical(stored), got)
+
+
+def test_one_time_without_dimension():
+    data = field(times=1).isel(time=0).rename(time="day")
+    data["day"].attrs = {"standard_name": "time"}
+    assert to_canonical(data).t2m.dims == ("time", "lat", "lon")
+    got = to_canonical(field(times=1).isel(time=0, drop=True))
+    assert "time" not in got.dims and notes_of(got) == ["no time axis"]
+    point = field().isel(latitude=3, longitude=4)
+    assert to_canonical(point).t2m.shape == (4, 1, 1)
+
+
+def test_times_that_are_not_in_order():
+    data = field(times=4)
+    mixed = to_canonical(data.isel(time=[2, 0, 3, 1]))
+    same(mixed, to_canonical(data))
+    assert "times were not in order and have been sorted" in notes_of(mixed)
+    with pytest.raises(InputError, match=r"f\.nc: time 2020-01-01T06:00 comes twice \(1 such\)"):
+        to_canonical(data.isel(time=[0, 1, 1, 2]), name="f.nc")
+
+
+def with_times(values):
+    data = field(times=len(values))
+    return data.assign_coords(time=("time", values))
+
+
+def test_other_calendars():
+    dates = [cftime.DatetimeNoLeap(1999, 2, 28), cftime.DatetimeNoLeap(1999, 3, 1)]
+    got = to_canonical(with_times(dates))
+    np.testing.assert_array_equal(got.time, np.array(["1999-02-28", "1999-03-01"], "datetime64[ns]"))
+    assert "calendar noleap" in notes_of(got)[0]
+    with pytest.raises(InputError, match="360_day has the date 1999-02-29.*convert_calendar"):
+        to_canonical(with_times([cftime.Datetime360Day(1999, 2, 29), cftime.Datetime360Day(1999, 2, 30)]))
+    raw = with_times(np.array([0, 1, 31 * 24])).copy()
+    raw.time.attrs.update(units="hours since 2001-02-28", calendar="365_day")
+    assert str(to_canonical(raw).time.values[-1])[:10] == "2001-03-31"
+    with pytest.raises(InputError, match="1678 to 2261"):
+        to_canonical(with_times([cftime.DatetimeGregorian(3000, 1, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        ("fortnights since 2000-01-01", "cannot be decoded"),
+        ("hours since never", "cannot be decoded"),
+        ("", "no dates"),
+    ],
+)
+def test_times_that_tell_nothing(units, message):
+    data = with_times(np.arange(3))
+    data.time.attrs = {"units": units} if units else {}
+    with pytest.raises(InputError, match=message):
+        to_canonical(data)
+
+
+def test_times_as_text_and_missing_ones():
+    got = to_canonical(with_times(np.array(["2020-01-01", "2020-01-02T06:00"])))
+    assert str(got.time.values[1])[:16] == "2020-01-02T06:00"
+    wrf = field(times=2).drop_vars("time").rename(time="Time")
+    wrf = to_canonical(wrf.assign(Times=("Time", np.array([b"2020-01-01_00:00:00", b"2020-01-01_06:00:00"]))))
+    assert wrf.t2m.dims == ("time", "lat", "lon") and str(wrf.time.values[1])[:16] == "2020-01-01T06:00"
+    with pytest.raises(InputError, match="is no date"):
+        to_canonical(with_times(np.array(["monday", "tuesday"])))
+    with pytest.raises(InputError, match="1 of 2 times are missing"):
+        to_canonical(with_times(np.array(["2020-01-01", "NaT"], "datetime64[ns]")))
+
+
+@pytest.mark.parametrize(
+    ("values", "attrs", "bad"),
+    [
+        (np.array([1e15, 2], np.float32), {"fmissing_value": np.float32(1e15)}, 0),
+        (np.array([65535, 2], np.uint16), {}, 0),
+        (np.array([2, -32767], np.int16), {}, 1),
+        (np.array([9.969209968386869e36, 2], np.float32), {}, 0),
+        (np.array([-9999, 2], np.int32), {"nodata": -9999}, 0),
+    ],
+)
+def test_values_without_data(values, attrs, bad):
+    data = field(times=2)
+    data["v"] = ("time", "latitude", "longitude"), np.broadcast_to(values[:, None, None], (2, 18, 36)).copy(), attrs
+    got = to_canonical(data).v
+    assert np.isnan(got.values[bad]).all() and (got.values[1 - bad] == 2).all()
+
+
+def test_projected_and_curvilinear_grids():
+    x, y = np.arange(500000.0, 501000, 100), np.arange(5000000.0, 5001000, 100)
+    values = np.arange(100.0).reshape(10, 10)
+    for attrs in ({"crs": "EPSG:32633"}, {"crs": "+init=epsg:32633"}, {"epsg": 32633}):
+        got = to_canonical(xr.Dataset({"v": (("y", "x"), values, attrs)}, {"y": y, "x": x}))
+        assert "32633" in got.spatial_ref.attrs["crs_wkt"] and got.y[0] == 5000900 and got.v[0, 0] == 90
+    rotated = {"grid_mapping_name": "rotated_latitude_longitude", "grid_north_pole_latitude": 39.25}
+    rotated["grid_north_pole_longitude"] = -162.0
+    data = xr.Dataset(
+        {"v": (("rlat", "rlon"), values, {"grid_mapping": "pole"}), "pole": ((), 0, rotated)},
+        {"rlat": ("rlat", np.arange(10.0), {"standard_name": "grid_latitude"}), "rlon": np.arange(10.0)},
+    )
+    got = to_canonical(data)
+    assert got.v.dims == ("y", "x") and "39.25" in got.spatial_ref.attrs["crs_wkt"]
+    plane = np.meshgrid(np.linspace(50, 51, 10), np.linspace(5, 6, 10), indexing="ij")
+    bare = xr.Dataset(
+        {"v": (("nj", "ni"), values)}, {"TLAT": (("nj", "ni"), plane[0]), "TLON": (("nj", "ni"), plane[1])}
+    )
+    bare.TLAT.attrs["units"], bare.TLON.attrs["units"] = "degrees_north", "degrees_east"
+    got = to_canonical(bare)
+    assert got.v.dims == ("y", "x") and got.lat.dims == ("y", "x") and "spatial_ref" not in got.coords
+    degrees = xr.Dataset(
+        {"v": (("y", "x"), values, {"crs": "EPSG:4326"})}, {"y": np.arange(10.0), "x": np.arange(10.0)}
+    )
+    assert to_canonical(degrees).v.dims == ("lat", "lon")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            xr.Dataset({"v": (("time", "station"), np.zeros((2, 3)))}),
+            "no latitude and longitude.*time .2., station .3.",
+        ),
+        (
+            xr.Dataset({"v": (("n",), np.zeros(3))}, {"lat": ("n", [1.0, 2, 3]), "lon": ("n", [1.0, 2, 3])}),
+            "points or swaths",
+        ),
+        (field().assign_coords(latitude=np.linspace(200, 0, 18)), "lat holds 0..200"),
+        (field().drop_vars("t2m"), "no variable lies on its grid"),
+        (field().isel(time=slice(0, 0)), "dimension time has length 0"),
+    ],
+)
+def test_what_is_no_grid(data, message):
+    with pytest.raises(InputError, match=message):
+        to_canonical(data)
+
+
+@pytest.mark.parametrize("spoil", [{"lat": slice(None, None, -1)}, {"time": slice(None, None, -1)}])
+def test_the_check_checks(spoil):
+    data = to_canonical(field())
+    with pytest.raises(ValueError, match="does not"):
+        check(data.isel(spoil))
+    with pytest.raises(ValueError, match="wanted"):
+        check(data.transpose("lon", "lat", "time"))
+    with pytest.raises(ValueError, match="first longitude"):
+        check(data.assign_coords(lon=data.lon + 360))
