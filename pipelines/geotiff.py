@@ -256,7 +256,7 @@ def missing(folder: Path, layout: Layout, within: tuple[int, int]) -> list[tuple
     return gaps
 
 
-def read_parts(folder: Path, layout: Layout) -> Iterator[tuple[int, Array]]:
+def read_parts(folder: Path) -> Iterator[tuple[int, Array]]:
     """The rows of a map whose parts are all there: first row, and rows (bands, n, width)."""
     for row, (path, _) in sorted(parts(folder).items()):
         with warnings.catch_warnings():
