@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import queue
@@ -50,7 +51,7 @@ def load_runtime(
 ) -> Predict:
     """Load a bundle as a function of tiles: what `Runtime.run` gives for it. Arguments as of `load_runtimes`."""
     loaded = load_runtimes([folder], runtime=runtime, precision=precision, weights=weights)
-    return lambda x, time=None, location=None: loaded.run(x, time, location)[0]
+    return lambda x, time, location: loaded.run(x, time, location)[0]
 
 
 def load_runtimes(
@@ -133,7 +134,7 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
             return one(x, time, location)
         tiles = [[None if a is None else a[i : i + 1] for a in (x, time, location)] for i in range(len(x))]
         with ThreadPoolExecutor(threads) as pool:
-            answers = list(pool.map(lambda tile: one(*tile), tiles))  # type: ignore[arg-type]
+            answers = list(pool.map(lambda tile: one(*tile), tiles))
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
     return Runtime(run, threads, 1, f"OpenVINO CPU {precision}")
@@ -146,11 +147,11 @@ class _Lane:
         self.rest = rest.create_infer_request()
         self.exact = exact.create_infer_request() if exact else None
         self.outputs = len(rest.outputs)
-        self.handed = len(exact.outputs) if exact else 0
-        for i in range(self.handed):
-            self.rest.set_input_tensor(i, self.exact.get_output_tensor(i))  # shared, not copied
+        handed = [self.exact.get_output_tensor(i) for i in range(len(exact.outputs))] if exact and self.exact else []
+        for i, tensor in enumerate(handed):
+            self.rest.set_input_tensor(i, tensor)  # shared, not copied
         self.exact_inputs = [port.any_name for port in exact.inputs] if exact else []
-        self.rest_inputs = {i: port.any_name for i, port in enumerate(rest.inputs) if i >= self.handed}
+        self.rest_inputs = {i: port.any_name for i, port in enumerate(rest.inputs) if i >= len(handed)}
 
     def __call__(self, given: dict[str, Array | None]) -> list[Array]:
         if self.exact:
@@ -181,7 +182,7 @@ def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | N
         return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
 
     def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
-        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else torch.autocast("cpu", enabled=False)
+        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else contextlib.nullcontext()  # type: ignore[no-untyped-call]
         with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             inputs = [moved(a) for a in (x, time, location)]
             bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}
