@@ -124,7 +124,7 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
         lane = lanes.get()
         try:
             return lane({"x": x, "time": time, "location": location})
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
         finally:
             lanes.put(lane)
@@ -141,23 +141,31 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
 
 
 class _Lane:
-    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs."""
+    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs.
+
+    Its tensors are made here, by the thread that loads the model: OpenVINO's conversion of arrays deadlocks when two
+    threads are the first to use it.
+    """
 
     def __init__(self, exact: Any | None, rest: Any) -> None:
-        self.rest = rest.create_infer_request()
-        self.exact = exact.create_infer_request() if exact else None
-        self.outputs = len(rest.outputs)
-        handed = [self.exact.get_output_tensor(i) for i in range(len(exact.outputs))] if exact and self.exact else []
-        for i, tensor in enumerate(handed):
-            self.rest.set_input_tensor(i, tensor)  # shared, not copied
-        self.exact_inputs = [port.any_name for port in exact.inputs] if exact else []
-        self.rest_inputs = {i: port.any_name for i, port in enumerate(rest.inputs) if i >= len(handed)}
+        parts = [part for part in (exact, rest) if part]
+        self.requests = [part.create_infer_request() for part in parts]
+        handed = [self.requests[0].get_output_tensor(i) for i in range(len(exact.outputs))] if exact else []
+        self.given: list[tuple[str, Array]] = []
+        for part, request in zip(parts, self.requests, strict=True):
+            for i, port in enumerate(part.inputs):
+                if part is rest and i < len(handed):
+                    request.set_input_tensor(i, handed[i])  # shared, not copied
+                else:
+                    self.given.append((port.any_name, request.get_input_tensor(i).data))
+        self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
 
     def __call__(self, given: dict[str, Array | None]) -> list[Array]:
-        if self.exact:
-            self.exact.infer({name: given[name] for name in self.exact_inputs}, share_inputs=True)
-        self.rest.infer({i: given[name] for i, name in self.rest_inputs.items()}, share_inputs=True)
-        return [np.array(self.rest.get_output_tensor(i).data) for i in range(self.outputs)]
+        for name, buffer in self.given:
+            buffer[...] = given[name]
+        for request in self.requests:
+            request.infer(share_outputs=True)
+        return [answer.copy() for answer in self.answers]
 
 
 def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str) -> Runtime:
