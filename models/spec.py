@@ -12,6 +12,7 @@ from models.errors import InputError
 
 TASKS = ("segmentation", "regression", "classification")
 REFLECTANCE = "reflectance x10000"
+LARGEST_TILE = 8192  # pixels; a bundle that wants more is damaged, or wants the machine's memory
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ class Spec:
             )
         if len(set(self.bands)) != len(self.bands):
             raise InputError(f"bands {', '.join(self.bands)}: a band is named twice")
-        if self.frames < 1 or self.tile < 1 or self.patch < 1 or self.tile % self.patch:
+        if self.frames < 1 or self.patch < 1 or not 1 <= self.tile <= LARGEST_TILE or self.tile % self.patch:
             raise InputError(
-                f"tile {self.tile} must be a multiple of patch {self.patch}, and frames ({self.frames}) at least 1"
+                f"tile {self.tile} must be a multiple of patch {self.patch} and at most {LARGEST_TILE}, "
+                f"and frames ({self.frames}) at least 1"
             )
         codes = [c.code for c in self.classes]
         if len(set(codes)) != len(codes):

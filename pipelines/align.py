@@ -18,6 +18,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
@@ -36,26 +37,27 @@ class _Handles(threading.local):
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.open: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
+        self.open: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
 
 _handles = _Handles()
 
 
-def dataset(path: str) -> Any:
+def dataset(path: str, *, drivers: tuple[str, ...] | None = None) -> Any:
     """Open a raster, or return the one this thread has open: at most 64 stay open, and a rewritten file is reopened.
 
     Args:
         path: a file, or any URL that rasterio opens.
+        drivers: the formats that may be opened, by GDAL's names; any when None.
 
     Raises:
         InputError: the file is missing, or it is no raster that GDAL can read.
     """
     if _handles.pid != os.getpid():
         _handles.pid, _handles.open = os.getpid(), OrderedDict()
-    key = (path, *_signature(path))
+    key = (path, drivers, *_signature(path))
     if key not in _handles.open:
-        _handles.open[key] = _open(path)
+        _handles.open[key] = _open(path, drivers)
         if len(_handles.open) > _OPEN_FILES:
             _handles.open.popitem(last=False)
     _handles.open.move_to_end(key)
@@ -83,14 +85,15 @@ def _signature(path: str) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _open(path: str) -> Any:
+def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
     """Open a raster for reading, with GDAL's complaints turned into ours."""
     # A remote folder may hold thousands of files: do not list it to look for sidecars.
     options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if "://" in path else {}
     try:
         with warnings.catch_warnings(), rasterio.Env(**options):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
+            # rasterio.open takes one driver only
+            return DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
     except RasterioIOError as error:
         raise InputError(
             f"{path}: not a raster that can be read ({_line(error)}); check or fetch the file again"

@@ -95,6 +95,8 @@ def _run(command: str, args: list[str]) -> int:
         raise InputError(f"{command!r} is no command; wanted one of {', '.join(COMMANDS)}")
     from jsonargparse import ArgumentError
 
+    from pipelines.recipe import load_recipe
+
     add, run = COMMANDS[command]
     parser = _parser(command)
     add(parser)
@@ -103,6 +105,8 @@ def _run(command: str, args: list[str]) -> int:
     try:
         options = parser.parse_args(_switches(args))
     except ArgumentError as error:
+        if command == "finetune" and args[:1] == ["--config"]:
+            load_recipe(Path(args[1]))  # names the file, where the recipe itself is wrong
         raise InputError(_one_line(str(error)) + f" (earthtune {command} --help)") from error
     _quieten(options.quiet)
     result, text, code = run(parser, options)
@@ -112,10 +116,14 @@ def _run(command: str, args: list[str]) -> int:
 
 
 def _switches(args: list[str]) -> list[str]:
-    """Let an option that is on or off stand alone: --overwrite for --overwrite true."""
+    """Let an option that is on or off stand alone, --overwrite for --overwrite true; and --date DAY for --dates."""
     following = [*args[1:], ""][: len(args)]
     alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
-    return [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
+    args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
+    for i, arg in enumerate(args[:-1]):
+        if arg == "--date":  # one date reads better without brackets
+            args[i : i + 2] = [f"--dates=[{args[i + 1]}]"]
+    return args
 
 
 def _one_line(text: str) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rasterio
+
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, RunError
 from pipelines.geotiff import BLOCK, Layout, Regroup, join, missing, read_parts, write_part, write_rows
@@ -20,6 +22,8 @@ from pipelines.scene import Scene
 
 if TYPE_CHECKING:
     from models.runtime import Runtime
+
+CACHE = 256 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             what = "" if job.whole else f"{job.rows[0]}-{job.rows[1]}"
             if not all(stack.enter_context(o.entry.claim(what, wait=wait)) for o in job.outputs):
                 return {"status": "busy"}
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
             left = [output for output in job.outputs if output.entry.done() is None]
             if left:
                 _score(job, left, progress)

@@ -453,12 +453,12 @@ def open_layer(layer: Layer) -> Any:
     Raises:
         InputError: the file is missing, no raster, or of a format that reads further files.
     """
-    source = align.dataset(layer.path)
-    if not layer.trusted and source.driver not in _STAC_DRIVERS:
-        raise InputError(
-            f"{layer.path}: a STAC asset of format {source.driver} is not opened; wanted GeoTIFF or JPEG 2000"
-        )
-    return source
+    if layer.trusted:
+        return align.dataset(layer.path)
+    try:
+        return align.dataset(layer.path, drivers=_STAC_DRIVERS)  # others are not even asked what it is
+    except InputError as error:
+        raise InputError(f"{error}; a STAC asset has to be a GeoTIFF or JPEG 2000") from error
 
 
 def _finest(frame: Frame) -> GeoBox:

@@ -241,7 +241,7 @@ def test_a_vrt_behind_a_stac_item_is_refused_though_it_is_called_tif(tmp_path):
     vrt += f"<SourceFilename>{tmp_path / 'real.tif'}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     (tmp_path / "fake.tif").write_text(vrt)
     item = stac_item(tmp_path, assets={"blue": {"href": "fake.tif", "type": "image/tiff"}})
-    with pytest.raises(InputError, match="STAC asset of format VRT"):
+    with pytest.raises(InputError, match="a STAC asset has to be a GeoTIFF or JPEG 2000"):
         open_scene(item, ["BLUE"])
 
 

@@ -1,4 +1,4 @@
-"""Ratios of scoring: against the usual way, against the model alone, memory, and what kills cost. Prints; asserts no times.
+"""Ratios of scoring: against the usual way and the model alone; memory; what kills cost. Prints; asserts no times.
 
 Each side runs in a process of its own, so that peak memory (VmHWM) is its own; 100M means Prithvi EO 2.0 100M with
 UperNet, 10 classes, random weights, on a scene of 4096 x 4096 pixels and six bands.
@@ -196,9 +196,8 @@ def test_memory_by_height(runs, place):
         peaks[height] = measured(OURS, runs["tiny"], path, place / f"tall-{height}", 0)["peak"]
         path.unlink()
     words = ", ".join(f"{height}: {peak / 2**20:.0f} MiB" for height, peak in peaks.items())
-    print(
-        f"\npeak memory by height, {SIDE} wide, tiny: {words} (most / least {max(peaks.values()) / min(peaks.values()):.3f})"
-    )
+    spread = max(peaks.values()) / min(peaks.values())
+    print(f"\npeak memory by height, {SIDE} wide, tiny: {words} (most / least {spread:.3f})")
 
 
 def test_small_jobs(runs, place):
