@@ -35,6 +35,8 @@ SWITCHES = tuple(
     )
 )
 
+REPEATED = {"--date": "dates", "--bundle": "bundle"}  # options of one value each, and the lists that they make up
+
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
 
 Fine-tune Prithvi geospatial foundation models and turn satellite scenes into maps.
@@ -116,14 +118,19 @@ def _run(command: str, args: list[str]) -> int:
 
 
 def _switches(args: list[str]) -> list[str]:
-    """Let an option that is on or off stand alone, --overwrite for --overwrite true; and --date DAY for --dates."""
+    """Let an option that is on or off stand alone, --overwrite for --overwrite true; --date DAY and --bundle RUN."""
     following = [*args[1:], ""][: len(args)]
     alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
     args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
-    for i, arg in enumerate(args[:-1]):
-        if arg == "--date":  # one date reads better without brackets
-            args[i : i + 2] = [f"--dates=[{args[i + 1]}]"]
-    return args
+    plain: list[str] = []
+    many: dict[str, list[str]] = {}
+    rest = iter(args)
+    for arg in rest:
+        if arg in REPEATED:  # a list reads better as an option that is given again
+            many.setdefault(REPEATED[arg], []).append(next(rest, ""))
+        else:
+            plain.append(arg)
+    return plain + [f"--{name}={json.dumps(values)}" for name, values in many.items()]
 
 
 def _one_line(text: str) -> str:
@@ -261,8 +268,7 @@ def _add_score(parser: ArgumentParser) -> None:
     parser.description = (score.__doc__ or "").split("\n\n    Args:")[0].strip()
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("scenes", nargs="+", type=str, help="rasters, folders of band files or STAC items")
-    parser.add_function_arguments(score, skip={"run", "scenes", "bundle", "progress", "say"})
-    parser.add_argument("--bundle", type=Path, action="append", help="another run to score with in the same pass")
+    parser.add_function_arguments(score, skip={"run", "scenes", "progress", "say"})
 
 
 def _score(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
