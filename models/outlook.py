@@ -1,7 +1,7 @@
-"""A season's terciles from years past: climatology, damped persistence, ridge on principal components; and their skill.
+"""A season's terciles from years past: climatology, damped persistence, ridge on principal components; and the skill.
 
-Whatever predicts a year - trend, terciles, components, penalty, residuals - is fitted by `predict`, which is never given
-that year's target; cross-validation leaves one year out after the other.
+Whatever predicts a year - trend, terciles, components, penalty, residuals - is fitted by `predict`, which is never
+given that year's target; cross-validation leaves one year out after the other.
 """
 
 from __future__ import annotations
@@ -157,23 +157,23 @@ def _ridge(target: Array, fields: Array, now: Array, leverage: Array, areas: Arr
 
 @dataclass(frozen=True)
 class Hindcasts:
-    """Scores of years that were each predicted from the others.
+    """Scores of years that were each predicted from the others, summed in two ways.
 
     Attributes:
         years: (n,).
-        rps: by method, (n, P) ranked probability scores of the terciles.
-        crps: by method, (n, P) continuous ranked probability scores, in the target's unit.
-        areas: (P,) weights of the cells.
+        rps: by method, (n,) ranked probability scores of the terciles, sums over the cells by area.
+        crps: by method, (n,) continuous ranked probability scores, the same.
+        cells: by method, (P,) ranked probability scores, sums over the years.
     """
 
     years: NDArray[np.int64]
     rps: dict[str, Array]
     crps: dict[str, Array]
-    areas: Array
+    cells: dict[str, Array]
 
     def by_cell(self, method: str) -> Array:
         """RPSS against climatology in each cell, (P,)."""
-        return np.asarray(1 - self.rps[method].sum(axis=0) / self.rps["climatology"].sum(axis=0))
+        return np.asarray(1 - self.cells[method] / self.cells["climatology"])
 
 
 def cross_validate(
@@ -188,17 +188,18 @@ def cross_validate(
     Raises:
         InputError: too few years.
     """
-    rps: dict[str, list[Array]] = {method: [] for method in METHODS}
-    crps: dict[str, list[Array]] = {method: [] for method in METHODS}
-    for i in shown(range(len(data.years)), "years"):
-        others = np.arange(len(data.years)) != i
+    count, size = data.target.shape
+    rps, crps, cells = ({name: np.zeros(n) for name in METHODS} for n in (count, count, size))
+    for i in shown(range(count), "years"):
+        others = np.arange(count) != i
         outlook = predict(data.only(others), int(data.years[i]), data.persisted[i], data.predictors[i])
         anomaly = data.target[i] - outlook.trend
-        for method in METHODS:
-            rps[method].append(ranked_probability(outlook.chances(method), anomaly, outlook.terciles))
-            crps[method].append(ensemble_crps(outlook.members[method], anomaly))
-    stacked = [{method: np.stack(rows) for method, rows in score.items()} for score in (rps, crps)]
-    return Hindcasts(data.years, stacked[0], stacked[1], data.areas)
+        for name in METHODS:
+            ranked = ranked_probability(outlook.chances(name), anomaly, outlook.terciles)
+            cells[name] += ranked
+            rps[name][i] = ranked @ data.areas
+            crps[name][i] = ensemble_crps(outlook.members[name], anomaly) @ data.areas
+    return Hindcasts(data.years, rps, crps, cells)
 
 
 def ranked_probability(chances: Array, observed: Array, terciles: Array) -> Array:
@@ -261,7 +262,7 @@ def skill(hindcasts: Hindcasts, method: str, *, draws: int = 2000, share: float 
 
     told = {}
     for name, scores in (("rpss", hindcasts.rps), ("crpss", hindcasts.crps)):
-        sums = (scores[method] @ hindcasts.areas, scores["climatology"] @ hindcasts.areas)  # (n,) each
+        sums = (scores[method], scores["climatology"])  # (n,) each
         found = bootstrap(
             sums, ratio, paired=True, n_resamples=draws, confidence_level=share, method="percentile", rng=0
         ).confidence_interval

@@ -75,7 +75,7 @@ def seasonal(
         InputError: names, a season or a region that are not there, too few years, a folder that is not empty.
         RunError: the disk does not take the files.
     """
-    from models.outlook import METHODS, cross_validate, predict, skill
+    from models.outlook import ENOUGH, METHODS, cross_validate, predict, skill
     from pipelines.drafts import check_folder
 
     check_folder(out, overwrite=overwrite)
@@ -85,9 +85,10 @@ def seasonal(
     case = _gather(files, target, when, year, predictors, region)
     known, i = case.split()
     outlook = predict(known, case.year, case.data.persisted[i], case.data.predictors[i])
-    hindcasts = cross_validate(known, **({"shown": progress} if progress else {}))
-    told = {name: skill(hindcasts, name) for name in METHODS if name != "climatology"}
-    if any(value is None for value in told.values()):
+    shown = {"shown": progress} if progress else {}
+    hindcasts = cross_validate(known, **shown) if len(known.years) >= ENOUGH else None
+    told = {name: hindcasts and skill(hindcasts, name) for name in METHODS if name != "climatology"}
+    if hindcasts is None:
         say(_not_told(len(known.years)))
     result = {
         "headline": _headline(case, known, told, method),
@@ -397,7 +398,7 @@ def _columns(fields: list[Months], months: list[int]) -> tuple[Array, Array]:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _write(out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts, result: Mapping[str, Any]) -> None:
+def _write(out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result: Mapping[str, Any]) -> None:
     """Write all files, or none."""
     from models.outlook import TERCILES
     from pipelines.drafts import draft_folder
@@ -430,7 +431,7 @@ def _write(out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts, result
         (folder / "skill.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts, result: Mapping[str, Any]) -> xr.Dataset:
+def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result: Mapping[str, Any]) -> xr.Dataset:
     """The outlook by every method, the boundaries between terciles, and the RPSS of each cell where skill is told."""
     import numpy as np
     import xarray as xr
@@ -441,7 +442,7 @@ def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts, result: Mappi
     chances = np.stack([case.spread(outlook.chances(method)) for method in METHODS])
     bounds = case.spread(outlook.trend + outlook.terciles)
     coords = {
-        "method": list(METHODS),
+        "model": list(METHODS),  # not "method", which is an argument of xarray's sel
         "tercile": list(TERCILES),
         "boundary": ["lower", "upper"],
         "lat": ("lat", case.grid["lat"].values, {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}),
@@ -449,13 +450,13 @@ def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts, result: Mappi
     }
     unit = {"units": case.unit}
     fields: dict[str, Any] = {
-        "probability": (("method", "tercile", *grid), chances, {"units": "1", "long_name": "chance of a tercile"}),
+        "probability": (("model", "tercile", *grid), chances, {"units": "1", "long_name": "chance of a tercile"}),
         "boundaries": (("boundary", *grid), bounds, {**unit, "long_name": f"{case.target} between terciles"}),
         "normal": (grid, case.spread(outlook.trend), {**unit, "long_name": f"{case.target} on its linear trend"}),
     }
-    if all(result["skill"].values()):
+    if hindcasts:
         cells = np.stack([case.spread(hindcasts.by_cell(method)) for method in METHODS])
-        fields["rpss"] = (("method", *grid), cells, {"units": "1", "long_name": "RPSS over climatology, past years"})
+        fields["rpss"] = (("model", *grid), cells, {"units": "1", "long_name": "RPSS over climatology, past years"})
     title = f"Outlook for {case.target}, {result['season']} {case.year}, from {result['known_month']}"
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": title, "comment": result["headline"]})
 
