@@ -110,7 +110,8 @@ def _turned(output: Any, order: Sequence[int]) -> Any:
 
 def _named(model: Any) -> list[Any]:
     """Outputs whose names say that they are exact."""
-    ports = (port for node in model.get_ordered_ops() for port in node.outputs())
+    nodes = (node for node in model.get_ordered_ops() if node.get_type_name() != "Constant")
+    ports = (port for node in nodes for port in node.outputs())
     return [port for port in ports if any(name.startswith(EXACT) for name in port.get_names())]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import queue
@@ -50,7 +51,7 @@ def load_runtime(
 ) -> Predict:
     """Load a bundle as a function of tiles: what `Runtime.run` gives for it. Arguments as of `load_runtimes`."""
     loaded = load_runtimes([folder], runtime=runtime, precision=precision, weights=weights)
-    return lambda x, time=None, location=None: loaded.run(x, time, location)[0]
+    return lambda x, time, location: loaded.run(x, time, location)[0]
 
 
 def load_runtimes(
@@ -123,7 +124,7 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
         lane = lanes.get()
         try:
             return lane({"x": x, "time": time, "location": location})
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
         finally:
             lanes.put(lane)
@@ -133,30 +134,38 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
             return one(x, time, location)
         tiles = [[None if a is None else a[i : i + 1] for a in (x, time, location)] for i in range(len(x))]
         with ThreadPoolExecutor(threads) as pool:
-            answers = list(pool.map(lambda tile: one(*tile), tiles))  # type: ignore[arg-type]
+            answers = list(pool.map(lambda tile: one(*tile), tiles))
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
     return Runtime(run, threads, 1, f"OpenVINO CPU {precision}")
 
 
 class _Lane:
-    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs."""
+    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs.
+
+    Its tensors are made here, by the thread that loads the model: OpenVINO's conversion of arrays deadlocks when two
+    threads are the first to use it.
+    """
 
     def __init__(self, exact: Any | None, rest: Any) -> None:
-        self.rest = rest.create_infer_request()
-        self.exact = exact.create_infer_request() if exact else None
-        self.outputs = len(rest.outputs)
-        self.handed = len(exact.outputs) if exact else 0
-        for i in range(self.handed):
-            self.rest.set_input_tensor(i, self.exact.get_output_tensor(i))  # shared, not copied
-        self.exact_inputs = [port.any_name for port in exact.inputs] if exact else []
-        self.rest_inputs = {i: port.any_name for i, port in enumerate(rest.inputs) if i >= self.handed}
+        parts = [part for part in (exact, rest) if part]
+        self.requests = [part.create_infer_request() for part in parts]
+        handed = [self.requests[0].get_output_tensor(i) for i in range(len(exact.outputs))] if exact else []
+        self.given: list[tuple[str, Array]] = []
+        for part, request in zip(parts, self.requests, strict=True):
+            for i, port in enumerate(part.inputs):
+                if part is rest and i < len(handed):
+                    request.set_input_tensor(i, handed[i])  # shared, not copied
+                else:
+                    self.given.append((port.any_name, request.get_input_tensor(i).data))
+        self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
 
     def __call__(self, given: dict[str, Array | None]) -> list[Array]:
-        if self.exact:
-            self.exact.infer({name: given[name] for name in self.exact_inputs}, share_inputs=True)
-        self.rest.infer({i: given[name] for i, name in self.rest_inputs.items()}, share_inputs=True)
-        return [np.array(self.rest.get_output_tensor(i).data) for i in range(self.outputs)]
+        for name, buffer in self.given:
+            buffer[...] = given[name]
+        for request in self.requests:
+            request.infer(share_outputs=True)
+        return [answer.copy() for answer in self.answers]
 
 
 def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str) -> Runtime:
@@ -181,7 +190,7 @@ def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | N
         return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
 
     def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
-        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else torch.autocast("cpu", enabled=False)
+        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else contextlib.nullcontext()  # type: ignore[no-untyped-call]
         with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             inputs = [moved(a) for a in (x, time, location)]
             bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}

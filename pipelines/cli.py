@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import UNEXPECTED, EarthtuneError, InputError
+from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -265,6 +265,9 @@ def _score(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
     from pipelines.score import score
 
     results = score(**_plain(options), **_voice(options))
+    if len(results) == 1 and results[0]["status"] == "failed" and not options.json:
+        kind = InputError if results[0]["exit_code"] == InputError.exit_code else RunError
+        raise kind(results[0]["error"])
     lines = [_outcome(result) for result in results]
     counts = {status: sum(r["status"] == status for r in results) for status in ("done", "kept", "partial", "failed")}
     if len(results) > 1:

@@ -197,5 +197,5 @@ def _token_tiles(
         time = scene.time() if encoder.uses_time and all(scene.dates) else None
         coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
         maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
-        seen = valid.reshape(tile // patch, patch, tile // patch, patch).any(axis=(1, 3))
+        seen = np.any(valid.reshape(tile // patch, patch, tile // patch, patch), axis=(1, 3))
         yield window, maps[:, :height, :width], seen[:height, :width]

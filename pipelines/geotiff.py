@@ -256,7 +256,7 @@ def missing(folder: Path, layout: Layout, within: tuple[int, int]) -> list[tuple
     return gaps
 
 
-def read_parts(folder: Path, layout: Layout) -> Iterator[tuple[int, Array]]:
+def read_parts(folder: Path) -> Iterator[tuple[int, Array]]:
     """The rows of a map whose parts are all there: first row, and rows (bands, n, width)."""
     for row, (path, _) in sorted(parts(folder).items()):
         with warnings.catch_warnings():
@@ -331,12 +331,12 @@ def _mosaic(folder: Path, draft: Path, layout: Layout) -> None:
 def _source(part: Path, draft: Path, band: int, row: int, layout: Layout) -> str:
     """A band of a part as a source of a VRT."""
     _, height, width = layout.shape
-    size = {"xSize": str(width), "ySize": str(min(layout.side, height - row))}
+    rows = min(layout.side, height - row)
     source = ElementTree.Element("SimpleSource")
     ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = os.path.relpath(part, draft.parent)
     ElementTree.SubElement(source, "SourceBand").text = str(band)
     for name, top in (("SrcRect", 0), ("DstRect", row)):
-        ElementTree.SubElement(source, name, xOff="0", yOff=str(top), **size)
+        ElementTree.SubElement(source, name, xOff="0", yOff=str(top), xSize=str(width), ySize=str(rows))
     return ElementTree.tostring(source, encoding="unicode")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -121,6 +122,8 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
         advice = "make space or give another folder, then run the same command"
         return {"status": "failed", "error": f"{job.source}: {error}; {advice}", "exit_code": 1}
     except UNEXPECTED as error:
+        if os.environ.get("EARTHTUNE_DEBUG"):
+            raise
         line = " ".join(str(error).split()) or "no message"
         kind = type(error).__name__
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -90,7 +91,7 @@ def _lost(job: Job) -> dict[str, Any]:
 def _actors(jobs: Sequence[Job], address: str, *, workers: int, wait: bool) -> Iterator[Outcome]:
     """Ray actors, each with its models in memory. They get paths and windows; pixels never pass the object store."""
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
     except ModuleNotFoundError as error:
@@ -109,7 +110,7 @@ def _actors(jobs: Sequence[Job], address: str, *, workers: int, wait: bool) -> I
     gpus = 1 if ray.cluster_resources().get("GPU") and jobs[0].engine.runtime != "openvino" else 0
     # A lost actor is started again, and does again what it was doing: parts that it has written are kept.
     actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Worker)
-    pool = ActorPool([actor.remote() for _ in range(min(workers, len(jobs)))])
+    pool: Any = ActorPool([actor.remote() for _ in range(min(workers, len(jobs)))])
     for i, job in enumerate(jobs):
         pool.submit(lambda worker, item: worker.carry_out.remote(*item), (i, job, wait))
     while pool.has_next():

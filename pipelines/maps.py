@@ -45,8 +45,7 @@ def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[st
     geobox = coarser(scene.geobox, zoom(spec))
     dtype, nodata = map_type(spec)
     units = [spec.target.unit] if spec.target and spec.target.unit else []
-    shares = {"dtype": "float32", "nodata": float("nan"), "tags": tags}
-    names = [f"{entry.code} {entry.name}" for entry in spec.classes]
+    names, nan = [f"{entry.code} {entry.name}" for entry in spec.classes], float("nan")
     made = {
         "map": Layout(
             geobox,
@@ -57,8 +56,8 @@ def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[st
             units=units,
             tags=tags,
         ),
-        "probabilities": Layout(geobox, bands=max(len(names), 1), descriptions=names, **shares),
-        "confidence": Layout(geobox, descriptions=["highest probability"], **shares),
+        "probabilities": Layout(geobox, "float32", max(len(names), 1), nan, descriptions=names, tags=tags),
+        "confidence": Layout(geobox, "float32", nodata=nan, descriptions=["highest probability"], tags=tags),
     }
     return {kind: made[kind] for kind in kinds}
 

@@ -13,6 +13,7 @@ from rasterio.transform import from_origin
 
 from models.settings import Architecture, Training
 from models.spec import ClassDef, Target
+from pipelines import geotiff
 from pipelines.finetune import Launch, finetune
 from pipelines.recipe import Data, Recipe
 
@@ -36,6 +37,12 @@ def write(path: Path, array: np.ndarray, *, corner=(500000, 5000000), crs="EPSG:
         file.write(array)
         file.descriptions = names or (None,) * count
         file.update_tags(**tags)
+    return path
+
+
+def write_map(path: Path, rows, **layout) -> Path:
+    """Write rows as a map with a layout of these fields."""
+    geotiff.write_rows(path, rows, geotiff.Layout(**layout))
     return path
 
 

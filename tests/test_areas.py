@@ -16,8 +16,7 @@ from models.errors import InputError, RunError
 from models.spec import ClassDef
 from pipelines import align
 from pipelines.areas import area_table, least_pixels, pixel_areas
-from pipelines.geotiff import write_rows
-from tests.runs import CLASSES, write
+from tests.runs import CLASSES, write, write_map
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rasters"
 WORLDCOVER = DATA / "ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"
@@ -175,7 +174,7 @@ def test_a_map_that_cannot_be_measured_is_refused(tmp_path):
 def test_a_map_that_breaks_off_is_named(tmp_path):
     codes = np.random.default_rng(0).choice([10, 30], (1, 1500, 1500)).astype(np.uint8)
     box = GeoBox((1500, 1500), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32632")
-    path = write_rows(tmp_path / "m.tif", [(0, codes)], geobox=box, dtype="uint8")
+    path = write_map(tmp_path / "m.tif", [(0, codes)], geobox=box, dtype="uint8")
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(RunError, match=r"m\.tif: cannot be read to its end"):
         area_table([path], CLASSES, tmp_path / "t.csv")

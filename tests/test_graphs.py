@@ -42,6 +42,20 @@ def test_a_cut_model_answers_as_the_whole(exported, task):
     assert names == {"x"}  # years and places are used in float32 only
 
 
+def test_years_are_told_apart_in_half_precision(exported):
+    """In bfloat16 the years 2017 to 2020 are one number: a cut model must not compute their encoding in it."""
+    network, folder = exported["segmentation"]
+    exact, _ = graphs.split(graphs.read([folder / "model.onnx"]))
+    codes, model = [], compiled(exact)
+    for year in range(2017, 2021):
+        inputs = given(network)
+        inputs["time"][..., 0] = year
+        codes.append(np.concatenate([v.ravel() for v in model(inputs).values()]))
+    for first in range(4):
+        for second in range(first):
+            assert np.abs(codes[first] - codes[second]).max() > 1e-3
+
+
 def test_what_differs_of_two_models_is_kept_and_what_is_equal_is_there_once(exported, make_network, tmp_path):
     import torch
 

@@ -16,8 +16,8 @@ from PIL import Image
 from models.errors import InputError
 from models.spec import ClassDef, Target
 from pipelines import quicklook
-from pipelines.geotiff import write_rows
 from pipelines.quicklook import LONGEST, write_quicklook
+from tests.runs import write_map as write_layout
 
 LEGEND = quicklook._class_legend
 WORLD_COVER = {
@@ -43,7 +43,7 @@ def many_classes(count=11, name="{0}"):
 def write_map(path, values, **options):
     options = {"dtype": str(values.dtype), "nodata": 0} | options
     geobox = GeoBox(values.shape, Affine(30, 0, 500000, 0, -30, 5000000), options.pop("crs", "EPSG:32632"))
-    return write_rows(path, [(0, values[None])], geobox=geobox, **options)
+    return write_layout(path, [(0, values[None])], geobox=geobox, **options)
 
 
 def picture(map_file, spec) -> np.ndarray:

@@ -184,14 +184,16 @@ def test_another_input_of_the_same_name_is_not_taken_for_done(run, tmp_path):
 
 
 def test_read_error_in_the_middle_names_the_window_and_leaves_no_map(run, tmp_path):
-    scene = make_scene(tmp_path / "new.tif", height=90, width=90, tiled=True, blockxsize=16, blockysize=16)
-    whole = scene.read_bytes()
-    scene.write_bytes(whole[: len(whole) - 3000])
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    scene = make_scene(tmp_path / "new.tif", height=90, width=90, **layout)
+    whole = bytearray(scene.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 3000] = b"\xff" * 3000
+    scene.write_bytes(whole)
     result = only(score(run, [str(scene)], out=tmp_path / "maps"))
     assert result["status"] == "failed" and result["exit_code"] == 1
     assert "new.tif: rows " in result["error"] and "columns" in result["error"]
-    assert not list((tmp_path / "maps").glob("*"))
-    make_scene(scene, height=90, width=90, tiled=True, blockxsize=16, blockysize=16)
+    assert [p.name for p in (tmp_path / "maps").iterdir()] == [".earthtune"]
+    make_scene(scene, height=90, width=90, **layout)
     assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "done"
 
 
@@ -252,3 +254,52 @@ def test_a_wrong_unit_is_warned_of(run, tmp_path):
         line for line in said if line.startswith("unit: WARNING")
     ]
     assert any("wrong unit" in line for line in said)
+
+
+def test_small_patches_go_and_the_rest_adds_up(run, tmp_path):
+    import geopandas
+    import pandas
+
+    scene = make_scene(tmp_path / "new.tif", hole=(slice(0, 9), slice(0, 9)))
+    files = {"polygons": tmp_path / "patches.gpkg", "area_table": tmp_path / "areas.csv"}
+    result = only(score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files))
+    with rasterio.open(result["map"]) as made:
+        codes = made.read(1)
+    table, patches = pandas.read_csv(files["area_table"]), geopandas.read_file(files["polygons"], layer="polygons")
+    assert dict(zip(table.code, table.pixels, strict=True)) == {c: (codes == c).sum() for c in (10, 30, 80)}
+    assert patches.hectares.sum() == pytest.approx(table.hectares.sum(), rel=1e-6)
+    assert patches.hectares.min() >= 22 * 0.09 - 1e-2  # 2 ha are 22.2 pixels of 30 m
+    assert ((patches.confidence > 1 / 3) & (patches.confidence <= 1)).all()
+    assert (codes == 0).sum() == 81
+    again = only(score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files))
+    assert again["status"] == "kept"
+    with pytest.raises(InputError, match=r"areas\.txt"):
+        score(run, [str(scene)], out=tmp_path / "other", area_table=tmp_path / "areas.txt")
+
+
+def test_beside_a_map_lie_an_item_and_a_picture(run, tmp_path):
+    import json
+
+    import pystac
+    from PIL import Image
+
+    scene = make_scene(tmp_path / "new.tif")
+    result = only(score(run, [str(scene)], out=tmp_path / "maps"))
+    item = pystac.Item.from_dict(json.loads((tmp_path / "maps" / "new.json").read_text()))
+    assert item.datetime is not None and item.datetime.date().isoformat() == "2022-03-04"
+    assert {"map", "thumbnail"} <= set(item.assets)
+    assert item.properties["mlm:tasks"] == ["semantic-segmentation"]
+    with Image.open(result["picture"]) as picture:
+        assert picture.format == "PNG" and min(picture.size) > 71
+
+
+def test_maps_say_what_made_them(run, tmp_path):
+    from models.bundle import bundle_id
+
+    scene = make_scene(tmp_path / "new.tif")
+    result = only(score(run, [str(scene)], out=tmp_path / "maps"))
+    with rasterio.open(result["map"]) as made:
+        tags = made.tags()
+    assert tags["EARTHTUNE_BUNDLE"] == bundle_id(run) and len(tags["EARTHTUNE_RECIPE_SHA256"]) == 64
+    assert tags["EARTHTUNE_INPUT"] == "new.tif" and tags["EARTHTUNE_BACKBONE"] == "prithvi_eo_v2_tiny_tl"
+    assert tags["TIFFTAG_SOFTWARE"].startswith("earthtune ")

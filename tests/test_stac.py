@@ -27,10 +27,10 @@ from models.bundle import Base, Bundle
 from models.errors import InputError
 from models.settings import Architecture
 from models.spec import ClassDef, Target
-from pipelines.geotiff import write_rows
 from pipelines.quicklook import write_quicklook
 from pipelines.scene import Frame, Scene
 from pipelines.stac import footprint, stac_item, write_stac_item
+from tests.runs import write_map
 
 DAY = datetime.date(2022, 3, 4)
 SCHEMAS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "schemas").glob("*.json"))]
@@ -92,11 +92,11 @@ def write_products(folder: Path, spec, geobox, *, name="a") -> dict[str, Path]:
     names = [entry.name for entry in spec.classes] or ["biomass"]
     floats = {"geobox": geobox, "dtype": "float32", "nodata": np.nan}
     products = {
-        "map": write_rows(folder / f"{name}_map.tif", [(0, codes)], geobox=geobox, **options),
-        "probabilities": write_rows(
+        "map": write_map(folder / f"{name}_map.tif", [(0, codes)], geobox=geobox, **options),
+        "probabilities": write_map(
             folder / f"{name}_probabilities.tif", [(0, shares)], bands=layers, descriptions=names, **floats
         ),
-        "confidence": write_rows(
+        "confidence": write_map(
             folder / f"{name}_confidence.tif", [(0, shares[:1])], descriptions=["confidence"], **floats
         ),
         "thumbnail": folder / f"{name}.png",

@@ -1,0 +1,201 @@
+"""Whoever does the work, and however often it is cut off: the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import InputError
+from pipelines import launch
+from pipelines import score as scoring
+from pipelines.launch import shard_of
+from pipelines.score import score
+from tests.runs import BANDS, make_chip, write
+
+ROOT = Path(__file__).resolve().parents[1]
+TALL = 1300  # rows: three parts
+
+
+def make_scene(path, *, height=TALL, width=40, seed=0):
+    block = np.concatenate([make_chip(seed + i)[0] for i in range(8)], axis=1)
+    bands = np.tile(block, (1, -(-height // block.shape[1]), 2))[:, :height, :width].copy()
+    bands[:, 600:700, 5:] = -9999
+    tags = {"ACQUISITION_DATE": "2022-03-04"}
+    return write(path, bands, names=BANDS, tags=tags, nodata=-9999)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A tall scene and a low one."""
+    folder = tmp_path_factory.mktemp("scenes")
+    return [str(make_scene(folder / "tall.tif")), str(make_scene(folder / "low.tif", height=90, seed=3))]
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def wanted(run, scenes, tmp_path_factory):
+    """What one process writes that nobody disturbs."""
+    out = tmp_path_factory.mktemp("wanted")
+    results = score(run, scenes, out=out, confidence=True)
+    assert [r["status"] for r in results] == ["done", "done"]
+    return files(out)
+
+
+def test_two_workers_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path):
+    results = score(run, scenes, out=tmp_path, confidence=True, workers=2)
+    assert [r["status"] for r in results] == ["done", "done"]
+    assert files(tmp_path) == wanted
+
+
+def test_a_scene_is_split_where_there_are_more_workers_than_scenes(run, scenes, wanted, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "BAND", 512)
+    said: list[str] = []
+    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True, workers=2, say=said.append)
+    assert result["status"] == "done"
+    assert sum("rows " in line for line in said) == 2
+    assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
+
+
+def test_shards_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path_factory, monkeypatch):
+    two, three = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("three")
+    for i in (1, 2):
+        (result,) = score(run, scenes, out=two, confidence=True, shard=f"{i}/2")
+        assert result["status"] == "done"
+    assert files(two) == wanted
+    monkeypatch.setattr(scoring, "BAND", 512)
+    statuses = []
+    for i in (3, 1, 2):
+        results = score(run, scenes[:1], out=three, confidence=True, shard=f"{i}/3")
+        statuses.append([r["status"] for r in results])
+    assert statuses == [["partial"], ["partial"], ["done"]]
+    assert files(three) == {name: data for name, data in wanted.items() if name.startswith("tall")}
+
+
+def command(run, scenes, out):
+    return [sys.executable, "-m", "pipelines.cli", "score", str(run), *scenes, "--out", str(out), "--confidence"]
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def test_killed_at_any_moment_and_called_again_it_writes_the_same_bytes(run, scenes, wanted, tmp_path):
+    rng = random.Random(1)
+    for attempt in range(3):
+        process = subprocess.Popen(command(run, scenes, tmp_path), env=environment(), stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.4, 1.6))
+        process.send_signal(signal.SIGKILL if attempt else signal.SIGINT)
+        process.wait()
+        finished = {path.name for path in tmp_path.glob("*.tif")}
+        assert all(files(tmp_path)[name] == wanted[name] for name in finished)  # what bears its name is whole
+    done = subprocess.run(command(run, scenes, tmp_path), env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].count("done") + done.stdout.splitlines()[-1].count("kept") >= 1
+    assert files(tmp_path) == wanted
+    assert not list((tmp_path / ".earthtune").rglob("*.part.tif"))
+
+
+def test_work_goes_on_at_the_last_finished_part(run, scenes, wanted, tmp_path, monkeypatch):
+    from pipelines import jobs
+
+    write_part, written = jobs.write_part, []
+
+    def failing(folder, row, block, layout, path):
+        if row >= 1024:
+            raise KeyboardInterrupt
+        write_part(folder, row, block, layout, path)
+        written.append((folder.name, row))
+
+    monkeypatch.setattr(jobs, "write_part", failing)
+    with pytest.raises(KeyboardInterrupt):
+        score(run, scenes[:1], out=tmp_path, confidence=True)
+    assert not list(tmp_path.glob("*.tif"))
+    assert ("map", 512) in written
+    monkeypatch.setattr(jobs, "write_part", lambda *a: (written.append((a[0].name, a[1])), write_part(*a))[1])
+    tiles: list[int] = []
+    written.clear()
+
+    def progress(items, what):
+        tiles.append(len(items))
+        return items
+
+    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True, progress=progress)
+    assert result["status"] == "done"
+    assert sorted(written) == [("confidence", 1024), ("map", 1024)]
+    assert tiles[0] < 2 * (TALL - 1024) // 20  # two columns of tiles; not those of the rows above
+    assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
+
+
+def test_two_processes_on_one_folder_share_the_work(run, scenes, wanted, tmp_path):
+    both = [
+        subprocess.Popen(command(run, scenes, tmp_path), env=environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all(text.splitlines()[-1] in ("2 done", "1 done, 1 kept", "2 kept") for text in said)
+    assert files(tmp_path) == wanted
+
+
+def test_a_worker_that_dies_is_replaced(run, scenes, wanted, tmp_path, tmp_path_factory, monkeypatch):
+    mark = tmp_path_factory.mktemp("mark") / "died"
+    monkeypatch.setenv("EARTHTUNE_TEST_DIE", str(mark))
+    monkeypatch.setattr(launch, "carry_out", dying)
+    results = score(run, scenes, out=tmp_path, confidence=True, workers=2)
+    assert [r["status"] for r in results] == ["done", "done"]
+    assert mark.exists()
+    assert files(tmp_path) == wanted
+
+
+def dying(job, *, wait):
+    """Carry out a job, but die at the first."""
+    from pipelines.jobs import carry_out
+
+    mark = Path(os.environ["EARTHTUNE_TEST_DIE"])
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return carry_out(job, wait=wait)
+    os._exit(1)
+
+
+def test_a_worker_that_always_dies_is_told(run, scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "carry_out", always_dying)
+    results = score(run, scenes, out=tmp_path / "maps", workers=2)
+    assert all("its worker died 3 times" in r["error"] and r["exit_code"] == 1 for r in results)
+
+
+def always_dying(job, *, wait):
+    os._exit(1)
+
+
+def test_ray_actors_write_the_same_bytes(run, scenes, wanted, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        results = score(run, scenes, out=tmp_path, confidence=True, workers=2, ray="local")
+    finally:
+        ray.shutdown()
+    assert [r["status"] for r in results] == ["done", "done"]
+    assert files(tmp_path) == wanted
+
+
+def test_without_ray_the_ways_out_are_told(run, scenes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'earthtune\[ray\]', or use --workers or --shard"):
+        score(run, scenes, out=tmp_path, ray="auto")
+
+
+def test_shards_are_counted_from_one():
+    assert shard_of("1/4") == (0, 4) and shard_of("4/4") == (3, 4)
