@@ -234,7 +234,8 @@ class Months:
         import numpy as np
 
         chosen = list(months)
-        fields = [self.field.isel(time=self.at[month]).values.astype(np.float64).mean(axis=0) for month in chosen]
+        axis = self.field.dims.index("time")
+        fields = [self.field.isel(time=self.at[month]).values.mean(axis=axis, dtype=np.float64) for month in chosen]
         return np.asarray(np.average(fields, axis=0, weights=[_days(month) for month in chosen]))
 
 

@@ -197,7 +197,8 @@ def test_ranked_probability_worked_by_hand():
 
 
 def test_the_crps_of_an_ensemble_is_that_of_scores():
-    probability = pytest.importorskip("scores.probability")
+    from scores import probability
+
     rng = np.random.default_rng(2)
     members, observed = rng.normal(size=(13, 7)), rng.normal(size=7)
     wanted = probability.crps_for_ensemble(

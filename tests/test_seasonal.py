@@ -95,6 +95,14 @@ def test_means_over_months_count_days_and_want_whole_months():
     np.testing.assert_allclose(Months.of(by_month, name="m.nc").mean(months.at), winter.values)
 
 
+def test_means_of_fields_with_further_dimensions():
+    days = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = np.random.default_rng(0).normal(size=(5, len(days), 2, 3)).astype(np.float32)
+    field = xr.DataArray(values, {"time": days}, ("number", "time", "lat", "lon"), name="sst")
+    got = Months.of(field, name="m.nc").mean([2020 * 12])
+    np.testing.assert_allclose(got, values[:, :31].mean(axis=1), rtol=1e-6)
+
+
 def test_months_stamped_at_their_end_are_sorted_by_the_middle_of_their_interval():
     ends = np.array(["2020-02-01", "2020-03-01", "2020-04-01"], "datetime64[ns]")
     starts = np.array(["2020-01-01", "2020-02-01", "2020-03-01"], "datetime64[ns]")
