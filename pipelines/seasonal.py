@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LETTERS = "JFMAMJJASOND"
 WHOLE = 0.9  # share of a month's days that have to be there
+WORTH = 0.01  # RPSS that the interval has to lie above for a method to be called better than climatology
 CLEAR = 0.4  # chance from which the picture names a tercile: a third is what nothing known gives
 RAINY = ("rain rate", "rain amount")
 
@@ -84,6 +85,8 @@ def seasonal(
     when = Season.of(season, lead)
     case = _gather(files, target, when, year, predictors, region)
     known, i = case.split()
+    if case.hindcast:
+        say(f"{when.name} {case.year} is there already: a hindcast, without that season in anything that is fitted")
     outlook = predict(known, case.year, case.data.persisted[i], case.data.predictors[i])
     shown = {"shown": progress} if progress else {}
     hindcasts = cross_validate(known, **shown) if len(known.years) >= ENOUGH else None
@@ -96,6 +99,7 @@ def seasonal(
         "unit": case.unit,
         "season": when.name,
         "year": case.year,
+        "hindcast": case.hindcast,
         "known_month": when.known_month(case.year),
         "lead_months": lead,
         "method": method,
@@ -140,7 +144,9 @@ def _headline(case: Case, known: Years, told: Mapping[str, Any], method: str) ->
     if told[method] is None:
         return f"{learnt}: nothing says how far to trust it"
     rpss = told[method]["rpss"]
-    verdict = "better than climatology" if rpss["low"] > 0 else "no better than climatology, as far as these years tell"
+    verdict = (
+        "better than climatology" if rpss["low"] > WORTH else "no better than climatology as these years tell"
+    )
     return f"{learnt}: RPSS {rpss['value']:.3f} ({_interval(rpss)}), {verdict}"
 
 
@@ -268,6 +274,13 @@ class Case:
     grid: xr.Dataset
     valid: NDArray[np.bool_]
     data: Years
+
+    @property
+    def hindcast(self) -> bool:
+        """Whether the season to predict is there already."""
+        import numpy as np
+
+        return bool(np.isfinite(self.data.target[self.data.years == self.year]).any())
 
     def split(self) -> tuple[Years, int]:
         """The years to learn from, which are all others, and the place of the year to predict."""

@@ -466,9 +466,9 @@ def test_a_region_of_real_fields(tmp_path):
 @real
 def test_hourly_collections_give_what_the_published_extracts_hold():
     hourly = REAL.parent / "merra2_hourly"
-    names = ["EFLUX", "HFLUX", "Z0M", "LWGAB", "SWGNT", "T2M", "U10M"]  # means over an hour, and instants
+    names = ["EFLUX", "SWGNT", "T2M"]  # means over an hour, and instants
     raw = open_merra2(sorted(hourly.iterdir()), names, static=())
     extract = open_merra2(sorted(REAL.iterdir()), names, static=())
     assert set(extract.times()[1:]) <= set(raw.times()) and extract.times()[0] not in raw.times()  # no half hour before
-    for time in extract.times()[1::3]:
+    for time in extract.times()[1::4]:
         np.testing.assert_array_equal(raw.stack(time), extract.stack(time))

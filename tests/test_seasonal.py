@@ -116,7 +116,7 @@ def test_months_stamped_at_their_end_are_sorted_by_the_middle_of_their_interval(
 
 def test_a_planted_teleconnection_shows(made):
     _, _, result = made
-    assert result["year"] == 2021 and result["known_month"] == "October 2020"
+    assert result["year"] == 2021 and not result["hindcast"] and result["known_month"] == "October 2020"
     assert result["years"] == list(range(1991, 2021))
     assert result["skill"]["ridge"]["rpss"]["low"] > 0.1 and "better than climatology" in result["headline"]
     assert result["skill"]["persistence"]["rpss"]["low"] <= 0
@@ -178,15 +178,16 @@ def test_a_hindcast_does_not_know_its_season(tmp_path):
     changed = data.copy(deep=True)
     changed.pr.loc[{"time": slice("2009-12-01", "2010-02-28")}] *= 3.0
     changed.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
-    maps, skills = [], []
+    maps, skills, said = [], [], []
     for name in ("a", "b"):
-        result = seasonal([tmp_path / f"{name}.nc"], target="pr", season="DJF", year=2010, out=tmp_path / name)
+        options = {"target": "pr", "season": "DJF", "year": 2010, "out": tmp_path / name, "say": said.append}
+        result = seasonal([tmp_path / f"{name}.nc"], **options)
         assert 2010 not in result["years"] and result["known_month"] == "October 2009"
         with rasterio.open(result["map"]) as map_:
             maps.append(map_.read())
         skills.append(result["skill"])
     np.testing.assert_array_equal(*maps)
-    assert skills[0] == skills[1]
+    assert skills[0] == skills[1] and result["hindcast"] and "DJF 2010 is there already" in said[0]
 
 
 def test_few_years_have_chances_but_no_skill(tmp_path):
