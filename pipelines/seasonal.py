@@ -144,9 +144,7 @@ def _headline(case: Case, known: Years, told: Mapping[str, Any], method: str) ->
     if told[method] is None:
         return f"{learnt}: nothing says how far to trust it"
     rpss = told[method]["rpss"]
-    verdict = (
-        "better than climatology" if rpss["low"] > WORTH else "no better than climatology as these years tell"
-    )
+    verdict = "better than climatology" if rpss["low"] > WORTH else "no better than climatology as these years tell"
     return f"{learnt}: RPSS {rpss['value']:.3f} ({_interval(rpss)}), {verdict}"
 
 
