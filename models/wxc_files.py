@@ -114,12 +114,15 @@ def published_config(name: str) -> WxCConfig:
     """The published configuration of a model of `variants.WXC_VARIANTS`.
 
     The rollout model, tuned without masking, shifts the windows of its encoder (`large_rollout.yml` of
-    NASA-IMPACT/Prithvi-WxC); the pretrained one does not.
+    NASA-IMPACT/Prithvi-WxC); the pretrained one does not. The tiny one was never published: it is ours, to try things
+    out with random weights.
 
     Raises:
         InputError: no such model.
     """
     wxc_variant(name)
+    if name == "prithvi_wxc_tiny":
+        return WxCConfig(embed_dim=64, encoder_blocks=2, decoder_blocks=1, heads=4, encoder_shifting=True)
     return WxCConfig(encoder_shifting=name.endswith("_rollout"))
 
 
@@ -193,7 +196,8 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
     from models.hub import locate, reachable
 
     published, online = wxc_variant(name), reachable()
-    assert published.repo and published.file
+    if not (published.repo and published.file):
+        raise InputError(f"{name}: no weights are published; give a folder that holds some, or random")
     config = locate(published.repo, "config.yaml", revision=revision, online=online)
     same = revision if published.repo == WXC_REPO else None
     scalers = {key: locate(WXC_REPO, file, revision=same, online=online).path for key, file in SCALER_FILES.items()}

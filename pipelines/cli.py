@@ -22,6 +22,8 @@ USAGE = {
     "evaluate": "evaluate RUN [--data.root DIR] [--out DIR] ...",
     "score": "score RUN SCENE [SCENE ...] --out DIR ...",
     "embed": "embed BACKBONE SCENE --out FILE ...",
+    "forecast": "forecast BACKBONE ANALYSIS [ANALYSIS ...] --out DIR [--steps N] [--verify FILE ...] ...",
+    "seasonal": "seasonal FILE [FILE ...] --target NAME --season DJF --out DIR [--lead MONTHS] ...",
     "inspect": "inspect PATH [--for RUN] [--bands NAMES]",
     "backbones": "backbones",
     "demo": "demo [--out DIR]",
@@ -46,6 +48,8 @@ commands:
   evaluate RUN               scores and report.html, on the test split or other labelled data
   score RUN SCENE ...        a GeoTIFF map of each new scene
   embed BACKBONE SCENE       patch tokens of a scene as a raster
+  forecast BACKBONE FILE ... Prithvi WxC rolled forward from MERRA-2 files
+  seasonal FILE ...          chances of a season's terciles, with the skill that years past show
   inspect PATH               what is in a file or folder, and whether a run can eat it
   backbones                  names, sizes and licences, and what is in the cache
   demo                       sample data to a map and a picture, in some minutes
@@ -307,6 +311,43 @@ def _embed(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
     return result, f"{result['file']}: {rows} x {columns} tokens of {result['features']} features", 0
 
 
+def _add_forecast(parser: ArgumentParser) -> None:
+    from pipelines.forecast import forecast
+
+    parser.description = (forecast.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.add_argument("backbone", type=str, help="prithvi_wxc_2300m_rollout, or another Prithvi WxC")
+    parser.add_argument("analyses", nargs="+", type=Path, help="MERRA-2 files")
+    parser.add_function_arguments(forecast, skip={"backbone", "analyses", "verify", "progress", "say"})
+    parser.add_argument(
+        "--verify", nargs="+", type=Path, help="MERRA-2 files of later times to score the forecast with"
+    )
+
+
+def _forecast(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.forecast import forecast, table
+
+    result = forecast(**_plain(options), **_voice(options))
+    lines = [f"{len(result['files'])} steps from {result['start']}: {result['series']}", table(result["verification"])]
+    return result, "\n".join(line for line in lines if line), 0
+
+
+def _add_seasonal(parser: ArgumentParser) -> None:
+    from pipelines.seasonal import seasonal
+
+    parser.description = (seasonal.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.add_argument("files", nargs="+", type=Path, help="weather files of many years, monthly or finer")
+    parser.add_function_arguments(seasonal, skip={"files", "predictors", "progress", "say"})
+    parser.add_argument("--predictors", nargs="+", type=Path, help="files of other fields to predict from")
+
+
+def _seasonal(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.seasonal import seasonal, table
+
+    result = seasonal(**_plain(options), **_voice(options))
+    lines = [result["headline"], table(result), f"map: {result['map']}", f"picture: {result['picture']}"]
+    return result, "\n".join(line for line in lines if line), 0
+
+
 def _add_inspect(parser: ArgumentParser) -> None:
     parser.description = "Say what a file or folder holds, and with --for RUN whether that run can eat it."
     parser.add_argument("path", type=str, help="raster, folder of band files, STAC item or weather file")
@@ -370,6 +411,8 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": (_add_evaluate, _evaluate),
     "score": (_add_score, _score),
     "embed": (_add_embed, _embed),
+    "forecast": (_add_forecast, _forecast),
+    "seasonal": (_add_seasonal, _seasonal),
     "inspect": (_add_inspect, _inspect),
     "backbones": (_add_backbones, _backbones),
     "demo": (_add_demo, _demo),

@@ -49,3 +49,48 @@ def draft(path: Path) -> Iterator[Path]:
             f"{path}: could not be written ({error.strerror or error}); "
             f"see that {path.parent} can be written and has space, and run again"
         ) from error
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written, or that holds something already; to be asked before long work.
+
+    Raises:
+        InputError: a file of this name, or a folder that is not empty and not to be written over.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: wanted a folder, it is a file; give another name")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise InputError(
+            f"{folder}: is not empty; give another folder, or --overwrite to replace what it holds of this"
+        )
+
+
+@contextmanager
+def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
+    """Give a hidden folder beside `folder`; its files move there when the block ends, and vanish on an error.
+
+    Args:
+        folder: where the files go; made when missing.
+        replaces: pattern of the names of files of earlier work, which are removed when the new ones are there.
+
+    Raises:
+        RunError: the disk does not take the files.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as hidden:
+            work = Path(hidden) / folder.name
+            work.mkdir()
+            yield work
+            folder.mkdir(exist_ok=True)
+            made = sorted(file.name for file in work.iterdir())
+            for name in made:
+                os.replace(work / name, folder / name)
+            for old in folder.glob(replaces):
+                if old.name not in made:
+                    old.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{folder}: could not be written ({error.strerror or error}); "
+            f"see that {folder.parent} can be written and has space, and run again"
+        ) from error

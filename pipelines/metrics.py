@@ -282,3 +282,21 @@ def _moment_root(moment: float, mean: float, n: int) -> float:
     rounding = 4 * float(np.finfo(np.float64).eps) * abs(mean) * n**0.5
     root = float(np.sqrt(moment))
     return root if root > rounding else 0.0
+
+
+def area_rmse(predicted: NDArray[Any], truth: NDArray[Any], areas: NDArray[Any]) -> float:
+    """Root mean square error over a grid of latitudes and longitudes, cells weighted by their area.
+
+    rmse = sqrt(sum a e^2 / sum a) with e = predicted - truth and the area a of each cell (Rasp, S. et al. (2024),
+    WeatherBench 2, JAMES 16, equation 1). Missing values: cells with NaN are left out; NaN where none is left.
+
+    Args:
+        predicted: (H, W).
+        truth: (H, W).
+        areas: (H,) relative areas of the cells of each row.
+    """
+    error = predicted.astype(np.float64) - truth
+    known = np.isfinite(error)
+    weights = np.where(known, np.asarray(areas)[:, None], 0.0)  # (H, W)
+    square = float((weights * np.where(known, error, 0.0) ** 2).sum())
+    return float(np.sqrt(square / weights.sum())) if known.any() else float("nan")

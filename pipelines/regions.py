@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
 from pipelines import lazy
@@ -131,6 +133,34 @@ def _covers(lat: np.ndarray, rows: np.ndarray, lon: np.ndarray, every: np.ndarra
 def step(values: np.ndarray) -> float:
     """The usual distance between neighbours, 0 for a single value."""
     return float(np.median(np.abs(np.diff(values)))) if len(values) > 1 else 0.0
+
+
+def geobox(data: xr.Dataset, *, name: str = "dataset") -> GeoBox:
+    """The grid of a dataset of even latitudes and longitudes in EPSG:4326: edges lie half a cell beyond the centres.
+
+    Raises:
+        InputError: another kind of grid, fewer than two rows or columns, or spacing that is not even.
+    """
+    _check_rectilinear(data, name)
+    for dim in ("lat", "lon"):
+        values, even = data[dim].values, step(data[dim].values)
+        if len(values) < 2 or np.abs(np.abs(np.diff(values)) - even).max() > 0.01 * even:
+            raise InputError(
+                f"{name}: {dim} has {len(values)} values {values[0]:g}..{values[-1]:g}, two or more at even distances "
+                "are wanted for a map; choose a larger region, or regrid it first (pipelines.regrid)"
+            )
+    lat, lon = data["lat"].values, data["lon"].values
+    across, down = (lon[-1] - lon[0]) / (len(lon) - 1), (lat[-1] - lat[0]) / (len(lat) - 1)
+    affine = Affine(across, 0, lon[0] - across / 2, 0, down, lat[0] - down / 2)
+    return GeoBox((len(lat), len(lon)), affine, "EPSG:4326")
+
+
+def cell_areas(lat: np.ndarray) -> np.ndarray:
+    """Relative areas of cells by row, from the sines of their edges (half a step beyond centres, poles at most)."""
+    half = step(lat) / 2
+    north, south = (np.sin(np.radians(np.clip(lat + side, -90, 90))) for side in (half, -half))
+    areas: np.ndarray = north - south
+    return areas
 
 
 def goes_round(lon: np.ndarray) -> bool:

@@ -146,6 +146,11 @@ def _unknown(text: str, spelling: str) -> str:
     return f"unit {text!r} is not known{hint}; correct the variable's units attribute, known are {first} and their like"
 
 
+def quantities(unit: str) -> list[str]:
+    """The quantities that a unit may be of, such as `rain rate` for mm/h; none where it is not known."""
+    return [quantity for quantity, units in _TABLE.items() if tidy(unit) in units]
+
+
 def is_amount(unit: str) -> bool:
     """Whether a unit counts something per interval that can become a rate: rain in mm or m, energy in J m-2."""
     return any(tidy(unit) in _TABLE[amount] for amount in _PER_HOUR)

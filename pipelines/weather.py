@@ -333,7 +333,7 @@ def _having(parts: list[xr.Dataset], variables: Sequence[str]) -> list[xr.Datase
     names = list(dict.fromkeys(str(key) for part in parts for key in part.data_vars))
     for variable in variables:
         if variable not in names:
-            raise InputError(f"{_name(parts[0])}: variable {variable} is wanted{_close(variable, names)}")
+            raise InputError(f"{_name(parts[0])}: variable {variable} is wanted{instead(variable, names)}")
     kept = [[key for key in part.data_vars if key in variables] for part in parts]
     return [part[keys] for part, keys in zip(parts, kept, strict=True) if keys]
 
@@ -343,11 +343,11 @@ def _present(data: xr.Dataset, variables: Sequence[str]) -> None:
     names = [str(key) for key in data.data_vars]
     for variable in variables:
         if variable not in names:
-            raise InputError(f"{_name(data)}: variable {variable} is wanted{_close(variable, names)}")
+            raise InputError(f"{_name(data)}: variable {variable} is wanted{instead(variable, names)}")
 
 
-def _close(variable: str, names: list[str]) -> str:
-    """What to try in place of a name that is not there."""
+def instead(variable: str, names: list[str]) -> str:
+    """What to try in place of a name that is not there, and the names that are."""
     lower = {name.lower(): name for name in names}
     near = [name for name in names if name.startswith(f"{variable}_")][:3]  # of several kinds of level or step
     near = near or [lower[text] for text in difflib.get_close_matches(variable.lower(), lower, 3, 0.5)]

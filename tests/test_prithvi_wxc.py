@@ -518,7 +518,7 @@ def test_what_cannot_be_built_is_refused():
         (lambda: dataclasses.replace(MINI, heads=3), "embed_dim 16"),
         (lambda: dataclasses.replace(MINI, mask_unit=(15, 16)), "mask unit"),
         (lambda: dataclasses.replace(MINI, residual="clima"), "wanted climate, temporal or none"),
-        (lambda: published_config("prithvi_wxc_9000m"), "wanted one of prithvi_wxc_2300m"),
+        (lambda: published_config("prithvi_wxc_9000m"), "wanted one of prithvi_wxc_tiny, prithvi_wxc_2300m"),
     ):
         with pytest.raises(InputError, match=words):
             work()
@@ -530,6 +530,9 @@ def test_the_published_models_have_their_size_and_take_no_memory_on_meta():
     millions = sum(p.numel() for p in whole.parameters()) / 1e6
     assert millions == pytest.approx(WXC_VARIANTS[PLAIN].parameters, abs=0.06)
     assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(1971.7, abs=0.06)
+    tiny = WxCForecaster(published_config("prithvi_wxc_tiny"))
+    millions = sum(p.numel() for p in tiny.parameters()) / 1e6
+    assert millions == pytest.approx(WXC_VARIANTS["prithvi_wxc_tiny"].parameters, abs=0.06)
     assert all(p.is_meta for p in whole.parameters()) and not any(b.is_meta for b in whole.buffers())
 
 
