@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import rasterio
 
 from models.bundle import Bundle
@@ -18,6 +19,7 @@ from models.errors import UNEXPECTED, EarthtuneError, RunError
 from pipelines.geotiff import BLOCK, Layout, Regroup, join, missing, read_parts, write_part, write_rows
 from pipelines.ledger import Entry
 from pipelines.maps import Progress, draw, map_rows
+from pipelines.mosaic import Array, Mask
 from pipelines.scene import Scene
 
 if TYPE_CHECKING:
@@ -149,23 +151,28 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     runtime = loaded(tuple(output.run for output in outputs), job.engine)
     specs = [output.bundle.spec for output in outputs]
     for gap in gaps:
-        into = [
-            (output, kind, Regroup(layout, what=str(output.path(kind)), within=gap))
-            for output in outputs
-            for kind, layout in output.layouts.items()
-        ]
+        writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
         rows = map_rows(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
         for first, block, valid in rows:
-            at = 0
-            ends = {}
-            for output in outputs:
-                ends[id(output)] = slice(at, at := at + output.bundle.spec.outputs)
-            for output, kind, regroup in into:
-                drawn = draw(kind, output.bundle.spec, block[ends[id(output)]], valid)
-                for row, part in regroup.add(first, drawn):
-                    write_part(output.parts(kind), row, part, regroup.layout, output.path(kind))
-        for _, _, regroup in into:
-            regroup.finish()
+            shares = np.split(block, np.cumsum([spec.outputs for spec in specs])[:-1])
+            answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
+            for writer in writers:
+                writer.add(first, answers[writer.output.run], valid)
+        for writer in writers:
+            writer.regroup.finish()
+
+
+class _Writer:
+    """Takes predictions as they come and keeps the rows of one kind of map as parts."""
+
+    def __init__(self, output: Output, kind: str, rows: tuple[int, int]) -> None:
+        self.output, self.kind, self.layout = output, kind, output.layouts[kind]
+        self.regroup = Regroup(self.layout, what=str(output.path(kind)), within=rows)
+
+    def add(self, first: int, block: Array, valid: Mask) -> None:
+        drawn = draw(self.kind, self.output.bundle.spec, block, valid)
+        for row, part in self.regroup.add(first, drawn):
+            write_part(self.output.parts(self.kind), row, part, self.layout, self.output.path(self.kind))
 
 
 def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
@@ -250,8 +257,6 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
 
 def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
     """The rows of a class map whose small patches went to their neighbours; holds the map."""
-    import numpy as np
-
     from pipelines.areas import least_pixels
     from pipelines.geotiff import has_data
     from pipelines.sieve import sieve

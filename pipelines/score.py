@@ -103,66 +103,84 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
-    from pipelines.drafts import check_target
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
 
-    if workers < 1 or (batch is not None and batch < 1):
-        raise InputError(f"workers {workers}, batch {batch}: wanted at least 1")
-    if min_area < 0:
-        raise InputError(f"min_area {min_area:g}: wanted hectares, 0 or more")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; --out wants a folder for the maps")
+    _check(run, out, workers=workers, batch=batch, min_area=min_area)
     runs = {path: read_bundle(path) for path in (run, *(bundle or []))}
     passes = _passes(runs, overlap)
-    if len({path.resolve().name for path in runs}) < len(runs):
-        raise InputError(f"{run}: two runs bear the same name, which tells their maps apart; rename one")
-    if len(runs) > 1 and (polygons or area_table):
-        raise InputError("polygons and area tables are made of the maps of one run; leave --bundle out")
-    wants_confidence = confidence or polygons is not None
-    kinds = ["map", *["probabilities"] * probabilities, *["confidence"] * wants_confidence]
+    _check_runs(runs, polygons or area_table)
+    kinds = ["map", *["probabilities"] * probabilities, *["confidence"] * (confidence or polygons is not None)]
     part, parts = shard_of(shard) if shard else (0, 1)
     sources = find_scenes(scenes)
     mine = sources[part::parts] if len(sources) >= parts else sources
+    reading = Reading(bands, dates, scale, offset, mask_clouds)
     engine = Engine(runtime, precision, weights, batch, threads_each(workers))
-    plan = _Plan(
-        out, kinds, min_area, Reading(bands, dates, scale, offset, mask_clouds), engine, overwrite, len(runs) > 1
-    )
-    jobs: list[Job] = []
-    results: list[dict[str, Any]] = []
-    for source in mine:
-        for folders, shared in passes:
-            try:
-                job, kept = _survey(source, {f: runs[f] for f in folders}, plan, shared, jobs, say)
-            except EarthtuneError as error:
-                results += _failed(source, folders, str(error), error.exit_code)
-                continue
-            results += kept
-            jobs += [job] if job else []
-    results += _eaten(jobs)
-    for file, suffix in ((polygons, ".gpkg"), (area_table, ".csv")):
-        if jobs and file:
-            check_target(file, suffix, overwrite=overwrite)
+    plan = _Plan(out, kinds, min_area, reading, engine, overwrite, len(runs) > 1)
+    jobs, results = _surveyed(mine, runs, passes, plan, say)
+    if jobs:
+        _check_tables(polygons, area_table, overwrite=overwrite)
     pieces = -(-workers * parts // len(sources)) if len(sources) < max(workers, parts) else 1
     jobs = [band for job in jobs for band in _bands(job, pieces)]
-    if len(sources) < parts:
-        jobs = jobs[part::parts]
+    jobs = jobs[part::parts] if len(sources) < parts else jobs
     ended = dict(_told(launch(jobs, workers=workers, ray=ray, progress=progress), jobs, say)) if jobs else {}
     results += _gathered(jobs, ended)
-    order = {source: i for i, source in enumerate(mine)}
-    results.sort(key=lambda r: (order[r["scene"]], list(map(str, runs)).index(r["run"])))
-    ready = [r for r in results if r["status"] in ("done", "kept")]
-    classes = runs[run].spec.classes
-    if area_table and ready and (jobs or not area_table.exists()):
-        from pipelines.areas import area_table as write_area_table
-
-        write_area_table([Path(r["map"]) for r in ready], classes, area_table, overwrite=overwrite)
-    if polygons and ready and (jobs or not polygons.exists()):
-        from pipelines.polygons import write_polygons
-
-        pairs = [(Path(r["map"]), Path(r["maps"]["confidence"])) for r in ready]
-        write_polygons(pairs, classes, polygons, overwrite=overwrite)
+    order = [(source, str(path)) for source in mine for path in runs]
+    results.sort(key=lambda result: order.index((result["scene"], result["run"])))
+    _tabulate(results, runs[run].spec, polygons, area_table, overwrite=overwrite, anew=bool(jobs))
     return results
+
+
+def _check(run: Path, out: Path, *, workers: int, batch: int | None, min_area: float) -> None:
+    """Refuse arguments that no scene could be scored with."""
+    if workers < 1 or (batch is not None and batch < 1):
+        raise InputError(f"workers {workers}, batch {batch}: wanted at least 1")
+    if not 0 <= min_area < 1e9:
+        raise InputError(f"min_area {min_area:g}: wanted hectares, 0 or more")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder for the maps")
+
+
+def _check_runs(runs: Mapping[Path, Bundle], table: Path | None) -> None:
+    """Refuse runs whose maps could not be told apart, or not be put into one table."""
+    names = [path.resolve().name for path in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{twice}: two runs bear this name, which tells their maps apart; rename one")
+    spec = next(iter(runs.values())).spec
+    if table and (len(runs) > 1 or spec.task == "regression"):
+        raise InputError(f"{table}: polygons and area tables are made of the class maps of one run")
+
+
+def _check_tables(polygons: Path | None, area_table: Path | None, *, overwrite: bool) -> None:
+    """Refuse files that could not be written at the end."""
+    from pipelines.drafts import check_target
+
+    for file, suffix in ((polygons, ".gpkg"), (area_table, ".csv")):
+        if file:
+            check_target(file, suffix, overwrite=overwrite)
+
+
+def _tabulate(
+    results: Sequence[Mapping[str, Any]],
+    spec: Spec,
+    polygons: Path | None,
+    area_table: Path | None,
+    *,
+    overwrite: bool,
+    anew: bool,
+) -> None:
+    """Write the polygons and the areas of all maps that are there; `anew` unless nothing has changed since."""
+    from pipelines import areas
+    from pipelines.polygons import write_polygons
+
+    ready = [result for result in results if result["status"] in ("done", "kept")]
+    maps = [Path(result["map"]) for result in ready]
+    if area_table and ready and (anew or not area_table.exists()):
+        areas.area_table(maps, spec.classes, area_table, overwrite=overwrite)
+    if polygons and ready and (anew or not polygons.exists()):
+        pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, ready, strict=True)]
+        write_polygons(pairs, spec.classes, polygons, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -233,6 +251,29 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
             raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
         passes.append((tuple(paths), shared))
     return passes
+
+
+def _surveyed(
+    sources: Sequence[str],
+    runs: Mapping[Path, Bundle],
+    passes: Sequence[tuple[tuple[Path, ...], int]],
+    plan: _Plan,
+    say: Callable[[str], None],
+) -> tuple[list[Job], list[dict[str, Any]]]:
+    """Open and check all scenes; the jobs, and results of those that are done or cannot be."""
+    jobs: list[Job] = []
+    results: list[dict[str, Any]] = []
+    for source in sources:
+        for folders, overlap in passes:
+            try:
+                job, kept = _survey(source, {f: runs[f] for f in folders}, plan, overlap, jobs, say)
+            except EarthtuneError as error:
+                results += _failed(source, folders, str(error), error.exit_code)
+                continue
+            results += kept
+            jobs += [job] if job else []
+    results += _eaten(jobs)
+    return jobs, results
 
 
 def _survey(
