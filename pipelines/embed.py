@@ -114,7 +114,8 @@ def _open(
     say: Callable[[str], None],
 ) -> Scene:
     """Open the frames as the encoder wants them; tell what a person should know."""
-    from pipelines.scene import Assumed, open_scene
+    from pipelines.products import Assumed
+    from pipelines.scene import open_scene
 
     sources = scene.split(",")
     opened = open_scene(

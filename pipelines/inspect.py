@@ -14,7 +14,7 @@ from models.spec import REFLECTANCE, Spec
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.scene import Layer, Product
+    from pipelines.layers import Layer, Product
     from pipelines.survey import Survey
 
 _SIDE = 512
@@ -114,7 +114,8 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
     """
-    from pipelines import formats, scene
+    from pipelines import formats
+    from pipelines.products import Assumed, find_products
 
     bundle = None if for_run is None else read_bundle(for_run)
     spec = bundle.spec if bundle else None
@@ -131,11 +132,11 @@ def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] |
         return Inspection(str(path), gcps=gcps, notes=(note,), needs=needs)
     sources = str(path).split(",") if spec and spec.frames > 1 else [path]
     frames = max(spec.frames // len(sources), 1) if spec else 1
-    assumed = scene.Assumed.like(bundle.data) if bundle else None
+    assumed = Assumed.like(bundle.data) if bundle else None
     try:
-        products = scene.find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
+        products = find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
     except InputError:  # not so many frames in it: told below as a need that is not met
-        products = scene.find_products(sources, file_bands=bands, assumed=assumed)
+        products = find_products(sources, file_bands=bands, assumed=assumed)
     found = _describe(str(path), products)
     if spec is None or bundle is None:
         return found
@@ -240,10 +241,11 @@ def _control_points(path: Path) -> int:
 
 def _describe(path: str, products: list[Product]) -> Inspection:
     """Look at every band of every frame."""
-    from pipelines import align, scene
+    from pipelines import align
+    from pipelines.layers import open_layer
 
     layers = [layer for product in products for layer in product.layers]
-    sources = [scene.open_layer(layer) for layer in layers]
+    sources = [open_layer(layer) for layer in layers]
     grids = [align.grid(source) for source in sources]
     if not layers:
         raise InputError(f"{path}: no band in it")
@@ -283,9 +285,9 @@ def _look(layer: Layer) -> np.ndarray:
     from rasterio.errors import RasterioIOError
 
     from models.errors import RunError
-    from pipelines import scene
+    from pipelines.layers import open_layer
 
-    source = scene.open_layer(layer)
+    source = open_layer(layer)
     shape = tuple(min(size, _SIDE) for size in source.shape)
     try:
         raw = source.read(layer.index, out_shape=shape, masked=True, resampling=Resampling.nearest)
@@ -305,9 +307,9 @@ def _band(number: int, layer: Layer) -> BandInfo:
     """Describe one band."""
     import numpy as np
 
-    from pipelines import scene
+    from pipelines.layers import open_layer
 
-    source, at = scene.open_layer(layer), layer.index - 1
+    source, at = open_layer(layer), layer.index - 1
     values = _look(layer)
     good = values[np.isfinite(values)]
     units = layer.units or (float(source.scales[at]), float(source.offsets[at]))
@@ -431,13 +433,14 @@ def _need_unit(product: Product, spec: Spec) -> Need:
     """
     import numpy as np
 
-    from pipelines import scene
+    from pipelines.layers import open_layer
+    from pipelines.scene import settled
 
     ratios = []
     for band, mean in zip(spec.bands, spec.mean, strict=True):
         layer = product.layers[_names(product, spec).index(band)]
-        scale, offset = scene.settled(layer).units or (1e-4, 0.0)
-        if scene.open_layer(layer).dtypes[layer.index - 1] == "uint8" and scale == 1e-4:
+        scale, offset = settled(layer).units or (1e-4, 0.0)
+        if open_layer(layer).dtypes[layer.index - 1] == "uint8" and scale == 1e-4:
             return Need("unit", False, f"{band} holds 8-bit counts; wanted {spec.unit}: pass scale and offset")
         values = (_look(layer) * scale + offset) * 1e4
         good = values[np.isfinite(values)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +126,8 @@ def score(
     jobs = jobs[part::parts] if len(sources) < parts else jobs
     ended = dict(_told(launch(jobs, workers=workers, ray=ray, progress=progress), jobs, say)) if jobs else {}
     results += _gathered(jobs, ended)
-    order = [(source, str(path)) for source in mine for path in runs]
-    results.sort(key=lambda result: order.index((result["scene"], result["run"])))
+    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
+    results.sort(key=lambda result: order[result["scene"], result["run"]])
     _tabulate(results, runs[run].spec, polygons, area_table, overwrite=overwrite, anew=bool(jobs))
     return results
 
@@ -217,7 +218,8 @@ def find_scenes(sources: Sequence[str]) -> list[str]:
 
 def _inside(folder: Path) -> list[str]:
     """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
-    from pipelines.scene import RASTERS, holds_bands
+    from pipelines.layers import RASTERS
+    from pipelines.products import holds_bands
     from pipelines.sensors import cloud_code
 
     if folder.suffix == ".SAFE" or holds_bands(folder):
@@ -435,7 +437,8 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     Raises:
         InputError: the scene lacks bands, frames, dates or a place that the model wants.
     """
-    from pipelines.scene import Assumed, open_scene
+    from pipelines.products import Assumed
+    from pipelines.scene import open_scene
 
     spec, told = bundle.spec, reading or Reading()
     files = source.split(",") if spec.frames > 1 else [source]
