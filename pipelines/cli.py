@@ -162,10 +162,22 @@ def _quieten(quiet: bool) -> None:
 
 
 def _parser(command: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class Help(DefaultHelpFormatter):
+        """Says what an option does; its Python type, and that nothing is its default, are noise to a reader."""
+
+        def _get_type_str(self, action: Any) -> None:
+            return None
+
+        def _get_help_string(self, action: Any) -> str:
+            text: str = super()._get_help_string(action)
+            if action.default is None or action.default is False:
+                text = text.replace(" (default: %(default)s)", "")
+            return text
 
     # Names of a function's parameters are the names of the options, with - for _ understood as well.
-    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, allow_abbrev=False, formatter_class=Help)
     parser.usage = f"earthtune {USAGE[command]}"
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
