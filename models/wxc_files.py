@@ -114,12 +114,14 @@ def published_config(name: str) -> WxCConfig:
     """The published configuration of a model of `variants.WXC_VARIANTS`.
 
     The rollout model, tuned without masking, shifts the windows of its encoder (`large_rollout.yml` of
-    NASA-IMPACT/Prithvi-WxC); the pretrained one does not.
+    NASA-IMPACT/Prithvi-WxC); the pretrained one does not. The tiny one is ours, for days of data and no weights.
 
     Raises:
         InputError: no such model.
     """
     wxc_variant(name)
+    if name == "prithvi_wxc_tiny":
+        return WxCConfig(mask_unit=(16, 16), embed_dim=48, encoder_blocks=1, heads=4)
     return WxCConfig(encoder_shifting=name.endswith("_rollout"))
 
 
@@ -188,12 +190,14 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
         revision: commit of the model's repository; the newest when None.
 
     Raises:
-        InputError: no such model; a file that is not in the cache and cannot be had (see `hub.locate`).
+        InputError: no such model, or none published; a file that is not in the cache and cannot be had (see
+            `hub.locate`).
     """
     from models.hub import locate, reachable
 
     published, online = wxc_variant(name), reachable()
-    assert published.repo and published.file
+    if published.repo is None or published.file is None:
+        raise InputError(f"{name}: no weights were published; use --weights random or a file")
     config = locate(published.repo, "config.yaml", revision=revision, online=online)
     same = revision if published.repo == WXC_REPO else None
     scalers = {key: locate(WXC_REPO, file, revision=same, online=online).path for key, file in SCALER_FILES.items()}

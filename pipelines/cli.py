@@ -216,8 +216,9 @@ def _add_finetune(parser: ArgumentParser) -> None:
 
 
 def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.finetune import Launch, finetune
+    from pipelines.finetune import finetune
     from pipelines.recipe import Recipe
+    from pipelines.runs import Launch
 
     names = [Path(str(path)).stem for path in options.config or []]
     name = names[0] if names else "run"

@@ -518,7 +518,7 @@ def test_what_cannot_be_built_is_refused():
         (lambda: dataclasses.replace(MINI, heads=3), "embed_dim 16"),
         (lambda: dataclasses.replace(MINI, mask_unit=(15, 16)), "mask unit"),
         (lambda: dataclasses.replace(MINI, residual="clima"), "wanted climate, temporal or none"),
-        (lambda: published_config("prithvi_wxc_9000m"), "wanted one of prithvi_wxc_2300m"),
+        (lambda: published_config("prithvi_wxc_9000m"), "wanted one of prithvi_wxc_tiny"),
     ):
         with pytest.raises(InputError, match=words):
             work()
