@@ -33,7 +33,8 @@ class QuantileHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, features, H, W) to quantiles (B, Q, H, W), rising along Q, float32."""
         steps: Tensor = self.steps(features)
-        return functional.softplus(steps.float()).cumsum(dim=1)
+        quantiles: Tensor = functional.softplus(steps.float()).cumsum(dim=1)
+        return quantiles
 
 
 def pinball_loss(quantiles: Tensor, truth: Tensor, levels: Sequence[float]) -> Tensor:
@@ -54,7 +55,8 @@ def pinball_loss(quantiles: Tensor, truth: Tensor, levels: Sequence[float]) -> T
 def expectation(quantiles: Tensor, levels: Sequence[float], *, dim: int = 1) -> Tensor:
     """The mean of the distribution: the integral of its quantile function over 0..1; `dim` is taken away."""
     weights = quantiles.new_tensor(mean_weights(levels))
-    return torch.tensordot(quantiles.movedim(dim, -1), weights, dims=1)
+    mean: Tensor = torch.tensordot(quantiles.movedim(dim, -1), weights, dims=1)
+    return mean
 
 
 def mean_weights(levels: Sequence[float]) -> list[float]:

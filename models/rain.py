@@ -44,15 +44,25 @@ class RainNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: RainSpec, backbone: str, architecture: RainArchitecture) -> None:
+    def __init__(
+        self, spec: RainSpec, backbone: str, architecture: RainArchitecture, *, pretrained: bool = False
+    ) -> None:
         """Build with random weights.
+
+        Args:
+            spec: what the model eats and says.
+            backbone: a name of `variants.WXC_VARIANTS`.
+            architecture: what else builds it.
+            pretrained: the encoder will be given pretrained weights, and keeps the scalers of the channels it knows.
 
         Raises:
             InputError: see `encoder_config`.
         """
         super().__init__()
         self.spec, config = spec, encoder_config(backbone, architecture)
-        scalers = WxCScalers(dict(zip(spec.channels, zip(spec.mean, spec.std, strict=True), strict=True)))
+        measured = dict(zip(spec.channels, zip(spec.mean, spec.std, strict=True), strict=True))
+        known = set(config.channels) if pretrained else set()
+        scalers = WxCScalers({name: pair for name, pair in measured.items() if name not in known})
         self.backbone = WxCEncoder(
             config, channels=spec.channels, static=(), times=spec.times, climatology=False, scalers=scalers
         )

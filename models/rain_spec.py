@@ -122,21 +122,24 @@ class RainArchitecture:
 
 
 @dataclass(frozen=True)
-class Fade:
-    """Augmentation of weather fields: what another day may differ in.
+class Augmentation:
+    """What another day may differ in.
 
     Attributes:
         offset: spread of the random offset on each field of a sample, in its standard deviations.
         gain: spread of the random factor on each field's deviations.
         shift: degrees by which a sample's latitudes and longitudes are moved at most, so that places are not learned.
+        turns: turn samples by 180 degrees (the equations of motion stay as they are on an f-plane) and mirror them from
+            north to south with their latitudes, as in the other hemisphere; wind changes its sign.
     """
 
     offset: float = 0.0
     gain: float = 0.0
     shift: float = 0.0
+    turns: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for key, most in (("offset", 10.0), ("gain", 10.0), ("shift", 180.0)):
             if not 0 <= getattr(self, key) <= most:
-                raise InputError(f"training.{key} {getattr(self, key)}: wanted 0 to {most:g}")
+                raise InputError(f"augment.{key} {getattr(self, key)}: wanted 0 to {most:g}")

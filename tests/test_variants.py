@@ -45,5 +45,5 @@ def test_the_weather_models_are_the_published_ones():
         "prithvi_wxc_2300m_rollout": (f"{repo}-rollout", "prithvi.wxc.rollout.2300m.v1.pt", licence),
     }
     assert {v.licence for v in VARIANTS.values() if v.repo} == {"Apache-2.0"}
-    with pytest.raises(InputError, match="wanted one of prithvi_wxc_tiny, prithvi_wxc_2300m, prithvi_wxc_2300m_rollout"):
+    with pytest.raises(InputError, match="wanted one of prithvi_wxc_tiny, prithvi_wxc_2300m"):
         wxc_variant("prithvi_eo_v2_300")
