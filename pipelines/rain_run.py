@@ -18,13 +18,12 @@ from models.rain_baselines import Forecast, Predict, fit_rain_baselines
 from models.rain_bundle import RainBundle, load_encoder, load_rain, read_rain_bundle
 from models.rain_spec import TASK, RainSpec
 from models.settings import Training
+from pipelines.rain_loaders import RainLoaders, RainSet
 from pipelines.rain_maps import forecast
 from pipelines.rain_recipe import RainData, RainRecipe
 from pipelines.rain_report import RainExample, best_baseline, headline, write_rain_report
 from pipelines.rain_samples import (
     SPLITS,
-    RainLoaders,
-    RainSet,
     Sample,
     Samples,
     describe,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from models.rain_training import RainTraining
 
 MODES = ("frozen", "full")
-EXAMPLES = 4
+EXAMPLES = 3
 EPOCH = 64  # samples of an epoch at least: of a few hours of data each comes several times
 
 
@@ -101,11 +100,11 @@ def _finetune(recipe: RainRecipe, out: Path, launch: Launch, name: str) -> dict[
     spec = samples.spec
     for line in (describe(samples.weather), ", ".join(f"{len(samples.of(s))} {s}" for s in SPLITS)):
         launch.say(line)
-    make_folder(out, recipe.to_json(), launch)
-    _write_split(out / "split.csv", samples)
     network, base, lines = build(recipe, spec)
     for line in lines:
         launch.say(line)
+    make_folder(out, recipe.to_json(), launch)
+    _write_split(out / "split.csv", samples)
     module = _train(recipe, network, samples, samples.of("train"), out, launch)
     held_out = samples.of("test")
     made = forecast(network, samples, held_out)

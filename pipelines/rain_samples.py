@@ -13,22 +13,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from lightning import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from models.errors import InputError
-from models.rain_spec import Augmentation, RainSpec
-from models.rain_training import Item, varied
-from models.settings import Training
+from models.rain_spec import RainSpec
 from models.wxc_inputs import kept_rows, stack_channels, static_channels
 from pipelines import intervals, regrid
-from pipelines.chips import EpochSampler
 from pipelines.rain_recipe import Product, RainData
 from pipelines.regions import cell, check_rectilinear
 from pipelines.weather import open_weather
 
 Array = NDArray[np.float32]
+Item = dict[str, Any]
 HOUR = np.timedelta64(3600, "s")
 SPLITS = ("train", "val", "test")
 # Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).
@@ -347,70 +343,18 @@ def batch_of(items: Sequence[Item]) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
 
 
-class RainSet(Dataset[Item]):
-    """Samples as a torch dataset; asked for by (epoch, index) they are varied, see `chips.ChipSet`."""
-
-    def __init__(
-        self, samples: Samples, chosen: Sequence[Sample], augmentation: Augmentation, *, seed: int, repeat: int = 1
-    ) -> None:
-        """Keep the samples; each comes `repeat` times an epoch."""
-        self.samples, self.chosen, self.augmentation = samples, list(chosen), augmentation
-        self.seed, self.repeat = seed, repeat
-
-    def __len__(self) -> int:
-        """Items of an epoch."""
-        return len(self.chosen) * self.repeat
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        """One item, varied if the key has an epoch."""
-        epoch, index = key if isinstance(key, tuple) else (None, key)
-        sample, spec = self.chosen[index % len(self.chosen)], self.samples.spec
-        item = self.samples.item(sample) | {"y": self.samples.truth(sample)}
-        if epoch is None:
-            return item
-        rng = np.random.default_rng((self.seed, epoch, index))
-        return varied(item, spec.channels, spec.std, self.augmentation, rng)
-
-
-class RainLoaders(LightningDataModule):
-    """Training and validation samples as loaders."""
-
-    def __init__(self, train: RainSet, val: RainSet, training: Training, *, seed: int) -> None:
-        """Keep both sets."""
-        super().__init__()
-        self.train_set, self.val_set, self.training, self.seed = train, val, training, seed
-
-    def train_dataloader(self) -> DataLoader[Item]:
-        """Shuffled and varied."""
-        return self._loader(self.train_set, EpochSampler(len(self.train_set), seed=self.seed))
-
-    def val_dataloader(self) -> DataLoader[Item]:
-        """As they are."""
-        return self._loader(self.val_set, None)
-
-    def _loader(self, items: RainSet, sampler: EpochSampler | None) -> DataLoader[Item]:
-        return DataLoader(
-            items,
-            batch_size=self.training.batch,
-            sampler=sampler,
-            num_workers=self.training.workers,
-            generator=torch.Generator().manual_seed(self.seed),
-            persistent_workers=self.training.workers > 0,
-        )
-
-
 def measured(samples: Samples, *splits: str) -> RainSpec:
     """The Spec with means and deviations of the fields and rain of some splits.
 
+    A field that is the same everywhere, such as the cloud of a level that never has any, gets its size for a deviation.
+
     Raises:
-        InputError: a field that is the same everywhere, or no rain at all.
+        InputError: no rain at all.
     """
     train = samples.of(*splits)
     fields = samples.weather.fields[sorted({s.at for s in train})].astype(np.float64)  # (N, C, H, W)
     mean, std = fields.mean(axis=(0, 2, 3)), fields.std(axis=(0, 2, 3))
-    flat = [name for name, m, s in zip(samples.weather.channels, mean, std, strict=True) if s <= 1e-7 * abs(m)]
-    if flat:
-        raise InputError(f"variable {', '.join(flat)}: the same everywhere in the training block; leave it out")
+    std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
     rain = np.stack([samples.truth(s) for s in train])
     scale = float(np.nanstd(rain))
     if not scale > 0:

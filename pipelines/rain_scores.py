@@ -198,7 +198,7 @@ def _event_scores(table: Numbers) -> dict[str, Numbers]:
 def reliability(
     forecast: Forecast, truth: NDArray[np.float32], area: Numbers, thresholds: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """The reliability diagram: for each threshold and bin of probability its mean, the observed share and its weight."""
+    """The reliability diagram: mean probability, observed share and weight of each threshold and bin."""
     rows = []
     for i, threshold in enumerate(thresholds):
         p = forecast.exceedance[:, i].astype(np.float64)
