@@ -25,7 +25,7 @@ from pipelines.geotiff import Layout, check_target, write_rows
 from pipelines.rain_samples import Sample, Samples, batch_of, read_weather
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-HOUR = np.timedelta64(3600, "s")
+CELLS = 1 << 14
 
 
 def forecast(
@@ -33,11 +33,11 @@ def forecast(
     samples: Samples,
     chosen: Sequence[Sample],
     *,
-    batch: int = 8,
     progress: Progress | None = None,
 ) -> Forecast:
-    """Run a network over samples."""
+    """Run a network over samples, as many at once as make up some ten thousand cells."""
     spec, parts = network.spec, []
+    batch = max(CELLS // samples.weather.area.size, 1)
     shown = progress(range(0, len(chosen), batch), "rain") if progress else range(0, len(chosen), batch)
     for first in shown:
         items = [samples.item(s) for s in chosen[first : first + batch]]

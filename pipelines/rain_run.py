@@ -65,6 +65,8 @@ def finetune_rain(recipe: RainRecipe, out: Path, *, launch: Launch | None = None
         RunError: the disk is full, or memory runs out.
     """
     launch = launch or Launch()
+    if launch.devices != "1":
+        raise InputError(f"devices {launch.devices}: rain is trained on one device; leave --devices out")
     _check(recipe)
     return replacing_run(out, launch, lambda: _finetune(recipe, out, launch, name))
 

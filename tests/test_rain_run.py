@@ -204,6 +204,9 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             finetune_rain(recipe_of(day, **change), tmp_path / "run")
+    with pytest.raises(InputError, match="one device"):
+        finetune_rain(recipe_of(day), tmp_path / "run", launch=Launch(devices="2"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
