@@ -14,10 +14,11 @@ from models.settings import Training
 from models.training import SeededTraining
 
 MONITOR = ("val_loss", "min")
+LOSSES = ("pinball", "mse")
 
 
 class RainTraining(SeededTraining):
-    """Trains a rain network by the pinball loss of each member.
+    """Trains a rain network by the losses of each member: pinball, and if asked for the squared error of the mean.
 
     A batch is a dict as `wxc_inputs.make_batch` builds it, with `y` (B, H, W), rain in mm/h, NaN where not known.
     """
@@ -30,8 +31,9 @@ class RainTraining(SeededTraining):
         """Wrap a network; in mode "frozen" its encoder learns nothing."""
         super().__init__(training, seed=seed, log=log)
         self.network, self.mode = network, mode
-        network.backbone.requires_grad_(mode != "frozen")
-        network.backbone.net.mask_token.requires_grad_(False)
+        if mode == "frozen":
+            network.backbone.requires_grad_(False)
+        self.weights = dict(training.loss) or {"pinball": 1.0}  # of LOSSES
         self.rmse = torchmetrics.MeanSquaredError(squared=False)
 
     def on_train_epoch_start(self) -> None:
@@ -69,4 +71,10 @@ class RainTraining(SeededTraining):
         return self.network(fields), batch["y"]
 
     def _loss(self, quantiles: Tensor, y: Tensor) -> Tensor:
-        return pinball_loss(quantiles, y, self.network.spec.levels) / self.network.spec.scale
+        """The pinball loss, and the squared error of the mean, in scales of the training rain."""
+        spec, known = self.network.spec, y.isfinite()
+        loss = self.weights.get("pinball", 0.0) * pinball_loss(quantiles, y, spec.levels) / spec.scale
+        if "mse" in self.weights:
+            error = (expectation(quantiles, spec.levels) - y)[known] / spec.scale
+            loss = loss + self.weights["mse"] * error.square().mean()
+        return loss

@@ -73,6 +73,8 @@ def finetune_rain(recipe: RainRecipe, out: Path, *, launch: Launch | None = None
 
 def _check(recipe: RainRecipe) -> None:
     """Refuse what can be refused before any file is opened."""
+    from models.rain_training import LOSSES
+
     if recipe.task != TASK:
         raise InputError(f"task {recipe.task!r}: wanted {TASK}")
     if recipe.mode not in MODES:
@@ -81,6 +83,9 @@ def _check(recipe: RainRecipe) -> None:
     for key, value, low in (("epochs", training.epochs, 1), ("batch", training.batch, 1), ("lr", training.lr, 1e-12)):
         if value < low:
             raise InputError(f"training.{key} {value}: wanted at least {low}")
+    unknown = set(training.loss) - set(LOSSES)
+    if unknown or any(weight < 0 for weight in training.loss.values()):
+        raise InputError(f"training.loss {dict(training.loss)}: wanted weights of {', '.join(LOSSES)}")
     if training.keep not in ("best", "last"):
         raise InputError(f"training.keep {training.keep!r}: wanted best or last")
     if recipe.weights not in ("hub", "random") and not Path(recipe.weights).is_file():

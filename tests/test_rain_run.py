@@ -195,6 +195,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
     for change, said in (
         ({"mode": "lora"}, "wanted one of frozen, full"),
         ({"mode": "frozen"}, "random weights learns nothing"),
+        ({"training": Training(loss={"dice": 1.0})}, "wanted weights of pinball, mse"),
         ({"weights": "none.pt"}, "no such file"),
         ({"weights": "hub"}, "no weights were published"),
         ({"thresholds": (-1.0,)}, "0 mm/h or more"),
