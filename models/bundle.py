@@ -6,22 +6,24 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import InputError, RunError
 from models.settings import Architecture, Lora
 from models.spec import Spec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from models.network import Network
+    from models.rain_bundle import RainBundle
 
 FORMAT = 1
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_bundle(folder: Path, bundle: Bundle) -> None:
+def write_bundle(folder: Path, bundle: Bundle | RainBundle) -> None:
     """Write bundle.json; a reader sees the old file or the new one, never half of one."""
     content = {"format": FORMAT, **dataclasses.asdict(bundle)}
     with replacing(folder / "bundle.json") as draft:
@@ -105,6 +107,25 @@ def write_bundle(folder: Path, bundle: Bundle) -> None:
 
 def read_bundle(folder: Path) -> Bundle:
     """Read bundle.json.
+
+    Raises:
+        InputError: as `parse_bundle`; or a run over weather.
+    """
+    if task_of(folder) == "rain":
+        raise InputError(f"{folder}: a rain run; it takes weather files (`earthtune score` and `evaluate` know it)")
+    return parse_bundle(folder, _from_json)
+
+
+def task_of(folder: Path) -> str | None:
+    """The task of a run, or None where its bundle.json is missing or damaged."""
+    try:
+        return str(json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["spec"]["task"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def parse_bundle(folder: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
+    """Read bundle.json by a function of its content.
 
     Raises:
         InputError: no run folder, a run that has not ended, another format, or a damaged file.
@@ -120,7 +141,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") == FORMAT:
-            return _from_json(content)
+            return parse(content)
     except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: damaged ({error}); train again or copy the run again") from error
     raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
@@ -149,7 +170,7 @@ def stored_whole(base: Base, mode: str) -> bool:
     return mode == "full" or base.source == "random"
 
 
-def write_weights(folder: Path, network: Network, *, whole: bool) -> str:
+def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> str:
     """Write model.safetensors: every weight, or without those of the untouched backbone.
 
     Returns:
@@ -194,12 +215,17 @@ def load_network(folder: Path, *, weights: Path | None = None) -> Network:
         if bundle.mode == "lora":
             add_lora(network.backbone, rank=bundle.lora.rank, alpha=bundle.lora.alpha)
     state = read_state_dict(folder / "model.safetensors")
-    _fill(network, state, folder / "model.safetensors", whole=bundle.whole)
+    fill(network, state, folder / "model.safetensors", whole=bundle.whole)
     merge_lora(network)
     return network.eval()
 
 
-def _fill(network: Network, state: Mapping[str, Tensor], path: Path, *, whole: bool) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, whole: bool) -> None:
+    """Load a bundle's weights into its network.
+
+    Raises:
+        InputError: they are not those of this network.
+    """
     wanted = {key: value for key, value in network.state_dict().items() if whole or _own(key)}
     wrong = set(wanted) ^ set(state) or {key for key in wanted if wanted[key].shape != state[key].shape}
     if wrong:

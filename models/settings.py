@@ -61,7 +61,8 @@ class Training:
         accumulate: batches whose gradients are added up before a step.
         patience: epochs without a better validation score before training stops; 0 trains them all.
         ema: decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves.
-        loss: weights of the losses that are added up: ce, dice, focal; mse, mae, huber. Empty takes ce or huber.
+        loss: weights of the losses that are added up: ce, dice, focal; mse, mae, huber; pinball and mse
+            for rain. Empty takes ce, huber or pinball.
         smoothing: label smoothing of the cross-entropy.
         class_weights: exponent w of a class's weight, share ** -w, by its share of the training labels: 0 weighs all
             pixels alike, 1 all classes.

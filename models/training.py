@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,88 @@ def apply_mode(network: Network, mode: str, lora: Lora) -> None:
         add_lora(network.backbone, rank=lora.rank, alpha=lora.alpha)
 
 
-class FineTuning(LightningModule):
-    """Trains a network on batches of chips.
+class SeededTraining(LightningModule):
+    """What every training shares: seeds by epoch, curves that travel with the checkpoints, the optimiser's schedule.
 
     Attributes:
-        curves: the figures of each epoch so far; they travel with the checkpoints.
+        curves: the figures of each epoch so far.
+    """
+
+    network: nn.Module
+
+    def __init__(self, settings: Training, *, seed: int, log: Path | None = None) -> None:
+        """Start without curves.
+
+        Args:
+            settings: the settings.
+            seed: seeds dropout, anew at each epoch so that a resumed run draws what an uninterrupted one draws.
+            log: CSV file that holds the curves after each epoch.
+        """
+        super().__init__()
+        self.settings, self.seed, self.log_file = settings, seed, log
+        self.curves: list[dict[str, float]] = []
+
+    def rate(self, name: str) -> float:
+        """Learning rate of a weight by its name."""
+        return self.settings.lr
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch."""
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+
+    def checked(self, loss: Tensor) -> Tensor:
+        """The loss.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower training.lr, or look for "
+                "non-finite or unscaled values with `earthtune inspect`"
+            )
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the epoch's figures; they travel with the checkpoint, so a resumed run has the whole curve."""
+        figures = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key != "epoch"}
+        self.curves.append({"epoch": self.current_epoch, **figures})
+        if self.log_file is not None and self.trainer.is_global_zero:
+            write_curves(self.log_file, self.curves)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the curves."""
+        checkpoint["curves"] = self.curves
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the curves back."""
+        self.curves = list(checkpoint["curves"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW over the trained weights; the rate warms up, then falls along a cosine."""
+        optimiser = torch.optim.AdamW(
+            list(parameter_groups(self.network, self.settings, self.rate)), lr=self.settings.lr
+        )
+        total = max(int(self.trainer.estimated_stepping_batches), 1)
+        warm = max(round(self.settings.warmup * total), 1)
+
+        def share(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class FineTuning(SeededTraining):
+    """Trains a network on batches of chips.
 
     A batch is a dict: `x` (B, C, T, H, W), `y` (B, H, W) class indices or values, or (B,) for scene classes, and
     optionally `time` (B, T, 2), `location` (B, 2) and `features` (B, L, D, h, w), the frozen backbone's maps of x.
     """
 
+    network: Network
     class_weights: Tensor | None
 
     def __init__(
@@ -82,18 +154,17 @@ class FineTuning(LightningModule):
         Raises:
             InputError: a loss that the task does not know.
         """
-        super().__init__()
-        self.network, self.settings, self.mode, self.seed, self.log_file = network, training, mode, seed, log
+        super().__init__(training, seed=seed, log=log)
+        self.network, self.mode = network, mode
         task = network.spec.task
         loss = training.loss or {DEFAULT_LOSS[task]: 1.0}
         self.weighted_sum = weighted_sum(task, loss, smoothing=training.smoothing)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.scores = _scores(task, network.spec.outputs)
-        self.curves: list[dict[str, float]] = []
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch; keep a frozen backbone, and late batch norms, in eval mode."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        super().on_train_epoch_start()
         if self.mode == "frozen":
             self.network.backbone.eval()
         if self.current_epoch >= self.settings.freeze_norm * self.settings.epochs:
@@ -104,12 +175,7 @@ class FineTuning(LightningModule):
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         """Loss of a batch."""
         output, truth = self._run(batch)
-        loss = self._loss(output, truth)
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower training.lr, or look for "
-                "non-finite or unscaled values with `earthtune inspect`"
-            )
+        loss = self.checked(self._loss(output, truth))
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(truth))
         return loss
 
@@ -130,34 +196,9 @@ class FineTuning(LightningModule):
                 self.log(f"val_{name}", metric.compute(), prog_bar=name in ("mean_iou", "rmse"))
         self.scores.reset()
 
-    def on_train_epoch_end(self) -> None:
-        """Keep the epoch's figures; they travel with the checkpoint, so a resumed run has the whole curve."""
-        figures = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key != "epoch"}
-        self.curves.append({"epoch": self.current_epoch, **figures})
-        if self.log_file is not None and self.trainer.is_global_zero:
-            write_curves(self.log_file, self.curves)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the curves."""
-        checkpoint["curves"] = self.curves
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the curves back."""
-        self.curves = list(checkpoint["curves"])
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW over the trained weights; the rate warms up, then falls along a cosine."""
-        optimiser = torch.optim.AdamW(list(parameter_groups(self.network, self.settings)), lr=self.settings.lr)
-        total = max(int(self.trainer.estimated_stepping_batches), 1)
-        warm = max(round(self.settings.warmup * total), 1)
-
-        def share(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def rate(self, name: str) -> float:
+        """Learning rate of a weight by its name, see `backbone_rate`."""
+        return backbone_rate(name, self.network, self.settings)
 
     def _loss(self, output: Tensor, truth: Tensor) -> Tensor:
         return self.weighted_sum(output, truth, self.class_weights)
@@ -203,25 +244,29 @@ def _scores(task: str, outputs: int) -> torchmetrics.MetricCollection:
     return torchmetrics.MetricCollection(metrics, compute_groups=False)
 
 
-def parameter_groups(network: Network, training: Training) -> Iterable[dict[str, Any]]:
+def parameter_groups(network: nn.Module, training: Training, rate: Callable[[str], float]) -> Iterable[dict[str, Any]]:
     """Optimiser groups of the trained weights: by learning rate, and with or without weight decay.
 
-    Layer-wise decay as in BEiT (Bao et al. 2021, arXiv:2106.08254): each block of the backbone learns more slowly than
-    the one above it.
+    Raises:
+        InputError: every weight is frozen.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decay = training.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((_rate(name, network, training), decay), []).append(parameter)
+            groups.setdefault((rate(name), decay), []).append(parameter)
     if not groups:
         raise InputError("nothing is left to train: every weight is frozen")
-    for (rate, decay), parameters in groups.items():
-        yield {"params": parameters, "lr": rate, "weight_decay": decay}
+    for (speed, decay), parameters in groups.items():
+        yield {"params": parameters, "lr": speed, "weight_decay": decay}
 
 
-def _rate(name: str, network: Network, training: Training) -> float:
-    """Learning rate of a parameter by its place in the network; adapters learn at the head's rate."""
+def backbone_rate(name: str, network: Network, training: Training) -> float:
+    """Learning rate of a parameter by its place in the network; adapters learn at the head's rate.
+
+    Layer-wise decay as in BEiT (Bao et al. 2021, arXiv:2106.08254): each block of the backbone learns more slowly than
+    the one above it.
+    """
     if not name.startswith("backbone.") or name.endswith((".down", ".up")):
         return training.lr
     depth = len(network.backbone.vit.blocks)

@@ -47,7 +47,7 @@ VARIANTS: Mapping[str, Variant] = {
 
 WXC_REPO = "ibm-nasa-geospatial/Prithvi-WxC-1.0-2300M"  # holds the scalers and the climatology of both
 WXC_VARIANTS: Mapping[str, Variant] = {
-    "prithvi_wxc_tiny": Variant(None, None, 0.6),
+    "prithvi_wxc_tiny": Variant(None, None, 0.3),
     "prithvi_wxc_2300m": Variant(WXC_REPO, "prithvi.wxc.2300m.v1.pt", 2366.6, "CDLA-Permissive-2.0"),
     "prithvi_wxc_2300m_rollout": Variant(
         f"{WXC_REPO}-rollout", "prithvi.wxc.rollout.2300m.v1.pt", 2366.6, "CDLA-Permissive-2.0"

@@ -122,7 +122,7 @@ def published_config(name: str) -> WxCConfig:
     """
     wxc_variant(name)
     if name == "prithvi_wxc_tiny":
-        return WxCConfig(embed_dim=64, encoder_blocks=2, decoder_blocks=1, heads=4, encoder_shifting=True)
+        return WxCConfig(mask_unit=(16, 16), embed_dim=48, encoder_blocks=1, heads=4)
     return WxCConfig(encoder_shifting=name.endswith("_rollout"))
 
 
@@ -191,7 +191,8 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
         revision: commit of the model's repository; the newest when None.
 
     Raises:
-        InputError: no such model; a file that is not in the cache and cannot be had (see `hub.locate`).
+        InputError: no such model, or none published; a file that is not in the cache and cannot be had (see
+            `hub.locate`).
     """
     from models.hub import locate, reachable
 

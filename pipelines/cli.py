@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ USAGE = {
 SWITCHES = tuple(
     f"--{name}"
     for name in (
-        *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips"),
+        *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips", "refit", "augment.turns"),
         *("probabilities", "confidence"),
     )
 )
@@ -103,11 +104,11 @@ def _run(command: str, args: list[str]) -> int:
 
     from pipelines.recipe import load_recipe
 
-    add, run = COMMANDS[command]
     parser = _parser(command)
-    add(parser)
     if command == "finetune":
         args = _recipe_first(args)
+    add, run = _chosen(command, args)
+    add(parser)
     try:
         options = parser.parse_args(_switches(args))
     except ArgumentError as error:
@@ -119,6 +120,15 @@ def _run(command: str, args: list[str]) -> int:
     if result or text:
         print(json.dumps(result, indent=1) if options.json else text)
     return code
+
+
+def _chosen(command: str, args: Sequence[str]) -> Command:
+    """The command; fine-tuning by a recipe of rain has options of its own."""
+    from pipelines.recipe import task_of
+
+    recipe = next((Path(path) for flag, path in pairwise(args) if flag == "--config"), None)
+    rain = command == "finetune" and recipe is not None and task_of(recipe) == "rain"
+    return (_add_rain, _rain) if rain else COMMANDS[command]
 
 
 def _switches(args: list[str]) -> list[str]:
@@ -239,6 +249,11 @@ def _add_finetune(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
     parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
+    _add_launch(parser)
+
+
+def _add_launch(parser: ArgumentParser) -> None:
+    """Options of how a run is carried out."""
     parser.add_argument("--out", type=Path | None, default=None, help="the run folder (default: runs/RECIPE)")
     parser.add_argument("--devices", type=str, default="1", help="how many devices, or auto for all")
     parser.add_argument("--strategy", type=str, default="auto", help="strategy, as Lightning takes it: auto, ddp, fsdp")
@@ -246,18 +261,47 @@ def _add_finetune(parser: ArgumentParser) -> None:
     parser.add_argument("--overwrite", type=bool, default=False, help="replace a run folder that exists")
 
 
+def _add_rain(parser: ArgumentParser) -> None:
+    from pipelines.rain_recipe import RainRecipe
+
+    parser.description = (
+        "Train rain from weather fields and write a run folder: "
+        "earthtune finetune RECIPE [--data.root DIR] [--out RUN]. "
+        "Each key of a recipe is an option, too."
+    )
+    parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
+    parser.add_class_arguments(RainRecipe, as_group=False, fail_untyped=False)
+    _add_launch(parser)
+
+
 def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.finetune import Launch, finetune
+    from pipelines.finetune import finetune
     from pipelines.recipe import Recipe
+
+    return _trained(parser, options, Recipe, finetune)
+
+
+def _rain(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.rain_recipe import RainRecipe
+    from pipelines.rain_run import finetune_rain
+
+    return _trained(parser, options, RainRecipe, finetune_rain)
+
+
+def _trained(
+    parser: ArgumentParser, options: Namespace, kind: Any, train: Callable[..., dict[str, Any]]
+) -> tuple[Any, str, int]:
+    """Train by a recipe of some kind."""
+    from pipelines.runs import Launch
 
     names = [Path(str(path)).stem for path in options.config or []]
     name = names[0] if names else "run"
     launch_keys = ("devices", "strategy", "resume", "overwrite")
     built = parser.instantiate(options)
-    recipe = Recipe(**{f: built[f] for f in Recipe.__dataclass_fields__})
+    recipe = kind(**{f: built[f] for f in kind.__dataclass_fields__})
     launch = Launch(**{key: options[key] for key in launch_keys}, **_voice(options))
     out = options.out or Path("runs") / name
-    result = finetune(recipe, out, launch=launch, name=name)
+    result = train(recipe, out, launch=launch, name=name)
     if not result:
         return result, "", 0  # another process of a distributed run tells
     lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]

@@ -48,8 +48,9 @@ def demo(
     from models.runtime import Runtime, load_runtimes
     from pipelines.chips import Reader, find_chips, read_split
     from pipelines.evaluate import data_of, fit
-    from pipelines.finetune import Launch, finetune
+    from pipelines.finetune import finetune
     from pipelines.recipe import load_recipe
+    from pipelines.runs import Launch
     from pipelines.score import Reading, draw_map, open_for
 
     source = SAMPLES / "new_scene" / "new_scene_hls.tif"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, read_bundle, replacing
+from models.bundle import Bundle, read_bundle, replacing, task_of
 from models.errors import InputError, RunError
 from models.spec import Spec
 from pipelines.recipe import Data
@@ -63,6 +63,11 @@ def evaluate(
     from models.runtime import load_runtime
     from pipelines.chips import Reader, find_chips, read_split
 
+    if task_of(run) == "rain":
+        from pipelines.rain_run import evaluate_rain
+
+        log = read_curves(run / "metrics.csv")
+        return evaluate_rain(run, data_root=data_root, out=out, weights=weights, curves=log, progress=progress)
     bundle = read_bundle(run)
     spec, data = bundle.spec, data_of(bundle)
     seed = int(bundle.training.get("seed", 0))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shutil
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Base, Bundle, read_bundle, replacing, stored_whole, write_bundle, write_weights
-from models.errors import EarthtuneError, InputError, RunError
+from models.bundle import Base, Bundle, read_bundle, stored_whole, write_bundle, write_weights
+from models.errors import InputError, RunError
 from models.settings import MODES
 from models.spec import Spec
 from pipelines.recipe import Recipe
+from pipelines.runs import Launch, ended, fit, make_folder, replacing_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,30 +27,6 @@ if TYPE_CHECKING:
 
 LARGEST_TILE = 224  # the side that Prithvi was pretrained on
 AGREEMENT = 1e-3  # largest difference between the exported model's probabilities and torch's
-
-Say = Callable[[str], None]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a run is carried out; none of it changes what it makes.
-
-    Attributes:
-        devices: how many, or auto for all.
-        strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
-        resume: go on with a run that was cut off.
-        overwrite: replace a run folder that exists.
-        progress: wraps long loops to show progress; None shows none.
-        say: takes a line for the person who waits.
-    """
-
-    devices: str = "1"
-    strategy: str = "auto"
-    resume: bool = False
-    overwrite: bool = False
-    progress: Progress | None = None
-    say: Say = lambda line: None
 
 
 def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: str = "run") -> dict[str, Any]:
@@ -76,27 +50,16 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch = launch or Launch()
     _check(recipe)
-    waited = _kept(out).exists()  # from a replacement that was cut off, and is not this call's to undo
-    try:
-        result = _finetune(recipe, out, launch, name)
-    except EarthtuneError:
-        if (
-            launch.overwrite and _kept(out).exists() and not waited
-        ):  # the run that was to be replaced is still the better one
-            shutil.rmtree(out, ignore_errors=True)
-            _kept(out).rename(out)
-        raise
-    shutil.rmtree(_kept(out), ignore_errors=True)
-    return result
+    return replacing_run(out, launch, lambda: _finetune(recipe, out, launch, name))
 
 
 def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
     """The steps of `finetune`."""
     first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
-    if first and _ended(out, recipe, launch):
+    if first and ended(out, recipe.to_json(), launch):
         launch.say(f"{out}: this run has ended already")
-        ended = read_bundle(out)
-        return {"model": dict(ended.scores), "baselines": dict(ended.baselines)}
+        before = read_bundle(out)
+        return {"model": dict(before.scores), "baselines": dict(before.baselines)}
     from lightning import seed_everything
 
     from models.training import apply_mode
@@ -114,7 +77,7 @@ def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str,
     if first:
         for line in (*(report.lines() if report else ()), *notes, _sizes(samples, spec)):
             launch.say(line)
-        _make_folder(out, recipe, launch)
+        make_folder(out, recipe.to_json(), launch)
         write_split(out / "split.csv", chips)
     module = train(recipe, network, samples, out, balance=balance, launch=launch)
     if not module.trainer.is_global_zero:
@@ -185,50 +148,6 @@ def _check(recipe: Recipe) -> None:
         from models.losses import check_loss
 
         check_loss(recipe.task, training.loss)
-
-
-def _ended(out: Path, recipe: Recipe, launch: Launch) -> bool:
-    """Whether a resumed run has ended already; refuse a folder that exists and may not be touched."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; --out wants a folder for the run")
-    if not out.exists() or launch.overwrite:
-        return False
-    if not launch.resume:
-        raise InputError(
-            f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
-        )
-    import yaml
-
-    stored = out / "recipe.yaml"
-    if not stored.is_file():
-        raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
-    try:
-        before, now = dict(yaml.safe_load(stored.read_text(encoding="utf-8"))), recipe.to_json()
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise InputError(f"{stored}: damaged ({_first_line(error)}); --overwrite starts anew") from error
-    changed = [key for key in now if before.get(key) != now[key]]
-    if changed:
-        raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
-    return (out / "bundle.json").is_file() and (out / "metrics.json").is_file()
-
-
-def _make_folder(out: Path, recipe: Recipe, launch: Launch) -> None:
-    import yaml
-
-    if launch.overwrite and out.exists():
-        if any(out.iterdir()) and not (out / "recipe.yaml").is_file():
-            raise InputError(
-                f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another"
-            )
-        shutil.rmtree(out) if _kept(out).exists() else out.rename(_kept(out))
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "recipe.yaml") as draft:
-        draft.write_text(yaml.safe_dump(recipe.to_json(), sort_keys=False), encoding="utf-8")
-
-
-def _kept(out: Path) -> Path:
-    """Where the run that is being replaced waits until the new one has ended."""
-    return out.with_name(f".{out.name}.replaced")
 
 
 def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
@@ -398,9 +317,7 @@ def train(
         InputError: the loss stops being finite.
         RunError: a checkpoint cannot be written.
     """
-    import torch
-
-    from models.training import FineTuning
+    from models.training import MONITOR, FineTuning
 
     training = recipe.training
     module = FineTuning(
@@ -408,33 +325,7 @@ def train(
     )
     if recipe.mode == "frozen":
         _features(network, samples, batch=training.batch)
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    try:
-        trainer = _trainer(recipe, out, launch)
-    except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
-        raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
-    last = out / "checkpoints" / "last.ckpt"
-    start = last if launch.resume and last.is_file() else None
-    if start:
-        _check_checkpoint(start)
-    if launch.resume:
-        launch.say(f"going on from {last}" if start else f"{out}: no checkpoint yet; starting from the beginning")
-    try:
-        trainer.fit(module, datamodule=samples, ckpt_path=start, weights_only=True if start else None)
-    except OSError as error:
-        raise RunError(f"{out}: {error}; make space and run the same command with --resume") from error
-    except SystemExit as stop:  # Lightning's answer to ctrl-C
-        raise KeyboardInterrupt from stop
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory: lower training.batch; then --resume ({_first_line(error)})") from error
-    if trainer.interrupted or trainer.received_sigterm:
-        raise KeyboardInterrupt
-    best = out / "checkpoints" / "best.ckpt"
-    kept = best if training.keep == "best" and best.is_file() else last
-    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
-    network.cpu().eval()
+    fit(module, samples, network, training, out, monitor=MONITOR[recipe.task], launch=launch)
     return module
 
 
@@ -452,79 +343,6 @@ def _features(network: Network, samples: Chips, *, batch: int) -> None:
     for split in ("train", "val"):
         samples.sets[split].compute_features(features, batch=batch)
     network.train()
-
-
-def _check_checkpoint(path: Path) -> None:
-    """Refuse a damaged checkpoint."""
-    import pickle
-
-    import torch
-
-    try:
-        known = {"state_dict", "optimizer_states", "loops", "curves"} <= set(torch.load(path, weights_only=True))
-    except (RuntimeError, KeyError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: damaged ({_first_line(error)}); delete it, or --overwrite starts anew") from error
-    if not known:
-        raise InputError(f"{path}: no checkpoint of earthtune; delete it, or --overwrite starts anew")
-
-
-def _trainer(recipe: Recipe, out: Path, launch: Launch) -> Any:
-    import logging
-
-    from lightning import Trainer
-    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    from models.training import MONITOR, WholeCheckpoints
-
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    for name in ("lightning.pytorch", "lightning.fabric"):  # importing Lightning sets them to INFO
-        logging.getLogger(name).setLevel(logging.WARNING)
-    training, (monitor, better) = recipe.training, MONITOR[recipe.task]
-    folder = out / "checkpoints"
-    callbacks: list[Any] = [
-        ModelCheckpoint(folder, "best", monitor=monitor, mode=better, enable_version_counter=False),
-        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-    ]
-    if training.patience:
-        callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
-    if launch.progress is not None:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
-    if training.ema:
-        callbacks.append(EMAWeightAveraging(decay=training.ema))
-    return Trainer(
-        max_epochs=training.epochs,
-        devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
-        strategy=launch.strategy,
-        precision=_precision(training.precision),  # type: ignore[arg-type]
-        gradient_clip_val=training.clip or None,
-        accumulate_grad_batches=training.accumulate,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(out, name=None, version="tensorboard"),
-        enable_progress_bar=launch.progress is not None,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,  # EpochSampler shares out the samples itself
-        deterministic="warn",
-        default_root_dir=out,
-        plugins=[WholeCheckpoints()],
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _precision(asked: str) -> str:
-    """bf16 where the machine computes in it, unless something was asked for."""
-    import torch
-
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
 def _finish(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.errors import InputError
 from models.settings import Architecture, Lora, Training
 from models.spec import ClassDef, Target
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,33 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, the data's root absolute."""
-        root = str(self.data.root.resolve())
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
-        return plain | {"data": plain["data"] | {"root": root}}
+        return plain(self, self.data.root)
 
     def sha256(self) -> str:
         """Hash of `to_json` without the folder, so that two machines agree."""
-        plain = self.to_json()
-        del plain["data"]["root"]
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        return recipe_hash(self.to_json())
+
+
+def plain(recipe: Any, root: Path) -> dict[str, Any]:
+    """A recipe as plain JSON types, the data's root absolute."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
+    return values | {"data": values["data"] | {"root": str(root.resolve())}}
+
+
+def recipe_hash(values: Mapping[str, Any]) -> str:
+    """Hash of a plain recipe without the data's folder, so that two machines agree."""
+    data = {key: value for key, value in values["data"].items() if key != "root"}
+    return hashlib.sha256(json.dumps({**values, "data": data}, sort_keys=True).encode()).hexdigest()
+
+
+def task_of(path: Path) -> str | None:
+    """The task that a recipe file names; None where it cannot be read."""
+    import yaml
+
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def load_recipe(path: Path, **changes: Any) -> Recipe:
@@ -117,14 +138,19 @@ def load_recipe(path: Path, **changes: Any) -> Recipe:
     Raises:
         InputError: an unknown key or a value of the wrong kind.
     """
+    return read_recipe(path, Recipe, changes)
+
+
+def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kind:
+    """Read a recipe of any kind; see `load_recipe`."""
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
-    parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
+    parser.add_class_arguments(kind, as_group=False, fail_untyped=False)
     try:
         parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
     except ArgumentError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     built = parser.instantiate(parsed)
-    return Recipe(**{name: built[name] for name in Recipe.__dataclass_fields__})
+    return kind(**{name: built[name] for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]

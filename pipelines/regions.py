@@ -52,7 +52,7 @@ def window(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
     Raises:
         InputError: the grid is not of latitudes and longitudes, or does not cover the region to within a cell.
     """
-    _check_rectilinear(data, name)
+    check_rectilinear(data, name)
     if not (-90 <= region.south <= region.north <= 90):
         raise InputError(
             f"region {region}: south {region.south:g}..north {region.north:g}, wanted -90..90 in this order"
@@ -73,7 +73,7 @@ def around(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
     Raises:
         InputError: as `window`.
     """
-    _check_rectilinear(data, name)
+    check_rectilinear(data, name)
     lat, lon = data["lat"].values, data["lon"].values
     down, across = step(lat), step(lon)
     spans, found = columns(lon, region.west - across, region.width + 2 * across)
@@ -141,7 +141,7 @@ def geobox(data: xr.Dataset, *, name: str = "dataset") -> GeoBox:
     Raises:
         InputError: another kind of grid, fewer than two rows or columns, or spacing that is not even.
     """
-    _check_rectilinear(data, name)
+    check_rectilinear(data, name)
     for dim in ("lat", "lon"):
         values, even = data[dim].values, step(data[dim].values)
         if len(values) < 2 or np.abs(np.abs(np.diff(values)) - even).max() > 0.01 * even:
@@ -181,7 +181,7 @@ def cell(data: xr.Dataset) -> str:
     return f"{down:.4g} x {across:.4g} deg"
 
 
-def _check_rectilinear(data: xr.Dataset, name: str) -> None:
+def check_rectilinear(data: xr.Dataset, name: str) -> None:
     """Refuse grids that are none of latitudes and longitudes.
 
     Raises:

@@ -127,14 +127,15 @@ def write_report(
         "bars": _bars(spec, scores, baselines),
         "best": best,
         "per_class": _per_class(spec, scores, baselines.get(best or "", {})),
-        "curves": _curve_charts(curves),
+        "curves": curve_charts(curves),
         "confusion": _confusion_chart(spec, confusion),
         "examples": [_example(spec, example, limits, best or "baseline") for example in examples],
         "scale": _scale_chart(spec, examples),
         "agreement": _agreement_chart(spec, examples),
+        "charts": [],
         "notes": notes,
     }
-    _write(path, _render(view))
+    write_page(path, render(view))
 
 
 def best_baseline(task: str, baselines: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -232,7 +233,7 @@ def _class_view(spec: Spec, code: int) -> View:
     return {"name": definition.name, "colour": definition.colour}
 
 
-def _chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
+def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
     """Draw a figure once for light and once for dark pages.
 
     Args:
@@ -277,10 +278,10 @@ def _bars(spec: Spec, scores: Mapping[str, Any], baselines: Mapping[str, Mapping
         plots.scores_bars(figure.add_subplot(), columns, keys=keys, ink=ink)
 
     height = 0.7 + 0.22 * len(columns) * len(keys)
-    return _chart(draw, width=4.6, height=height, alt="Scores of the model and the baselines as bars")
+    return chart(draw, width=4.6, height=height, alt="Scores of the model and the baselines as bars")
 
 
-def _curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
+def curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
     """The losses, the errors with a unit, and the scores of the log, a chart each where there are any."""
     keys = sorted({key for row in table for key in row if key.startswith(("train_", "val_"))})
     groups: dict[str, list[str]] = {"loss": [], "error": [], "score": []}
@@ -296,7 +297,7 @@ def _curve_chart(table: Sequence[Mapping[str, float | None]], label: str, keys: 
     def draw(figure: Figure, ink: str) -> None:
         plots.curves(figure.add_subplot(), table, keys=keys, label=label, ink=ink)
 
-    return _chart(draw, width=5.2, height=2.9, alt=f"{', '.join(keys)} by epoch")
+    return chart(draw, width=5.2, height=2.9, alt=f"{', '.join(keys)} by epoch")
 
 
 def _confusion_chart(spec: Spec, confusion: NDArray[Any] | None) -> View | None:
@@ -308,7 +309,7 @@ def _confusion_chart(spec: Spec, confusion: NDArray[Any] | None) -> View | None:
         plots.confusion_plot(figure.add_subplot(), confusion, spec.classes, ink=ink)
 
     side = 2.6 + 0.42 * len(spec.classes)
-    return _chart(draw, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
+    return chart(draw, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
 
 
 def _maps(example: Example) -> list[NDArray[Any]]:
@@ -331,7 +332,7 @@ def _scale_chart(spec: Spec, examples: Sequence[Example]) -> View | None:
     def draw(figure: Figure, ink: str) -> None:
         plots.colour_bar(figure.add_subplot(), low=low, high=high, label=label, ink=ink)
 
-    return _chart(draw, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
+    return chart(draw, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
 
 
 def _quantity(spec: Spec) -> str:
@@ -351,7 +352,7 @@ def _agreement_chart(spec: Spec, examples: Sequence[Example]) -> View | None:
     def draw(figure: Figure, ink: str) -> None:
         plots.agreement(figure.add_subplot(), truth, predicted, label=label, ink=ink)
 
-    return _chart(draw, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
+    return chart(draw, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
 
 
 def _example(spec: Spec, example: Example, limits: tuple[float, float], baseline: str) -> View:
@@ -400,7 +401,7 @@ def _caption(spec: Spec, example: Example) -> str:
     return "no labelled pixels" if share is None else f"{share * 100:.0f} % of labelled pixels right"
 
 
-def _render(view: View) -> str:
+def render(view: View) -> str:
     """The page as text; every text from outside is escaped."""
     import jinja2
 
@@ -411,7 +412,7 @@ def _render(view: View) -> str:
     return environment.from_string(source).render(view)
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
     """Write beside `path`, then rename over it, so that a reader never sees half a page."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

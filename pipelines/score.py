@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, read_bundle
+from models.bundle import Bundle, read_bundle, task_of
 from models.errors import EarthtuneError, InputError
 from models.spec import Spec
 
@@ -104,6 +104,10 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
+    if task_of(run) == "rain":
+        from pipelines.rain_maps import score_rain
+
+        return score_rain(run, scenes, out=out, weights=weights, overwrite=overwrite, progress=progress, say=say)
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
 

@@ -14,8 +14,9 @@ from rasterio.transform import from_origin
 from models.settings import Architecture, Training
 from models.spec import ClassDef, Target
 from pipelines import geotiff
-from pipelines.finetune import Launch, finetune
+from pipelines.finetune import finetune
 from pipelines.recipe import Data, Recipe
+from pipelines.runs import Launch
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 CLASSES = [ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8")]

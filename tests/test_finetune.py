@@ -21,7 +21,8 @@ from models.errors import InputError
 from models.settings import Training
 from models.spec import ClassDef
 from pipelines.evaluate import read_curves
-from pipelines.finetune import Launch, finetune
+from pipelines.finetune import finetune
+from pipelines.runs import Launch
 from tests.runs import TINY, make_chip, make_chips, tiny_recipe, write
 
 SHORT = Training(epochs=1, batch=4, lr=1e-3, precision="32-true")

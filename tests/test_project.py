@@ -47,16 +47,16 @@ def test_commands_of_the_readme_are_understood(capsys):
     """Each `earthtune ...` line parses: its command and options exist."""
     from jsonargparse import ArgumentError
 
-    from pipelines.cli import COMMANDS, _parser, _recipe_first, _switches
+    from pipelines.cli import _chosen, _parser, _recipe_first, _switches
 
     lines = re.findall(r"^earthtune (.+?)(?:\s+#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(lines) >= 6
     for line in lines:
         command, *words = line.split()
-        add, _ = COMMANDS[command]
+        words = _recipe_first(words) if command == "finetune" else words
+        add, _ = _chosen(command, words)
         parser = _parser(command)
         add(parser)
-        words = _recipe_first(words) if command == "finetune" else words
         try:
             parser.parse_args(_switches(words))
         except ArgumentError as error:

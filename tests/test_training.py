@@ -10,9 +10,13 @@ from torch.utils.data import DataLoader
 from models.errors import InputError
 from models.lora import LoraLinear
 from models.settings import MODES, Lora, Training
-from models.training import MONITOR, FineTuning, apply_mode, parameter_groups, write_curves
+from models.training import MONITOR, FineTuning, apply_mode, backbone_rate, parameter_groups, write_curves
 
 DEEP = {"overrides": {"embed_dim": 32, "depth": 4, "num_heads": 2}}
+
+
+def groups_of(network, training):
+    return list(parameter_groups(network, training, lambda name: backbone_rate(name, network, training)))
 
 
 def samples(task, count=4, *, side=32):
@@ -88,7 +92,7 @@ def test_each_block_learns_more_slowly_than_the_one_above(make_network):
     training = Training(lr=1e-2, backbone_lr=0.5, layer_decay=0.5, weight_decay=0.3)
     rates, decays = {}, {}
     names = {id(p): name for name, p in network.named_parameters()}
-    for group in parameter_groups(network, training):
+    for group in groups_of(network, training):
         for parameter in group["params"]:
             rates[names[id(parameter)]] = group["lr"]
             decays[names[id(parameter)]] = group["weight_decay"]
@@ -105,13 +109,13 @@ def test_each_block_learns_more_slowly_than_the_one_above(make_network):
 def test_adapters_learn_at_the_rate_of_the_head_and_frozen_weights_have_no_group(make_network):
     network = make_network()
     apply_mode(network, "lora", Lora(rank=2))
-    groups = list(parameter_groups(network, Training(lr=1e-2)))
+    groups = list(groups_of(network, Training(lr=1e-2)))
     assert {group["lr"] for group in groups} == {1e-2}
     grouped = {id(p) for group in groups for p in group["params"]}
     assert grouped == {id(p) for p in network.parameters() if p.requires_grad}
     network.requires_grad_(False)
     with pytest.raises(InputError, match="nothing is left to train"):
-        list(parameter_groups(network, Training()))
+        list(groups_of(network, Training()))
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora"])

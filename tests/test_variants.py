@@ -37,9 +37,10 @@ def test_an_unknown_backbone_is_refused_with_the_names():
 
 
 def test_the_weather_models_are_the_published_ones():
-    named = {key: (v.repo, v.file, v.licence) for key, v in WXC_VARIANTS.items() if v.repo}
+    named = {key: (v.repo, v.file, v.licence) for key, v in WXC_VARIANTS.items()}
     repo, licence = "ibm-nasa-geospatial/Prithvi-WxC-1.0-2300M", "CDLA-Permissive-2.0"
     assert named == {
+        "prithvi_wxc_tiny": (None, None, None),
         "prithvi_wxc_2300m": (repo, "prithvi.wxc.2300m.v1.pt", licence),
         "prithvi_wxc_2300m_rollout": (f"{repo}-rollout", "prithvi.wxc.rollout.2300m.v1.pt", licence),
     }

@@ -1,0 +1,98 @@
+"""A distribution of rain given by quantiles: the head that keeps them in order, the pinball loss, mean and exceedance.
+
+Between levels the quantile function is linear, below the lowest it falls to zero at level 0, and above the highest it
+goes on as that of an exponential distribution through the last two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.rain_spec import LEVELS, check_levels
+
+
+class QuantileHead(nn.Module):
+    """Quantiles that are never negative and never cross: a cumulative sum of softplus."""
+
+    def __init__(self, features: int, levels: Sequence[float] = LEVELS) -> None:
+        """Build for (B, features, H, W) and Q levels; it starts close to zero rain.
+
+        Raises:
+            InputError: see `rain_spec.check_levels`.
+        """
+        super().__init__()
+        check_levels(tuple(levels))
+        self.steps = nn.Conv2d(features, len(levels), 1)
+        nn.init.constant_(self.steps.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features, H, W) to quantiles (B, Q, H, W), rising along Q, float32."""
+        steps: Tensor = self.steps(features)
+        quantiles: Tensor = functional.softplus(steps.float()).cumsum(dim=1)
+        return quantiles
+
+
+def pinball_loss(quantiles: Tensor, truth: Tensor, levels: Sequence[float]) -> Tensor:
+    """Mean over levels and known values of max(p (y - q), (p - 1) (y - q)): Koenker and Bassett 1978.
+
+    Args:
+        quantiles: (B, Q, H, W).
+        truth: (B, H, W); NaN is not known and does not count.
+        levels: Q levels.
+    """
+    p = quantiles.new_tensor(levels)[:, None, None]
+    error = truth[:, None] - quantiles  # (B, Q, H, W)
+    loss = torch.maximum(p * error, (p - 1) * error)
+    mean: Tensor = loss[torch.isfinite(loss)].mean()
+    return mean
+
+
+def expectation(quantiles: Tensor, levels: Sequence[float], *, dim: int = 1) -> Tensor:
+    """The mean of the distribution: the integral of its quantile function over 0..1; `dim` is taken away."""
+    weights = quantiles.new_tensor(mean_weights(levels))
+    mean: Tensor = torch.tensordot(quantiles.movedim(dim, -1), weights, dims=1)
+    return mean
+
+
+def mean_weights(levels: Sequence[float]) -> list[float]:
+    """The weight of each quantile in the mean (all but that of the last two sum up a trapezoid rule).
+
+    The tail above the last level has the mean q + s, where s = (q - q') / ln((1 - p') / (1 - p)) is the scale of the
+    exponential distribution through the last two quantiles.
+    """
+    check_levels(tuple(levels))
+    edges = (0.0, *levels)
+    weights = [(edges[i + 2] - edges[i]) / 2 for i in range(len(levels) - 1)]
+    weights.append((levels[-1] - levels[-2]) / 2)
+    tail = 1 - levels[-1]
+    scale = tail / math.log((1 - levels[-2]) / tail)
+    weights[-1] += tail + scale
+    weights[-2] -= scale
+    return weights
+
+
+def exceedance(quantiles: Tensor, levels: Sequence[float], threshold: float, *, dim: int = 1) -> Tensor:
+    """The probability of more than a threshold, 0..1; `dim` is taken away.
+
+    Args:
+        quantiles: rising along `dim`.
+        levels: their levels.
+        threshold: in the unit of the quantiles, 0 or more.
+        dim: the dimension of the levels.
+    """
+    q = quantiles.movedim(dim, 0)
+    edges = torch.cat((torch.zeros_like(q[:1]), q))
+    at = (0.0, *levels)
+    below = torch.zeros_like(q[0])
+    for low, high, p, step in zip(edges[:-1], edges[1:], at[:-1], torch.tensor(at).diff().tolist(), strict=True):
+        share = ((threshold - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+        below = torch.where(threshold >= low, p + share * step, below)
+    tail = 1 - levels[-1]
+    scale = ((q[-1] - q[-2]) / math.log((1 - levels[-2]) / tail)).clamp(min=1e-12)
+    beyond = tail * torch.exp(-(threshold - q[-1]).clamp(min=0) / scale)
+    return torch.where(threshold > q[-1], beyond, 1 - below)

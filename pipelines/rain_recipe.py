@@ -1,0 +1,131 @@
+"""A recipe of rain from weather fields, and the rain products that may be named in it. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import InputError
+from models.rain_spec import LEVELS, Augmentation, RainArchitecture
+from models.settings import Training
+from pipelines.recipe import plain, recipe_hash
+
+
+@dataclass(frozen=True)
+class Product:
+    """A rain product, as its files have it.
+
+    Attributes:
+        variable: its name.
+        unit: its unit, where a file does not say.
+        stamp: where in its interval a time lies, where a file does not say.
+        hours: length of the interval.
+    """
+
+    variable: str
+    unit: str
+    stamp: Literal["start", "middle", "end"]
+    hours: float
+
+
+PRODUCTS: Mapping[str, Product] = {
+    "merra2": Product("PRECTOT", "kg m-2 s-1", "middle", 1.0),
+    "merra2_corrected": Product("PRECTOTCORR", "kg m-2 s-1", "middle", 1.0),
+    # The files of Prithvi WxC hold means of the two hours around each full hour.
+    "merra2_wxc": Product("PRECTOT", "kg m-2 s-1", "middle", 2.0),
+    "imerg": Product("precipitation", "mm/h", "start", 0.5),
+    "era5": Product("tp", "m", "end", 1.0),
+    "chirps": Product("precip", "mm", "start", 24.0),
+}
+
+
+@dataclass(frozen=True)
+class RainData:
+    """Weather fields, the rain that belongs to them, and their split.
+
+    Attributes:
+        root: folder that the patterns start from.
+        inputs: patterns of the files of the fields.
+        variables: names of the fields; VARIABLE_LEVEL for a level, such as U_51. All of two dimensions when empty.
+        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg, era5 or chirps.
+        target_files: patterns of its files; those of the fields when empty.
+        target_variable: its name, where it is not the product's.
+        times: time steps of the input.
+        step: hours between them.
+        leads: hours to look ahead from the last one, 0 to 24.
+        window: hours (from, to] around input time plus lead whose mean rate is predicted.
+        persistence: hours back from which the baseline of that name takes its rain, at least.
+        split: shares of the blocks of time in their order, named train, val and test.
+        gap: hours between the blocks that are left out.
+    """
+
+    root: Path = Path()
+    inputs: list[str] = field(default_factory=lambda: ["*.nc*"])
+    variables: list[str] = field(default_factory=list)
+    target: str = "merra2"
+    target_files: list[str] = field(default_factory=list)
+    target_variable: str | None = None
+    times: int = 1
+    step: float = 0.0
+    leads: list[float] = field(default_factory=lambda: [0.0])
+    window: tuple[float, float] = (0.0, 1.0)
+    persistence: float = 3.0
+    split: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "val": 0.15, "test": 0.25})
+    gap: float = 24.0
+
+    def product(self) -> Product:
+        """The product that is named.
+
+        Raises:
+            InputError: no such product.
+        """
+        if self.target not in PRODUCTS:
+            raise InputError(f"data.target {self.target!r}: wanted one of {', '.join(PRODUCTS)}")
+        return PRODUCTS[self.target]
+
+
+@dataclass(frozen=True)
+class RainRecipe:
+    """All that decides what a rain run makes; the same recipe and data give the same bundle on the same machine.
+
+    Attributes:
+        task: rain.
+        data: the fields, the rain and the split.
+        backbone: a Prithvi WxC that `earthtune backbones` lists.
+        weights: hub for the published ones, random for none, or a weight file.
+        revision: commit, branch or tag of the published weights.
+        mode: frozen trains what is on top of the encoder, full everything.
+        position: let the model know latitude, longitude and hour; a few days of data do not tell what they mean.
+        levels: levels of the quantiles.
+        thresholds: three rates in mm/h, for probabilities and scores.
+        model: widths, and how many networks share the encoder.
+        training: epochs and rates.
+        augment: how samples are varied.
+        refit: after the scores, train anew on all blocks and keep that; the scores stay those of the held-out block.
+        seed: seeds the weights, the order and the augmentation.
+    """
+
+    task: str
+    data: RainData
+    backbone: str = "prithvi_wxc_2300m"
+    weights: str = "hub"
+    revision: str | None = None
+    mode: str = "frozen"
+    position: bool = True
+    levels: tuple[float, ...] = LEVELS
+    thresholds: tuple[float, ...] = (0.1, 1.0, 5.0)
+    model: RainArchitecture = field(default_factory=RainArchitecture)
+    training: Training = field(default_factory=Training)
+    augment: Augmentation = field(default_factory=Augmentation)
+    refit: bool = False
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, the data's root absolute."""
+        return plain(self, self.data.root)
+
+    def sha256(self) -> str:
+        """Hash of `to_json` without the folder, so that two machines agree."""
+        return recipe_hash(self.to_json())
