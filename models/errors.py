@@ -21,4 +21,7 @@ class RunError(EarthtuneError):
 
 
 # What a mistake of ours, or a file that nobody thought of, ends in. A person gets a line, not a traceback.
-UNEXPECTED = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+UNEXPECTED = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError),
+)

@@ -29,8 +29,7 @@ def read(files: Sequence[Path]) -> Any:
         manager = Manager()
         manager.register_pass(ConstantFolding())  # shapes are constants now, and no obstacle to a cut
         manager.run_passes(model)
-    merged = models[0] if len(models) == 1 else _merged(models)
-    return merged
+    return models[0] if len(models) == 1 else _merged(models)
 
 
 def _merged(models: Sequence[Any]) -> Any:

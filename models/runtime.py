@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,8 +85,18 @@ def load_runtimes(
     # torch needs the base of a bundle that stores its head only
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
-        return _torch(folders, bundles, weights, precision=precision)
-    return _openvino(folders, precision=precision, threads=threads or len(os.sched_getaffinity(0)))
+        return _torch(folders, bundles, weights, precision=precision, threads=threads)
+    return _openvino(folders, precision=precision, threads=threads or cores())
+
+
+def cores() -> int:
+    """Processors that this process may use: of the machine, or of its container where that is given less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(min(count, int(quota) // int(period)), 1)
+    except (OSError, ValueError):  # no such file, or "max"
+        return count
 
 
 def _cuda() -> bool:
@@ -124,8 +135,11 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
         lane = lanes.get()
         try:
             return lane({"x": x, "time": time, "location": location})
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise RunError(f"{files[0]}: OpenVINO failed on a tile ({reason}); is there memory left?") from error
         finally:
             lanes.put(lane)
 
@@ -162,19 +176,26 @@ class _Lane:
 
     def __call__(self, given: dict[str, Array | None]) -> list[Array]:
         for name, buffer in self.given:
-            buffer[...] = given[name]
+            array = given[name]
+            if array is None or array.shape != buffer.shape:
+                raise ValueError(f"{name}: wanted {buffer.shape}")
+            buffer[...] = array
         for request in self.requests:
             request.infer(share_outputs=True)
         return [answer.copy() for answer in self.answers]
 
 
-def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str) -> Runtime:
+def _torch(
+    folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str, threads: int | None
+) -> Runtime:
     """Run model.safetensors; on CUDA in batches, and in two lanes so that copies overlap with work."""
     import torch
 
     from models.bundle import load_network
 
     cuda = torch.cuda.is_available()
+    if threads:
+        torch.set_num_threads(threads)
     device = torch.device("cuda" if cuda else "cpu")
     half = precision == "bf16" or (precision == "auto" and cuda and torch.cuda.is_bf16_supported())
     networks = [load_network(folder, weights=weights).to(device) for folder in folders]
@@ -183,6 +204,8 @@ def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | N
             if isinstance(module, torch.nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    own = threading.local()  # a stream for each lane
+
     def moved(array: Array | None) -> torch.Tensor | None:
         if array is None:
             return None
@@ -190,7 +213,9 @@ def _torch(folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | N
         return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
 
     def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
-        stream = torch.cuda.stream(torch.cuda.Stream()) if cuda else contextlib.nullcontext()  # type: ignore[no-untyped-call]
+        if cuda and not hasattr(own, "stream"):
+            own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream = torch.cuda.stream(own.stream) if cuda else contextlib.nullcontext()
         with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             inputs = [moved(a) for a in (x, time, location)]
             bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}

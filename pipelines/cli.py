@@ -133,6 +133,7 @@ def _chosen(command: str, args: Sequence[str]) -> Command:
 
 def _switches(args: list[str]) -> list[str]:
     """Let an option that is on or off stand alone, --overwrite for --overwrite true; --date DAY and --bundle RUN."""
+    args = [word for arg in args for word in _spelled(arg)]
     following = [*args[1:], ""][: len(args)]
     alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
     args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
@@ -141,10 +142,22 @@ def _switches(args: list[str]) -> list[str]:
     rest = iter(args)
     for arg in rest:
         if arg in REPEATED:  # a list reads better as an option that is given again
-            many.setdefault(REPEATED[arg], []).append(next(rest, ""))
+            value = next(rest, None)
+            if value is None:
+                raise InputError(f"{arg}: wanted a value after it, nothing came")
+            many.setdefault(REPEATED[arg], []).append(value)
         else:
             plain.append(arg)
     return plain + [f"--{name}={json.dumps(values)}" for name, values in many.items()]
+
+
+def _spelled(arg: str) -> list[str]:
+    """An argument with _ for the - in an option's name, and a value after = apart where options may be given again."""
+    name, mark, value = arg.partition("=")
+    if not name.startswith("--"):
+        return [arg]
+    name = f"--{name[2:].replace('-', '_')}"
+    return [name, value] if mark and name in REPEATED else [f"{name}{mark}{value}"]
 
 
 def _one_line(text: str) -> str:

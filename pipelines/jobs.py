@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; rasterio.errors does not name them
+from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, RunError
@@ -54,18 +56,36 @@ class Output:
     Attributes:
         run: the run folder.
         bundle: what it holds.
+        identity: what tells it from any other bundle, also from one that was in the same folder before.
         entry: their page in the ledger.
         layouts: each kind of map and how it is laid out.
     """
 
     run: Path
     bundle: Bundle
+    identity: str
     entry: Entry
     layouts: Mapping[str, Layout]
 
     def path(self, kind: str) -> Path:
         """The file of a kind of map."""
         return self.entry.out / f"{self.entry.stem}_{kind}.tif"
+
+    @property
+    def beside(self) -> dict[str, Path]:
+        """The picture and the STAC item that lie beside the maps."""
+        return {name: self.entry.out / f"{self.entry.stem}.{name}" for name in ("png", "json")}
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written under a final name."""
+        return [*map(self.path, self.layouts), *self.beside.values()]
+
+    def told(self, source: str, page: Mapping[str, Any]) -> dict[str, Any]:
+        """What a person is told of finished maps; `page` is what the ledger keeps of them."""
+        maps = {kind: str(self.path(kind)) for kind in self.layouts}
+        files = {"map": maps["map"], "maps": maps, "item": str(self.beside["json"]), "picture": str(self.beside["png"])}
+        return {"scene": source, "run": str(self.run), **files, **page}
 
     def parts(self, kind: str) -> Path:
         """Folder of its parts."""
@@ -113,7 +133,10 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
     try:
         with ExitStack() as stack:
             what = "" if job.whole else f"{job.rows[0]}-{job.rows[1]}"
-            if not all(stack.enter_context(o.entry.claim(what, wait=wait)) for o in job.outputs):
+            ordered = sorted(
+                job.outputs, key=lambda output: output.entry.stem
+            )  # or two calls might wait for each other
+            if not all(stack.enter_context(output.entry.claim(what, wait=wait)) for output in ordered):
                 return {"status": "busy"}
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
             left = [output for output in job.outputs if output.entry.done() is None]
@@ -123,21 +146,28 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
         if not all(results):
             return {"status": "partial"}
         return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
-    except EarthtuneError as error:
-        return {"status": "failed", "error": str(error), "exit_code": error.exit_code}
-    except OSError as error:
-        advice = "make space or give another folder, then run the same command"
-        return {"status": "failed", "error": f"{job.source}: {error}; {advice}", "exit_code": 1}
-    except UNEXPECTED as error:
+    except (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError) as error:
         if os.environ.get("EARTHTUNE_DEBUG"):
             raise
-        line = " ".join(str(error).split()) or "no message"
-        kind = type(error).__name__
-        return {
-            "status": "failed",
-            "error": f"{job.source}: unexpected {kind}: {line}; please report it",
-            "exit_code": 1,
-        }
+        pages = [output.entry.done() for output in job.outputs]
+        if all(page is not None for page in pages):  # another process has finished the maps, and put the parts away
+            return {
+                "status": "done",
+                "results": [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)],
+            }
+        return {"status": "failed"} | _explained(job, error)
+
+
+def _explained(job: Job, error: BaseException) -> dict[str, Any]:
+    """An error as a person reads it, and its exit code."""
+    line = " ".join(str(error).split()) or "no message"
+    if isinstance(error, EarthtuneError):
+        return {"error": line, "exit_code": error.exit_code}
+    if isinstance(error, OSError):
+        advice = "make space or give another folder, then run the same command"
+        return {"error": f"{job.source}: {line}; {advice}", "exit_code": 1}
+    kind = type(error).__name__
+    return {"error": f"{job.source}: unexpected {kind}: {line}; please report it", "exit_code": 1}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
@@ -148,7 +178,7 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     gaps = _gaps(job, outputs)
     if not gaps:
         return
-    runtime = loaded(tuple(output.run for output in outputs), job.engine)
+    runtime = loaded(tuple((output.run, output.identity) for output in outputs), job.engine)
     specs = [output.bundle.spec for output in outputs]
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
@@ -193,14 +223,18 @@ def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=4)
-def loaded(runs: tuple[Path, ...], engine: Engine) -> Runtime:
-    """The runtime of some runs, kept for the next scene."""
+def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
+    """The runtime of some runs, each with its bundle's identity, kept for the next scene."""
     import dataclasses
 
     from models.runtime import load_runtimes
 
     made = load_runtimes(
-        runs, runtime=engine.runtime, precision=engine.precision, weights=engine.weights, threads=engine.threads
+        [run for run, _ in runs],
+        runtime=engine.runtime,
+        precision=engine.precision,
+        weights=engine.weights,
+        threads=engine.threads,
     )
     return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
 
@@ -212,7 +246,7 @@ def _finish(job: Job, output: Output) -> dict[str, Any] | None:
             stack.enter_context(output.entry.claim(wait=True))
         done = output.entry.done()
         if done is not None:
-            return done
+            return output.told(job.source, done)
         height = next(iter(output.layouts.values())).shape[1]
         if any(missing(output.parts(kind), layout, (0, height)) for kind, layout in output.layouts.items()):
             return None
@@ -232,27 +266,17 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
         else:
             count = join(output.parts(kind), output.path(kind), layout)
             filled = count if kind == "map" else filled
-    assets = {kind: output.path(kind) for kind in output.layouts}
-    picture, item = entry.out / f"{entry.stem}.png", entry.out / f"{entry.stem}.json"
-    beside = {"thumbnail": picture, "model": output.run / "bundle.json"}
+    assets, beside = {kind: output.path(kind) for kind in output.layouts}, output.beside
+    others = {"thumbnail": beside["png"], "model": output.run / "bundle.json"}
     try:
-        write_quicklook(picture, assets["map"], spec=output.bundle.spec)
-        write_stac_item(item, stac_item(output.bundle, job.scene, assets | beside, name=entry.stem))
+        write_quicklook(beside["png"], assets["map"], spec=output.bundle.spec)
+        write_stac_item(beside["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
         _, height, width = output.layouts["map"].shape
-        result = {
-            "scene": job.source,
-            "run": str(output.run),
-            "map": str(assets["map"]),
-            "maps": {kind: str(path) for kind, path in assets.items()},
-            "item": str(item),
-            "picture": str(picture),
-            "valid": round(filled / (height * width), 6),
-            "notes": list(job.scene.notes),
-        }
-        entry.finish(result, [*assets.values(), picture, item])
+        page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.notes)}
+        entry.finish(page, output.files)
     except OSError as error:
-        raise RunError(f"{item}: cannot be written ({error}); make space and run the same command") from error
-    return result
+        raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error
+    return output.told(job.source, page)
 
 
 def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:

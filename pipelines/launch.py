@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.errors import InputError, RunError
+from models.errors import InputError
+from models.runtime import cores
 from pipelines.jobs import Job, carry_out
 from pipelines.maps import Progress
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 TRIES = 3  # how often a job is begun whose worker died
 Outcome = tuple[int, dict[str, Any]]  # number of the job, and what became of it
@@ -58,29 +61,47 @@ def _attempt(
 
 
 def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Outcome]:
-    """Local processes; when one dies, the jobs that were not done are begun again."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    """Local processes. When one dies, the jobs that were not done are begun again, each in a process of its own."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
     left = list(range(len(jobs)))
-    for _ in range(TRIES):
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = {pool.submit(carry_out, jobs[i], wait=wait): i for i in left}
+    with _pool(workers) as pool:
+        futures = {pool.submit(carry_out, jobs[i], wait=wait): i for i in left}
+        try:
+            for future in as_completed(futures):
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    continue
+                left.remove(futures[future])
+                yield futures[future], outcome
+        except BaseException:  # ctrl-C, or nobody wants the rest
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if left:
+        with ThreadPoolExecutor(workers) as threads:
+            yield from zip(left, threads.map(lambda i: _alone(jobs[i], wait), left), strict=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _alone(job: Job, wait: bool) -> dict[str, Any]:
+    """Do a job in a process that dies with no other's work."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    for _ in range(TRIES - 1):
+        with _pool(1) as pool:
             try:
-                for future in as_completed(futures):
-                    try:
-                        outcome = future.result()
-                    except BrokenProcessPool:
-                        continue
-                    left.remove(futures[future])
-                    yield futures[future], outcome
-            except BaseException:  # ctrl-C, or nobody wants the rest
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if not left:
-            return
-    yield from ((i, _lost(jobs[i])) for i in left)
+                return pool.submit(carry_out, job, wait=wait).result()
+            except BrokenProcessPool:
+                continue
+    return _lost(job)
 
 
 def _lost(job: Job) -> dict[str, Any]:
@@ -93,40 +114,40 @@ def _actors(jobs: Sequence[Job], address: str, *, workers: int, wait: bool) -> I
     try:
         ray: Any = importlib.import_module("ray")
         from ray.exceptions import RayActorError
-        from ray.util import ActorPool
     except ModuleNotFoundError as error:
         raise InputError("Ray is not installed: pip install 'earthtune[ray]', or use --workers or --shard") from error
-
     if not ray.is_initialized():
+        local = address == "local"
         try:
-            ray.init(
-                None if address == "local" else address,
-                log_to_driver=False,
-                include_dashboard=False if address == "local" else None,
-            )
+            ray.init(None if local else address, log_to_driver=False, include_dashboard=False if local else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"ray {address}: no cluster answers there ({str(error).splitlines()[0]})") from error
-    threads = jobs[0].engine.threads or 1
     gpus = 1 if ray.cluster_resources().get("GPU") and jobs[0].engine.runtime != "openvino" else 0
     # A lost actor is started again, and does again what it was doing: parts that it has written are kept.
-    actor = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=-1, max_task_retries=TRIES - 1)(_Worker)
-    pool: Any = ActorPool([actor.remote() for _ in range(min(workers, len(jobs)))])
-    for i, job in enumerate(jobs):
-        pool.submit(lambda worker, item: worker.carry_out.remote(*item), (i, job, wait))
-    while pool.has_next():
+    options = {"num_cpus": jobs[0].engine.threads or cores(), "num_gpus": gpus}
+    actor = ray.remote(**options, max_restarts=-1, max_task_retries=TRIES - 1)(_Worker)
+    idle = [actor.remote() for _ in range(min(workers, len(jobs)))]
+    waiting, running = list(range(len(jobs)))[::-1], dict[Any, tuple[int, Any]]()
+    while waiting or running:
+        while idle and waiting:
+            number, worker = waiting.pop(), idle.pop()
+            running[worker.carry_out.remote(jobs[number], wait)] = number, worker
+        (ready,), _ = ray.wait(list(running))
+        number, worker = running.pop(ready)
+        idle.append(worker)
         try:
-            yield pool.get_next_unordered()
-        except RayActorError as error:
-            raise RunError(f"ray {address}: an actor died {TRIES} times ({str(error).splitlines()[0]})") from error
+            yield number, ray.get(ready)
+        except RayActorError:
+            yield number, _lost(jobs[number])
 
 
 class _Worker:
     """An actor."""
 
-    def carry_out(self, number: int, job: Job, wait: bool) -> Outcome:
-        return number, carry_out(job, wait=wait)
+    def carry_out(self, job: Job, wait: bool) -> dict[str, Any]:
+        return carry_out(job, wait=wait)
 
 
 def threads_each(workers: int) -> int | None:
     """Threads for each of some workers on this machine; None leaves all to the only one."""
-    return None if workers == 1 else max(len(os.sched_getaffinity(0)) // workers, 1)
+    return None if workers == 1 else max(cores() // workers, 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,23 @@ def fingerprint(path: Path) -> list[Any]:
     with path.open("rb") as file:
         header = hashlib.sha256(file.read(HEADER)).hexdigest()
     return [path.name, stat.st_size, stat.st_mtime_ns, header]
+
+
+def remember(out: Path, path: Path) -> None:
+    """Write down that a file beside the maps was made by us, as it is now."""
+    page = out / FOLDER / "tables" / f"{digest({'path': str(path.resolve())})[:16]}.json"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(page) as draft:
+        draft.write_text(json.dumps(fingerprint(path)))
+
+
+def is_ours(out: Path, path: Path) -> bool:
+    """Whether a file is as we made it, and so may be made anew."""
+    page = out / FOLDER / "tables" / f"{digest({'path': str(path.resolve())})[:16]}.json"
+    try:
+        return bool(json.loads(page.read_text(encoding="utf-8")) == fingerprint(path))
+    except (OSError, ValueError):
+        return False
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -63,6 +81,10 @@ class Entry:
         same = page.get("key") == self.key and sizes == page["files"]
         return dict(page["result"]) if same else None
 
+    def forget(self) -> None:
+        """Take the maps for not done."""
+        self._page.unlink(missing_ok=True)
+
     def finish(self, result: Mapping[str, Any], files: list[Path]) -> None:
         """Write down that the maps are finished; their parts, and those of other attempts that nobody works on, go.
 
@@ -72,9 +94,10 @@ class Entry:
         sizes = {path.name: path.stat().st_size for path in files}
         with replacing(self._page) as draft:
             draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}, indent=1) + "\n")
-        for folder in self._page.parent.glob(f"{_escaped(self.stem)}-????????????????"):
-            with _lock(folder.with_name(f"{folder.name}.lock"), wait=False) as mine:
-                if mine or folder == self.parts:
+        for folder in self._page.parent.glob(f"{glob.escape(self.stem)}-????????????????"):
+            locks = [] if folder == self.parts else sorted(folder.parent.glob(f"{glob.escape(folder.name)}*.lock"))
+            with ExitStack() as stack:
+                if all(stack.enter_context(_lock(lock, wait=False)) for lock in locks):
                     shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
@@ -104,10 +127,3 @@ def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def _escaped(text: str) -> str:
-    """A name as a pattern that matches only itself."""
-    import glob
-
-    return glob.escape(text)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipelines.maps import Progress
     from pipelines.scene import Scene
 
+_MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
 
 
@@ -114,17 +115,18 @@ def score(
     _check(run, out, workers=workers, batch=batch, min_area=min_area)
     runs = {path: read_bundle(path) for path in (run, *(bundle or []))}
     passes = _passes(runs, overlap)
-    _check_runs(runs, polygons or area_table)
+    _check_runs(runs, classes="min_area" if min_area else str(polygons or area_table or ""))
     kinds = ["map", *["probabilities"] * probabilities, *["confidence"] * (confidence or polygons is not None)]
     part, parts = shard_of(shard) if shard else (0, 1)
     sources = find_scenes(scenes)
     mine = sources[part::parts] if len(sources) >= parts else sources
     reading = Reading(bands, dates, scale, offset, mask_clouds)
     engine = Engine(runtime, precision, weights, batch, threads_each(workers))
-    plan = _Plan(out, kinds, min_area, reading, engine, overwrite, len(runs) > 1)
+    tables = {".gpkg": polygons, ".csv": area_table}
+    _check_tables(tables, out, shard=shard, overwrite=overwrite)
+    on_ground = bool(min_area or polygons or area_table)
+    plan = _Plan(out, kinds, min_area, reading, engine, overwrite, len(runs) > 1, on_ground)
     jobs, results = _surveyed(mine, runs, passes, plan, say)
-    if jobs:
-        _check_tables(polygons, area_table, overwrite=overwrite)
     pieces = -(-workers * parts // len(sources)) if len(sources) < max(workers, parts) else 1
     jobs = [band for job in jobs for band in _bands(job, pieces)]
     jobs = jobs[part::parts] if len(sources) < parts else jobs
@@ -132,7 +134,7 @@ def score(
     results += _gathered(jobs, ended)
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results.sort(key=lambda result: order[result["scene"], result["run"]])
-    _tabulate(results, runs[run].spec, polygons, area_table, overwrite=overwrite, anew=bool(jobs))
+    _tabulate([r for r in results if r["status"] in ("done", "kept")], runs[run].spec, tables, out)
     return results
 
 
@@ -146,46 +148,47 @@ def _check(run: Path, out: Path, *, workers: int, batch: int | None, min_area: f
         raise InputError(f"{out}: is a file; --out wants a folder for the maps")
 
 
-def _check_runs(runs: Mapping[Path, Bundle], table: Path | None) -> None:
-    """Refuse runs whose maps could not be told apart, or not be put into one table."""
+def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
+    """Refuse runs whose maps could not be told apart, or not serve what wants class maps of one run."""
     names = [path.resolve().name for path in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"{twice}: two runs bear this name, which tells their maps apart; rename one")
     spec = next(iter(runs.values())).spec
-    if table and (len(runs) > 1 or spec.task == "regression"):
-        raise InputError(f"{table}: polygons and area tables are made of the class maps of one run")
+    if classes and (spec.task == "regression" or (len(runs) > 1 and classes != "min_area")):
+        raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
 
 
-def _check_tables(polygons: Path | None, area_table: Path | None, *, overwrite: bool) -> None:
-    """Refuse files that could not be written at the end."""
+def _check_tables(tables: Mapping[str, Path | None], out: Path, *, shard: str | None, overwrite: bool) -> None:
+    """Refuse files that could not be written at the end; those that an earlier call wrote are written anew."""
     from pipelines.drafts import check_target
+    from pipelines.ledger import is_ours
 
-    for file, suffix in ((polygons, ".gpkg"), (area_table, ".csv")):
+    for suffix, file in tables.items():
+        if file and shard:
+            raise InputError(
+                f"{file}: a shard sees some scenes only; when all have ended, the same call without --shard writes it "
+                "(for polygons give the shards --confidence)"
+            )
         if file:
-            check_target(file, suffix, overwrite=overwrite)
+            check_target(file, suffix, overwrite=overwrite or is_ours(out, file))
 
 
-def _tabulate(
-    results: Sequence[Mapping[str, Any]],
-    spec: Spec,
-    polygons: Path | None,
-    area_table: Path | None,
-    *,
-    overwrite: bool,
-    anew: bool,
-) -> None:
-    """Write the polygons and the areas of all maps that are there; `anew` unless nothing has changed since."""
-    from pipelines import areas
+def _tabulate(results: Sequence[Mapping[str, Any]], spec: Spec, tables: Mapping[str, Path | None], out: Path) -> None:
+    """Write the polygons and the areas of all maps that are there."""
+    from pipelines.areas import area_table
+    from pipelines.ledger import remember
     from pipelines.polygons import write_polygons
 
-    ready = [result for result in results if result["status"] in ("done", "kept")]
-    maps = [Path(result["map"]) for result in ready]
-    if area_table and ready and (anew or not area_table.exists()):
-        areas.area_table(maps, spec.classes, area_table, overwrite=overwrite)
-    if polygons and ready and (anew or not polygons.exists()):
-        pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, ready, strict=True)]
-        write_polygons(pairs, spec.classes, polygons, overwrite=overwrite)
+    maps = [Path(result["map"]) for result in results]
+    if maps and tables[".csv"]:
+        area_table(maps, spec.classes, tables[".csv"], overwrite=True)
+    if maps and tables[".gpkg"]:
+        pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
+        write_polygons(pairs, spec.classes, tables[".gpkg"], overwrite=True)
+    for file in tables.values():
+        if maps and file:
+            remember(out, file)
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ class _Plan:
     engine: Engine
     overwrite: bool
     named: bool  # whether the run's name is part of the maps' names
+    on_ground: bool  # whether areas are asked for
 
 
 def find_scenes(sources: Sequence[str]) -> list[str]:
@@ -276,6 +280,9 @@ def _surveyed(
             except EarthtuneError as error:
                 results += _failed(source, folders, str(error), error.exit_code)
                 continue
+            except OSError as error:
+                results += _failed(source, folders, f"{source}: cannot be read ({error}); check the path", 2)
+                continue
             results += kept
             jobs += [job] if job else []
     results += _eaten(jobs)
@@ -303,19 +310,24 @@ def _survey(
 
     first = next(iter(runs.values()))
     scene = open_for(first, source, plan.reading)
-    for note in (*scene.notes, *unit_notes(scene, first.spec)):
-        say(f"{scene.name}: {note}")
+    if plan.on_ground and scene.geobox.crs is None:
+        raise InputError(f"{source}: has no coordinate system, so its areas are not known; give it one")
     outputs, kept = [], []
     for run, bundle in runs.items():
         output = _output(run, bundle, scene, plan, overlap)
-        done = output.entry.done()
-        if done is not None and not plan.overwrite:
-            kept.append(done | {"status": "kept", "scene": source, "run": str(run)})
+        done = None if plan.overwrite else output.entry.done()
+        if done is not None:
+            kept.append(output.told(source, done) | {"status": "kept"})
             continue
         ours = output.entry.parts.is_dir()  # a call that was cut off after the map had got its name
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
+        for path in output.files:
+            if path.exists() and not (plan.overwrite or ours):
+                raise InputError(f"{path}: exists already; --overwrite replaces it, --out names another folder")
         outputs.append(output)
+    for note in (*scene.notes, *unit_notes(scene, first.spec)) if outputs else ():
+        say(f"{scene.name}: {note}")
     taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
     for output in outputs:
         stem = output.entry.stem
@@ -325,6 +337,9 @@ def _survey(
             )
     if not outputs:
         return None, kept
+    if plan.overwrite:
+        for output in outputs:
+            output.entry.forget()
     height = next(iter(outputs[0].layouts.values())).shape[1]
     return Job(source, scene, tuple(outputs), overlap, plan.engine, plan.least_area, (0, height)), kept
 
@@ -332,9 +347,10 @@ def _survey(
 def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
     """Take the jobs out whose maps would replace a file that is to be read; results of these."""
     inputs = frozenset().union(*(job.scene.files for job in jobs))
+    inputs |= {Path(source).resolve() for job in jobs for source in job.scene.sources if "://" not in source}
     results = []
     for job in list(jobs):
-        paths = [output.path(kind) for output in job.outputs for kind in output.layouts]
+        paths = [path for output in job.outputs for path in output.files]
         eaten = next((path for path in paths if path.resolve() in inputs), None)
         if eaten:
             error = f"{eaten}: the map would replace a file that is to be read; --out names another folder"
@@ -349,24 +365,24 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: _Plan, overlap: int) 
 
     from models.bundle import bundle_id
     from pipelines.jobs import Output
+    from pipelines.layers import open_layer
     from pipelines.ledger import Entry, digest, fingerprint
     from pipelines.maps import layouts
 
     identity = bundle_id(run)
-    paths = [
-        layer.path for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))
-    ]
+    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
+    paths = sorted({path for layer in layers for path in (layer.path, *open_layer(layer).files)})  # and what VRTs read
     content = {
         "software": version("earthtune"),
         "bundle": identity,
-        "source": [path if "://" in path else fingerprint(Path(path)) for path in dict.fromkeys(paths)],
+        "source": [fingerprint(Path(p)) if Path(p).is_file() else p for p in paths if not p.endswith(_MADE_LATER)],
         "reading": dataclasses.asdict(plan.reading),
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [list(plan.kinds), plan.least_area, overlap],
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
     made = layouts(bundle, scene, plan.kinds, _tags(bundle, identity, scene))
-    return Output(run, bundle, Entry(plan.out, stem, digest(content)), made)
+    return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
 
 
 def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from models.errors import InputError
+from pipelines import cli
 from pipelines.cli import COMMANDS, main
 from tests.runs import BANDS, make_chip, write
 
@@ -106,3 +108,12 @@ def test_broken_files_are_one_line(run, tmp_path, capsys):
         code, _, err = call(capsys, "score", run, path, "--out", tmp_path / "maps")
         assert code in (1, 2) and err.count("\n") == 1 and path.name in err
         assert not (tmp_path / "maps").exists() or not list((tmp_path / "maps").iterdir())
+
+
+def test_options_are_spelled_with_dashes_too_and_lists_may_be_given_piece_by_piece():
+    spelled = cli._switches(
+        ["--min-area", "2", "--date", "2020-01-31", "--date=2021-01-31", "--mask-clouds", "a-b.tif"]
+    )
+    assert spelled == ["--min_area", "2", "--mask_clouds=true", "a.tif", '--dates=["2020-01-31", "2021-01-31"]']
+    with pytest.raises(InputError, match="--bundle: wanted a value"):
+        cli._switches(["--bundle"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ledger import FOLDER, Entry, digest, fingerprint
+from pipelines.ledger import FOLDER, Entry, digest, fingerprint, is_ours, remember
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,6 +52,22 @@ def test_parts_of_other_attempts_go_unless_somebody_works_on_them(entry):
         entry.finish({}, [])
     assert not left.parts.exists() and not entry.parts.exists()
     assert busy.parts.exists() and other.parts.exists()
+    with busy.claim("0-512", wait=False):  # a band of its rows
+        entry.finish({}, [])
+    assert busy.parts.exists()
+    entry.finish({}, [])
+    assert not busy.parts.exists()
+
+
+def test_a_table_is_ours_until_somebody_changes_it(tmp_path):
+    table = tmp_path / "areas.csv"
+    assert not is_ours(tmp_path, table)
+    table.write_text("a,b")
+    assert not is_ours(tmp_path, table)
+    remember(tmp_path, table)
+    assert is_ours(tmp_path, table)
+    table.write_text("a,b,c")
+    assert not is_ours(tmp_path, table)
 
 
 CLAIM = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -170,7 +172,8 @@ def test_maps_are_not_overwritten_unasked(run, tmp_path):
     assert only(score(run, [str(scene)], out=maps, overwrite=True))["status"] == "done"
     assert only(score(run, [str(scene)], out=maps))["status"] == "kept"
     assert "--overwrite" in only(score(run, [str(scene)], out=maps, overlap=3))["error"]  # another map, the same name
-    (maps / "new_map.tif").unlink()
+    for path in maps.glob("new*"):
+        path.unlink()
     assert only(score(run, [str(scene)], out=maps, overlap=3))["status"] == "done"
 
 
@@ -273,6 +276,11 @@ def test_small_patches_go_and_the_rest_adds_up(run, tmp_path):
     assert (codes == 0).sum() == 81
     again = only(score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files))
     assert again["status"] == "kept"
+    files["area_table"].write_text("the work of a person")
+    with pytest.raises(InputError, match=r"areas\.csv: exists"):
+        score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files)
+    with pytest.raises(InputError, match="a shard sees some scenes only"):
+        score(run, [str(scene)], out=tmp_path / "other", area_table=tmp_path / "new.csv", shard="1/2")
     with pytest.raises(InputError, match=r"areas\.txt"):
         score(run, [str(scene)], out=tmp_path / "other", area_table=tmp_path / "areas.txt")
 
@@ -303,3 +311,59 @@ def test_maps_say_what_made_them(run, tmp_path):
     assert tags["EARTHTUNE_BUNDLE"] == bundle_id(run) and len(tags["EARTHTUNE_RECIPE_SHA256"]) == 64
     assert tags["EARTHTUNE_INPUT"] == "new.tif" and tags["EARTHTUNE_BACKBONE"] == "prithvi_eo_v2_tiny_tl"
     assert tags["TIFFTAG_SOFTWARE"].startswith("earthtune ")
+
+
+def test_areas_want_classes_and_a_place_before_any_work(scene_run, value_run, tmp_path):
+    nowhere = make_scene(tmp_path / "nowhere.tif", crs=None)
+    result = only(score(scene_run, [str(nowhere)], out=tmp_path / "maps", min_area=1.0))
+    assert "no coordinate system" in result["error"]
+    with pytest.raises(InputError, match="class maps"):
+        score(value_run, [str(nowhere)], out=tmp_path / "maps", min_area=1.0)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_run_trained_anew_in_its_folder_is_loaded_anew(run, scene_run, tmp_path):
+    import shutil
+
+    scene = make_scene(tmp_path / "new.tif")
+    folder = tmp_path / "a-run"
+    maps = []
+    for source in (run, scene_run):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder)
+        maps.append(only(score(folder, [str(scene)], out=tmp_path / source.name)))
+    assert [m["status"] for m in maps] == ["done", "done"]
+
+
+def test_files_of_a_person_are_not_replaced(run, tmp_path):
+    scene = make_scene(tmp_path / "new.tif")
+    for name in ("new.json", "new.png"):
+        (tmp_path / name).write_text("mine")
+        assert f"{name}: exists already" in only(score(run, [str(scene)], out=tmp_path))["error"]
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+
+
+def test_overwrite_makes_a_map_anew(run, tmp_path):
+    scene = make_scene(tmp_path / "new.tif")
+    first = only(score(run, [str(scene)], out=tmp_path / "maps"))
+    path = tmp_path / "maps" / "new_map.tif"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + b"x" * 9)
+    assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "kept"
+    again = only(score(run, [str(scene)], out=tmp_path / "maps", overwrite=True))
+    assert again["status"] == "done" and path.read_bytes() == whole and again["valid"] == first["valid"]
+
+
+def test_what_a_vrt_reads_is_part_of_the_input(run, tmp_path, monkeypatch):
+    import rasterio.shutil
+
+    scene = make_scene(tmp_path / "new.tif")
+    rasterio.shutil.copy(scene, tmp_path / "view.vrt", driver="VRT")
+    vrt = str(tmp_path / "view.vrt")
+    assert only(score(run, [vrt], out=tmp_path / "maps"))["status"] == "done"
+    assert only(score(run, [vrt], out=tmp_path / "maps"))["status"] == "kept"
+    monkeypatch.chdir(tmp_path)  # the ledger does not keep where the maps were
+    assert only(score(run, [vrt], out=Path("maps")))["map"] == "maps/view_map.tif"
+    make_scene(scene, hole=(slice(0, 5), slice(0, 5)))
+    assert "exists already" in only(score(run, [vrt], out=tmp_path / "maps"))["error"]
