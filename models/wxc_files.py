@@ -198,7 +198,7 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
 
     published, online = wxc_variant(name), reachable()
     if not (published.repo and published.file):
-        raise InputError(f"{name}: no weights are published; give a folder that holds some, or random")
+        raise InputError(f"{name}: no weights were published; give a folder or file that holds some, or random")
     config = locate(published.repo, "config.yaml", revision=revision, online=online)
     same = revision if published.repo == WXC_REPO else None
     scalers = {key: locate(WXC_REPO, file, revision=same, online=online).path for key, file in SCALER_FILES.items()}

@@ -38,7 +38,9 @@ SWITCHES = tuple(
     )
 )
 
-REPEATED = {"--date": "dates", "--bundle": "bundle"}  # options of one value each, and the lists that they make up
+# Options that hold lists: they may be given again, or with commas; and the list that each makes up.
+REPEATED = {"--bundle": "bundle", "--date": "dates"}
+REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates")}
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
 
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"earthtune: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("earthtune: stopped", file=sys.stderr)
+        print("earthtune: stopped; score and finetune --resume go on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read the output has gone; say nothing more
@@ -145,10 +147,16 @@ def _switches(args: list[str]) -> list[str]:
             value = next(rest, None)
             if value is None:
                 raise InputError(f"{arg}: wanted a value after it, nothing came")
-            many.setdefault(REPEATED[arg], []).append(value)
+            many.setdefault(REPEATED[arg], []).extend(_listed(value, commas=arg != "--bundle"))
         else:
             plain.append(arg)
     return plain + [f"--{name}={json.dumps(values)}" for name, values in many.items()]
+
+
+def _listed(value: str, *, commas: bool) -> list[str]:
+    """The entries of a list: [BLUE, RED], or BLUE,RED."""
+    bare = value.strip().removeprefix("[").removesuffix("]") if value.strip().endswith("]") else value
+    return [entry.strip().strip("'\"") for entry in bare.split(",")] if commas or bare != value else [value]
 
 
 def _spelled(arg: str) -> list[str]:

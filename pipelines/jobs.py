@@ -269,8 +269,13 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
     assets, beside = {kind: output.path(kind) for kind in output.layouts}, output.beside
     others = {"thumbnail": beside["png"], "model": output.run / "bundle.json"}
     try:
-        write_quicklook(beside["png"], assets["map"], spec=output.bundle.spec)
-        write_stac_item(beside["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
+        drafts = {
+            name: entry.parts / f"beside.{name}" for name in beside
+        }  # what is cut off must not lie among the maps
+        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec)
+        os.replace(drafts["png"], beside["png"])
+        write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
+        os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
         page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.notes)}
         entry.finish(page, output.files)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +83,8 @@ def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Out
                 yield futures[future], outcome
         except BaseException:  # ctrl-C, or nobody wants the rest
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
     if left:
         with ThreadPoolExecutor(workers) as threads:
@@ -85,10 +92,21 @@ def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Out
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),))
+
+
+def _begin(parent: int) -> None:
+    """End quietly on ctrl-C, and when the process that began this one is gone, however it went."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alone(job: Job, wait: bool) -> dict[str, Any]:

@@ -176,7 +176,13 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
     import logging
 
     from lightning import Trainer
-    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+    from lightning.pytorch.callbacks import (
+        EarlyStopping,
+        EMAWeightAveraging,
+        LambdaCallback,
+        ModelCheckpoint,
+        RichProgressBar,
+    )
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from models.training import WholeCheckpoints
@@ -193,6 +199,9 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
     if launch.progress is not None:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    else:  # a log wants a line now and then
+        every = -(-training.epochs // 10)
+        callbacks.append(LambdaCallback(on_train_epoch_end=lambda trainer, module: _tell(trainer, every, launch)))
     if training.ema:
         callbacks.append(EMAWeightAveraging(decay=training.ema))
     return Trainer(
@@ -213,6 +222,14 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         default_root_dir=out,
         plugins=[WholeCheckpoints()],
     )
+
+
+def _tell(trainer: Any, every: int, launch: Launch) -> None:
+    """Say how far the training is, after every so many epochs."""
+    epoch = trainer.current_epoch + 1
+    if trainer.is_global_zero and (epoch % every == 0 or epoch == trainer.max_epochs):
+        loss = trainer.callback_metrics.get("val_loss")
+        launch.say(f"epoch {epoch} of {trainer.max_epochs}" + ("" if loss is None else f": validation loss {loss:.3f}"))
 
 
 def _first_line(error: BaseException) -> str:

@@ -171,6 +171,8 @@ def _check_tables(tables: Mapping[str, Path | None], out: Path, *, shard: str | 
                 "(for polygons give the shards --confidence)"
             )
         if file:
+            if file.parent.resolve() == out.resolve():
+                out.mkdir(parents=True, exist_ok=True)
             check_target(file, suffix, overwrite=overwrite or is_ours(out, file))
 
 

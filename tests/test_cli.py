@@ -113,5 +113,8 @@ def test_broken_files_are_one_line(run, tmp_path, capsys):
 def test_options_are_spelled_with_dashes_too_and_lists_may_be_given_piece_by_piece():
     spelled = cli._switches(["--min-area", "2", "--date", "2020-01-31", "--date=2021-01-31", "--mask-clouds", "a.tif"])
     assert spelled == ["--min_area", "2", "--mask_clouds=true", "a.tif", '--dates=["2020-01-31", "2021-01-31"]']
+    for bands in ("BLUE,RED", "[BLUE, RED]", '["BLUE", "RED"]'):
+        assert cli._switches(["--bands", bands]) == ['--bands=["BLUE", "RED"]']
+    assert cli._switches(["--bundle", "a,b", "--bundle=c"]) == ['--bundle=["a,b", "c"]']
     with pytest.raises(InputError, match="--bundle: wanted a value"):
         cli._switches(["--bundle"])

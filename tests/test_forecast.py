@@ -400,7 +400,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         ({"precision": "float16"}, "precision 'float16'"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"backbone": "prithvi_eo_v2_300"}, "wanted one of prithvi_wxc"),
-        ({"weights": "hub"}, "no weights are published"),
+        ({"weights": "hub"}, "no weights were published"),
         ({"climatology": "no/where"}, "climate_surface_doy091_hour00.nc: no such file"),
     ],
 )

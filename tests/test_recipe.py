@@ -95,8 +95,13 @@ MADE = (crops, burn_scars, deforestation, demo)
 REAL = (landuse, floods, scene_classes, regression)
 
 
-def test_every_recipe_is_tried_here():
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == {build.__name__ for build in (*MADE, *REAL)}
+RAIN = {"rainfall", "rainfall_surface"}  # tried in test_rain_run.py
+
+
+def test_every_recipe_is_tried():
+    tried = {build.__name__ for build in (*MADE, *REAL)} | RAIN
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == tried
+    assert all(name in Path(__file__).with_name("test_rain_run.py").read_text() for name in RAIN)
 
 
 @pytest.mark.parametrize("build", [*MADE, *(pytest.param(b, marks=needs_data) for b in REAL)], ids=lambda b: b.__name__)
