@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import tempfile
 import warnings
 import zlib
@@ -240,6 +241,25 @@ def parts(folder: Path) -> dict[int, tuple[Path, int]]:
         if match:
             found[int(match[1])] = path, int(match[2], 16)
     return found
+
+
+def drop_damaged(folder: Path, layout: Layout) -> None:
+    """Delete parts that do not hold what they were written with, as after a crash of the machine, or are no part."""
+    for row, (path, checksum) in parts(folder).items():
+        try:
+            with warnings.catch_warnings(), rasterio.Env():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(path) as dataset:
+                    block = dataset.read()
+            rows = min(layout.side, layout.shape[1] - row)
+            shape, fits = (layout.bands, rows, layout.shape[2]), row % layout.side == 0
+            sound = fits and block.shape == shape and zlib.crc32(block) == checksum
+        except (OSError, RasterioError, CPLE_BaseError, SystemError):
+            sound = False
+        if not sound and path.is_dir():
+            shutil.rmtree(path)
+        elif not sound:
+            path.unlink(missing_ok=True)
 
 
 def missing(folder: Path, layout: Layout, within: tuple[int, int]) -> list[tuple[int, int]]:

@@ -17,9 +17,9 @@ from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; r
 from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
-from models.errors import UNEXPECTED, EarthtuneError, RunError
-from pipelines.geotiff import BLOCK, Layout, Regroup, join, missing, read_parts, write_part, write_rows
-from pipelines.ledger import Entry
+from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
+from pipelines.geotiff import BLOCK, Layout, Regroup, drop_damaged, join, missing, read_parts, write_part, write_rows
+from pipelines.ledger import Entry, fingerprint
 from pipelines.maps import Progress, draw, map_rows
 from pipelines.mosaic import Array, Mask
 from pipelines.scene import Scene
@@ -27,6 +27,8 @@ from pipelines.scene import Scene
 if TYPE_CHECKING:
     from models.runtime import Runtime
 
+# What may befall one scene without being the end of the others.
+FAILURES = (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError)
 CACHE = 256 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
 
@@ -77,6 +79,11 @@ class Output:
         return {name: self.entry.out / f"{self.entry.stem}.{name}" for name in ("png", "json")}
 
     @property
+    def begun(self) -> Path:
+        """A mark that some of these maps have got their names: those that are there are ours."""
+        return self.entry.parts / "begun"
+
+    @property
     def files(self) -> list[Path]:
         """All that is written under a final name."""
         return [*map(self.path, self.layouts), *self.beside.values()]
@@ -105,6 +112,8 @@ class Job:
         least_area: hectares; smaller patches are merged into their neighbours. 0 leaves them.
         rows: first row and end, in rows of the map; the first is that of a part.
         whole: whether these are all the rows.
+        replace: whether maps of these names may be replaced.
+        prints: fingerprints of the files that the scene is read from.
     """
 
     source: str
@@ -115,6 +124,8 @@ class Job:
     least_area: float
     rows: tuple[int, int]
     whole: bool = True
+    replace: bool = False
+    prints: tuple[tuple[Path, list[Any]], ...] = ()
 
 
 def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
         if not all(results):
             return {"status": "partial"}
         return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
-    except (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError) as error:
+    except FAILURES as error:
         if os.environ.get("EARTHTUNE_DEBUG"):
             raise
         pages = [output.entry.done() for output in job.outputs]
@@ -155,19 +166,19 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
                 "status": "done",
                 "results": [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)],
             }
-        return {"status": "failed"} | _explained(job, error)
+        return {"status": "failed"} | explained(job.source, error)
 
 
-def _explained(job: Job, error: BaseException) -> dict[str, Any]:
-    """An error as a person reads it, and its exit code."""
+def explained(source: str, error: BaseException) -> dict[str, Any]:
+    """What a scene failed of, as a person reads it, and its exit code."""
     line = " ".join(str(error).split()) or "no message"
     if isinstance(error, EarthtuneError):
         return {"error": line, "exit_code": error.exit_code}
     if isinstance(error, OSError):
         advice = "make space or give another folder, then run the same command"
-        return {"error": f"{job.source}: {line}; {advice}", "exit_code": 1}
+        return {"error": f"{source}: {line}; {advice}", "exit_code": 1}
     kind = type(error).__name__
-    return {"error": f"{job.source}: unexpected {kind}: {line}; please report it", "exit_code": 1}
+    return {"error": f"{source}: unexpected {kind}: {line}; please report it", "exit_code": 1}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
@@ -175,6 +186,7 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     for output in outputs:
         for kind in output.layouts:
             output.parts(kind).mkdir(parents=True, exist_ok=True)
+            drop_damaged(output.parts(kind), output.layouts[kind])
     gaps = _gaps(job, outputs)
     if not gaps:
         return
@@ -259,6 +271,15 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
     from pipelines.stac import stac_item, write_stac_item
 
     entry, filled = output.entry, 0
+    changed = next((path for path, known in job.prints if not path.is_file() or fingerprint(path) != known), None)
+    if changed:
+        raise RunError(f"{changed}: has changed while it was scored; run the same command to score it as it is now")
+    there = next((path for path in output.files if path.exists()), None)
+    if there and not (job.replace or output.begun.exists()):
+        raise InputError(
+            f"{there}: appeared while the scene was scored; --overwrite replaces it, --out names another folder"
+        )
+    output.begun.touch()
     for kind, layout in output.layouts.items():
         if kind == "map" and job.least_area:
             rows = _sieved(output, job)

@@ -30,7 +30,7 @@ def shard_of(text: str) -> tuple[int, int]:
         InputError: anything else.
     """
     number, _, count = text.partition("/")
-    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+    if not (text.isascii() and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
         raise InputError(f"shard {text!r}: wanted i/n with i from 1 to n, such as 1/4")
     return int(number) - 1, int(count)
 

@@ -88,9 +88,10 @@ class Scene:
 
     @property
     def files(self) -> frozenset[Path]:
-        """The files on this machine that it is read from."""
+        """The files on this machine that it is read from: catalogue items, rasters, and what virtual rasters read."""
         layers = [layer for f in self.stack for layer in (*f.layers, *([f.clouds] if f.clouds else []))]
-        return frozenset(Path(layer.path).resolve() for layer in layers if "://" not in layer.path)
+        paths = {path for layer in layers for path in (layer.path, *open_layer(layer).files)} | set(self.sources)
+        return frozenset(Path(path).resolve() for path in paths if "://" not in path and Path(path).is_file())
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read a window that lies inside the scene.

@@ -134,7 +134,11 @@ def score(
     results += _gathered(jobs, ended)
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results.sort(key=lambda result: order[result["scene"], result["run"]])
-    _tabulate([r for r in results if r["status"] in ("done", "kept")], runs[run].spec, tables, out)
+    try:
+        _tabulate([r for r in results if r["status"] in ("done", "kept")], runs[run].spec, tables, out)
+    except EarthtuneError as error:  # the maps are there all the same
+        told = {"error": str(error), "exit_code": error.exit_code}
+        results += _failed(", ".join(str(file) for file in tables.values() if file), [run], told)
     return results
 
 
@@ -229,6 +233,8 @@ def find_scenes(sources: Sequence[str]) -> list[str]:
 def _inside(folder: Path) -> list[str]:
     """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
     from pipelines.layers import RASTERS
+    from pipelines.ledger import FOLDER
+    from pipelines.maps import KINDS
     from pipelines.products import holds_bands
     from pipelines.sensors import cloud_code
 
@@ -236,6 +242,8 @@ def _inside(folder: Path) -> list[str]:
         return [str(folder)]
     files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
     rasters = [f for f in files if f.is_file() and f.suffix.lower() in RASTERS]
+    if (folder / FOLDER).is_dir():  # maps that lie among their scenes
+        rasters = [f for f in rasters if not f.stem.endswith(tuple(f"_{kind}" for kind in KINDS))]
     clouds = [f for f in rasters if cloud_code(f.stem.replace(".", "_").rpartition("_")[2])]
     folders = [f for f in files if f.is_dir() and any(p.suffix.lower() in RASTERS for p in f.rglob("*"))]
     scenes = [str(f) for f in rasters if f not in clouds]
@@ -273,17 +281,16 @@ def _surveyed(
     say: Callable[[str], None],
 ) -> tuple[list[Job], list[dict[str, Any]]]:
     """Open and check all scenes; the jobs, and results of those that are done or cannot be."""
+    from pipelines.jobs import FAILURES, explained
+
     jobs: list[Job] = []
     results: list[dict[str, Any]] = []
     for source in sources:
         for folders, overlap in passes:
             try:
                 job, kept = _survey(source, {f: runs[f] for f in folders}, plan, overlap, jobs, say)
-            except EarthtuneError as error:
-                results += _failed(source, folders, str(error), error.exit_code)
-                continue
-            except OSError as error:
-                results += _failed(source, folders, f"{source}: cannot be read ({error}); check the path", 2)
+            except FAILURES as error:
+                results += _failed(source, folders, explained(source, error))
                 continue
             results += kept
             jobs += [job] if job else []
@@ -309,6 +316,7 @@ def _survey(
     """
     from pipelines.geotiff import check_target
     from pipelines.jobs import Job
+    from pipelines.ledger import fingerprint
 
     first = next(iter(runs.values()))
     scene = open_for(first, source, plan.reading)
@@ -321,7 +329,7 @@ def _survey(
         if done is not None:
             kept.append(output.told(source, done) | {"status": "kept"})
             continue
-        ours = output.entry.parts.is_dir()  # a call that was cut off after the map had got its name
+        ours = output.begun.exists()  # a call that was cut off after a map had got its name
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
         for path in output.files:
@@ -343,20 +351,22 @@ def _survey(
         for output in outputs:
             output.entry.forget()
     height = next(iter(outputs[0].layouts.values())).shape[1]
-    return Job(source, scene, tuple(outputs), overlap, plan.engine, plan.least_area, (0, height)), kept
+    job = Job(source, scene, tuple(outputs), overlap, plan.engine, plan.least_area, (0, height), replace=plan.overwrite)
+    prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
+    return dataclasses.replace(job, prints=prints), kept
 
 
 def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
     """Take the jobs out whose maps would replace a file that is to be read; results of these."""
     inputs = frozenset().union(*(job.scene.files for job in jobs))
-    inputs |= {Path(source).resolve() for job in jobs for source in job.scene.sources if "://" not in source}
     results = []
     for job in list(jobs):
         paths = [path for output in job.outputs for path in output.files]
         eaten = next((path for path in paths if path.resolve() in inputs), None)
         if eaten:
             error = f"{eaten}: the map would replace a file that is to be read; --out names another folder"
-            results += _failed(job.source, [output.run for output in job.outputs], error, InputError.exit_code)
+            told = {"error": error, "exit_code": InputError.exit_code}
+            results += _failed(job.source, [output.run for output in job.outputs], told)
             jobs.remove(job)
     return results
 
@@ -367,17 +377,17 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: _Plan, overlap: int) 
 
     from models.bundle import bundle_id
     from pipelines.jobs import Output
-    from pipelines.layers import open_layer
-    from pipelines.ledger import Entry, digest, fingerprint
+    from pipelines.ledger import Entry, digest, ends, fingerprint
     from pipelines.maps import layouts
 
     identity = bundle_id(run)
-    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
-    paths = sorted({path for layer in layers for path in (layer.path, *open_layer(layer).files)})  # and what VRTs read
+    remote = sorted({layer.path for frame in scene.stack for layer in frame.layers if not Path(layer.path).is_file()})
+    local = [path for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER)]
     content = {
         "software": version("earthtune"),
         "bundle": identity,
-        "source": [fingerprint(Path(p)) if Path(p).is_file() else p for p in paths if not p.endswith(_MADE_LATER)],
+        "source": [*map(fingerprint, local), *remote],
+        "model": ends(run / "model.onnx"),
         "reading": dataclasses.asdict(plan.reading),
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [list(plan.kinds), plan.least_area, overlap],
@@ -447,10 +457,9 @@ def _gathered(jobs: Sequence[Job], ended: Mapping[int, Mapping[str, Any]]) -> li
     return list(results.values())
 
 
-def _failed(source: str, runs: Iterable[Path], error: str, exit_code: int) -> list[dict[str, Any]]:
-    """Results of a scene that could not be opened."""
-    about = {"scene": source, "status": "failed", "error": error, "exit_code": exit_code}
-    return [about | {"run": str(run)} for run in runs]
+def _failed(scene: str, runs: Iterable[Path], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Results of a scene of which nothing could be made."""
+    return [{"scene": scene, "run": str(run), "status": "failed", **told} for run in runs]
 
 
 def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Scene:

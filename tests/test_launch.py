@@ -138,6 +138,67 @@ def test_work_goes_on_at_the_last_finished_part(run, scenes, wanted, tmp_path, m
     assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
 
 
+def cut_off(run, scene, out, monkeypatch, after=1):
+    """Score until some parts are kept."""
+    from pipelines import jobs
+
+    write_part, count = jobs.write_part, [0]
+
+    def failing(*arguments):
+        count[0] += 1
+        if count[0] > after:
+            raise KeyboardInterrupt
+        write_part(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "write_part", failing)
+        with pytest.raises(KeyboardInterrupt):
+            score(run, [scene], out=out, confidence=True)
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b""), lambda p: p.write_bytes(p.read_bytes()[:-50])])
+def test_damaged_parts_are_made_again(run, scenes, wanted, tmp_path, monkeypatch, damage):
+    cut_off(run, scenes[0], tmp_path, monkeypatch, after=3)
+    parts = list(tmp_path.rglob("*.part.tif"))
+    assert len(parts) == 3
+    damage(parts[0])
+    (parts[1].parent / "000000100-00000000.part.tif").mkdir()
+    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True)
+    assert result["status"] == "done"
+    assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
+
+
+def test_a_scene_that_changes_while_it_is_scored_gets_no_map(run, tmp_path, monkeypatch):
+    from pipelines import jobs
+
+    path = make_scene(tmp_path / "in" / "new.tif", height=90)
+    write_part = jobs.write_part
+
+    def changing(*arguments):
+        write_part(*arguments)
+        make_scene(path, height=90, seed=5)
+
+    monkeypatch.setattr(jobs, "write_part", changing)
+    (result,) = score(run, [str(path)], out=tmp_path / "maps")
+    assert "new.tif: has changed while it was scored" in result["error"]
+    assert not list((tmp_path / "maps").glob("*.*"))[1:]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(run, tmp_path, monkeypatch):
+    from pipelines import jobs
+
+    path = make_scene(tmp_path / "in" / "new.tif", height=90)
+    write_part, mine = jobs.write_part, tmp_path / "maps" / "new_map.tif"
+
+    def appearing(*arguments):
+        write_part(*arguments)
+        mine.write_text("mine")
+
+    monkeypatch.setattr(jobs, "write_part", appearing)
+    (result,) = score(run, [str(path)], out=tmp_path / "maps")
+    assert "new_map.tif: appeared" in result["error"] and mine.read_text() == "mine"
+
+
 def test_two_processes_on_one_folder_share_the_work(run, scenes, wanted, tmp_path):
     both = [
         subprocess.Popen(command(run, scenes, tmp_path), env=environment(), stdout=subprocess.PIPE, text=True)
