@@ -134,11 +134,8 @@ def score(
     results += _gathered(jobs, ended)
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results.sort(key=lambda result: order[result["scene"], result["run"]])
-    try:
-        _tabulate([r for r in results if r["status"] in ("done", "kept")], runs[run].spec, tables, out)
-    except EarthtuneError as error:  # the maps are there all the same
-        told = {"error": str(error), "exit_code": error.exit_code}
-        results += _failed(", ".join(str(file) for file in tables.values() if file), [run], told)
+    ready = [result for result in results if result["status"] in ("done", "kept")]
+    results += _tabulated(ready, run, runs[run].spec, tables, out)
     return results
 
 
@@ -180,21 +177,27 @@ def _check_tables(tables: Mapping[str, Path | None], out: Path, *, shard: str | 
             check_target(file, suffix, overwrite=overwrite or is_ours(out, file))
 
 
-def _tabulate(results: Sequence[Mapping[str, Any]], spec: Spec, tables: Mapping[str, Path | None], out: Path) -> None:
-    """Write the polygons and the areas of all maps that are there."""
+def _tabulated(
+    results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, tables: Mapping[str, Path | None], out: Path
+) -> list[dict[str, Any]]:
+    """Write the polygons and the areas of all maps that are there; a result where that fails."""
     from pipelines.areas import area_table
     from pipelines.ledger import remember
     from pipelines.polygons import write_polygons
 
-    maps = [Path(result["map"]) for result in results]
-    if maps and tables[".csv"]:
-        area_table(maps, spec.classes, tables[".csv"], overwrite=True)
-    if maps and tables[".gpkg"]:
-        pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
-        write_polygons(pairs, spec.classes, tables[".gpkg"], overwrite=True)
-    for file in tables.values():
-        if maps and file:
-            remember(out, file)
+    maps, (polygons, table) = [Path(result["map"]) for result in results], (tables[".gpkg"], tables[".csv"])
+    try:
+        if maps and table:
+            area_table(maps, spec.classes, table, overwrite=True)
+            remember(out, table)
+        if maps and polygons:
+            pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
+            write_polygons(pairs, spec.classes, polygons, overwrite=True)
+            remember(out, polygons)
+    except EarthtuneError as error:  # the maps are there all the same
+        told = {"error": str(error), "exit_code": error.exit_code}
+        return _failed(", ".join(str(file) for file in tables.values() if file), [run], told)
+    return []
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 from hypothesis import settings
@@ -117,3 +118,17 @@ def exported(make_network, tmp_path_factory):
 def run_copy(exported, tmp_path):
     """A function that copies a task's run to a folder that may be written to."""
     return lambda task: shutil.copytree(exported[task][1], tmp_path / f"run-{task}")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 512 kB, where the one who runs the tests may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system wants root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -1,5 +1,3 @@
-import os
-import subprocess
 import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
@@ -284,20 +282,6 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
 
     peak(512)  # first call warms caches
     assert peak(8192) < peak(1024) + 600 * 512
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 512 kB, where the one who runs the tests may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system wants root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 # from 254 to about 400 kB GDAL 3.10 reports success and leaves a COG that is broken or holds other pixels

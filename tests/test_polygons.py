@@ -1,5 +1,3 @@
-import os
-import subprocess
 from xml.etree import ElementTree
 
 import geopandas
@@ -199,20 +197,6 @@ def test_a_file_is_replaced_only_when_asked(tmp_path):
     write_polygons([pair], CLASSES, path, overwrite=True)
     assert len(read(path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a_confidence.tif", "a_map.tif", "p.gpkg"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 512 kB, where the one who runs the tests may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system wants root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("side", [10, 35, 40, 44, 50, 100])
