@@ -134,9 +134,7 @@ def score(
     results += _gathered(jobs, ended)
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results.sort(key=lambda result: order[result["scene"], result["run"]])
-    ready = [result for result in results if result["status"] in ("done", "kept")]
-    results += _tabulated(ready, run, runs[run].spec, tables, out)
-    return results
+    return results + _tabulated(results, run, runs[run].spec, tables, out)
 
 
 def _check(run: Path, out: Path, *, workers: int, batch: int | None, min_area: float) -> None:
@@ -185,6 +183,7 @@ def _tabulated(
     from pipelines.ledger import remember
     from pipelines.polygons import write_polygons
 
+    results = [result for result in results if result["status"] in ("done", "kept")]
     maps, (polygons, table) = [Path(result["map"]) for result in results], (tables[".gpkg"], tables[".csv"])
     try:
         if maps and table:
@@ -384,7 +383,8 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: _Plan, overlap: int) 
     from pipelines.maps import layouts
 
     identity = bundle_id(run)
-    remote = sorted({layer.path for frame in scene.stack for layer in frame.layers if not Path(layer.path).is_file()})
+    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
+    remote = sorted({layer.path for layer in layers if not Path(layer.path).is_file()})
     local = [path for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER)]
     content = {
         "software": version("earthtune"),
