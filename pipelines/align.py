@@ -206,8 +206,10 @@ class _Request:
     def read(self, window: Window) -> np.ndarray:
         """Read a window that may reach beyond the raster: float32 (bands, rows, cols), NaN outside and where masked."""
         rows, cols = window
-        out = np.full((len(self.indexes), rows.stop - rows.start, cols.stop - cols.start), np.nan, np.float32)
         inside = _clip(window, self.source.shape)
+        if inside == window:
+            return self._pixels(window)
+        out = np.full((len(self.indexes), rows.stop - rows.start, cols.stop - cols.start), np.nan, np.float32)
         if inside is not None:
             r, c = inside
             place = np.s_[:, r.start - rows.start : r.stop - rows.start, c.start - cols.start : c.stop - cols.start]
@@ -220,14 +222,16 @@ class _Request:
         box = RasterWindow(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
         try:
             raw = self.source.read(list(self.indexes), window=box)
-            values: np.ndarray = raw.astype(np.float32)
-            values[self._hidden(raw, box)] = np.nan
+            hidden = self._hidden(raw, box)
         except RasterioIOError as error:
             raise RunError(
                 f"{self.source.name}: rows {rows.start}-{rows.stop}, columns {cols.start}-{cols.stop} cannot be read "
                 f"({_line(error)}); the file may be cut short: fetch it again"
             ) from error
-        values[~np.isfinite(values)] = np.nan
+        values: np.ndarray = raw.astype(np.float32)
+        if raw.dtype.kind not in "iub":
+            hidden |= ~np.isfinite(values)
+        np.copyto(values, np.nan, where=hidden)
         return values
 
     def _hidden(self, raw: np.ndarray, box: RasterWindow) -> np.ndarray:

@@ -151,17 +151,26 @@ def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[
         The window, predictions (sum of the models' K, h, w) or None, and the valid mask (h, w).
     """
     waiting: deque[Future[list[Prediction]]] = deque()
-    with ThreadPoolExecutor(runtime.lanes + 1) as pool:  # one reads while the lanes are busy
+    ahead = 2 * (runtime.lanes + 1)
+    with ThreadPoolExecutor(_readers(scene, runtime)) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
         try:
             for batch in _batches(windows, runtime.batch):
-                waiting.append(pool.submit(_predict, scene, spec, runtime, batch))
-                if len(waiting) > 2 * (runtime.lanes + 1):
+                tiles = readers.submit(_read, scene, spec, batch)
+                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
+                if len(waiting) > ahead:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+            readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _readers(scene: Scene, runtime: Runtime) -> int:
+    """Threads that read: each decodes a file for itself, so one where it is quick enough for the model."""
+    remote = any("://" in source or source.startswith("/vsi") for source in scene.sources)
+    return runtime.lanes + 1 if remote or runtime.batch > 1 else max(runtime.lanes // 4, 1)
 
 
 def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
@@ -176,10 +185,17 @@ def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
         yield batch
 
 
-def _predict(scene: Scene, spec: Spec, runtime: Runtime, windows: Sequence[Window]) -> list[Prediction]:
-    """Read and predict a batch."""
+def _read(scene: Scene, spec: Spec, windows: Sequence[Window]) -> list[tuple[Array, Mask]]:
+    """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map."""
+    return [scene.read(enlarged(window, zoom(spec), scene.shape)) for window in windows]
+
+
+def _predict(
+    scene: Scene, spec: Spec, runtime: Runtime, windows: Sequence[Window], reading: Future[list[tuple[Array, Mask]]]
+) -> list[Prediction]:
+    """Predict a batch that is being read."""
+    tiles = reading.result()
     pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
-    tiles = [scene.read(window) for window in pixels]  # x (C, T, h, w) and valid (h, w)
     full = [i for i, (_, valid) in enumerate(tiles) if valid.any()]
     answers: dict[int, Array] = {}
     if full:

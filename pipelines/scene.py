@@ -112,7 +112,7 @@ class Scene:
             if frame.clouds is not None:
                 valid &= ~_clouded(frame.clouds, self.geobox, window)
         valid &= np.isfinite(x).all(axis=(0, 1))
-        x[:, :, ~valid] = 0
+        np.copyto(x, 0, where=~valid)
         return x, valid
 
     def time(self) -> np.ndarray:
