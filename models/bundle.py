@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.rain_bundle import RainBundle
 
 FORMAT = 1
+SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
 Parsed = TypeVar("Parsed")
 
 
@@ -71,6 +72,9 @@ class Bundle:
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
         baselines: the same of each baseline.
+        rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
+            samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
+            pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
     """
 
     spec: Spec
@@ -85,6 +89,12 @@ class Bundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
+    rounding: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def bears(self, precision: str) -> bool:
+        """Whether the model is known to answer alike in a reduced precision."""
+        known = self.rounding.get(precision, {})
+        return known.get("equal", 1.0) >= SAME_LABELS and known.get("difference", 1.0) <= SAME_ANSWERS
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from models.errors import InputError, RunError
 Array = NDArray[np.float32]
 Predict = Callable[[Array, Array | None, Array | None], Array]
 RUNTIMES = ("auto", "openvino", "torch")
-PRECISIONS = ("auto", "f32", "bf16")
+PRECISIONS = ("auto", "f32", "bf16", "i8")
 CUDA_BATCH = 16
 
 
@@ -69,8 +69,10 @@ def load_runtimes(
         folders: the runs.
         runtime: "openvino" runs model.onnx on the CPU; "torch" runs model.safetensors on CUDA where there is one, else
             on the CPU; "auto" takes torch where there is an NVIDIA device, else OpenVINO.
-        precision: "f32", "bf16", or "auto" for bf16 where the device computes in it. Coordinates and statistics of
-            neighbourhoods are float32 in any case.
+        precision: "f32"; "bf16"; "i8" for 8-bit products in large linear layers and the rest in the best of these
+            two, OpenVINO only; "auto" takes i8 where the processor multiplies bytes faster than anything else and all
+            bundles are known to answer alike in it (`Bundle.rounding`), else bf16 where the device computes in it.
+            Coordinates and statistics of neighbourhoods are float32 in any case.
         weights: the base file, for "torch" and a bundle that stores the head only.
         threads: threads on the CPU; as many as it has cores when None.
 
@@ -86,7 +88,7 @@ def load_runtimes(
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
         return _torch(folders, bundles, weights, precision=precision, threads=threads)
-    return _openvino(folders, precision=precision, threads=threads or cores())
+    return _openvino(folders, bundles, precision=precision, threads=threads or cores())
 
 
 def cores() -> int:
@@ -99,31 +101,33 @@ def cores() -> int:
         return count
 
 
+def multiplies_bytes() -> bool:
+    """Whether this processor has dot products of bytes, and no matrix unit (AMX) that makes bf16 faster than these."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
+    except OSError:  # not Linux
+        return False
+    return bool(flags & {"avx512_vnni", "avx_vnni"}) and "amx_tile" not in flags
+
+
 def _cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
 
 
-def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runtime:
+def _openvino(folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int) -> Runtime:
     """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
-    import openvino
-
-    from models import graphs
-
     files = [folder / "model.onnx" for folder in folders]
     for file in files:
         if not file.is_file():
             raise InputError(f"{file}: missing; use --runtime torch, or copy the whole run folder again")
-    core = openvino.Core()
-    if precision == "auto":
-        precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-    options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
+    if precision == "i8" and not multiplies_bytes():
+        raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
+    if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
+        precision = "i8"
     try:
-        model = graphs.read(files)
-        exact, rest = graphs.split(model) if precision == "bf16" else (None, model)
-        first = exact and core.compile_model(exact, "CPU", options | {"INFERENCE_PRECISION_HINT": "f32"})
-        main = core.compile_model(rest, "CPU", options | {"INFERENCE_PRECISION_HINT": precision})
+        first, main, precision = _compiled(files, precision=precision, threads=threads)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error
@@ -152,6 +156,26 @@ def _openvino(folders: Sequence[Path], *, precision: str, threads: int) -> Runti
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
     return Runtime(run, threads, 1, f"OpenVINO CPU {precision}")
+
+
+def _compiled(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Any | None, Any, str]:
+    """The exact part of some graphs if there is one, the rest, both compiled, and the rest's precision."""
+    import openvino
+
+    from models import graphs
+
+    core = openvino.Core()
+    floating = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    precision = floating if precision == "auto" else precision
+    model = graphs.read(files)
+    exact, rest = (None, model) if precision == "f32" else graphs.split(model)
+    if precision == "i8" and not graphs.quantise(rest):
+        precision = floating  # no layer is large enough
+    options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
+    hint = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
+    groups = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(graphs.GROUP)} if precision == "i8" else {}
+    first = exact and core.compile_model(exact, "CPU", options | {"INFERENCE_PRECISION_HINT": "f32"})
+    return first, core.compile_model(rest, "CPU", options | hint | groups), precision
 
 
 class _Lane:
@@ -193,6 +217,8 @@ def _torch(
 
     from models.bundle import load_network
 
+    if precision == "i8":
+        raise InputError("precision i8: OpenVINO only; give --runtime openvino")
     cuda = torch.cuda.is_available()
     if threads:
         torch.set_num_threads(threads)

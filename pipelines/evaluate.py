@@ -49,7 +49,7 @@ def evaluate(
         codes: class codes whose mean IoU is told beside the mean over all.
         out: folder for metrics.json and report.html; the run folder when not given.
         runtime: auto, openvino or torch.
-        precision: auto, f32 or bf16.
+        precision: auto, f32, bf16 or i8.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         batch: tiles predicted at once.
         progress: wraps the chips to show progress.
@@ -181,6 +181,16 @@ def assess(
     return result
 
 
+def rounded(
+    run: Path, spec: Spec, reader: Reader, chips: Sequence[Chip], exact: Predict
+) -> dict[str, dict[str, float]]:
+    """What `Bundle.rounding` is to hold, from at most 16 of some chips."""
+    from models.rounding import rounding
+
+    x, time, location = _inputs(spec, reader, [chips[i] for i in sorted(_evenly(len(chips), 16))])
+    return rounding(run, spec, x, time, location, exact=exact)
+
+
 def _tallies(
     spec: Spec,
     reader: Reader,
@@ -251,13 +261,19 @@ class Tally:
 def _predict_batch(
     spec: Spec, reader: Reader, chips: Sequence[Chip], models: Mapping[str, Predict]
 ) -> dict[str, Array]:
+    inputs = _inputs(spec, reader, chips)
+    return {name: predict(*inputs) for name, predict in models.items()}
+
+
+def _inputs(spec: Spec, reader: Reader, chips: Sequence[Chip]) -> tuple[Array, Array | None, Array | None]:
+    """X (B, C, T, H, W), time and location of some chips."""
     import numpy as np
 
     x = np.stack([reader(c).x for c in chips])
     coordinates = [reader.coordinates(c) for c in chips]
     time = np.stack([c["time"] for c in coordinates]) if spec.uses_time else None
     location = np.stack([c["location"] for c in coordinates]) if spec.uses_location else None
-    return {name: predict(x, time, location) for name, predict in models.items()}
+    return x, time, location
 
 
 def _evenly(count: int, most: int) -> set[int]:
@@ -303,7 +319,15 @@ def _facts(bundle: Bundle, reader: Reader, samples: int) -> dict[str, str]:
         "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
         "Epochs": str(training.get("epochs", "")),
         "Seed": str(training.get("seed", "")),
+        "Reduced precision": "; ".join(map(_rounding_line, bundle.rounding.items())) or "not compared",
     }
+
+
+def _rounding_line(item: tuple[str, Mapping[str, float]]) -> str:
+    """How a reduced precision compares with float32, in words."""
+    name, known = item
+    same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
+    return f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}"
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:

@@ -349,12 +349,13 @@ def _finish(
     out: Path, bundle: Bundle, reader: Reader, samples: Chips, module: FineTuning, launch: Launch
 ) -> dict[str, Any]:
     """Write the bundle, check the exported model, score it on the test split and write the report."""
-    from pipelines.evaluate import assess, fit
+    from pipelines.evaluate import assess, fit, rounded
 
     launch.say("exporting and checking model.onnx")
     bundle, predict = save(out, bundle, module.network)
     baselines = fit(bundle.spec, reader, samples.sets["train"].chips, seed=bundle.training["seed"])
     tested = samples.sets["test"].chips or samples.sets["val"].chips
+    bundle = dataclasses.replace(bundle, rounding=rounded(out, bundle.spec, reader, tested, predict))
     result = assess(out, bundle, reader, tested, predict, baselines, curves=module.curves, progress=launch.progress)
     write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
     return result

@@ -38,7 +38,7 @@ class Engine:
 
     Attributes:
         runtime: auto, openvino or torch.
-        precision: auto, f32 or bf16.
+        precision: auto, f32, bf16 or i8.
         weights: base weights, for torch and a bundle that stores its head only.
         batch: tiles at once on a GPU; the runtime's own number when None.
         threads: threads on the CPU; all when None.
@@ -191,6 +191,8 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     if not gaps:
         return
     runtime = loaded(tuple((output.run, output.identity) for output in outputs), job.engine)
+    for output in outputs:
+        _same_engine(output, runtime.name)
     specs = [output.bundle.spec for output in outputs]
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
@@ -202,6 +204,21 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
                 writer.add(first, answers[writer.output.run], valid)
         for writer in writers:
             writer.regroup.finish()
+
+
+def _same_engine(output: Output, name: str) -> None:
+    """Refuse to add rows to those that another engine has made, for `auto` is not the same on every machine."""
+    mark = output.entry.parts / "engine"
+    try:
+        with mark.open("x", encoding="utf-8") as file:
+            file.write(name)
+    except FileExistsError:
+        before = mark.read_text(encoding="utf-8")
+        if before not in ("", name):  # empty: another process is about to write it
+            raise InputError(
+                f"{output.path('map')}: was begun with {before}, and this machine takes {name}; end it on one like the "
+                "first, or give --runtime and --precision to begin anew"
+            ) from None
 
 
 class _Writer:

@@ -88,7 +88,7 @@ def score(
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when not given.
         runtime: auto, openvino or torch.
-        precision: auto, f32 or bf16; auto takes bf16 where the device computes in it.
+        precision: auto, f32, bf16 or i8 (bytes in large layers); auto takes the fastest that is known to map alike.
         batch: tiles predicted at once on a GPU.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         workers: processes on this machine, or actors with --ray.

@@ -87,3 +87,35 @@ def test_the_same_model_twice_is_one(exported, tmp_path):
     first, second = compiled(both)(given(network)).values()
     np.testing.assert_array_equal(first, second)
     assert heavy(both) == heavy(graphs.read([folder / "model.onnx"]))
+
+
+def linear_model(features, *, transposed):
+    """Two linear layers of 8 tokens: the first as large as asked, the second small."""
+    import openvino
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(0)
+    x = ops.parameter([1, 8, features], np.float32, name="x")
+    weight = rng.normal(0, 0.05, (48, features) if transposed else (features, 48)).astype(np.float32)
+    weight[3] = 0  # a feature that is never used, or a token feature that is never looked at
+    hidden = ops.matmul(x, ops.constant(weight), False, transposed)
+    y = ops.matmul(hidden, ops.constant(rng.normal(0, 0.2, (48, 4)).astype(np.float32)), False, False)
+    return openvino.Model([ops.result(y)], [x]), rng.normal(0, 1, (1, 8, features)).astype(np.float32)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_linear_layers_become_bytes_and_answer_alike(transposed):
+    model, x = linear_model(512, transposed=transposed)
+    (wanted,) = compiled(model)([x]).values()
+    wanted = wanted.copy()
+    assert graphs.quantise(model) == 1
+    kinds = [str(n.get_element_type()) for n in model.get_ordered_ops() if n.get_type_name() == "Constant" and n.shape]
+    assert kinds.count("<Type: 'int8_t'>") == 1
+    (came,) = compiled(model)([x]).values()  # the weights are rounded, the activations are not
+    assert 0 < np.abs(came - wanted).max() < 0.05 * wanted.std()
+
+
+def test_small_linear_layers_are_left_alone():
+    for features in (384, 500, 576):  # few, and not in whole groups
+        model, _ = linear_model(features, transposed=False)
+        assert graphs.quantise(model) == 0

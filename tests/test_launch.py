@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -29,6 +30,20 @@ def make_scene(path, *, height=TALL, width=40, seed=0):
     bands[:, 600:700, 5:] = -9999
     tags = {"ACQUISITION_DATE": "2022-03-04"}
     return write(path, bands, names=BANDS, tags=tags, nodata=-9999)
+
+
+def interrupted(monkeypatch):
+    """Let scoring end as by ctrl-C at the part that begins at row 1024."""
+    from pipelines import jobs
+
+    write_part = jobs.write_part
+
+    def failing(folder, row, *rest):
+        if row >= 1024:
+            raise KeyboardInterrupt
+        write_part(folder, row, *rest)
+
+    monkeypatch.setattr(jobs, "write_part", failing)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +169,24 @@ def cut_off(run, scene, out, monkeypatch, after=1):
         patch.setattr(jobs, "write_part", failing)
         with pytest.raises(KeyboardInterrupt):
             score(run, [scene], out=out, confidence=True)
+
+
+def test_rows_of_machines_that_compute_otherwise_are_not_mixed(run, scenes, tmp_path, monkeypatch):
+    """`auto` is bfloat16 on one and float32 on another: the second has to say what is wanted."""
+    from pipelines import jobs
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted(patch)
+        score(run, scenes[:1], out=tmp_path)
+    load = jobs.loaded
+    monkeypatch.setattr(jobs, "loaded", lambda *a: dataclasses.replace(load(*a), name="OpenVINO CPU another"))
+    (result,) = score(run, scenes[:1], out=tmp_path)
+    assert result["status"] == "failed" and result["exit_code"] == 2
+    assert "was begun with OpenVINO CPU" in result["error"] and "--precision" in result["error"]
+    assert not list(tmp_path.glob("*.tif"))
+    monkeypatch.undo()
+    (result,) = score(run, scenes[:1], out=tmp_path)
+    assert result["status"] == "done"
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b""), lambda p: p.write_bytes(p.read_bytes()[:-50])])

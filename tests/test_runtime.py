@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.export import example_inputs
-from models.runtime import RUNTIMES, load_runtime, load_runtimes
+from models.runtime import RUNTIMES, load_runtime, load_runtimes, multiplies_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,6 +54,72 @@ def test_trained_models_give_the_same_labels_in_half_precision(run, chips):
     exact, half = (load_runtime(run, runtime="openvino", precision=p)(x, time, location) for p in ("f32", "bf16"))
     assert (exact.argmax(1) == half.argmax(1)).mean() >= 0.99
     assert np.abs(exact - half).max() < 0.02
+
+
+@pytest.fixture(scope="session")
+def wide_run(make_network, tmp_path_factory):
+    """A network whose linear layers are large enough for bytes, and its run folder with `rounding` not yet known."""
+    from models.bundle import Bundle, write_bundle, write_weights
+    from models.export import export_onnx
+    from models.settings import Architecture
+
+    chosen = {"overrides": {"embed_dim": 512, "depth": 2, "num_heads": 8}, "decoder": "fcn", "channels": 8, "detail": 0}
+    network = make_network(architecture=chosen | {"blocks": (0, 1)})
+    folder = tmp_path_factory.mktemp("wide")
+    write_bundle(folder, Bundle(network.spec, "prithvi_eo_v2_300_tl", Architecture(**chosen | {"blocks": (0, 1)})))
+    write_weights(folder, network, whole=True)
+    export_onnx(network, folder / "model.onnx")
+    return network, folder
+
+
+bytewise = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no dot products of bytes")
+
+
+@bytewise
+def test_bytes_answer_alike_and_a_tile_alone_as_among_others(wide_run):
+    network, folder = wide_run
+    x, time, location = inputs_of(network, batch=4)
+    exact = load_runtime(folder, precision="f32")(x, time, location)
+    runtime = load_runtimes([folder], runtime="openvino", precision="i8", threads=2)
+    assert runtime.name == "OpenVINO CPU i8"
+    (came,) = runtime.run(x, time, location)
+    assert (came.argmax(1) == exact.argmax(1)).mean() >= 0.99
+    assert 0 < np.abs(came - exact).max() < 0.02
+    (alone,) = runtime.run(x[:1], time and time[:1], location and location[:1])
+    np.testing.assert_array_equal(alone[0], came[0])
+
+
+@bytewise
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [
+        ({}, False),
+        ({"i8": {"equal": 0.999, "difference": 0.004, "samples": 9}}, True),
+        ({"i8": {"difference": 0.004, "samples": 9}}, True),
+        ({"i8": {"equal": 0.98, "difference": 0.004, "samples": 9}}, False),
+        ({"i8": {"equal": 0.999, "difference": 0.03, "samples": 9}}, False),
+    ],
+)
+def test_bytes_are_taken_unasked_only_where_the_bundle_bears_them(wide_run, tmp_path, known, wanted):
+    import dataclasses
+
+    from models.bundle import write_bundle
+
+    folder = shutil.copytree(wide_run[1], tmp_path / "run")
+    write_bundle(folder, dataclasses.replace(read_bundle(folder), rounding=known))
+    name = load_runtimes([folder], runtime="openvino", threads=1).name
+    assert (name == "OpenVINO CPU i8") == wanted
+
+
+def test_bytes_are_for_openvino(exported):
+    with pytest.raises(InputError, match="precision i8: OpenVINO only"):
+        load_runtime(exported["regression"][1], runtime="torch", precision="i8")
+
+
+def test_a_processor_without_products_of_bytes_says_so(exported, monkeypatch):
+    monkeypatch.setattr("models.runtime.multiplies_bytes", lambda: False)
+    with pytest.raises(InputError, match="precision i8: this processor"):
+        load_runtime(exported["regression"][1], runtime="openvino", precision="i8")
 
 
 def test_a_tile_alone_is_answered_as_among_others(exported):
@@ -106,7 +173,7 @@ def test_an_unknown_runtime_is_refused(exported):
 
 
 def test_an_unknown_precision_is_refused(exported):
-    with pytest.raises(InputError, match="precision 'int4': wanted one of auto, f32, bf16"):
+    with pytest.raises(InputError, match="precision 'int4': wanted one of auto, f32, bf16, i8"):
         load_runtime(exported["regression"][1], precision="int4")
 
 
