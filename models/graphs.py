@@ -9,7 +9,7 @@ from typing import Any
 
 EXACT = "exact."  # values of these names are computed in float32, and all that they depend on
 GROUP = 128  # features that share a scale in 8-bit products
-LEAST = 512  # features from which 8-bit products are faster than bfloat16 ones; measured with avx512_vnni
+LEAST = 512  # features in and out from which 8-bit products are faster than bfloat16 ones, as measured
 
 
 def read(files: Sequence[Path]) -> Any:
@@ -135,7 +135,7 @@ def _is_large_linear(node: Any) -> bool:
     if weight.get_type_name() != "Constant" or len(weight.shape) != 2:
         return False
     features = weight.shape[1 if node.get_attributes()["transpose_b"] else 0]
-    return bool(features >= LEAST and features % GROUP == 0)
+    return bool(min(weight.shape) >= LEAST and features % GROUP == 0)
 
 
 def _turned(output: Any, order: Sequence[int]) -> Any:

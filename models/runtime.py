@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import queue
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle, read_bundle
+from models.compiled import Parts, compiled
 from models.errors import InputError, RunError
 
 Array = NDArray[np.float32]
@@ -62,6 +64,7 @@ def load_runtimes(
     precision: str = "auto",
     weights: Path | None = None,
     threads: int | None = None,
+    keep: bool = False,
 ) -> Runtime:
     """Load bundles of the same inputs; a frozen base that they share runs once for each tile.
 
@@ -75,6 +78,7 @@ def load_runtimes(
             Coordinates and statistics of neighbourhoods are float32 in any case.
         weights: the base file, for "torch" and a bundle that stores the head only.
         threads: threads on the CPU; as many as it has cores when None.
+        keep: keep what OpenVINO compiled in the user's cache, for the next process.
 
     Raises:
         InputError: not a run, no such runtime or precision, or a file of the bundle is missing.
@@ -88,7 +92,7 @@ def load_runtimes(
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
         return _torch(folders, bundles, weights, precision=precision, threads=threads)
-    return _openvino(folders, bundles, precision=precision, threads=threads or cores())
+    return _openvino(folders, bundles, precision=precision, threads=threads or cores(), keep=keep)
 
 
 def cores() -> int:
@@ -116,7 +120,9 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _openvino(folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int) -> Runtime:
+def _openvino(
+    folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int, keep: bool
+) -> Runtime:
     """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
     files = [folder / "model.onnx" for folder in folders]
     for file in files:
@@ -126,14 +132,17 @@ def _openvino(folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: 
         raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
     if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
         precision = "i8"
+    weights = ",".join(bundle.sha256 for bundle in bundles)
+    asked = {"precision": precision, "threads": str(threads), "weights": weights}
     try:
-        first, main, precision = _compiled(files, precision=precision, threads=threads)
+        prepare = functools.partial(_prepared, files, precision=precision, threads=threads)
+        parts, name = compiled(files, asked, prepare, keep=keep)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error
     lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
     for _ in range(threads):
-        lanes.put(_Lane(first, main))
+        lanes.put(_Lane(parts))
 
     def one(x: Array, time: Array | None, location: Array | None) -> list[Array]:
         lane = lanes.get()
@@ -155,27 +164,26 @@ def _openvino(folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: 
             answers = list(pool.map(lambda tile: one(*tile), tiles))
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
-    return Runtime(run, threads, 1, f"OpenVINO CPU {precision}")
+    return Runtime(run, threads, 1, f"OpenVINO CPU {name}")
 
 
-def _compiled(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Any | None, Any, str]:
-    """The exact part of some graphs if there is one, the rest, both compiled, and the rest's precision."""
+def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Parts, str]:
+    """The exact part of some graphs if there is one, and the rest, with options; the rest's precision."""
     import openvino
 
     from models import graphs
 
-    core = openvino.Core()
-    floating = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    floating = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     precision = floating if precision == "auto" else precision
     model = graphs.read(files)
     exact, rest = (None, model) if precision == "f32" else graphs.split(model)
     if precision == "i8" and not graphs.quantise(rest):
         precision = floating  # no layer is large enough
     options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
-    hint = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
+    kind = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
     groups = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(graphs.GROUP)} if precision == "i8" else {}
-    first = exact and core.compile_model(exact, "CPU", options | {"INFERENCE_PRECISION_HINT": "f32"})
-    return first, core.compile_model(rest, "CPU", options | hint | groups), precision
+    parts = [(exact, options | {"INFERENCE_PRECISION_HINT": "f32"})] if exact else []
+    return [*parts, (rest, options | kind | groups)], precision
 
 
 class _Lane:
@@ -185,10 +193,10 @@ class _Lane:
     threads are the first to use it.
     """
 
-    def __init__(self, exact: Any | None, rest: Any) -> None:
-        parts = [part for part in (exact, rest) if part]
+    def __init__(self, parts: Sequence[Any]) -> None:
         self.requests = [part.create_infer_request() for part in parts]
-        handed = [self.requests[0].get_output_tensor(i) for i in range(len(exact.outputs))] if exact else []
+        rest = parts[-1]
+        handed = [self.requests[0].get_output_tensor(i) for i in range(len(parts[0].outputs))] if len(parts) > 1 else []
         self.given: list[tuple[str, Array]] = []
         for part, request in zip(parts, self.requests, strict=True):
             for i, port in enumerate(part.inputs):

@@ -264,6 +264,7 @@ def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
         precision=engine.precision,
         weights=engine.weights,
         threads=engine.threads,
+        keep=True,
     )
     return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
 

@@ -22,6 +22,12 @@ TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 CLASSES = (ClassDef(3, "water", "#0000ff"), ClassDef(7, "crops", "#00ff00"), ClassDef(9, "forest", "#004400"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled models of the tests, and of processes that these start, stay out of the user's cache."""
+    os.environ["EARTHTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A hub on the loopback interface and an empty cache, for this process and those it starts."""

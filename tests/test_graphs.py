@@ -96,10 +96,10 @@ def linear_model(features, *, transposed):
 
     rng = np.random.default_rng(0)
     x = ops.parameter([1, 8, features], np.float32, name="x")
-    weight = rng.normal(0, 0.05, (48, features) if transposed else (features, 48)).astype(np.float32)
+    weight = rng.normal(0, 0.05, (640, features) if transposed else (features, 640)).astype(np.float32)
     weight[3] = 0  # a feature that is never used, or a token feature that is never looked at
     hidden = ops.matmul(x, ops.constant(weight), False, transposed)
-    y = ops.matmul(hidden, ops.constant(rng.normal(0, 0.2, (48, 4)).astype(np.float32)), False, False)
+    y = ops.matmul(hidden, ops.constant(rng.normal(0, 0.05, (640, 4)).astype(np.float32)), False, False)
     return openvino.Model([ops.result(y)], [x]), rng.normal(0, 1, (1, 8, features)).astype(np.float32)
 
 
