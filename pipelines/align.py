@@ -30,6 +30,7 @@ _GRID_NODES = 17
 _SAME_PIXEL = 0.01
 _ROUNDING = 1e-6
 _MOST_POINTS = 16
+_MOST_IN_A_BLOCK = 1 << 29  # bytes
 
 
 class _Handles(threading.local):
@@ -93,11 +94,29 @@ def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
         with warnings.catch_warnings(), rasterio.Env(**options):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             # rasterio.open takes one driver only
-            return DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
+            source = DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
     except RasterioIOError as error:
         raise InputError(
             f"{path}: not a raster that can be read ({_line(error)}); check or fetch the file again"
         ) from error
+    size = max(_block_bytes(source), default=0)
+    if size > _MOST_IN_A_BLOCK:
+        source.close()
+        raise InputError(
+            f"{path}: its pixels come in blocks of {size / 2**30:.1f} GiB, each of which is decoded whole; at most "
+            f"{_MOST_IN_A_BLOCK / 2**30:.1f} GiB is read: rewrite it with `gdal_translate -co TILED=YES`"
+        )
+    return source
+
+
+def _block_bytes(source: Any) -> list[int]:
+    """What has to be decoded to read one pixel of each band; of all bands where a block holds them together."""
+    together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
+    blocks = zip(source.block_shapes, source.dtypes, strict=True)
+    sizes = {"complex_int16": 4}  # the only type that numpy lacks
+    return [
+        rows * columns * (sizes.get(kind) or np.dtype(kind).itemsize) * together for (rows, columns), kind in blocks
+    ]
 
 
 def grid(source: Any) -> GeoBox:

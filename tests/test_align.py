@@ -257,3 +257,37 @@ def test_a_window_of_an_enormous_file_reads_only_the_window():
     geobox = GeoBox((64, 64), affine, "EPSG:32732")
     got = align.read_onto(source, geobox, whole(geobox), indexes=[1], resampling=Resampling.nearest)
     assert set(np.unique(got[np.isfinite(got)])) <= {10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100}
+
+
+@pytest.mark.parametrize(("interleave", "side"), [("pixel", 10000), ("band", 17000)])
+def test_a_small_file_whose_one_block_decodes_to_gigabytes_is_refused(tmp_path, interleave, side):
+    path = tmp_path / "strip.tif"
+    options = {
+        "driver": "GTiff",
+        "height": side,
+        "width": side,
+        "count": 3,
+        "dtype": "uint16",
+        "blockysize": side,
+        "transform": Affine(30, 0, 5e5, 0, -30, 5e6),
+    }
+    with rasterio.open(path, "w", compress="deflate", interleave=interleave, SPARSE_OK="TRUE", **options):
+        pass
+    assert path.stat().st_size < 4096
+    with pytest.raises(InputError, match=r"strip.tif: its pixels come in blocks of 0.[56] GiB.* TILED=YES"):
+        align.dataset(str(path))
+
+
+def test_large_files_in_small_blocks_are_opened(tmp_path):
+    path = tmp_path / "tiled.tif"
+    options = {
+        "driver": "GTiff",
+        "height": 40000,
+        "width": 40000,
+        "count": 3,
+        "dtype": "complex_int16",
+        "transform": Affine(30, 0, 5e5, 0, -30, 5e6),
+    }
+    with rasterio.open(path, "w", tiled=True, SPARSE_OK="TRUE", **options):
+        pass
+    assert align.dataset(str(path)).shape == (40000, 40000)
