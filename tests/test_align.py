@@ -259,6 +259,9 @@ def test_a_window_of_an_enormous_file_reads_only_the_window():
     assert set(np.unique(got[np.isfinite(got)])) <= {10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100}
 
 
+GROUND = Affine(30, 0, 5e5, 0, -30, 5e6)
+
+
 @pytest.mark.parametrize(("interleave", "side"), [("pixel", 10000), ("band", 17000)])
 def test_a_small_file_whose_one_block_decodes_to_gigabytes_is_refused(tmp_path, interleave, side):
     path = tmp_path / "strip.tif"
@@ -271,7 +274,9 @@ def test_a_small_file_whose_one_block_decodes_to_gigabytes_is_refused(tmp_path, 
         "blockysize": side,
         "transform": Affine(30, 0, 5e5, 0, -30, 5e6),
     }
-    with rasterio.open(path, "w", compress="deflate", interleave=interleave, SPARSE_OK="TRUE", **options):
+    with rasterio.open(
+        path, "w", transform=GROUND, compress="deflate", interleave=interleave, SPARSE_OK="TRUE", **options
+    ):
         pass
     assert path.stat().st_size < 4096
     with pytest.raises(InputError, match=r"strip.tif: its pixels come in blocks of 0.[56] GiB.* TILED=YES"):
@@ -288,6 +293,6 @@ def test_large_files_in_small_blocks_are_opened(tmp_path):
         "dtype": "complex_int16",
         "transform": Affine(30, 0, 5e5, 0, -30, 5e6),
     }
-    with rasterio.open(path, "w", tiled=True, SPARSE_OK="TRUE", **options):
+    with rasterio.open(path, "w", transform=GROUND, tiled=True, SPARSE_OK="TRUE", **options):
         pass
     assert align.dataset(str(path)).shape == (40000, 40000)
