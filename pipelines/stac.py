@@ -155,7 +155,10 @@ def footprint(geobox: GeoBox) -> tuple[dict[str, Any] | None, list[float] | None
     west, south, east, north = outline.bounds
     outline = outline.simplify(1e-4 * min(east - west, north - south))
     outline = shapely.transform(outline, lambda xy: xy.round(7))  # a centimetre
-    return json.loads(shapely.to_geojson(outline)), list(antimeridian.bbox(outline))
+    box = list(antimeridian.bbox(outline))
+    if box[0] == box[2]:  # it ends where it began: around the whole world
+        box[0], box[2] = -180.0, 180.0
+    return json.loads(shapely.to_geojson(outline)), box
 
 
 def _ring(geobox: GeoBox) -> Any:

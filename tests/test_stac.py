@@ -381,3 +381,9 @@ def test_importing_is_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+def test_a_grid_around_the_world_has_the_box_of_the_world(west):
+    _, box = footprint(GeoBox((180, 360), Affine(1, 0, west, 0, -1, 90), "EPSG:4326"))
+    assert box == [-180, -90, 180, 90]
