@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from inspect import cleandoc
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,46 +19,24 @@ if TYPE_CHECKING:
 
 RECIPES = Path(__file__).parent / "recipes"
 
-USAGE = {
-    "finetune": "finetune RECIPE [--data.root DIR] [--out RUN] [--backbone NAME] [--weights FILE] [--mode MODE] ...",
-    "evaluate": "evaluate RUN [--data.root DIR] [--out DIR] ...",
-    "score": "score RUN SCENE [SCENE ...] --out DIR ...",
-    "embed": "embed BACKBONE SCENE --out FILE ...",
-    "forecast": "forecast BACKBONE ANALYSIS [ANALYSIS ...] --out DIR [--steps N] [--verify FILE ...] ...",
-    "seasonal": "seasonal FILE [FILE ...] --target NAME --season DJF --out DIR [--lead MONTHS] ...",
-    "inspect": "inspect PATH [--for RUN] [--bands NAMES]",
-    "backbones": "backbones",
-    "demo": "demo [--out DIR]",
-}
+HELP = """usage: earthtune COMMAND [ARGUMENTS]      (earthtune COMMAND --help tells them)
 
-SWITCHES = tuple(
-    f"--{name}"
-    for name in (
-        *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips", "refit", "augment.turns"),
-        *("probabilities", "confidence"),
-    )
-)
-
-# Options that hold lists: they may be given again, or with commas; and the list that each makes up.
-REPEATED = {"--bundle": "bundle", "--date": "dates"}
-REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates")}
-
-HELP = """usage: earthtune COMMAND [ARGUMENTS]   (earthtune COMMAND --help tells its arguments)
-
-Fine-tune Prithvi geospatial foundation models and turn satellite scenes into maps.
+Fine-tune Prithvi geospatial foundation models and turn scenes into maps.
 
 commands:
   finetune RECIPE            train on labelled scenes; writes a run folder
-  evaluate RUN               scores and report.html, on the test split or other labelled data
+  evaluate RUN               scores and report.html, on the test split or others
   score RUN SCENE ...        a GeoTIFF map of each new scene
   embed BACKBONE SCENE       patch tokens of a scene as a raster
   forecast BACKBONE FILE ... Prithvi WxC rolled forward from MERRA-2 files
-  seasonal FILE ...          chances of a season's terciles, with the skill that years past show
-  inspect PATH               what is in a file or folder, and whether a run can eat it
-  backbones                  names, sizes and licences, and what is in the cache
+  seasonal FILE ...          chances of a season's terciles, and their skill
+  inspect PATH               what is in a file, and whether a run can eat it
+  backbones                  names, sizes, licences, and what is in the cache
   demo                       sample data to a map and a picture, in some minutes
+  completion bash            a script with which the shell completes all this
 
-every command takes --quiet (no progress, no notes) and --json (the result for a program to read).
+every command takes --quiet (no progress, no notes) and --json (the result for
+a program to read).
 """
 
 
@@ -104,15 +83,13 @@ def _run(command: str, args: list[str]) -> int:
         raise InputError(f"{command!r} is no command; wanted one of {', '.join(COMMANDS)}")
     from jsonargparse import ArgumentError
 
+    from pipelines.options import switches
     from pipelines.recipe import load_recipe
 
-    parser = _parser(command)
-    if command == "finetune":
-        args = _recipe_first(args)
-    add, run = _chosen(command, args)
-    add(parser)
+    args = _recipe_first(args) if command == "finetune" else args
+    parser, run = parser_of(command, args)
     try:
-        options = parser.parse_args(_switches(args))
+        options = parser.parse_args(switches(args))
     except ArgumentError as error:
         if command == "finetune" and args[:1] == ["--config"]:
             load_recipe(Path(args[1]))  # names the file, where the recipe itself is wrong
@@ -124,48 +101,17 @@ def _run(command: str, args: list[str]) -> int:
     return code
 
 
-def _chosen(command: str, args: Sequence[str]) -> Command:
-    """The command; fine-tuning by a recipe of rain has options of its own."""
+def parser_of(command: str, args: Sequence[str]) -> tuple[ArgumentParser, Run]:
+    """The command's parser, and what carries it out; fine-tuning by a recipe of rain has options of its own."""
+    from pipelines.options import make_parser
     from pipelines.recipe import task_of
 
     recipe = next((Path(path) for flag, path in pairwise(args) if flag == "--config"), None)
     rain = command == "finetune" and recipe is not None and task_of(recipe) == "rain"
-    return (_add_rain, _rain) if rain else COMMANDS[command]
-
-
-def _switches(args: list[str]) -> list[str]:
-    """Let an option that is on or off stand alone, --overwrite for --overwrite true; --date DAY and --bundle RUN."""
-    args = [word for arg in args for word in _spelled(arg)]
-    following = [*args[1:], ""][: len(args)]
-    alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
-    args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
-    plain: list[str] = []
-    many: dict[str, list[str]] = {}
-    rest = iter(args)
-    for arg in rest:
-        if arg in REPEATED:  # a list reads better as an option that is given again
-            value = next(rest, None)
-            if value is None:
-                raise InputError(f"{arg}: wanted a value after it, nothing came")
-            many.setdefault(REPEATED[arg], []).extend(_listed(value, commas=arg != "--bundle"))
-        else:
-            plain.append(arg)
-    return plain + [f"--{name}={json.dumps(values)}" for name, values in many.items()]
-
-
-def _listed(value: str, *, commas: bool) -> list[str]:
-    """The entries of a list: [BLUE, RED], or BLUE,RED."""
-    bare = value.strip().removeprefix("[").removesuffix("]") if value.strip().endswith("]") else value
-    return [entry.strip().strip("'\"") for entry in bare.split(",")] if commas or bare != value else [value]
-
-
-def _spelled(arg: str) -> list[str]:
-    """An argument with _ for the - in an option's name, and a value after = apart where options may be given again."""
-    name, mark, value = arg.partition("=")
-    if not name.startswith("--"):
-        return [arg]
-    name = f"--{name[2:].replace('-', '_')}"
-    return [name, value] if mark and name in REPEATED else [f"{name}{mark}{value}"]
+    add, run = (_add_rain, _rain) if rain else COMMANDS[command]
+    parser = make_parser(command)
+    add(parser)
+    return parser, run
 
 
 def _one_line(text: str) -> str:
@@ -192,29 +138,6 @@ def _quieten(quiet: bool) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1" if quiet or not sys.stderr.isatty() else "0")
 
 
-def _parser(command: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter
-
-    class Help(DefaultHelpFormatter):
-        """Says what an option does; its Python type, and that nothing is its default, are noise to a reader."""
-
-        def _get_type_str(self, action: Any) -> None:
-            return None
-
-        def _get_help_string(self, action: Any) -> str:
-            text: str = super()._get_help_string(action)
-            if action.default is None or action.default is False:
-                text = text.replace(" (default: %(default)s)", "")
-            return text
-
-    # Names of a function's parameters are the names of the options, with - for _ understood as well.
-    parser = ArgumentParser(prog=f"earthtune {command}", exit_on_error=False, allow_abbrev=False, formatter_class=Help)
-    parser.usage = f"earthtune {USAGE[command]}"
-    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
-
-
 def _speech(options: Namespace) -> Callable[[str], None]:
     return (lambda line: None) if options.quiet else lambda line: print(line, file=sys.stderr)
 
@@ -239,11 +162,16 @@ def _plain(options: Namespace, *without: str) -> dict[str, Any]:
     return {key: value for key, value in options.as_dict().items() if key not in left}
 
 
+def _told(function: Callable[..., Any]) -> str:
+    """What a function does, from its docstring: a line, and paragraphs where there are any."""
+    return cleandoc(function.__doc__ or "").split("\n\nArgs:")[0]
+
+
 def _add_function(parser: ArgumentParser, target: str, *skip: str) -> None:
     """Options from a function's signature and docstring; what has no default comes by position."""
     module, _, name = target.partition(":")
     function = getattr(import_module(module), name)
-    parser.description = (function.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.description = _told(function)
     parser.add_function_arguments(function, skip={"progress", "say", *skip}, as_positional=True)
 
 
@@ -262,14 +190,16 @@ def _recipe_first(args: list[str]) -> list[str]:
 def _add_finetune(parser: ArgumentParser) -> None:
     from pipelines.recipe import Recipe
 
-    parser.description = (
-        "Fine-tune a Prithvi backbone on labelled images and write a run folder: "
-        "earthtune finetune RECIPE [--data.root DIR] [--out RUN]. RECIPE is a YAML file, or the name of one that comes "
-        f"with earthtune: {', '.join(sorted(p.stem for p in RECIPES.glob('*.yaml')))}. "
-        "Each key of a recipe is an option, too."
-    )
-    parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
-    parser.add_class_arguments(Recipe, as_group=False, fail_untyped=False)
+    _add_recipe(parser, Recipe, "Fine-tune a Prithvi backbone on labelled images and write a run folder.")
+
+
+def _add_recipe(parser: ArgumentParser, kind: type, summary: str) -> None:
+    """A recipe, its keys as options, and how the run is carried out."""
+    names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    parser.description = f"{summary}\n\nEach key of a recipe is an option, too."
+    told = f"a YAML file, or the name of a recipe that comes with earthtune: {names}"
+    parser.add_argument("--config", action="config", metavar="RECIPE", help=told)
+    parser.add_class_arguments(kind, as_group=False, fail_untyped=False)
     _add_launch(parser)
 
 
@@ -285,14 +215,7 @@ def _add_launch(parser: ArgumentParser) -> None:
 def _add_rain(parser: ArgumentParser) -> None:
     from pipelines.rain_recipe import RainRecipe
 
-    parser.description = (
-        "Train rain from weather fields and write a run folder: "
-        "earthtune finetune RECIPE [--data.root DIR] [--out RUN]. "
-        "Each key of a recipe is an option, too."
-    )
-    parser.add_argument("--config", action="config", help="the recipe; the same as RECIPE")
-    parser.add_class_arguments(RainRecipe, as_group=False, fail_untyped=False)
-    _add_launch(parser)
+    _add_recipe(parser, RainRecipe, "Train rain from weather fields and write a run folder.")
 
 
 def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
@@ -346,7 +269,7 @@ def _evaluate(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 def _add_score(parser: ArgumentParser) -> None:
     from pipelines.score import score
 
-    parser.description = (score.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.description = _told(score)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("scenes", nargs="+", type=str, help="rasters, folders of band files or STAC items")
     parser.add_function_arguments(score, skip={"run", "scenes", "progress", "say"})
@@ -391,7 +314,7 @@ def _embed(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 def _add_forecast(parser: ArgumentParser) -> None:
     from pipelines.forecast import forecast
 
-    parser.description = (forecast.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.description = _told(forecast)
     parser.add_argument("backbone", type=str, help="prithvi_wxc_2300m_rollout, or another Prithvi WxC")
     parser.add_argument("analyses", nargs="+", type=Path, help="MERRA-2 files")
     parser.add_function_arguments(forecast, skip={"backbone", "analyses", "verify", "progress", "say"})
@@ -411,7 +334,7 @@ def _forecast(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 def _add_seasonal(parser: ArgumentParser) -> None:
     from pipelines.seasonal import seasonal
 
-    parser.description = (seasonal.__doc__ or "").split("\n\n    Args:")[0].strip()
+    parser.description = _told(seasonal)
     parser.add_argument("files", nargs="+", type=Path, help="weather files of many years, monthly or finer")
     parser.add_function_arguments(seasonal, skip={"files", "predictors", "progress", "say"})
     parser.add_argument("--predictors", nargs="+", type=Path, help="files of other fields to predict from")
@@ -428,7 +351,7 @@ def _seasonal(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 def _add_inspect(parser: ArgumentParser) -> None:
     parser.description = "Say what a file or folder holds, and with --for RUN whether that run can eat it."
     parser.add_argument("path", type=str, help="raster, folder of band files, STAC item or weather file")
-    parser.add_argument("--for", type=Path | None, default=None, help="a run folder")
+    parser.add_argument("--for", type=Path | None, default=None, metavar="RUN", help="a run folder")
     parser.add_argument("--bands", type=list[str] | None, default=None, help="names of the bands in the file's order")
 
 
@@ -482,8 +405,27 @@ def _demo(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
     return result, text, 0
 
 
-Command = tuple[Callable[["ArgumentParser"], None], Callable[["ArgumentParser", "Namespace"], tuple[Any, str, int]]]
-COMMANDS: Mapping[str, Command] = {
+def _add_completion(parser: ArgumentParser) -> None:
+    parser.description = "Print a script with which bash completes commands, options, recipes and backbones."
+    parser.add_argument("shell", choices=("bash",), help="bash")
+
+
+def _completion(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
+    from models.variants import VARIANTS, WXC_VARIANTS
+    from pipelines.completion import script
+    from pipelines.options import option_names
+
+    recipes = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    names = {"finetune": recipes, "embed": [*VARIANTS], "forecast": [*WXC_VARIANTS], "completion": ["bash"]}
+    rain = option_names(parser_of("finetune", ["--config", str(RECIPES / "rainfall.yaml")])[0])
+    words = {command: [*option_names(parser_of(command, [])[0]), *names.get(command, ())] for command in COMMANDS}
+    words["finetune"] = sorted({*words["finetune"], *rain})
+    text = script(words)
+    return {"script": text}, text, 0
+
+
+Run = Callable[["ArgumentParser", "Namespace"], tuple[Any, str, int]]
+COMMANDS: Mapping[str, tuple[Callable[[ArgumentParser], None], Run]] = {
     "finetune": (_add_finetune, _finetune),
     "evaluate": (_add_evaluate, _evaluate),
     "score": (_add_score, _score),
@@ -493,6 +435,7 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": (_add_inspect, _inspect),
     "backbones": (_add_backbones, _backbones),
     "demo": (_add_demo, _demo),
+    "completion": (_add_completion, _completion),
 }
 
 
