@@ -194,5 +194,5 @@ def _ways_out(repo: str, filename: str, online: bool) -> str:
         f"{repo}/{filename} is not in the local cache and the Hub {state}. "
         f"Three ways out: --weights FILE with a copy of it; `hf download {repo} {filename}` on a machine with network "
         "and HF_HOME pointing at its cache; "
-        "or --weights random to train without pretraining"
+        "or, to train without pretraining, finetune with --weights random"
     )

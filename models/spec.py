@@ -61,6 +61,7 @@ class Spec:
         uses_time: the model takes (year, day of year) of each frame.
         uses_location: the model takes (latitude, longitude) of the tile's centre.
         unit: unit of the input values.
+        pixel: side of a pixel of the training images on the ground in metres; None where they have no place on it.
         calibration: probabilities' calibration, such as {"temperature": 1.3}; empty when not calibrated.
     """
 
@@ -76,6 +77,7 @@ class Spec:
     uses_time: bool = False
     uses_location: bool = False
     unit: str = REFLECTANCE
+    pixel: float | None = None
     calibration: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

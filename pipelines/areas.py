@@ -27,6 +27,7 @@ _NODES = (5, 9, 17, 33, 65, 129, 257)  # a side of the lattice of areas; each ha
 _ACCURACY = 1e-5
 _ROUNDING = 0.005  # a pixel of 10 m in UTM has 0.9992 to 1.002 times 100 m2
 BLOCK = 1024  # pixels; side of the blocks that maps are read in
+_OTHER_SIZE = 1.4  # times; 20 m is another size than 30 m
 _CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as maps are read
 
 
@@ -81,11 +82,39 @@ def least_pixels(geobox: GeoBox, hectares: float, *, name: str = "the grid") -> 
     """
     if not 0 < hectares < math.inf:
         raise InputError(f"least area {hectares} ha: wanted a number above 0")
-    row, column = (side // 2 for side in geobox.shape)
-    area = float(_quads(geobox, name)(np.array([row]), np.array([column]))[0, 0])
+    area = _middle(geobox, name)
     if not area > 0:
         raise InputError(f"{name}: the pixel in its middle has no place on the ground; cut the map to the ground shown")
     return max(math.ceil(hectares / area * (1 - _ROUNDING)), 1)
+
+
+def pixel_side(geobox: GeoBox) -> float | None:
+    """Side on the ground of the pixel in the middle of a grid, in metres to three digits; None without such a place.
+
+    A pixel that is not square has the side of a square of its area.
+    """
+    try:
+        area = _middle(geobox, "the grid")
+    except InputError:
+        return None
+    return float(f"{math.sqrt(area * HECTARE):.3g}") if area > 0 else None
+
+
+def _middle(geobox: GeoBox, name: str) -> float:
+    """Area of the pixel in the middle of a grid in hectares, NaN where it has no place on the ground."""
+    row, column = (side // 2 for side in geobox.shape)
+    return float(_quads(geobox, name)(np.array([row]), np.array([column]))[0, 0])
+
+
+def pixel_notes(geobox: GeoBox, trained: float | None) -> list[str]:
+    """A warning where the pixels of a scene are of quite another size than those of the training, in metres."""
+    side = pixel_side(geobox)
+    if side is None or trained is None or 1 / _OTHER_SIZE < side / trained < _OTHER_SIZE:
+        return []
+    return [
+        f"WARNING: its pixels are {side:g} m, those of the training {trained:g} m: the model knows no such textures; "
+        f"resample the scene, or train on pixels of {side:g} m"
+    ]
 
 
 def area_table(

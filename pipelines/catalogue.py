@@ -167,7 +167,7 @@ def _stac_problem(source: str, sensor: str | None, properties: Mapping[str, Any]
     """Why a Sentinel-2 item's offset cannot be known, or an empty text."""
     if sensor != "S2" or all(layer.units for layer in bands) or _stac_offset(sensor, properties) is not None:
         return ""
-    return f"{source}: Sentinel-2 item without s2:processing_baseline; pass scale=0.0001 and offset=0 or -0.1"
+    return f"{source}: Sentinel-2 item without s2:processing_baseline; give --scale 0.0001 and --offset 0 or -0.1"
 
 
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str,
         "boa_offset_applied is false, so the offset is applied; some items say so wrongly: "
         "if many reflectances are below 0, "
     )
-    return (text + "pass scale=0.0001 and offset=0",) if doubtful else ()
+    return (text + "give --scale 0.0001 --offset 0",) if doubtful else ()
 
 
 def _href(source: str, href: str) -> str:

@@ -349,16 +349,18 @@ def _seasonal(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
 
 
 def _add_inspect(parser: ArgumentParser) -> None:
-    parser.description = "Say what a file or folder holds, and with --for RUN whether that run can eat it."
-    parser.add_argument("path", type=str, help="raster, folder of band files, STAC item or weather file")
-    parser.add_argument("--for", type=Path | None, default=None, metavar="RUN", help="a run folder")
-    parser.add_argument("--bands", type=list[str] | None, default=None, help="names of the bands in the file's order")
+    from pipelines.inspect import inspect
+
+    parser.description = _told(inspect)
+    parser.add_argument("path", type=str, help="raster, folder of band files or of scenes, STAC item or weather file")
+    parser.add_function_arguments(inspect, skip={"path", "for_run"})
+    parser.add_argument("--for", type=Path | None, default=None, metavar="RUN", help="a run whose model is to read it")
 
 
 def _inspect(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
     from pipelines.inspect import format_text, inspect
 
-    result = inspect(options.path, for_run=options["for"], bands=options.bands)
+    result = inspect(**_plain(options, "for"), for_run=options["for"])
     return result.to_json(), format_text(result), 0 if result.ok else 2
 
 

@@ -160,7 +160,7 @@ def _encoder(
     if weights != "random":
         published = variant(backbone)
         if weights == "hub" and (published.repo is None or published.file is None):
-            raise InputError(f"{backbone}: no weights were published; use --weights random or a file")
+            raise InputError(f"{backbone}: no weights were published; give a file of them, or a run as the backbone")
         path = locate(published.repo or "", published.file or "").path if weights == "hub" else Path(weights)
         lines = prithvi_eo.load_pretrained(encoder, read_state_dict(path), source=str(path)).lines()
     pairs = prithvi_eo.pretrained_statistics(backbone)

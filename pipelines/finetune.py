@@ -162,6 +162,7 @@ def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
     from models import prithvi_eo
     from models.variants import BANDS
     from pipelines import sensors
+    from pipelines.areas import pixel_side
     from pipelines.chips import Reader, find_chips, find_images, open_images
 
     data, known = recipe.data, prithvi_eo.pretrained_statistics(recipe.backbone)
@@ -181,6 +182,7 @@ def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
         patch=patch,
         classes=tuple(recipe.classes),
         target=recipe.target,
+        pixel=pixel_side(scene.geobox),
     )
     chips = find_chips(data, spec, seed=recipe.seed)
     reader = Reader(spec, data)

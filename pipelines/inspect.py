@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import read_bundle
-from models.errors import InputError
+from models.errors import EarthtuneError, InputError
 from models.spec import REFLECTANCE, Spec
 
 if TYPE_CHECKING:
     import numpy as np
+    from odc.geo.geobox import GeoBox
 
+    from models.bundle import Bundle
     from pipelines.layers import Layer, Product
     from pipelines.survey import Survey
 
@@ -103,49 +106,84 @@ class Inspection:
         return plain if self.weather is None else plain | {"weather": self.weather.to_json()}
 
 
-def inspect(path: str | Path, *, for_run: Path | None = None, bands: list[str] | None = None) -> Inspection:
+def inspect(
+    path: str | Path,
+    *,
+    for_run: Path | None = None,
+    bands: list[str] | None = None,
+    dates: list[str] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+) -> Inspection:
     """Tell what a raster, a folder of band files, a STAC item or a weather file holds, and whether a model can read it.
 
     Args:
-        path: the file, folder or URL; the frames of a model of several dates are joined by commas.
-        for_run: a run folder (with bundle.json): check the input against its model.
-        bands: names of the file's bands, where the file does not name them.
+        path: raster, folder of band files, STAC item or weather file; a folder of many scenes; the frames of a model of
+            several dates are joined by commas.
+        for_run: a run folder: say whether its model can read this, and why not.
+        bands: names of the bands in the order of the file, where the file does not say.
+        dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        scale: reflectance = raw * scale + offset, where the files do not say.
+        offset: see scale.
 
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
     """
     from pipelines import formats
-    from pipelines.products import Assumed, find_products
 
     bundle = None if for_run is None else read_bundle(for_run)
-    spec = bundle.spec if bundle else None
     if formats.is_weather(str(path)):
-        return _weather(str(path), spec)
+        return _weather(str(path), bundle.spec if bundle else None)
+    given = {"file_bands": bands, "dates": dates, "scale": scale, "offset": offset}
     contents = _contents(Path(path))
-    if contents is not None:
-        needs = () if spec is None else (Need("one scene", False, "the folder holds many rasters; pass one of them"),)
-        return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",), needs=needs)
+    if contents is None:
+        return _raster(str(path), bundle, given)
+    found = Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
+    return found if bundle is None else dataclasses.replace(found, needs=_scene_needs(str(path), bundle, given))
+
+
+def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspection:
+    """Look at one scene, put beside a model where there is one; `given` are arguments of `find_products`."""
+    from pipelines.areas import pixel_notes
+    from pipelines.products import Assumed, find_products
+
     gcps = _control_points(Path(path))
     if gcps:
         note = f"{gcps} ground control points in place of a grid; run gdalwarp on the file first"
-        needs = () if spec is None else (Need("grid", False, note),)
-        return Inspection(str(path), gcps=gcps, notes=(note,), needs=needs)
-    sources = str(path).split(",") if spec and spec.frames > 1 else [path]
-    frames = max(spec.frames // len(sources), 1) if spec else 1
-    assumed = Assumed.like(bundle.data) if bundle else None
+        needs = () if bundle is None else (Need("grid", False, note),)
+        return Inspection(path, gcps=gcps, notes=(note,), needs=needs)
+    if bundle is None:
+        return _describe(path, find_products([path], **given))
+    spec, assumed = bundle.spec, Assumed.like(bundle.data)
+    sources = path.split(",") if spec.frames > 1 else [path]
     try:
-        products = find_products(sources, file_bands=bands, frames=frames, assumed=assumed)
+        products = find_products(sources, frames=max(spec.frames // len(sources), 1), assumed=assumed, **given)
     except InputError:  # not so many frames in it: told below as a need that is not met
-        products = find_products(sources, file_bands=bands, assumed=assumed)
-    found = _describe(str(path), products)
-    if spec is None or bundle is None:
-        return found
+        products = find_products(sources, assumed=assumed, **given)
+    found = _describe(path, products)
     wants = _needs(found, products, spec)
     if bundle.data.get("mask_clouds"):
         clear = all(product.clouds for product in products)
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
-    return dataclasses.replace(found, needs=tuple(wants))
+    notes = (*found.notes, *pixel_notes(_finest(products), spec.pixel))
+    return dataclasses.replace(found, notes=notes, needs=tuple(wants))
+
+
+def _scene_needs(folder: str, bundle: Bundle, given: Mapping[str, Any]) -> tuple[Need, ...]:
+    """Whether a model can read each of the scenes that `score` would find in a folder."""
+    from pipelines.scenes import find_scenes
+
+    needs = []
+    for source in find_scenes([folder]):
+        name = str(Path(source).relative_to(folder))
+        try:
+            unmet = [need for need in _raster(source, bundle, given).needs if not need.ok]
+        except EarthtuneError as error:
+            needs.append(Need(name, False, str(error)))
+            continue
+        needs.append(Need(name, not unmet, "; ".join(f"{n.need}: {n.reason}" for n in unmet) or "can be read"))
+    return tuple(needs)
 
 
 def format_text(found: Inspection) -> str:
@@ -162,7 +200,9 @@ def format_text(found: Inspection) -> str:
         lines.append("  looks like class labels: " + ", ".join(f"{c} ({s:.1%})" for c, s in found.codes.items()))
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  {'yes' if need.ok else 'NO '}  {need.need}: {need.reason}" for need in found.needs]
-    if found.needs:
+    if found.needs and found.contents is not None:
+        lines.append(f"  the model can read {sum(need.ok for need in found.needs)} of {len(found.needs)} scenes")
+    elif found.needs:
         lines.append(f"  the model {'can' if found.ok else 'cannot'} read this")
     return "\n".join(lines)
 
@@ -177,8 +217,8 @@ def _grid_lines(found: Inspection) -> list[str]:
     days = ", ".join(day or "no date" for day in found.dates)
     return [
         f"  {found.driver}, {found.height} rows x {found.width} columns, {place}",
-        f"  {found.frames} frame{'s' if found.frames > 1 else ''}: {days}",
-        f"  {len(found.bands)} bands, named by {found.named_by}",
+        f"  {found.frames} frame{'s' * (found.frames != 1)}: {days}",
+        f"  {len(found.bands)} band{'s' * (len(found.bands) != 1)}, named by {found.named_by}",
     ]
 
 
@@ -241,25 +281,22 @@ def _control_points(path: Path) -> int:
 
 def _describe(path: str, products: list[Product]) -> Inspection:
     """Look at every band of every frame."""
-    from pipelines import align
     from pipelines.layers import open_layer
 
     layers = [layer for product in products for layer in product.layers]
-    sources = [open_layer(layer) for layer in layers]
-    grids = [align.grid(source) for source in sources]
     if not layers:
         raise InputError(f"{path}: no band in it")
-    finest = min(grids, key=lambda geobox: abs(geobox.affine.determinant))
+    finest = _finest(products)
     bands = tuple(_band(number, layer) for number, layer in enumerate(layers, 1))
     located = finest.crs is not None
     notes = [text for product in products for text in (*product.notes, product.problem) if text]
     codes = _codes(layers[0]) if len(layers) == 1 else None
     named = any(band.name for band in bands)
-    notes += [] if named or codes else ["nothing names the bands: pass their names"]
+    notes += [] if named or codes else ["nothing names the bands: give their names with --bands"]
     notes += [] if located else ["no coordinate system: pixels are counted from the corner"]
     return Inspection(
         path,
-        driver=sources[0].driver,
+        driver=open_layer(layers[0]).driver,
         height=int(finest.shape[0]),
         width=int(finest.shape[1]),
         crs=_crs_name(finest.crs) if located else None,
@@ -271,6 +308,15 @@ def _describe(path: str, products: list[Product]) -> Inspection:
         codes=codes,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _finest(products: list[Product]) -> GeoBox:
+    """The grid of the band with the smallest pixels."""
+    from pipelines import align
+    from pipelines.layers import open_layer
+
+    grids = [align.grid(open_layer(layer)) for product in products for layer in product.layers]
+    return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
 
 
 def _crs_name(crs: Any) -> str:
@@ -396,7 +442,7 @@ def _need_bands(products: list[Product], spec: Spec) -> Need:
         if product.problem:
             return Need("bands", False, product.problem)
         if absent:
-            there = ", ".join(name for name in names if name) or "none that is named: pass the names of its bands"
+            there = ", ".join(name for name in names if name) or "none that is named: give their names with --bands"
             return Need("bands", False, f"{', '.join(absent)} missing; it has {there}")
     inside = [name for name in _names(products[0], spec) if name in spec.bands]
     order = "in this order" if tuple(inside) == spec.bands else "in another order, which is put right"
@@ -441,7 +487,7 @@ def _need_unit(product: Product, spec: Spec) -> Need:
         layer = product.layers[_names(product, spec).index(band)]
         scale, offset = settled(layer).units or (1e-4, 0.0)
         if open_layer(layer).dtypes[layer.index - 1] == "uint8" and scale == 1e-4:
-            return Need("unit", False, f"{band} holds 8-bit counts; wanted {spec.unit}: pass scale and offset")
+            return Need("unit", False, f"{band} holds 8-bit counts; wanted {spec.unit}: give --scale and --offset")
         values = (_look(layer) * scale + offset) * 1e4
         good = values[np.isfinite(values)]
         if good.size and mean > 0:
@@ -450,5 +496,5 @@ def _need_unit(product: Product, spec: Spec) -> Need:
         return Need("unit", False, "no pixel with data to tell the unit from")
     typical = float(np.median(ratios))
     ok = 1 / 30 < typical < 30
-    hint = "" if ok else f"; wanted {spec.unit}: pass scale and offset so that reflectance = raw * scale + offset"
+    hint = "" if ok else f"; wanted {spec.unit}: give --scale and --offset, reflectance = raw * scale + offset"
     return Need("unit", ok, f"bright pixels are {typical:.3g} times the model's mean{hint}")

@@ -92,6 +92,13 @@ class Entry:
         same = page.get("key") == self.key and sizes == page["files"]
         return dict(page["result"]) if same else None
 
+    def differs(self) -> bool:
+        """Whether maps of this name were finished here from something else: other options, scene or model."""
+        try:
+            return bool(json.loads(self._page.read_text(encoding="utf-8"))["key"] != self.key)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def forget(self) -> None:
         """Take the maps for not done."""
         self._page.unlink(missing_ok=True)

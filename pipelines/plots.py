@@ -202,7 +202,7 @@ def legend(ax: Axes, classes: Sequence[ClassDef], *, codes: Sequence[int] | None
 
     shown = [c for c in classes if codes is None or c.code in codes]
     ax.set_axis_off()
-    patches = [Patch(facecolor=c.colour, label=_plain(c.name)) for c in shown]
+    patches = [Patch(facecolor=c.colour, edgecolor="#888888", linewidth=0.6, label=_plain(c.name)) for c in shown]
     ax.legend(handles=patches, loc="center", ncols=min(len(shown), 4) or 1, frameon=False, labelcolor=ink, fontsize=9)
 
 

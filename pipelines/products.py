@@ -160,9 +160,9 @@ def _file_names(
         if len(given) not in (len(indexes), len(indexes) / times):
             raise InputError(
                 f"{source.name}: has {len(indexes)} bands, {len(given)} names and {times} dates were given; "
-                "name each band once (file_bands) and give one date per frame"
+                "name each band once (--bands) and give one date per frame (--dates)"
             )
-        return tuple(given * (len(indexes) // len(given))), "file_bands"
+        return tuple(given * (len(indexes) // len(given))), "--bands"
     if known and known.band and len(indexes) == 1:
         return (known.band,), "file name"
     return sensors.name_bands([source.descriptions[index - 1] for index in indexes], sensor), "band descriptions"
@@ -180,9 +180,9 @@ def _in_frames(path: str, bands: list[Layer], frames: int | None) -> list[list[L
     size = len(bands) // times
     if names != names[:size] * times:
         doubled = next(name for name in named if named.count(name) > 1)
-        raise InputError(f"{path}: band {doubled} comes {named.count(doubled)} times; pass the names as file_bands")
+        raise InputError(f"{path}: band {doubled} comes {named.count(doubled)} times; give the names with --bands")
     if frames and frames != times:
-        raise InputError(f"{path}: {frames} dates given, its bands make {times} frames; pass one date per frame")
+        raise InputError(f"{path}: {frames} dates given, its bands make {times} frames; give one --date per frame")
     return [bands[start : start + size] for start in range(0, len(bands), size)] if size else [bands]
 
 
@@ -227,7 +227,7 @@ def _folder_products(folder: Path, ask: Ask) -> list[Product]:
     if not parsed and len(files) == 1:
         return _file_products(str(files[0]), ask)
     if ask.file_bands:
-        raise InputError(f"{folder}: file_bands names the bands of a file, this is a folder; leave file_bands out")
+        raise InputError(f"{folder}: --bands names the bands of a file, and this is a folder; leave it out")
     if parsed:
         return [_named_product(folder, parsed, ask)]
     return [_plain_product(folder, files, ask)]
@@ -294,7 +294,7 @@ def _baseline_problem(path: str, known: sensors.FileName | None, ask: Ask) -> st
         return ""
     return (
         f"{path}: Sentinel-2 of unknown processing baseline, its offset may be 0 or -0.1; keep it in its .SAFE folder "
-        "with MTD_MSIL2A.xml, or pass scale=0.0001 and the offset"
+        "with MTD_MSIL2A.xml, or give --scale 0.0001 and the --offset"
     )
 
 

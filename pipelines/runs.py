@@ -181,7 +181,6 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         EMAWeightAveraging,
         LambdaCallback,
         ModelCheckpoint,
-        RichProgressBar,
     )
     from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -198,7 +197,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
     if training.patience:
         callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
     if launch.progress is not None:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+        callbacks.append(_progress_bar())
     else:  # a log wants a line now and then
         every = -(-training.epochs // 10)
         callbacks.append(LambdaCallback(on_train_epoch_end=lambda trainer, module: _tell(trainer, every, launch)))
@@ -222,6 +221,20 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         default_root_dir=out,
         plugins=[WholeCheckpoints()],
     )
+
+
+def _progress_bar() -> Any:
+    """Lightning's bar in the words of the log: epochs are counted from 1, and no version of a logger is told."""
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    class Bar(RichProgressBar):
+        def _get_train_description(self, current_epoch: int) -> str:
+            return f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
+
+        def get_metrics(self, trainer: Any, module: Any) -> dict[str, Any]:
+            return {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}
+
+    return Bar(console_kwargs={"stderr": True})
 
 
 def _tell(trainer: Any, every: int, launch: Launch) -> None:

@@ -25,7 +25,7 @@ from pipelines.layers import AS_STORED, Layer, Product, open_layer
 from pipelines.products import Assumed, find_products
 from pipelines.windows import Window
 
-_UNIT_ASSUMED = "floating point without scale is taken as reflectance x10000; pass scale=1 if it is 0..1"
+_UNIT_ASSUMED = "floating point without scale is taken as reflectance x10000; --scale 1 if it is 0..1"
 _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and maps will have no place on the ground"
 
 
@@ -124,7 +124,7 @@ class Scene:
         rows = []
         for frame in self.stack:
             if frame.date is None:
-                raise InputError(f"{frame.source}: the model wants dates and nothing tells this one; pass dates")
+                raise InputError(f"{frame.source}: the model wants dates and nothing tells this one; --date gives it")
             rows.append((frame.date.year, frame.date.timetuple().tm_yday - 1))
         return np.array(rows, np.float32)
 

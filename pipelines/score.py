@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +110,7 @@ def score(
         return score_rain(run, scenes, out=out, weights=weights, overwrite=overwrite, progress=progress, say=say)
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
+    from pipelines.scenes import find_scenes
 
     _check(run, out, workers=workers, batch=batch, min_area=min_area)
     runs = {path: read_bundle(path) for path in (run, *(bundle or []))}
@@ -213,46 +213,6 @@ class _Plan:
     on_ground: bool  # whether areas are asked for
 
 
-def find_scenes(sources: Sequence[str]) -> list[str]:
-    """The scenes that are meant: patterns spelled out, and folders of many scenes taken apart; each once, in order.
-
-    Raises:
-        InputError: a pattern that nothing matches.
-    """
-    found: list[str] = []
-    for source in sources:
-        if "://" not in source and glob.has_magic(source) and not Path(source).exists():
-            matches = sorted(glob.glob(source, recursive=True))
-            if not matches:
-                raise InputError(f"{source}: no file matches this pattern; check the path")
-        else:
-            matches = [source]
-        for match in matches:
-            found += _inside(Path(match)) if "://" not in match and Path(match).is_dir() else [match]
-    return list(dict.fromkeys(found))
-
-
-def _inside(folder: Path) -> list[str]:
-    """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
-    from pipelines.layers import RASTERS
-    from pipelines.ledger import FOLDER
-    from pipelines.maps import KINDS
-    from pipelines.products import holds_bands
-    from pipelines.sensors import cloud_code
-
-    if folder.suffix == ".SAFE" or holds_bands(folder):
-        return [str(folder)]
-    files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
-    rasters = [f for f in files if f.is_file() and f.suffix.lower() in RASTERS]
-    if (folder / FOLDER).is_dir():  # maps that lie among their scenes
-        rasters = [f for f in rasters if not f.stem.endswith(tuple(f"_{kind}" for kind in KINDS))]
-    clouds = [f for f in rasters if cloud_code(f.stem.replace(".", "_").rpartition("_")[2])]
-    folders = [f for f in files if f.is_dir() and any(p.suffix.lower() in RASTERS for p in f.rglob("*"))]
-    scenes = [str(f) for f in rasters if f not in clouds]
-    scenes += [scene for inner in folders for scene in _inside(inner)]
-    return scenes or [str(folder)]  # which will be refused with the reason
-
-
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
     """Runs that can be predicted from the same tiles, together, with the overlap of those tiles.
 
@@ -332,13 +292,16 @@ def _survey(
             kept.append(output.told(source, done) | {"status": "kept"})
             continue
         ours = output.begun.exists()  # a call that was cut off after a map had got its name
-        for kind, layout in output.layouts.items():
-            check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
+        why = "exists already, made with other options, model or scene" if output.entry.differs() else "exists already"
         for path in output.files:
             if path.exists() and not (plan.overwrite or ours):
-                raise InputError(f"{path}: exists already; --overwrite replaces it, --out names another folder")
+                raise InputError(
+                    f"{path}: {why}; --overwrite makes all maps of this scene anew, --out names another folder"
+                )
+        for kind, layout in output.layouts.items():
+            check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
         outputs.append(output)
-    for note in (*scene.notes, *unit_notes(scene, first.spec)) if outputs else ():
+    for note in warnings_about(scene, first.spec) if outputs else ():
         say(f"{scene.name}: {note}")
     taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
     for output in outputs:
@@ -496,6 +459,13 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     if spec.uses_location:
         scene.location((slice(0, 1), slice(0, 1)))
     return scene
+
+
+def warnings_about(scene: Scene, spec: Spec) -> list[str]:
+    """What a person should know before a scene is scored: of its files, its units and the size of its pixels."""
+    from pipelines.areas import pixel_notes
+
+    return [*scene.notes, *unit_notes(scene, spec), *pixel_notes(scene.geobox, spec.pixel)]
 
 
 def unit_notes(scene: Scene, spec: Spec) -> list[str]:

@@ -15,7 +15,7 @@ from pyproj import Geod, Transformer
 from models.errors import InputError, RunError
 from models.spec import ClassDef
 from pipelines import align
-from pipelines.areas import area_table, least_pixels, pixel_areas
+from pipelines.areas import area_table, least_pixels, pixel_areas, pixel_side
 from tests.runs import CLASSES, write, write_map
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rasters"
@@ -61,6 +61,14 @@ def test_pixels_have_the_area_of_their_geodesic_polygons(name):
         area = areas((slice(row, row + 1), slice(column, column + 1)))
         assert area.shape == (1, 1)
         assert area[0, 0] == pytest.approx(geodesic(box, row, column), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["utm", "worldcover", "polar, pole inside", "modis"])
+def test_the_side_of_a_pixel_is_that_of_its_geodesic_polygon(name):
+    box = GRIDS[name]
+    side = (geodesic(box, box.height // 2, box.width // 2) * 1e4) ** 0.5
+    assert pixel_side(box) == pytest.approx(side, rel=5e-3)
+    assert pixel_side(GeoBox(box.shape, box.affine, None)) is None
 
 
 def test_a_window_holds_the_areas_of_its_pixels():

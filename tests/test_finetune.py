@@ -35,9 +35,21 @@ def test_run_folder_holds_what_the_design_says(run):
     assert not [name for name in names if name.startswith(".")]
     bundle = read_bundle(run)
     assert bundle.base.source == "random" and bundle.whole
-    assert bundle.spec.uses_time and bundle.spec.uses_location
+    assert bundle.spec.uses_time and bundle.spec.uses_location and bundle.spec.pixel == 30.0
     assert bundle.scores["accuracy"] > 0.9 > bundle.baselines["majority"]["accuracy"]
     assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 12
+
+
+def test_the_bar_counts_epochs_as_the_log_does_and_tells_no_version():
+    from types import SimpleNamespace
+
+    from pipelines.runs import _progress_bar
+
+    bar = _progress_bar()
+    bar._trainer = SimpleNamespace(max_epochs=7)
+    assert bar._get_train_description(0) == "epoch 1 of 7"
+    trainer = SimpleNamespace(loggers=[SimpleNamespace(version=3)], progress_bar_metrics={"train_loss": 0.5})
+    assert bar.get_metrics(trainer, None) == {"train_loss": 0.5}
 
 
 def test_recipe_of_a_run_is_a_recipe(run):

@@ -111,6 +111,27 @@ def test_names_given_by_the_caller(tmp_path):
     assert inspect(path, bands=list(NAMES), for_run=run_folder(tmp_path / "run")).ok
 
 
+def test_dates_and_units_given_by_the_caller(tmp_path):
+    path = write(tmp_path / "a.tif", reflectance(1e-4, np.float32), names=NAMES)
+    run = run_folder(tmp_path / "run", uses_time=True)
+    assert needs(inspect(path, for_run=run)) == dict.fromkeys(("bands", "frames", "size"), True) | dict.fromkeys(
+        ("unit", "dates"), False
+    )
+    assert inspect(path, for_run=run, dates=["2021-07-05"], scale=1.0, offset=0.0).ok
+
+
+@pytest.mark.parametrize(("trained", "warned"), [(None, False), (10.0, False), (30.0, True), (4.0, True)])
+def test_pixels_of_another_size_than_the_training_s_are_told(tmp_path, trained, warned):
+    path = write(tmp_path / "a.tif", reflectance(size=(40, 40)), names=NAMES)  # 10 m
+    found = inspect(path, for_run=run_folder(tmp_path / "run", pixel=trained))
+    assert found.ok and ("its pixels are 10 m, those of the training" in format_text(found)) == warned
+
+
+def test_one_band_is_one_band(tmp_path):
+    text = format_text(inspect(write(tmp_path / "a.tif", reflectance()[:1], names=NAMES[:1])))
+    assert "  1 band, named by" in text and "  1 frame: " in text
+
+
 def test_labels_are_told_by_their_few_whole_numbers(tmp_path):
     codes = np.repeat(np.array([10, 80, 80, 255], np.uint8), 25).reshape(10, 10)
     found = inspect(write(tmp_path / "l.tif", codes, nodata=255))
@@ -127,6 +148,10 @@ def test_folders_points_and_things_that_are_no_raster(tmp_path):
     run = run_folder(tmp_path / "run")
     found = inspect(folder, for_run=run)
     assert found.contents == {"*_hls.tif": 3, "*_mask.tif": 1} and not found.ok
+    assert list(needs(found)) == ["c0_hls.tif", "c0_mask.tif", "c1_hls.tif", "c2_hls.tif"]  # as `score` takes them
+    found = inspect(folder, for_run=run, bands=list(NAMES))
+    assert [need for need, ok in needs(found).items() if not ok] == ["c0_mask.tif"]
+    assert "the model can read 3 of 4 scenes" in format_text(found)
     points = [GroundControlPoint(r, c, c * 10.0, r * -10.0) for r, c in ((0, 0), (0, 8), (8, 0), (8, 8))]
     with rasterio.open(tmp_path / "g.tif", "w", "GTiff", 8, 8, 1, dtype="uint8", gcps=points, crs="EPSG:32633") as out:
         out.write(np.ones((1, 8, 8), np.uint8))

@@ -321,7 +321,7 @@ def test_units_by_argument_then_header_then_none(tmp_path):
     write(tmp_path / "a.tif", flat(0.25, np.float32), names=["red"])
     write(tmp_path / "b.tif", flat(2000), names=["red"], scales=(0.0002, 0.01))
     assert per_band(open_scene(tmp_path / "a.tif", ["RED"])) == [0.25]
-    assert "pass scale=1" in open_scene(tmp_path / "a.tif", ["RED"]).notes[0]
+    assert "--scale 1" in open_scene(tmp_path / "a.tif", ["RED"]).notes[0]
     assert per_band(open_scene(tmp_path / "a.tif", ["RED"], scale=1)) == [2500]
     np.testing.assert_allclose(per_band(open_scene(tmp_path / "b.tif", ["RED"])), [4100], rtol=1e-6)
     np.testing.assert_allclose(per_band(open_scene(tmp_path / "b.tif", ["RED"], scale=0.0001)), [2000], rtol=1e-6)

@@ -10,7 +10,8 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from models.errors import InputError
-from pipelines.score import find_scenes, score
+from pipelines.scenes import find_scenes
+from pipelines.score import score
 from tests.runs import BANDS, make_chip, write
 
 
@@ -353,6 +354,22 @@ def test_overwrite_makes_a_map_anew(run, tmp_path):
     assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "kept"
     again = only(score(run, [str(scene)], out=tmp_path / "maps", overwrite=True))
     assert again["status"] == "done" and path.read_bytes() == whole and again["valid"] == first["valid"]
+
+
+def test_other_options_in_the_same_folder_are_told_from_files_of_a_person(run, tmp_path):
+    scene = make_scene(tmp_path / "new.tif")
+    score(run, [str(scene)], out=tmp_path / "maps")
+    error = only(score(run, [str(scene)], out=tmp_path / "maps", probabilities=True))["error"]
+    assert "new_map.tif: exists already, made with other options" in error and "--overwrite makes all maps" in error
+    assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "kept"
+
+
+@pytest.mark.parametrize(("size", "warned"), [(30.0, False), (10.0, True)])
+def test_pixels_of_another_size_than_in_training_are_told(run, tmp_path, size, warned):
+    said = []
+    scene = make_scene(tmp_path / "new.tif", size=size)
+    assert only(score(run, [str(scene)], out=tmp_path / "maps", say=said.append))["status"] == "done"
+    assert any("WARNING: its pixels are 10 m, those of the training 30 m" in line for line in said) == warned
 
 
 def test_what_a_vrt_reads_is_part_of_the_input(run, tmp_path, monkeypatch):
