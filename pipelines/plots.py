@@ -27,7 +27,7 @@ Image = NDArray[np.uint8]
 
 VALUE_COLOURS = "cividis"  # Nunez, Anderton, Renslow (2018), PLOS ONE 13: even steps for every kind of colour vision
 SERIES = ("#3d85c6", "#e08a1e", "#6aa84f", "#a679c9", "#8a8a8a")  # readable on white and on near-black
-_OTHERS = ("#8b929c", "#b9bfc7", "#6d747e")  # greys for all bars but ours
+_OTHERS = ("#8b929c", "#b9bfc7", "#6d747e", "#a39a86")  # greys for all bars but ours
 _PRIMARIES = {"red": ("red", "b04", "b4"), "green": ("green", "b03", "b3"), "blue": ("blue", "b02", "b2")}
 _WEB_MERCATOR = 3857
 
@@ -223,13 +223,11 @@ def confusion_plot(ax: Axes, confusion: NDArray[Any], classes: Sequence[ClassDef
         classes: the K classes.
         ink: colour of the text outside the cells.
     """
-    import matplotlib
-
     support = confusion.sum(axis=1, keepdims=True)  # (K, 1)
     shares = np.where(support > 0, confusion / np.maximum(support, 1), np.nan)  # (K, K)
     style(ax, ink=ink)
-    ramp = matplotlib.colormaps["Blues"].with_extremes(bad="none")
-    ax.imshow(np.ma.masked_invalid(shares), cmap=ramp, vmin=0, vmax=1, aspect="equal")
+    cells = _shaded(shares, ink)
+    ax.imshow(cells, aspect="equal")
     names = [_plain(_short(definition.name)) for definition in classes]
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
@@ -237,9 +235,22 @@ def confusion_plot(ax: Axes, confusion: NDArray[Any], classes: Sequence[ClassDef
     ax.set_ylabel("truth")
     ax.spines[:].set_visible(False)
     for row, column in np.argwhere(np.nan_to_num(shares) >= 0.005):
-        share = shares[row, column]
-        colour = "white" if share > 0.55 else "#1a1a1a"  # on the ramp's own blues, whatever the page
-        ax.text(column, row, f"{share * 100:.0f}", ha="center", va="center", color=colour, fontsize=9)
+        colour = "black" if cells[row, column, :3] @ (0.299, 0.587, 0.114) > 0.43 else "white"
+        ax.text(column, row, f"{shares[row, column] * 100:.0f}", ha="center", va="center", color=colour, fontsize=9)
+
+
+def _shaded(shares: NDArray[Any], ink: str) -> NDArray[Any]:
+    """Shares as shades from the page's own colour, which no ramp that begins with white has on a dark page.
+
+    Returns:
+        (K, K, 4) from 0 to 1; transparent where there is no share.
+    """
+    from matplotlib.colors import to_rgb
+
+    page = np.full(3, 0.1 if sum(to_rgb(ink)) > 1.5 else 1.0)
+    depth = 0.06 + 0.94 * np.nan_to_num(shares)[..., None]  # (K, K, 1)
+    colours = page * (1 - depth) + np.array(to_rgb(SERIES[0])) * depth
+    return np.concatenate([colours, np.isfinite(shares)[..., None]], axis=2)
 
 
 def _short(name: str, limit: int = 24) -> str:
@@ -251,7 +262,7 @@ def _short(name: str, limit: int = 24) -> str:
 def curves(
     ax: Axes, table: Sequence[Mapping[str, float | None]], *, keys: Sequence[str], label: str = "", ink: str = "black"
 ) -> None:
-    """Draw one line per key against the epoch; epochs where a key is missing, None or not finite are skipped.
+    """Draw one line per key against the epoch, from 1; epochs where a key is missing, None or not finite are skipped.
 
     Args:
         ax: the axes to draw on.
@@ -265,7 +276,7 @@ def curves(
     style(ax, ink=ink)
     for key, colour in zip(keys, SERIES * len(keys), strict=False):
         points = [(row.get("epoch", place), row.get(key)) for place, row in enumerate(table)]
-        known = [(x, y) for x, y in points if x is not None and y is not None and math.isfinite(y)]
+        known = [(x + 1, y) for x, y in points if x is not None and y is not None and math.isfinite(y)]
         if known:
             epochs, values = zip(*known, strict=True)
             ax.plot(epochs, values, color=colour, lw=1.8, marker="o", ms=3, label=_plain(key.replace("_", " ")))
@@ -308,7 +319,8 @@ def scores_bars(
     ax.margins(x=0.12)
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)
-    ax.legend(frameon=False, labelcolor=ink, fontsize=9, loc="upper left", bbox_to_anchor=(0, 0), ncols=3)
+    columns = max(min(3, 52 // (max(map(len, scores), default=0) + 6)), 1)  # letters that fit beneath the bars
+    ax.legend(frameon=False, labelcolor=ink, fontsize=9, loc="upper left", bbox_to_anchor=(0, 0), ncols=columns)
 
 
 def agreement(ax: Axes, truth: NDArray[Any], predicted: NDArray[Any], *, label: str = "", ink: str = "black") -> None:

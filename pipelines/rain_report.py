@@ -33,6 +33,7 @@ NAMES = {
 }
 LEAST = ("rmse", "mean_error", "crps", "pinball", "far")  # of these less is better
 _ABSENT = "–"
+DRY = 0.05  # mm/h; maps are blank below, on a light page and on a dark one
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,8 @@ def _maps(examples: Sequence[RainExample]) -> View:
     shown = [values for example in examples for values in example.maps.values()]
     top = max(float(np.nanquantile(np.concatenate([v.ravel() for v in shown]), 0.995)), 0.1) if shown else 1.0
     pictures = [_panels(example, top) for example in examples]
-    return {"title": "Maps", "text": f"Rain, mm/h; the scale ends at {top:.2g}.", "pictures": pictures}
+    text = f"Rain, mm/h: nothing is drawn below {DRY:g}, and the scale ends at {top:.2g}."
+    return {"title": "Maps", "text": text, "pictures": pictures}
 
 
 def _panels(example: RainExample, top: float) -> View:
@@ -208,10 +210,12 @@ def _panels(example: RainExample, top: float) -> View:
         axes = figure.subplots(1, len(example.maps), squeeze=False)[0]
         for ax, (title, values) in zip(axes, example.maps.items(), strict=True):
             plots.style(ax, ink=ink)
-            image = ax.imshow(values, vmin=0, vmax=top, cmap="YlGnBu", extent=(west, east, south, north))
+            wet, ends = np.ma.masked_less(values, DRY), (west, east, south, north)
+            image = ax.imshow(wet, vmin=0, vmax=top, cmap=plots.VALUE_COLOURS, extent=ends)
             ax.set_title(title, color=ink, fontsize=9)
         bar = figure.colorbar(image, ax=list(axes), shrink=0.7)
         bar.ax.tick_params(colors=ink)
         figure.suptitle(example.name, color=ink, fontsize=10)
 
-    return chart(draw, width=3.2 * len(example.maps), height=2.8, alt=f"Rain at {example.name}")
+    height = min(max(3.0 * (north - south) / (east - west), 1.0), 5.0) + 0.8
+    return chart(draw, width=3.2 * len(example.maps), height=height, alt=f"Rain at {example.name}")

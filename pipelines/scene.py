@@ -251,7 +251,7 @@ def _missing(product: Product, band: str, names: list[str]) -> InputError:
     if not names:
         return InputError(
             f"{product.source}: nothing names its {len(product.layers)} bands (wanted {band}); "
-            "give their names in the order of the file: --bands, or data.bands in a recipe"
+            "give their names in the order of the file: --bands, or --data.bands to finetune"
         )
     close = sensors.suggest(band, names)
     return InputError(f"{product.source}: band {band} is wanted{close}, it has {', '.join(names)}")

@@ -1,13 +1,19 @@
-"""Synthetic weather files as MERRA-2 has them: hourly fields, and rain that follows from them."""
+"""Synthetic weather files as MERRA-2 has them, hourly fields and rain that follows from them; a recipe for these."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from models.rain_spec import Augmentation, RainArchitecture
+from models.settings import Training
+from pipelines.rain_recipe import RainData, RainRecipe
+
 VARIABLES = ("TQV", "T2M", "U10M", "V10M")
+TINY = RainArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)
 UNITS = {"TQV": "kg m-2", "T2M": "K", "U10M": "m s-1", "V10M": "m s-1", "PRECTOT": "kg m-2 s-1"}
 
 
@@ -48,3 +54,27 @@ def make_day(folder: Path, *, day="2020-03-30", hours=24, seed=0, shape=(9, 11))
     tavg = dataset({"PRECTOT": found["rain"] / 3600}, middle, shape=shape).assign_attrs(ShortName="M2T1NXFLX")
     tavg.to_netcdf(folder / f"M.tavg1_2d_flx_Nx.{stamp}.nc4", engine="h5netcdf")
     return folder
+
+
+def rain_recipe(root: Path, **changes) -> RainRecipe:
+    """A recipe over `make_day` that trains in seconds."""
+    data = RainData(
+        root,
+        inputs=["*inst1*.nc4"],
+        variables=list(VARIABLES),
+        target_files=["*tavg1*.nc4"],
+        split={"train": 0.6, "val": 0.15, "test": 0.25},
+        gap=1.0,
+    )
+    recipe = RainRecipe(
+        "rain",
+        data,
+        backbone="prithvi_wxc_tiny",
+        weights="random",
+        mode="full",
+        position=False,
+        model=TINY,
+        training=Training(epochs=12, batch=8, lr=1e-2, backbone_lr=1.0, keep="last", precision="32-true"),
+        augment=Augmentation(offset=0.05),
+    )
+    return dataclasses.replace(recipe, **changes)

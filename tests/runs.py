@@ -15,8 +15,10 @@ from models.settings import Architecture, Training
 from models.spec import ClassDef, Target
 from pipelines import geotiff
 from pipelines.finetune import finetune
+from pipelines.rain_run import finetune_rain
 from pipelines.recipe import Data, Recipe
 from pipelines.runs import Launch
+from tests.rain_files import make_day, rain_recipe
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 CLASSES = [ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8")]
@@ -125,4 +127,18 @@ def scene_run(tmp_path_factory):
     recipe = tiny_recipe(root, task="classification", data=data, classes=classes)
     out = tmp_path_factory.mktemp("runs") / "scene"
     finetune(recipe, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def rain_day(tmp_path_factory):
+    """Folder of a day of weather and its rain; not to be changed."""
+    return make_day(tmp_path_factory.mktemp("day"))
+
+
+@pytest.fixture(scope="session")
+def rain_run(rain_day, tmp_path_factory):
+    """A run of rain from surface weather."""
+    out = tmp_path_factory.mktemp("runs") / "rain"
+    finetune_rain(rain_recipe(rain_day), out, name="test")
     return out

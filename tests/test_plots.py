@@ -9,6 +9,7 @@ import pytest
 from affine import Affine
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from odc.geo.geobox import GeoBox
 
@@ -177,6 +178,37 @@ def test_confusion_plot_writes_shares_of_the_true_class():
     drawn(figure)
 
 
+def luminance(colour):
+    """WCAG 2.2."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize(("ink", "page"), [("#1f2328", "#ffffff"), ("#e8eaed", "#15181c")])
+def test_shares_are_readable_and_empty_cells_close_to_the_page(ink, page):
+    count = 40
+    figure, ax = axes()
+    classes = [ClassDef(i, str(i), "#000000") for i in range(count)]
+    plots.confusion_plot(ax, np.array([[i, 0, *[1] * 38] for i in range(count)]), classes, ink=ink)
+    cells = ax.get_images()[0].get_array()
+    for text in ax.texts:
+        column, row = (int(v) for v in text.get_position())
+        low, high = sorted((luminance(cells[row, column, :3]), luminance(to_rgb(text.get_color()))))
+        assert (high + 0.05) / (low + 0.05) > 4.3
+    assert abs(luminance(cells[5, 1, :3]) - luminance(to_rgb(page))) < 0.1
+    drawn(figure)
+
+
+def test_a_legend_of_long_names_stays_on_the_chart():
+    scores = {name: {"kappa": 0.5} for name in ("model", "majority", "forest on band statistics")}
+    figure = plots.figure(4.6, 4.0)
+    ax = figure.add_subplot()
+    plots.scores_bars(ax, scores, keys={"kappa": "Balanced accuracy"})
+    drawn(figure)
+    box = ax.get_legend().get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+
+
 @pytest.mark.parametrize("name", ["<script>", "a $5 b", "$x_{1", "_hidden", "日" * 40, "M" * 40])
 @pytest.mark.filterwarnings("ignore:Glyph:UserWarning")
 def test_names_are_text_not_formulas(name):
@@ -200,7 +232,7 @@ def test_curves_skip_what_is_missing():
     figure, ax = axes()
     plots.curves(ax, table, keys=["train_loss", "val_loss", "val_accuracy"])
     lines = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
-    assert lines == {"train loss": [[0, 1.0], [2, 0.5]], "val loss": [[1, 0.8]]}
+    assert lines == {"train loss": [[1, 1.0], [3, 0.5]], "val loss": [[2, 0.8]]}
     drawn(figure)
 
 

@@ -14,63 +14,36 @@ from safetensors.torch import load_file
 
 from models.errors import InputError
 from models.rain_bundle import load_rain, read_rain_bundle
-from models.rain_spec import Augmentation, RainArchitecture
 from models.settings import Training
 from pipelines.cli import main
 from pipelines.evaluate import evaluate
 from pipelines.rain_maps import band_names, forecast
-from pipelines.rain_recipe import PRODUCTS, RainData, RainRecipe
+from pipelines.rain_recipe import PRODUCTS, RainRecipe
 from pipelines.rain_run import finetune_rain
 from pipelines.rain_samples import Samples, read_rain, read_weather
 from pipelines.recipe import read_recipe
 from pipelines.runs import Launch
 from pipelines.score import score
-from tests.rain_files import VARIABLES, make_day
+from tests.rain_files import VARIABLES, make_day, rain_recipe
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is not at {SHARED}")
 RECIPES = Path(__file__).parents[1] / "pipelines" / "recipes"
-TINY = RainArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)
-
-
-def recipe_of(root, **changes):
-    data = RainData(
-        root,
-        inputs=["*inst1*.nc4"],
-        variables=list(VARIABLES),
-        target_files=["*tavg1*.nc4"],
-        split={"train": 0.6, "val": 0.15, "test": 0.25},
-        gap=1.0,
-    )
-    recipe = RainRecipe(
-        "rain",
-        data,
-        backbone="prithvi_wxc_tiny",
-        weights="random",
-        mode="full",
-        position=False,
-        model=TINY,
-        training=Training(epochs=12, batch=8, lr=1e-2, backbone_lr=1.0, keep="last", precision="32-true"),
-        augment=Augmentation(offset=0.05),
-    )
-    return dataclasses.replace(recipe, **changes)
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory):
-    return make_day(tmp_path_factory.mktemp("day"))
+def day(rain_day):
+    return rain_day
+
+
+@pytest.fixture(scope="module")
+def run(rain_run):
+    return rain_run
 
 
 @pytest.fixture(scope="module")
 def other_day(tmp_path_factory):
     return make_day(tmp_path_factory.mktemp("other"), day="2020-04-02", seed=7)
-
-
-@pytest.fixture(scope="module")
-def run(day, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "rain"
-    finetune_rain(recipe_of(day), out, name="test")
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +142,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
     import lightning
 
     training = Training(epochs=2, batch=8, lr=1e-2, keep="last", precision="32-true")
-    recipe = recipe_of(day, training=training)
+    recipe = rain_recipe(day, training=training)
     finetune_rain(recipe, tmp_path / "whole")
 
     class Cut(lightning.Callback):
@@ -190,7 +163,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_a_run_is_refused(day, tmp_path):
-    data = recipe_of(day).data
+    data = rain_recipe(day).data
     for change, said in (
         ({"mode": "lora"}, "wanted one of frozen, full"),
         ({"mode": "frozen"}, "random weights learns nothing"),
@@ -203,9 +176,9 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
         ({"data": dataclasses.replace(data, target="chirps")}, "variable precip is wanted"),
     ):
         with pytest.raises(InputError, match=said):
-            finetune_rain(recipe_of(day, **change), tmp_path / "run")
+            finetune_rain(rain_recipe(day, **change), tmp_path / "run")
     with pytest.raises(InputError, match="one device"):
-        finetune_rain(recipe_of(day), tmp_path / "run", launch=Launch(devices="2"))
+        finetune_rain(rain_recipe(day), tmp_path / "run", launch=Launch(devices="2"))
     assert not (tmp_path / "run").exists()
 
 

@@ -4,8 +4,6 @@ import base64
 import io
 import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -275,30 +273,3 @@ def test_report_refuses_a_foreign_confusion_matrix(tmp_path):
     with pytest.raises(InputError, match=r"\(2, 2\) does not fit 3 classes"):
         write(tmp_path / "report.html", confusion=np.eye(2, dtype=int))
     assert not list(tmp_path.iterdir())
-
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
-@pytest.mark.parametrize(("scheme", "bright"), [(0, False), (1, True)])
-def test_page_follows_light_and_dark(tmp_path, scheme, bright):
-    write(tmp_path / "report.html")
-    quiet = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
-    options = f"--headless --no-sandbox --disable-component-update --hide-scrollbars --window-size=400,900 {quiet}"
-    subprocess.run(
-        [
-            str(BROWSER),
-            *options.split(),
-            f"--blink-settings=preferredColorScheme={scheme}",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--screenshot={tmp_path / 'page.png'}",
-            (tmp_path / "report.html").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    pixels = imread(tmp_path / "page.png")[..., :3]
-    assert (np.median(pixels) > 0.9) == bright
-    assert pixels.std() > 0.05  # and something is written on it

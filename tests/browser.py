@@ -1,0 +1,88 @@
+"""Pages as a browser draws them: measured in narrow and wide windows, light and dark, by headless Chromium."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
+_QUIET = (
+    "--headless --no-sandbox --hide-scrollbars --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --virtual-time-budget=20000"
+)
+
+# Each page is a frame of a window's width: what a script sees of it is what a reader sees.
+_MEASURE = """
+const numbers = text => (text.match(/[\\d.]+/g) || []).map(Number);
+const opaque = colour => colour.length < 4 || colour[3] > 0;
+function luminance([r, g, b]) {  // WCAG 2.2, relative luminance
+  const [x, y, z] = [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+}
+function contrast(view, element) {
+  let behind = element;
+  while (behind && !opaque(numbers(view.getComputedStyle(behind).backgroundColor))) behind = behind.parentElement;
+  const paper = behind ? numbers(view.getComputedStyle(behind).backgroundColor) : [255, 255, 255];
+  const [high, low] = [numbers(view.getComputedStyle(element).color), paper].map(luminance).sort((a, b) => b - a);
+  return (high + 0.05) / (low + 0.05);
+}
+function scrolls(element) {
+  return element && (getComputedStyle(element).overflowX == "auto" || scrolls(element.parentElement));
+}
+const says = element => element.textContent.trim().slice(0, 40);
+const shape = image => image.width / image.height * image.naturalHeight / image.naturalWidth;
+function measure(frame) {
+  const view = frame.contentWindow, page = frame.contentDocument, images = [...page.images];
+  const elements = [...page.querySelectorAll("body *")], pictures = [...page.querySelectorAll("picture")];
+  const words = elements.filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()));
+  const wide = elements.filter(e => !scrolls(e) && e.getBoundingClientRect().right > view.innerWidth + 0.5);
+  return {
+    page: frame.name, window: view.innerWidth, width: page.documentElement.scrollWidth, images: images.length,
+    empty: images.filter(i => !i.complete || !i.naturalWidth || !i.width || !i.height).map(i => i.alt),
+    stretched: images.filter(i => Math.abs(shape(i) - 1) > 0.05).map(i => i.alt),
+    wide: wide.map(e => e.tagName + " " + says(e)),
+    faint: words.map(e => [contrast(view, e), says(e)]).sort((a, b) => a[0] - b[0])[0],
+    dark: pictures.map(p => p.querySelector("img").currentSrc == p.querySelector("source").srcset),
+    paper: luminance(numbers(view.getComputedStyle(page.body).backgroundColor)),
+    fetched: view.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+  };
+}
+addEventListener("load", () => {
+  const said = document.querySelector("pre");
+  try {
+    said.textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(measure));
+  } catch (error) {
+    said.textContent = JSON.stringify(String(error));
+  }
+});
+"""
+
+
+def measured(pages: Sequence[Path], folder: Path, *, widths: Sequence[int], dark: bool) -> list[dict]:
+    """What a browser makes of each page in windows of these widths; keys as in `measure` above."""
+    frames = "".join(
+        f'<iframe name="{page.parent.name}" width="{width}" height="900" style="border:0" '
+        f'srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"></iframe>'
+        for page in pages
+        for width in widths
+    )
+    source = folder / "frames.html"
+    head = '<!DOCTYPE html><meta charset="utf-8"><meta name="color-scheme" content="light dark">'
+    source.write_text(f"{head}<script>{_MEASURE}</script><pre></pre>{frames}", encoding="utf-8")
+    shown = browse(source, "--dump-dom", folder=folder, dark=dark)
+    return json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)[1]))
+
+
+def browse(page: Path, *options: str, folder: Path, dark: bool = False) -> str:
+    """Open a page; returns what the browser prints."""
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    command = [str(BROWSER), *_QUIET.split(), f"--user-data-dir={folder / 'profile'}", scheme, *options, page.as_uri()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
