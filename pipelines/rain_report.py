@@ -207,11 +207,13 @@ def _panels(example: RainExample, top: float) -> View:
     south, north = float(example.lat[-1]) - half[0], float(example.lat[0]) + half[0]
 
     def draw(figure: Figure, ink: str) -> None:
+        # Light rain is close to the page's colour, heavy rain far from it, on a light page and on a dark one.
+        colours = "YlGnBu" if ink == INKS["light"] else "YlGnBu_r"
         axes = figure.subplots(1, len(example.maps), squeeze=False)[0]
         for ax, (title, values) in zip(axes, example.maps.items(), strict=True):
             plots.style(ax, ink=ink)
             wet, ends = np.ma.masked_less(values, DRY), (west, east, south, north)
-            image = ax.imshow(wet, vmin=0, vmax=top, cmap=plots.VALUE_COLOURS, extent=ends)
+            image = ax.imshow(wet, vmin=0, vmax=top, cmap=colours, extent=ends)
             ax.set_title(title, color=ink, fontsize=9)
         bar = figure.colorbar(image, ax=list(axes), shrink=0.7)
         bar.ax.tick_params(colors=ink)
