@@ -41,23 +41,3 @@ def test_every_recipe_says_first_what_it_is_for():
     for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         assert path.read_text().startswith("# "), path.name
         assert {"task", "data"} <= set(yaml.safe_load(path.read_text()))
-
-
-def test_commands_of_the_readme_are_understood(capsys):
-    """Each `earthtune ...` line parses: its command and options exist."""
-    from jsonargparse import ArgumentError
-
-    from pipelines.cli import _chosen, _parser, _recipe_first, _switches
-
-    lines = re.findall(r"^earthtune (.+?)(?:\s+#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(lines) >= 6
-    for line in lines:
-        command, *words = line.split()
-        words = _recipe_first(words) if command == "finetune" else words
-        add, _ = _chosen(command, words)
-        parser = _parser(command)
-        add(parser)
-        try:
-            parser.parse_args(_switches(words))
-        except ArgumentError as error:
-            raise AssertionError(f"earthtune {line}: {error}") from error
