@@ -177,12 +177,14 @@ def _add_function(parser: ArgumentParser, target: str, *skip: str) -> None:
 
 def _recipe_first(args: list[str]) -> list[str]:
     """`finetune RECIPE ...`: the recipe is a file, or the name of one that comes with earthtune."""
-    if not args or args[0].startswith("-"):
+    names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+    if not args:
+        raise InputError(f"finetune wants a recipe first: a YAML file, or one that comes with earthtune ({names})")
+    if args[0].startswith("-"):
         return args
     shipped = RECIPES / f"{args[0]}.yaml"
     path = shipped if shipped.is_file() and not Path(args[0]).is_file() else Path(args[0])
     if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
         raise InputError(f"{args[0]}: no such recipe file, nor one that comes with earthtune ({names})")
     return ["--config", str(path), *args[1:]]
 

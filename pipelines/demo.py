@@ -128,4 +128,4 @@ def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: Path) -> None:
     for column, (title, image) in enumerate(panels):
         plots.draw_map(figure.add_subplot(grid[0, column]), image, title=title, geobox=scene.geobox)
     plots.legend(figure.add_subplot(grid[1, :]), classes)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")

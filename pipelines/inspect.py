@@ -138,8 +138,9 @@ def inspect(
     contents = _contents(Path(path))
     if contents is None:
         return _raster(str(path), bundle, given)
-    found = Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
-    return found if bundle is None else dataclasses.replace(found, needs=_scene_needs(str(path), bundle, given))
+    if bundle is None:
+        return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
+    return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, given))
 
 
 def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspection:
@@ -201,7 +202,10 @@ def format_text(found: Inspection) -> str:
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  {'yes' if need.ok else 'NO '}  {need.need}: {need.reason}" for need in found.needs]
     if found.needs and found.contents is not None:
-        lines.append(f"  the model can read {sum(need.ok for need in found.needs)} of {len(found.needs)} scenes")
+        count = len(found.needs)
+        lines.append(
+            f"  the model can read {sum(need.ok for need in found.needs)} of {count} scene{'s' * (count != 1)}"
+        )
     elif found.needs:
         lines.append(f"  the model {'can' if found.ok else 'cannot'} read this")
     return "\n".join(lines)

@@ -249,8 +249,9 @@ def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool) -> Fram
 def _missing(product: Product, band: str, names: list[str]) -> InputError:
     """The error for a wanted band that is not there."""
     if not names:
+        bands = f"{len(product.layers)} band{'s' * (len(product.layers) != 1)}"
         return InputError(
-            f"{product.source}: nothing names its {len(product.layers)} bands (wanted {band}); "
+            f"{product.source}: nothing names its {bands} (wanted {band}); "
             "give their names in the order of the file: --bands, or --data.bands to finetune"
         )
     close = sensors.suggest(band, names)

@@ -81,6 +81,7 @@ def test_bash_completes_commands_options_and_recipes(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["paint"], ["paint", "finetune"]),
+        (["finetune"], ["recipe", "landuse"]),
         (["finetune", "nothing.yaml"], ["nothing.yaml", "landuse"]),
         (["finetune", "demo", "--training.epoch", "3"], ["epoch"]),
         (["finetune", "demo", "--mode", "half"], ["half", "frozen"]),

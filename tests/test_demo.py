@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import rasterio
+from PIL import Image
 
 from pipelines.demo import SAMPLES, demo
 
@@ -14,4 +15,6 @@ def test_demo_makes_map_picture_and_report(tmp_path):
         assert made.transform == given.transform and made.crs == given.crs
         assert set(made.read(1).ravel()) <= {0, 10, 30, 40, 50, 80}
     assert (tmp_path / "demo" / "demo.png").stat().st_size > 50_000
+    with Image.open(tmp_path / "demo" / "demo.png") as picture:  # its text is black, and so would a page behind it be
+        assert picture.convert("RGBA").getextrema()[3] == (255, 255)
     assert "report.html" in result["report"]
