@@ -202,10 +202,8 @@ def format_text(found: Inspection) -> str:
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  {'yes' if need.ok else 'NO '}  {need.need}: {need.reason}" for need in found.needs]
     if found.needs and found.contents is not None:
-        count = len(found.needs)
-        lines.append(
-            f"  the model can read {sum(need.ok for need in found.needs)} of {count} scene{'s' * (count != 1)}"
-        )
+        count, met = len(found.needs), sum(need.ok for need in found.needs)
+        lines.append(f"  the model can read {met} of {count} scene{'s' * (count != 1)}")
     elif found.needs:
         lines.append(f"  the model {'can' if found.ok else 'cannot'} read this")
     return "\n".join(lines)
