@@ -164,10 +164,7 @@ def sections(parser: ArgumentParser) -> dict[str, list[Any]]:
 
 def _machinery(action: Any) -> bool:
     """Whether it is an option of jsonargparse that no person asks for, such as a file for a part of a recipe."""
-    return type(action).__name__ == "_ActionConfigLoad" or action.option_strings[:1] in (
-        ["--classes.help"],
-        ["--target.help"],
-    )
+    return type(action).__name__ == "_ActionConfigLoad" or "".join(action.option_strings).endswith(".help")
 
 
 def option_names(parser: ArgumentParser) -> list[str]:
@@ -192,9 +189,8 @@ def _formatter() -> type:
             text: str = super()._get_help_string(action)
             if action.default is None or action.default is False or action.default in ([], (), {}):
                 text = text.replace(" (default: %(default)s)", "")
-            text = text.replace(
-                " (required)", "" if not action.option_strings or action.dest == "task" else " (required)"
-            )
+            if not action.option_strings or action.dest == "task":  # the usage says so; a recipe holds its task
+                text = text.replace(" (required)", "")
             return text.replace(". (", " (").removesuffix(".")
 
         def _format_action_invocation(self, action: Any) -> str:

@@ -39,6 +39,12 @@ def test_a_spec_survives_json(spec):
     assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
+def test_a_bundle_from_before_pixels_had_a_size_is_read(make_spec):
+    fields = make_spec(pixel=30.0).to_json()
+    assert fields.pop("pixel") == 30.0
+    assert Spec.from_json(fields).pixel is None
+
+
 @given(specs())
 def test_there_is_one_output_a_class_or_one_for_values(spec):
     assert spec.outputs == (1 if spec.task == "regression" else len(spec.codes))
