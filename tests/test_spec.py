@@ -30,6 +30,7 @@ def specs(draw):
         uses_time=draw(st.booleans()),
         uses_location=draw(st.booleans()),
         unit=draw(words),
+        pixel=draw(st.none() | numbers),
         calibration=draw(st.dictionaries(words, numbers, max_size=2)),
     )
 
