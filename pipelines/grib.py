@@ -19,7 +19,7 @@ import pyproj  # noqa: F401 - before ecCodes, which loads a libproj of its own f
 import xarray as xr
 
 from models.errors import InputError, RunError
-from pipelines import lazy
+from pipelines import canonical, lazy
 
 _KEYS = (
     *("cfVarName", "shortName", "cfName", "name", "units", "typeOfLevel", "level", "stepType", "md5GridSection"),
@@ -29,6 +29,12 @@ _KEYS = (
 _METHODS = {"instant": "point", "accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum", "diff": "range"}
 _SINGLE = ("surface", "meanSea", "entireAtmosphere", "atmosphere", "heightAboveGround", "nominalTop", "tropopause")
 _STEP_HOURS = {0: 1 / 60, 1: 1.0, 2: 24.0, 10: 3.0, 11: 6.0, 12: 12.0, 13: 1 / 3600, 14: 0.25, 15: 0.5}
+_AXES = {"latitude": "degrees_north", "longitude": "degrees_east"}
+_RECTILINEAR = ("regular_ll", "regular_gg")
+_CURVILINEAR = (
+    *("rotated_ll", "rotated_gg", "lambert", "lambert_azimuthal_equal_area", "polar_stereographic"),
+    "mercator",
+)
 _LEVEL_UNITS = {"isobaricInhPa": "hPa", "isobaricInPa": "Pa", "heightAboveGround": "m", "heightAboveSea": "m"}
 # More empty cells than this, and a cube is no cube.
 _MOST_EMPTY = 0.95
@@ -77,7 +83,8 @@ def open_grib(path: Path) -> list[xr.Dataset]:
         interval_start and interval_end.
 
     Raises:
-        InputError: cfgrib is not installed, the file is damaged, or its messages do not form variables.
+        InputError: cfgrib is not installed, the file is damaged, or its messages form no variable; where they form
+            some, notes tell what is wrong with the others.
     """
     try:
         import cfgrib.messages  # noqa: F401
@@ -87,8 +94,15 @@ def open_grib(path: Path) -> list[xr.Dataset]:
     groups: dict[tuple[str, ...], list[_Field]] = defaultdict(list)
     for field in _scan(path):
         groups[field.group].append(field)
-    names = _names(list(groups))
-    return [_variable(path, names[group], fields) for group, fields in groups.items()]
+    names, found, problems = _names(list(groups)), [], []
+    for group, fields in groups.items():
+        try:
+            found.append(_variable(path, names[group], fields))
+        except InputError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0] if problems else InputError(f"{path}: holds no GRIB message; fetch the file again")
+    return [canonical.noted(found[0], [f"left out: {error}" for error in problems]), *found[1:]]
 
 
 def _whole(path: Path) -> None:
@@ -162,8 +176,10 @@ def _scan(path: Path) -> list[_Field]:
     fields: list[_Field] = []
     try:
         for offset, message in FileStream(str(path), errors="raise").items():
-            fields.append(_Field(offset, {key: _key(message, key) for key in _KEYS}))
-    except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
+            field = _Field(offset, {key: _key(message, key) for key in _KEYS})
+            _ = field.reference, field.start  # dates that exist
+            fields.append(field)
+    except (eccodes.CodesInternalError, EOFError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: message {len(fields) + 1} cannot be understood ({_line(error)}); fetch the file again"
         ) from error
@@ -330,21 +346,54 @@ def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], 
     """Dimensions, shape and coordinates of a grid.
 
     Raises:
-        InputError: the grid is neither rectilinear nor of rows and columns.
+        InputError: the grid is neither rectilinear nor of rows and columns, or its description makes no sense.
     """
-    from cfgrib.dataset import build_geography_coordinates
+    import eccodes
     from cfgrib.messages import FileStream
 
-    message = FileStream(str(path), errors="raise")[field.offset]
-    dims, shape, found = build_geography_coordinates(message, ("geography",), "ignore")
-    if dims == ("values",):
+    kind, name = field.keys["gridType"], field.keys["shortName"]
+    if kind not in (*_RECTILINEAR, *_CURVILINEAR):
         raise InputError(
-            f"{path}: {field.keys['shortName']} lies on a {field.keys['gridType']} grid, without rows and columns; "
-            "interpolate it to latitudes and longitudes first (cdo -setgridtype,regular)"
+            f"{path}: {name} lies on a {kind} grid, which ecCodes does not place in rows and columns; interpolate it "
+            "to latitudes and longitudes first (cdo -setgridtype,regular)"
         )
-    axes = {"latitude": "degrees_north", "longitude": "degrees_east"}
-    coordinates = {name: (var.dimensions, var.data, {"units": axes[name]}) for name, var in found.items()}
-    return tuple(dims), tuple(int(size) for size in shape), coordinates
+    try:
+        message = FileStream(str(path), errors="raise")[field.offset]
+        shape = int(message["Ny"]), int(message["Nx"])
+        places = {key: np.asarray(message[f"{key}s"]) for key in _AXES}
+        if kind in _CURVILINEAR:
+            if message.get("iScansNegatively", 0) or message.get("jPointsAreConsecutive", 0):
+                raise InputError(
+                    f"{path}: {name} runs westward or by columns on a {kind} grid, where ecCodes misplaces it; "
+                    "interpolate it to latitudes and longitudes first (cdo -setgridtype,regular)"
+                )
+            dims = ("y", "x")
+            return dims, shape, {key: (dims, at.reshape(shape), {"units": _AXES[key]}) for key, at in places.items()}
+        # ecCodes lists the places as the values run, but does not turn every other line.
+        lat, lon = (_scanned(places[key], message, shape, turns=False) for key in _AXES)
+    except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: the {kind} grid of {name} makes no sense ({_line(error)}); fetch the file again"
+        ) from error
+    axes = {"latitude": lat[:, 0], "longitude": lon[0]}
+    return tuple(axes), shape, {key: (key, axis, {"units": _AXES[key]}) for key, axis in axes.items()}
+
+
+def _scanned(values: np.ndarray, message: Any, shape: tuple[int, ...], *, turns: bool = True) -> np.ndarray:
+    """Values in the order in which a message scans its grid, as rows and columns (WMO FM 92 GRIB, flag table 3.4).
+
+    Args:
+        values: all of a message's values in their order.
+        message: tells whether columns follow each other in place of rows, and whether every other line runs backwards.
+        shape: rows and columns.
+        turns: whether lines that run backwards are to be turned.
+    """
+    by_columns = bool(message.get("jPointsAreConsecutive", 0))
+    lines = values.reshape(shape[::-1] if by_columns else shape)
+    if turns and message.get("alternativeRowScanning", 0):
+        lines = lines.copy()
+        lines[1::2] = lines[1::2, ::-1]
+    return lines.T if by_columns else lines
 
 
 def _read(
@@ -370,14 +419,12 @@ def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.
         RunError: the message cannot be decoded.
     """
     import eccodes
-    from cfgrib.dataset import get_values_in_order
     from cfgrib.messages import FileStream
 
     try:
         message = FileStream(path, errors="raise")[offset]
-        missing = message["missingValue"]
-        raw = np.asarray(get_values_in_order(message, shape), np.float64)
-        return np.where(raw == missing, np.nan, raw).astype(np.float32).reshape(shape)
+        raw = _scanned(np.asarray(message["values"], np.float64), message, shape)
+        return np.where(raw == message["missingValue"], np.nan, raw).astype(np.float32)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
         raise RunError(
             f"{path}: the message of {name} at byte {offset} cannot be decoded ({_line(error)}); fetch the file again"

@@ -333,7 +333,8 @@ def _having(parts: list[xr.Dataset], variables: Sequence[str]) -> list[xr.Datase
     names = list(dict.fromkeys(str(key) for part in parts for key in part.data_vars))
     for variable in variables:
         if variable not in names:
-            raise InputError(f"{_name(parts[0])}: variable {variable} is wanted{instead(variable, names)}")
+            left = [note for part in parts for note in canonical.notes_of(part) if f" {variable} " in note]
+            raise InputError(f"{_name(parts[0])}: variable {variable} is wanted{instead(variable, names, *left[:1])}")
     kept = [[key for key in part.data_vars if key in variables] for part in parts]
     return [part[keys] for part, keys in zip(parts, kept, strict=True) if keys]
 
@@ -346,14 +347,14 @@ def _present(data: xr.Dataset, variables: Sequence[str]) -> None:
             raise InputError(f"{_name(data)}: variable {variable} is wanted{instead(variable, names)}")
 
 
-def instead(variable: str, names: list[str]) -> str:
-    """What to try in place of a name that is not there, and the names that are."""
+def instead(variable: str, names: list[str], *reasons: str) -> str:
+    """What to try in place of a name that is not there, the names that are, and why it is not."""
     lower = {name.lower(): name for name in names}
     near = [name for name in names if name.startswith(f"{variable}_")][:3]  # of several kinds of level or step
     near = near or [lower[text] for text in difflib.get_close_matches(variable.lower(), lower, 3, 0.5)]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-    return f"{hint}, it has {listed}"
+    return "; ".join([f"{hint}, it has {listed}", *reasons])
 
 
 def _same_axis(one: xr.Dataset, two: xr.Dataset, dim: str) -> bool:

@@ -1,5 +1,6 @@
 """GRIB 1 and 2: what was written is what is read, sparse files stay small, damage is told."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import xarray as xr
 
 from models.errors import InputError, RunError
-from pipelines.canonical import check, to_canonical
+from pipelines.canonical import check, notes_of, to_canonical
 from pipelines.grib import open_grib
 from pipelines.intervals import in_unit
 from pipelines.weather import one_forecast, open_parts, open_weather
@@ -143,6 +144,74 @@ def test_a_sparse_file_stays_small(tmp_path):
         grib._EMPTY_BYTES = limit
 
 
+@pytest.mark.parametrize(("westward", "northward", "by_columns", "turning"), [*itertools.product((0, 1), repeat=4)])
+def test_every_way_of_scanning_a_grid(tmp_path, westward, northward, by_columns, turning):
+    """Where each value of the stream lies is told by WMO's flag table 3.4, laid out here value by value."""
+    import eccodes
+
+    rows, cols = 7, 12
+    stream = np.random.default_rng(0).permutation(rows * cols).astype(float)
+    lat, lon = 90 - 30.0 * np.arange(rows), 30.0 * np.arange(cols)
+    lat, lon = lat[::-1] if northward else lat, lon[::-1] if westward else lon
+    handle = eccodes.codes_new_from_message(message(stream.reshape(rows, cols), step=30.0, shortName="2t"))
+    flags = {"iScansNegatively": westward, "jScansPositively": northward, "jPointsAreConsecutive": by_columns}
+    corners = {
+        f"{axis}Of{end}GridPointInDegrees": float(places[at])
+        for axis, places in (("latitude", lat), ("longitude", lon))
+        for end, at in (("First", 0), ("Last", -1))
+    }
+    for key, value in {**flags, "alternativeRowScanning": turning, **corners}.items():
+        eccodes.codes_set(handle, key, value)
+    got = open_weather(write(tmp_path / "a.grib", eccodes.codes_get_message(handle))).t2m[0]
+    eccodes.codes_release(handle)
+    lines, within = (cols, rows) if by_columns else (rows, cols)
+    for at, value in enumerate(stream):
+        line, place = divmod(at, within)
+        place = within - 1 - place if turning and line % 2 else place
+        row, col = (place, line) if by_columns else (line, place)
+        assert float(got.sel(lat=lat[row], lon=(lon[col] + 180) % 360 - 180)) == pytest.approx(value, abs=1e-3)
+
+
+def test_one_variable_that_makes_no_sense_leaves_the_others(tmp_path):
+    """GFS has rain since the start and of the last hours under one name, ending at the same time."""
+    rain = [message(values(i), **GRID, **RAIN, startStep=6 * i, endStep=12) for i in (0, 1)]
+    path = write(tmp_path / "a.grib", message(values(2), **GRID, **TEMPERATURE[2]), *rain)
+    got = open_weather(path)
+    assert list(got.data_vars) == ["t2m"] and "tp comes more than once" in notes_of(got)[0]
+    with pytest.raises(InputError, match=r"tp is wanted, it has t2m; left out: .*a\.grib: tp comes more than once"):
+        open_weather(path, ["tp"])
+
+
+def test_headers_and_grids_that_make_no_sense(tmp_path):
+    import eccodes
+
+    one = bytearray(message(values(0), **GRID, **TEMPERATURE[2]))
+    start = one.index(b"\x00\x00\x00\x22\x04")  # section 4, of 34 bytes
+    one[start + 7 : start + 9] = b"\x59\x00"  # a product template that does not exist
+    with pytest.raises(InputError, match=r"a\.grib: message 1 cannot be understood"):
+        open_grib(write(tmp_path / "a.grib", bytes(one)))
+    handle = eccodes.codes_grib_new_from_samples("GRIB2")
+    eccodes.codes_set(handle, "gridType", "lambert")  # parallels that do not fit together
+    path = write(tmp_path / "b.grib", eccodes.codes_get_message(handle))
+    with pytest.raises(InputError, match="the lambert grid of t makes no sense"):
+        open_grib(path)
+    for key, value in {
+        "Nx": 4,
+        "Ny": 3,
+        "Latin1": 33000000,
+        "Latin2": 45000000,
+        "DxInMetres": 10**5,
+        "DyInMetres": 10**5,
+    }.items():
+        eccodes.codes_set(handle, key, value)
+    eccodes.codes_set_values(handle, np.arange(12.0))
+    assert open_grib(write(path, eccodes.codes_get_message(handle)))[0].latitude.shape == (3, 4)
+    eccodes.codes_set(handle, "iScansNegatively", 1)
+    with pytest.raises(InputError, match="runs westward or by columns on a lambert grid"):
+        open_grib(write(path, eccodes.codes_get_message(handle)))
+    eccodes.codes_release(handle)
+
+
 @pytest.mark.parametrize("edition", [1, 2])
 def test_damage_is_told(tmp_path, edition):
     one = message(values(0), edition=edition, **GRID, **TEMPERATURE[edition])
@@ -183,7 +252,7 @@ def test_a_grid_without_rows(tmp_path):
     handle = eccodes.codes_grib_new_from_samples("reduced_gg_sfc_grib2")
     path = write(tmp_path / "a.grib", eccodes.codes_get_message(handle))
     eccodes.codes_release(handle)
-    with pytest.raises(InputError, match="reduced_gg grid, without rows"):
+    with pytest.raises(InputError, match="reduced_gg grid, which ecCodes does not place in rows"):
         open_grib(path)
 
 
