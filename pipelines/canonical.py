@@ -21,17 +21,13 @@ import numpy as np
 import xarray as xr
 
 from models.errors import InputError
-from pipelines import lazy, roles, units
+from pipelines import lazy, missing, roles, units
 from pipelines.roles import Roles
 
 NOTES = "earthtune_notes"
 ORDER = ("time", "level", "lat", "lon")
 _ORDER_PLANAR = ("time", "level", "y", "x")
 _DIGITS = 9
-# NetCDF's own fill values, in force where a file declares none (netcdf.h); bytes have none.
-_FILLS = {"int16": -32767, "uint16": 65535, "int32": -2147483647, "uint32": 4294967295}
-_FILL_FLOAT = 9.969209968386869e36
-_MISSING = ("fmissing_value", "missing_value", "nodata", "NoData", "_FillValue")
 
 
 def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
@@ -135,7 +131,7 @@ def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict
         if scalar:
             var = lazy.turned(var, (*var.dims, found.y, found.x))
         if found.y in var.dims and found.x in var.dims:
-            gridded[key] = _masked(var)
+            gridded[key] = missing.masked(var)
         elif var.ndim and "grid_mapping_name" not in var.attrs:
             left.append(str(key))
     if not gridded:
@@ -147,40 +143,6 @@ def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict
         dim = data[time].dims[0]
         gridded = {key: _renamed(var, {dim: "time"}) for key, var in gridded.items()}
     return gridded
-
-
-def _masked(var: xr.Variable) -> xr.Variable:
-    """NaN where the file has no data, also where it says so in other words than xarray decodes."""
-    declared = {key for key in ("_FillValue", "missing_value") if _a_number(var.encoding.get(key)) is not None}
-    packed = "scale_factor" in var.encoding or "add_offset" in var.encoding
-    said = [] if packed else _MISSING  # such codes are of the packed values
-    missing = [value for key in said if (value := _a_number(var.attrs.get(key))) is not None]
-    raw = np.dtype(var.encoding.get("dtype", var.dtype))
-    if not declared and var.dtype.kind in "iu" and var.dtype.name in _FILLS:
-        missing.append(_FILLS[var.dtype.name])
-    if not declared and var.dtype.kind == "f" and raw.kind == "f":
-        missing.append(_FILL_FLOAT)
-    missing = [value for value in missing if _fits(value, var.dtype)]
-    if var.dtype.kind == "b" or not missing:
-        return var
-    return lazy.scaled(var, missing=tuple(dict.fromkeys(missing)))
-
-
-def _a_number(value: Any) -> float | None:
-    """A fill value as a number; None where it is none, or NaN (which needs no masking)."""
-    try:
-        number = float(np.asarray(value).ravel()[0])
-    except (TypeError, ValueError, IndexError):
-        return None
-    return None if np.isnan(number) else number
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    """Whether a type can hold a value."""
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
-    return limits is not None and value == int(value) and limits.min <= value <= limits.max
 
 
 def _renamed(var: xr.Variable, names: dict[Hashable, str]) -> xr.Variable:

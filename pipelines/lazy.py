@@ -81,20 +81,26 @@ def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selecti
 
 
 def scaled(
-    source: xr.Variable, scale: float | np.ndarray = 1.0, offset: float = 0.0, *, missing: Sequence[float] = ()
+    source: xr.Variable,
+    scale: float | np.ndarray = 1.0,
+    offset: float = 0.0,
+    *,
+    missing: Sequence[float] = (),
+    limits: tuple[float, float] | None = None,
 ) -> xr.Variable:
-    """The variable times `scale` plus `offset`, with NaN where the raw value is in `missing`.
+    """The variable times `scale` plus `offset`, with NaN where the raw value is in `missing` or outside of `limits`.
 
     Args:
         source: any numeric variable; integers become float32 where that holds them exactly, else float64.
         scale: a number, or an array of as many dimensions, each of length 1 or that of the variable.
         offset: added after scaling.
         missing: raw values that mean no data.
+        limits: the least and the greatest raw value that means any.
     """
     dtype = source.dtype
     if not np.issubdtype(dtype, np.floating):
         dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    read = partial(_read_scaled, source, np.asarray(scale, np.float64), offset, tuple(missing), dtype)
+    read = partial(_read_scaled, source, np.asarray(scale, np.float64), offset, tuple(missing), limits, dtype)
     return variable(source.dims, source.shape, dtype, read, source)
 
 
@@ -103,6 +109,7 @@ def _read_scaled(
     scale: np.ndarray,
     offset: float,
     missing: tuple[float, ...],
+    limits: tuple[float, float] | None,
     dtype: np.dtype[Any],
     selection: Selection,
 ) -> np.ndarray:
@@ -110,6 +117,8 @@ def _read_scaled(
     out = raw.astype(dtype)
     for code in missing:
         out[raw == raw.dtype.type(code)] = np.nan
+    if limits is not None:
+        out[(raw < limits[0]) | (raw > limits[1])] = np.nan
     if scale.ndim:
         chosen = [item if size > 1 else slice(None) for item, size in zip(selection, scale.shape, strict=True)]
         scale = scale[np.ix_(*map(positions, chosen, scale.shape))]

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from models.errors import InputError
-from pipelines import canonical, intervals, lazy, units
+from pipelines import canonical, intervals, lazy, missing, units
 from pipelines.formats import Format, format_of
 from pipelines.netcdf3 import check_whole
 
@@ -225,9 +225,7 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         except (KeyError, ValueError):  # no consolidated metadata
             raw = xr.open_dataset(path, consolidated=False, **store)
     for var in raw.variables.values():
-        # A whole-numbered scale makes xarray decode to integers, which cannot be NaN where there is no data.
-        whole = {key: float(var.attrs[key]) for key in ("scale_factor", "add_offset") if key in var.attrs}
-        var.attrs.update(whole)
+        missing.declare(var)
     return xr.decode_cf(raw, decode_times=False, decode_timedelta=False, drop_variables=())
 
 

@@ -164,7 +164,7 @@ def test_every_way_of_scanning_a_grid(tmp_path, westward, northward, by_columns,
         eccodes.codes_set(handle, key, value)
     got = open_weather(write(tmp_path / "a.grib", eccodes.codes_get_message(handle))).t2m[0]
     eccodes.codes_release(handle)
-    lines, within = (cols, rows) if by_columns else (rows, cols)
+    within = rows if by_columns else cols
     for at, value in enumerate(stream):
         line, place = divmod(at, within)
         place = within - 1 - place if turning and line % 2 else place
