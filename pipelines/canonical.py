@@ -14,6 +14,7 @@ The form, which `check` checks:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from typing import Any
 
@@ -48,7 +49,7 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     fields = _fields(data, found, name, notes)
     coordinates = _grid(data, found, name)
     coordinates |= _time(data, found, name, notes) | _level(data, found)
-    names = _names(found)
+    names = _names(data, found)
     for key in dict.fromkeys(dim for var in fields.values() for dim in var.dims):
         if key not in names and key in data.coords and key not in coordinates:
             coordinates[str(key)] = data[key].variable
@@ -59,8 +60,8 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     out = _with_time(out) if "time" in out.coords else out
     out = _sorted_time(out, name, notes)
     out = _north_up(out)
-    out = _eastward(out, notes) if "lon" in out.dims else out
-    out = _rising(out, "level")
+    out = _eastward(out, name, notes) if "lon" in out.dims else out
+    out = _rising(out, "level", name)
     out = _ordered(out)
     return noted(out, [*notes_of(data), *notes])
 
@@ -107,10 +108,10 @@ def _with_attrs(data: xr.Dataset, attrs: dict[Hashable, Any]) -> xr.Dataset:
 # --- variables ----------------------------------------------------------------------------------------------------
 
 
-def _names(found: Roles) -> dict[Hashable, str]:
-    """Old and new names of dimensions."""
-    planar = found.crs is not None or found.lat is None
-    rows = ("y", "x") if planar or found.lat != found.y else ("lat", "lon")
+def _names(data: xr.Dataset, found: Roles) -> dict[Hashable, str]:
+    """Old and new names of dimensions; those of one latitude a row and one longitude a column are lat and lon."""
+    planar = found.crs is not None or found.lat is None or data[found.lat].ndim > 1
+    rows = ("y", "x") if planar else ("lat", "lon")
     names = {found.y: rows[0], found.x: rows[1], found.level: "level"}
     return {old: new for old, new in names.items() if old is not None}
 
@@ -229,10 +230,17 @@ def _north_up(data: xr.Dataset) -> xr.Dataset:
     return data.isel(flips) if flips else data
 
 
-def _eastward(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
-    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap."""
+def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
+    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap.
+
+    Raises:
+        InputError: a longitude comes twice, but for the first one again after the last.
+    """
     order, lon, twice = eastward(data["lon"].values)
     if twice:
+        ends = float(data["lon"][-1]) - float(data["lon"][0])
+        if data.sizes["lon"] - len(order) > 1 or abs(abs(ends) - 360) > 1e-6:
+            raise InputError(f"{name}: longitudes come twice ({data.sizes['lon'] - len(order)} such); keep one of each")
         notes.append("the last longitude is the first one again, it was left out")
     spans = _spans(order)
     attrs = data["lon"].attrs
@@ -279,8 +287,8 @@ def eastward(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _level(data: xr.Dataset, found: Roles) -> dict[str, xr.Variable]:
-    """The coordinate of levels, pressure in hPa."""
-    if found.level is None:
+    """The coordinate of levels, pressure in hPa; none where they are told by words."""
+    if found.level is None or data[found.level].dtype.kind not in "fiu":
         return {}
     var = data[found.level].variable
     attrs = {key: value for key, value in var.attrs.items() if key != "bounds"}
@@ -291,13 +299,20 @@ def _level(data: xr.Dataset, found: Roles) -> dict[str, xr.Variable]:
     return {"level": xr.Variable((found.level,), labels, attrs)}
 
 
-def _rising(data: xr.Dataset, dim: str) -> xr.Dataset:
-    """The dataset with a coordinate that rises."""
+def _rising(data: xr.Dataset, dim: str, name: str) -> xr.Dataset:
+    """The dataset with a coordinate that rises.
+
+    Raises:
+        InputError: a label comes twice, or is none.
+    """
     if dim not in data.indexes or (np.diff(data[dim].values) > 0).all():
         return data
     labels = data[dim].values
     if (np.diff(labels) < 0).all():
         return data.isel({dim: slice(None, None, -1)})
+    if len(np.unique(labels)) < len(labels) or np.isnan(labels).any():
+        listed = ", ".join(f"{label:g}" for label in labels)
+        raise InputError(f"{name}: its {dim} is {listed}; wanted numbers, each once: correct them")
     return data.isel({dim: np.argsort(labels, kind="stable")})
 
 
@@ -337,6 +352,9 @@ def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
         InputError: they cannot be decoded, or a date does not exist in the standard calendar.
     """
     raw = array.variable
+    if re.match(r"\s*months? since ", str(raw.attrs.get("units", ""))):
+        raw = _by_months(raw, name)
+        notes.append("times in months are months of the calendar, with parts of a month by its days")
     if " since " in str(raw.attrs.get("units", "")):
         try:
             raw = xr.decode_cf(xr.Dataset({"t": raw}), decode_timedelta=False)["t"].variable
@@ -345,17 +363,43 @@ def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
             raise InputError(f"{name}: times of {said} cannot be decoded; correct units and calendar") from error
     values = np.asarray(raw.values)
     if values.dtype.kind in "OSU" and values.size and not hasattr(values.ravel()[0], "calendar"):
-        text = [item.decode() if isinstance(item, bytes) else str(item) for item in values.ravel()]
-        try:
-            return np.array([item.replace("_", "T") for item in text], "datetime64[ns]").reshape(values.shape)
-        except ValueError as error:
-            raise InputError(f"{name}: time {text[0]!r} is no date; write YYYY-MM-DDTHH:MM") from error
+        return np.array([_date(item, name) for item in values.ravel()], "datetime64[ns]").reshape(values.shape)
     if values.dtype.kind == "O":
         values = _standard(values, name, notes)
     if np.isnat(values).any():
         raise InputError(f"{name}: {int(np.isnat(values).sum())} of {values.size} times are missing; fill or drop them")
     half = np.timedelta64(500, "ms")
     return (values + half).astype("datetime64[s]").astype("datetime64[ns]")
+
+
+def _by_months(raw: xr.Variable, name: str) -> xr.Variable:
+    """Times in months since a date as dates: xarray refuses them, for a month has no length but in a calendar.
+
+    Raises:
+        InputError: the date that they count from is not the first of a month.
+    """
+    since = str(raw.attrs["units"]).split(" since ", 1)[1].strip()
+    match = re.match(r"(\d{1,4})-0?(\d{1,2})(?:-0?1(?:[ T]0?0(?::0?0)*)?)?(?:\.0*)?$", since)
+    if match is None:
+        raise InputError(f"{name}: times in months since {since!r}: the first of a month is wanted; give dates instead")
+    counts = np.asarray(raw.values, np.float64) + 12 * (int(match[1]) - 1970) + int(match[2]) - 1
+    whole = np.floor(counts + 1e-6)
+    first = whole.astype(np.int64).astype("datetime64[M]")
+    start, end = (month.astype("datetime64[s]") for month in (first, first + 1))
+    return xr.Variable(raw.dims, start + ((counts - whole).clip(0) * (end - start).astype(np.int64)).astype("m8[s]"))
+
+
+def _date(item: Any, name: str) -> np.datetime64:
+    """A date in words.
+
+    Raises:
+        InputError: it is none.
+    """
+    text = item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+    try:
+        return np.datetime64(text.replace("_", "T").removesuffix("Z"), "ns")
+    except ValueError as error:
+        raise InputError(f"{name}: time {text!r} is no date; write YYYY-MM-DDTHH:MM") from error
 
 
 def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
@@ -370,9 +414,10 @@ def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
         try:
             out.append(np.datetime64(date.isoformat()[:19], "s"))
         except ValueError as error:
+            day = f"{date.year:04d}-{date.month:02d}-{date.day:02d}"
             raise InputError(
-                f"{name}: calendar {calendar} has the date {date.isoformat()[:10]}, which the standard calendar lacks; "
-                "convert it first (xarray: convert_calendar('standard', align_on='year'))"
+                f"{name}: calendar {calendar} has the date {day}, which datetime64 of the standard calendar lacks; "
+                "correct units, or convert it first (xarray: convert_calendar('standard', align_on='year'))"
             ) from error
     found = np.array(out).reshape(values.shape)
     if found.min() < np.datetime64("1678-01-01") or found.max() > np.datetime64("2262-01-01"):

@@ -26,13 +26,11 @@ class Format(enum.Enum):
 def is_weather(path: str) -> bool:
     """Whether a path looks like weather data: by suffix, as a Zarr store, or else by its first bytes."""
     file = Path(path)
-    if "://" in path or file.suffix.lower() in _RASTERS:
+    if "://" in path or file.suffix.lower() in _RASTERS or not _exists(file):
         return False
     if file.is_dir():
         return _is_store(file)
-    if file.suffix.lower() in SUFFIXES:
-        return file.exists()
-    return file.is_file() and _of(_head(file)) is not None
+    return file.suffix.lower() in SUFFIXES or (file.is_file() and _of(_head(file)) is not None)
 
 
 def format_of(path: Path) -> Format:
@@ -41,8 +39,10 @@ def format_of(path: Path) -> Format:
     Raises:
         InputError: it is missing, empty, text, compressed, or of a format that is not read; the message says which.
     """
-    if not path.exists():
+    if not _exists(path):
         raise InputError(f"{path}: no such file; check the path")
+    if not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: neither a file nor a folder; NetCDF, Zarr or GRIB is wanted")
     if path.is_dir():
         if not _is_store(path):
             raise InputError(f"{path}: a folder that is no Zarr store (no zarr.json, .zgroup); pass a file or a store")
@@ -52,6 +52,18 @@ def format_of(path: Path) -> Format:
     if found is None:
         raise InputError(f"{path}: {_why_not(head)}")
     return found
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something of this name.
+
+    Raises:
+        InputError: the name cannot be one, or a folder on the way may not be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its name and permissions") from error
 
 
 def _is_store(folder: Path) -> bool:
@@ -96,7 +108,16 @@ def _why_not(head: bytes) -> str:
             return reason
     if not head:
         return "an empty file; fetch it again"
-    if b"\0" not in head:
+    if _is_text(head):
         first = " ".join(head[:60].decode("utf-8", "replace").split())
         return f"text, it begins with {first!r}; NetCDF, Zarr or GRIB is wanted: fetch the file itself"
     return "neither NetCDF, HDF5, Zarr nor GRIB by its first bytes; fetch the file again"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether bytes read as text; the last letter may be cut."""
+    try:
+        head[: max(len(head) - 3, 1)].decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 6
+    return b"\0" not in head

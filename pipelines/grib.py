@@ -99,10 +99,10 @@ def open_grib(path: Path) -> list[xr.Dataset]:
         try:
             found.append(_variable(path, names[group], fields))
         except InputError as error:
-            problems.append(error)
+            problems.append(str(error))
     if not found:
-        raise problems[0] if problems else InputError(f"{path}: holds no GRIB message; fetch the file again")
-    return [canonical.noted(found[0], [f"left out: {error}" for error in problems]), *found[1:]]
+        raise InputError(problems[0] if problems else f"{path}: holds no GRIB message; fetch the file again")
+    return [canonical.noted(found[0], [f"left out: {text}" for text in problems]), *found[1:]]
 
 
 def _whole(path: Path) -> None:

@@ -16,7 +16,10 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from models.errors import InputError
+from models.errors import InputError, RunError
+
+# What libraries raise where a file is damaged.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, OverflowError, EOFError)
 
 Selection = tuple[slice | np.ndarray, ...]
 Read = Callable[[Selection], np.ndarray]
@@ -78,6 +81,21 @@ def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selecti
 
 
 # --- operations: for each a function of what it works on and of a selection, last -----------------------------------
+
+
+def named(source: xr.Variable, where: str) -> xr.Variable:
+    """The variable; a RunError of one line tells `where`, its file and name, when reading it fails."""
+    if source._in_memory:
+        return source
+    return variable(source.dims, source.shape, source.dtype, partial(_read_named, source, where), source)
+
+
+def _read_named(source: xr.Variable, where: str, selection: Selection) -> np.ndarray:
+    try:
+        return values(source, selection)
+    except DAMAGE as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(f"{where} cannot be read ({line}); fetch the file again") from error
 
 
 def scaled(

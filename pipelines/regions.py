@@ -30,10 +30,10 @@ class Region:
         return 360.0 if self.east - self.west >= 360 else (self.east - self.west) % 360
 
     def __str__(self) -> str:
-        """As in `10W..2E, 50N..58N`."""
-        return f"{_degrees(self.west, 'EW')}..{_degrees(self.east, 'EW')}, {_degrees(self.south, 'NS')}.." + _degrees(
-            self.north, "NS"
-        )
+        """As in `10W..2E, 50N..58N` or `all longitudes, 90S..90N`."""
+        across = f"{_degrees(self.west, 'EW')}..{_degrees(self.east, 'EW')}"
+        across = across if self.width < 360 else "all longitudes"
+        return f"{across}, {_degrees(self.south, 'NS')}..{_degrees(self.north, 'NS')}"
 
 
 def _degrees(value: float, sides: str) -> str:
@@ -53,14 +53,20 @@ def window(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
         InputError: the grid is not of latitudes and longitudes, or does not cover the region to within a cell.
     """
     check_rectilinear(data, name)
-    if not (-90 <= region.south <= region.north <= 90):
+    if not (-90 <= region.south <= region.north <= 90 and np.isfinite(region.west) and np.isfinite(region.east)):
         raise InputError(
-            f"region {region}: south {region.south:g}..north {region.north:g}, wanted -90..90 in this order"
+            f"region {region.west:g}, {region.south:g}, {region.east:g}, {region.north:g}: wanted west, south, east, "
+            "north in degrees, latitudes -90..90 in this order"
         )
     spans, lon = columns(data["lon"].values, region.west, region.width)
     lat = data["lat"].values
     rows = np.flatnonzero((lat <= region.north + 1e-9) & (lat >= region.south - 1e-9))
-    if not len(rows) or not len(lon) or not _covers(lat, rows, lon, data["lon"].values, region):
+    if not len(rows) or not len(lon):
+        raise InputError(
+            f"{name}: no centre of a cell of {cell(data)} lies in {region}, it covers {extent(data)}; choose inside, "
+            "and larger than a cell"
+        )
+    if not _covers(lat, rows, lon, data["lon"].values, region):
         raise InputError(
             f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
         )

@@ -310,10 +310,7 @@ def _place_words(part: Part) -> list[str]:
         if part.resolution and all(part.resolution)
         else f", {part.grid}"
     )
-    west, _, east, _ = part.region
-    around = regions.Region(*part.region)
-    place = str(around) if east - west < 360 else f"all longitudes, {str(around).partition(', ')[2]}"
-    return [words + size, place]
+    return [words + size, str(regions.Region(*part.region))]
 
 
 def _table(part: Part) -> list[str]:

@@ -52,6 +52,8 @@ def open_weather(
         raise InputError("no weather file given: pass a file, or several")
     parts = [part for path in paths for part in open_parts(path, group=group)]
     if variables is not None:
+        if not variables:
+            raise InputError(f"{paths[0]}: no variable is wanted; name some, or leave variables out for all")
         parts = _having(parts, variables)
     if levels is not None:
         if not any("level" in part.dims for part in parts):
@@ -84,9 +86,9 @@ def open_parts(path: Path, *, group: str | None = None) -> list[xr.Dataset]:
         try:
             parts.append(canonical.to_canonical(part, name=str(path)).assign_attrs(earthtune_source=path.name))
         except InputError as error:
-            problems.append(error)
+            problems.append(str(error))
     if not parts:
-        raise problems[0]
+        raise InputError(problems[0])
     parts[0] = canonical.noted(parts[0], [*canonical.notes_of(parts[0]), *(f"left out: {text}" for text in problems)])
     return _merged(parts)
 
@@ -95,12 +97,14 @@ def select_levels(data: xr.Dataset, levels: Sequence[float], *, name: str = "dat
     """The levels of these labels (hPa, or model level numbers), rising.
 
     Raises:
-        InputError: one is not there; the message lists those that are.
+        InputError: none is wanted, or one is not there; the message lists those that are.
     """
+    if not levels:
+        raise InputError(f"{name}: no level is wanted; name some, or leave levels out for all")
     there = data["level"].values
     unit = data["level"].attrs.get("units", "")
     at = []
-    for level in sorted(levels):
+    for level in sorted(set(levels)):
         near = np.flatnonzero(np.abs(there - level) <= 1e-6 * max(abs(level), 1.0))
         if not len(near):
             listed = ", ".join(f"{label:g}" for label in there)
@@ -199,7 +203,7 @@ def _open(path: Path, kind: Format, group: str | None) -> xr.Dataset:
                 data = _decoded(path, kind, _only_group(path, kind))
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError, EOFError) as error:
+    except lazy.DAMAGE as error:
         line = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as {kind.value} ({line}); fetch the file again") from error
     return _phony(data)
@@ -226,7 +230,8 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
             raw = xr.open_dataset(path, consolidated=False, **store)
     for var in raw.variables.values():
         missing.declare(var)
-    return xr.decode_cf(raw, decode_times=False, decode_timedelta=False, drop_variables=())
+    data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+    return data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})
 
 
 def _check_hdf5(path: Path, group: str | None) -> None:
@@ -240,6 +245,9 @@ def _check_hdf5(path: Path, group: str | None) -> None:
 
     with h5py.File(path) as file:
         inside = file if group is None else file[group]
+        if None in inside.values():
+            lost = next(key for key, item in inside.items() if item is None)
+            raise OSError(f"{lost} is not where the file says")
         for item in (inside, *inside.values()):
             _ = list(item.attrs)
             if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.nbytes > _INDEX_BYTES:
@@ -431,7 +439,8 @@ def _one(parts: list[xr.Dataset]) -> xr.Dataset:
 def _apart(one: xr.Dataset, two: xr.Dataset, dim: str) -> str:
     """Why two datasets do not go together."""
     names = [", ".join(str(key) for key in list(part.data_vars)[:4]) for part in (one, two)]
-    what = {"lat": "grids", "lon": "grids", "y": "grids", "x": "grids", "level": "levels", "interval": "intervals"}
+    what = {**dict.fromkeys(("lat", "lon", "y", "x"), "grids"), "level": "levels", "number": "members"}
+    what |= {"interval": "intervals"}
     spans = [_span(part, dim) for part in (one, two)]
     return (
         f"{_name(two)}: {names[1]} ({spans[1]}) and {names[0]} of {_name(one)} ({spans[0]}) have other "

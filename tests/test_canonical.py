@@ -82,6 +82,31 @@ def test_pressure_in_pascal_and_further_dimensions():
     assert got.level.attrs["units"] == "hPa" and got.t2m.attrs["units"] == "K"
 
 
+@pytest.mark.parametrize("labels", [(500, 500, 850), (np.nan, 500, 850)])
+def test_levels_that_come_twice_or_are_none(labels):
+    data = field(levels=(1, 2, 3))
+    with pytest.raises(InputError, match=r"f\.nc: its level is \w+, 500, 850; wanted numbers, each once"):
+        to_canonical(data.assign_coords(level=("level", list(map(float, labels)))), name="f.nc")
+
+
+def test_levels_told_by_words_have_no_labels():
+    got = to_canonical(field(levels=(1, 2, 3)).assign_coords(level=("level", ["low", "middle", "high"])))
+    assert got.t2m.dims == ("time", "level", "lat", "lon") and "level" not in got.coords
+
+
+def test_a_longitude_that_comes_twice_within_a_region():
+    with pytest.raises(InputError, match=r"f\.nc: longitudes come twice \(1 such\)"):
+        to_canonical(field().isel(longitude=[1, 1, 2]), name="f.nc")
+
+
+def test_latitudes_along_rows_of_another_name():
+    data = field(times=1)
+    axes = {"latitude": ("y", data.latitude.values), "longitude": ("x", data.longitude.values)}
+    coords = {key: (*pair, data[key].attrs) for key, pair in axes.items()}
+    named = xr.Dataset({"t2m": (("time", "y", "x"), data.t2m.values)}, {"time": data.time, **coords})
+    same(to_canonical(named.assign_coords(y=np.arange(18.0))), to_canonical(data))
+
+
 def test_a_region_across_the_antimeridian_stays_whole():
     data = field().sel(longitude=slice(150, 210))
     got = to_canonical(data)
@@ -98,7 +123,8 @@ def test_one_time_without_dimension():
     got = to_canonical(field(times=1).isel(time=0, drop=True))
     assert "time" not in got.dims and notes_of(got) == ["no time axis"]
     point = field().isel(latitude=3, longitude=4)
-    assert to_canonical(point).t2m.shape == (4, 1, 1)
+    got = to_canonical(point).t2m
+    assert got.dims == ("time", "lat", "lon") and (float(got.lat[0]), float(got.lon[0])) == (55, 40)
 
 
 def test_times_that_are_not_in_order():
@@ -129,6 +155,20 @@ def test_other_calendars():
         to_canonical(with_times([cftime.DatetimeGregorian(3000, 1, 1)]))
 
 
+def test_months_of_the_calendar():
+    """As the IRI Data Library counts them, in the middle of months, with a calendar of its own."""
+    raw = with_times(np.array([0.5, 1.5, 24.0]))
+    raw.time.attrs.update(units="months since 1960-01-01", calendar="360")
+    got = to_canonical(raw)
+    np.testing.assert_array_equal(
+        got.time, np.array(["1960-01-16T12:00", "1960-02-15T12:00", "1962-01-01"], "datetime64[ns]")
+    )
+    assert "months of the calendar" in notes_of(got)[0]
+    raw.time.attrs.update(units="months since 1960-01-31")
+    with pytest.raises(InputError, match="the first of a month is wanted"):
+        to_canonical(raw)
+
+
 @pytest.mark.parametrize(
     ("units", "message"),
     [
@@ -150,8 +190,8 @@ def test_times_as_text_and_missing_ones():
     wrf = field(times=2).drop_vars("time").rename(time="Time")
     wrf = to_canonical(wrf.assign(Times=("Time", np.array([b"2020-01-01_00:00:00", b"2020-01-01_06:00:00"]))))
     assert wrf.t2m.dims == ("time", "lat", "lon") and str(wrf.time.values[1])[:16] == "2020-01-01T06:00"
-    with pytest.raises(InputError, match="is no date"):
-        to_canonical(with_times(np.array(["monday", "tuesday"])))
+    with pytest.raises(InputError, match="'tuesday' is no date"):
+        to_canonical(with_times(np.array(["2020-01-01T00:00Z", "tuesday"])))
     with pytest.raises(InputError, match="1 of 2 times are missing"):
         to_canonical(with_times(np.array(["2020-01-01", "NaT"], "datetime64[ns]")))
 

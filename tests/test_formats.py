@@ -1,6 +1,7 @@
 """Formats are told by content; what is no weather file is refused with a reason."""
 
 import gzip
+import os
 
 import pytest
 
@@ -39,6 +40,8 @@ def test_what_is_left_to_the_loader_of_scenes(tmp_path):
         (b"CDF\x05" + bytes(99), "CDF-5"),
         (b"PK\x03\x04" + bytes(99), "zip archive"),
         (bytes(99), "neither NetCDF"),
+        (b"\xff" * 9999, "neither NetCDF"),
+        ("é".encode() * 4000, "text, it begins with 'éé"),
     ],
 )
 def test_files_that_are_none(tmp_path, content, message):
@@ -55,3 +58,8 @@ def test_paths_that_are_none(tmp_path):
         format_of(tmp_path / "a.nc")
     with pytest.raises(InputError, match="no Zarr store"):
         format_of(tmp_path)
+    with pytest.raises(InputError, match="cannot be opened .*name"):
+        format_of(tmp_path / ("x" * 300 + ".nc"))
+    os.mkfifo(tmp_path / "pipe.nc")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        format_of(tmp_path / "pipe.nc")

@@ -43,9 +43,11 @@ def test_one_cell_around():
     ("region", "message"),
     [
         (Region(-30, -5, 5, 5), "30W..5E, 5S..5N is wanted, it covers 0..50E, 85S..85N in cells of 10 x 10 deg"),
-        (Region(100, -5, 120, 5), "choose inside"),
-        (Region(1, 1, 2, 2), "choose inside"),
+        (Region(100, -5, 120, 5), "no centre of a cell .* it covers 0..50E, 85S..85N; choose inside"),
+        (Region(1, 1, 2, 2), "no centre of a cell of 10 x 10 deg lies in 1E..2E, 1N..2N.* larger than a cell"),
         (Region(0, 50, 10, 40), "in this order"),
+        (Region(np.nan, 0, 10, 40), "region nan, 0, 10, 40: wanted west"),
+        (Region(-180, -90, 180, 90), "all longitudes, 90S..90N is wanted"),
     ],
 )
 def test_what_is_not_covered(region, message):

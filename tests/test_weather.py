@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from pipelines import weather
 from pipelines.canonical import check, notes_of, to_canonical
 from pipelines.regions import Region, window
@@ -85,7 +85,11 @@ def test_variables_levels_and_units(tmp_path):
         open_weather(path, to_units={"t2m": "mm/h"})
     with pytest.raises(InputError, match="variable wind is wanted"):
         open_weather(path, to_units={"wind": "m/s"})
-    assert list(select_levels(got, [850]).level.values) == [850]
+    assert list(select_levels(got, [850, 850]).level.values) == [850]
+    with pytest.raises(InputError, match="no level is wanted"):
+        open_weather(path, levels=[])
+    with pytest.raises(InputError, match="no variable is wanted"):
+        open_weather(path, [])
 
 
 def test_files_one_after_the_other(tmp_path):
@@ -234,6 +238,33 @@ def test_files_cut_short(tmp_path, suffix, share):
     with pytest.raises(InputError, match=rf"a\{suffix}: .*fetch") as caught:
         open_weather(path).load()
     assert "\n" not in str(caught.value)
+
+
+def test_objects_that_are_not_where_the_file_says(tmp_path):
+    path = save(field(), tmp_path / "a.nc")
+    content = path.read_bytes()
+    with h5py.File(path) as file:
+        at = h5py.h5o.get_info(file["t2m"].id).addr
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])  # the head of its object
+    with pytest.raises(InputError, match=r"a\.nc: cannot be read as NetCDF-4/HDF5 \(.*\); fetch"):
+        open_weather(path)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_values_that_cannot_be_read(tmp_path, suffix):
+    path = save(field(), tmp_path / f"a{suffix}", **({"t2m": {"compression": "gzip"}} if suffix == ".nc" else {}))
+    if suffix == ".nc":
+        with h5py.File(path) as file:
+            chunk = file["t2m"].id.get_chunk_info(0)
+        content = bytearray(path.read_bytes())
+        content[chunk.byte_offset : chunk.byte_offset + 64] = b"x" * 64
+        path.write_bytes(content)
+    else:
+        for chunk in (path / "t2m").glob("[0-9]*"):
+            chunk.write_bytes(b"x" * 64)
+    data = pickle.loads(pickle.dumps(open_weather(path)))
+    with pytest.raises(RunError, match=rf"a\{suffix}: t2m cannot be read \(.*\); fetch the file again"):
+        _ = data.t2m[0].values
 
 
 def test_a_broken_store(tmp_path):
