@@ -17,6 +17,8 @@ from models.errors import InputError
 from pipelines import canonical, lazy, units
 
 Stamp = Literal["start", "middle", "end"]
+# ECMWF's short names of water that is summed up (codes.ecmwf.int/grib/param-db).
+_WATER_SUMS = frozenset(["tp", "cp", "lsp", "sf", "csf", "lsf", "e", "es", "pev", "ro", "sro", "ssro", "smlt"])
 # Packed totals of 16 bits and more are exact to 2^-16 of their range; a fall by more than this is none of rounding.
 _SLACK = 1e-4
 
@@ -100,7 +102,13 @@ def _ecmwf_sum(var: xr.DataArray, data: xr.Dataset) -> bool:
     if var.attrs.get("GRIB_stepType") == "accum":
         return True
     ecmwf = any("ecmwf" in str(data.attrs.get(key, "")).lower() for key in ("institution", "history", "GRIB_centre"))
-    return ecmwf and "GRIB_stepType" not in var.attrs and units.is_amount(str(var.attrs.get("units", "")))
+    if not ecmwf or "GRIB_stepType" in var.attrs or "cell_methods" in var.attrs:
+        return False
+    unit = str(var.attrs.get("units", ""))
+    # Metres are of waves and snow depth, too, and kg m-2 of vapour in a column.
+    words = " ".join(str(var.attrs.get(key, "")) for key in ("long_name", "standard_name")).lower()
+    water = str(var.name) in _WATER_SUMS or re.search(r"precip|rainfall|snowfall|snow ?melt|evaporation|runoff", words)
+    return units.is_amount(unit) and (bool(water) or "energy" in units.quantities(unit))
 
 
 def _with_methods(data: xr.Dataset, which: list[Hashable] | None) -> xr.Dataset:

@@ -47,6 +47,23 @@ def test_what_is_known_of_files():
     assert spans(imerg) == [("00:00", "00:30"), ("01:00", "01:30")]
 
 
+@pytest.mark.parametrize(
+    ("name", "long_name", "units", "sums"),
+    [
+        ("tp", "", "m", True),
+        ("rain", "Large-scale precipitation", "m", True),
+        ("ssrd", "Surface solar radiation downwards", "J m**-2", True),
+        ("swh", "Significant height of combined wind waves and swell", "m", False),
+        ("sd", "Snow depth", "m of water equivalent", False),
+        ("tcwv", "Total column vertically-integrated water vapour", "kg m**-2", False),
+    ],
+)
+def test_what_ecmwf_sums_up(name, long_name, units, sums):
+    data = rain([1, 2], history="grib_to_netcdf: /opt/ecmwf/mars-client", units=units).rename(tp=name)
+    data[name].attrs["long_name"] = long_name
+    assert ("interval_start" in with_intervals(data).coords) == sums
+
+
 def test_bounds_in_the_file_are_taken():
     data = field(times=2, step=30.0)
     data.time.attrs["bounds"] = "time_bnds"
