@@ -39,6 +39,7 @@ _LEVEL_UNITS = {"isobaricInhPa": "hPa", "isobaricInPa": "Pa", "heightAboveGround
 # More empty cells than this, and a cube is no cube.
 _MOST_EMPTY = 0.95
 _EMPTY_BYTES = 1 << 28
+_MOST_POINTS = 1 << 26  # ecCodes decodes a field whole, places and values, 8 bytes each
 _ANY = 1 << 40  # slices of headers have an end, so their dimension's length does not matter
 
 Offset = int | tuple[int, int]
@@ -360,6 +361,9 @@ def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], 
     try:
         message = FileStream(str(path), errors="raise")[field.offset]
         shape = int(message["Ny"]), int(message["Nx"])
+        if shape[0] * shape[1] > _MOST_POINTS:
+            size = f"{shape[0]} x {shape[1]} cells"
+            raise InputError(f"{path}: {name} decodes to {size}, 64 million at most are read; cut it first (grib_copy)")
         places = {key: np.asarray(message[f"{key}s"]) for key in _AXES}
         if kind in _CURVILINEAR:
             if message.get("iScansNegatively", 0) or message.get("jPointsAreConsecutive", 0):

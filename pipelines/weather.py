@@ -228,7 +228,10 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
             raw = xr.open_dataset(path, consolidated=True, **store)
         except (KeyError, ValueError):  # no consolidated metadata
             raw = xr.open_dataset(path, consolidated=False, **store)
-    for var in raw.variables.values():
+    for key, var in raw.variables.items():
+        if kind is Format.ZARR and (var.dtype.kind == "f" or var.dims == (key,)) and var.attrs.get("_FillValue") == 0:
+            # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
+            del var.attrs["_FillValue"]
         missing.declare(var)
     data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
     return data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})

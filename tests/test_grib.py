@@ -191,6 +191,12 @@ def test_headers_and_grids_that_make_no_sense(tmp_path):
     with pytest.raises(InputError, match=r"a\.grib: message 1 cannot be understood"):
         open_grib(write(tmp_path / "a.grib", bytes(one)))
     handle = eccodes.codes_grib_new_from_samples("GRIB2")
+    for key in ("Ni", "Nj"):  # 179 bytes that decode to gigabytes
+        eccodes.codes_set(handle, key, 16000)
+    with pytest.raises(InputError, match="t decodes to 16000 x 16000 cells"):
+        open_grib(write(tmp_path / "c.grib", eccodes.codes_get_message(handle)))
+    eccodes.codes_release(handle)
+    handle = eccodes.codes_grib_new_from_samples("GRIB2")
     eccodes.codes_set(handle, "gridType", "lambert")  # parallels that do not fit together
     path = write(tmp_path / "b.grib", eccodes.codes_get_message(handle))
     with pytest.raises(InputError, match="the lambert grid of t makes no sense"):

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -227,6 +228,22 @@ def test_zarr_without_consolidated_metadata(tmp_path, version):
         warnings.simplefilter("error")
         got = open_weather(tmp_path / "a.zarr")
     np.testing.assert_array_equal(got.t2m, to_canonical(data).t2m)
+
+
+def test_zeros_of_a_zarr_store_are_values(tmp_path):
+    """A store written without xarray has 0 for what was never written, and xarray takes that for a missing value."""
+    data = field()
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    axes = {"time": (np.arange(4), "hours since 2020-01-01"), "longitude": (data.longitude.values, "degrees_east")}
+    axes |= {"latitude": (data.latitude.values, "degrees_north")}
+    rain = np.maximum(data.t2m.values - 280, 0)
+    fields = {key: (values, [key], {"units": unit}) for key, (values, unit) in axes.items()}
+    for key, (values, dims, attrs) in {**fields, "rain": (rain, list(data.t2m.dims), {"units": "mm"})}.items():
+        array = group.create_array(key, data=values)
+        array.attrs.update({"_ARRAY_DIMENSIONS": dims, **attrs})
+    got = open_weather(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(got.rain, np.roll(rain, 18, axis=2))
+    assert got.sizes["time"] == 4 and 0 in got.lon
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".nc3"])
