@@ -55,10 +55,21 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that cannot be written, or that holds something already; to be asked before long work.
 
     Raises:
-        InputError: a file of this name, or a folder that is not empty and not to be written over.
+        InputError: a file of this name or on the way to it, a place that cannot be written, or a folder that is not
+            empty and not to be written over.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: wanted a folder, it is a file; give another name")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder}: wanted a folder, {there} is a file; give another name")
+    # Files are made beside the folder and move into it.
+    for place in {there, there.absolute().parent} if there == folder else {there}:
+        try:
+            with tempfile.TemporaryDirectory(dir=place, prefix=f".{folder.name}."):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{folder}: nothing can be written in {place} ({error.strerror}); change that, or give another name"
+            ) from error
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(
             f"{folder}: is not empty; give another folder, or --overwrite to replace what it holds of this"

@@ -77,11 +77,12 @@ def forecast(
         out: the folder to write.
         steps: how many steps of 6 hours.
         start: time of the last analysis used (YYYY-MM-DDTHH:MM, UTC); the newest with another 6 hours before it.
-        variables: what to write, such as T2M, U_51 (level 51) or U (all levels); default T2M, SLP, U10M, V10M.
+        variables: what to write, joined by commas, such as T2M,U_51 (level 51) or U (all levels); default
+            T2M,SLP,U10M,V10M.
         weights: hub for the published ones, a folder laid out like their repository, a weight file in one, or random.
         climatology: hub, or a folder that holds climatology/climate_surface_doy090_hour12.nc and so on; default
             where the weights are. With random weights the mean of the analyses stands in for it.
-        region: west, south, east, north in degrees; default the grid of the files.
+        region: west,south,east,north in degrees, such as -100,30,-70,45; default the grid of the files.
         verify: later MERRA-2 files, or the same ones where they hold later times.
         precision: float32, or bfloat16 for half the memory.
         device: cpu, cuda, or auto.
@@ -213,7 +214,7 @@ def _region(region: Sequence[float] | None) -> Any:
     if region is None:
         return None
     if len(region) != 4:
-        raise InputError(f"region {list(region)}: wanted west, south, east, north in degrees, such as [-100,30,-70,45]")
+        raise InputError(f"region {list(region)}: wanted west, south, east, north in degrees, such as -100,30,-70,45")
     return Region(*region)
 
 
@@ -233,12 +234,16 @@ def _start(times: Sequence[Time], start: str | None) -> Time:
     if start is None:
         found = [time for time in times if time - step in there and _hour(time) % 3 == 0]
         if not found:
-            raise InputError(f"analyses: two times {STEP_HOURS} hours apart are wanted, {held}; add files")
+            raise InputError(
+                f"analyses: two times {STEP_HOURS} hours apart are wanted, at 00, 03, ... 21 UTC, {held}; add files"
+            )
         return found[-1]
     try:
-        wanted = np.datetime64(start, "ns")
+        wanted = np.datetime64(start.removesuffix("Z") or "nothing", "ns")
     except ValueError as error:
         raise InputError(f"start {start!r}: wanted a time such as 2020-03-30T12:00") from error
+    if np.isnat(wanted):
+        raise InputError(f"start {start!r}: wanted a time such as 2020-03-30T12:00")
     missing = [np.datetime_as_string(time, "m") for time in (wanted - step, wanted) if time not in there]
     if missing:
         raise InputError(f"start {start}: analyses at {' and '.join(missing)} are wanted, {held}; add files")

@@ -363,7 +363,9 @@ def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], 
         shape = int(message["Ny"]), int(message["Nx"])
         if shape[0] * shape[1] > _MOST_POINTS:
             size = f"{shape[0]} x {shape[1]} cells"
-            raise InputError(f"{path}: {name} decodes to {size}, 64 million at most are read; cut it first (grib_copy)")
+            raise InputError(
+                f"{path}: {name} decodes to {size}, 64 million at most are read; cut it first (cdo sellonlatbox)"
+            )
         places = {key: np.asarray(message[f"{key}s"]) for key in _AXES}
         if kind in _CURVILINEAR:
             if message.get("iScansNegatively", 0) or message.get("jPointsAreConsecutive", 0):

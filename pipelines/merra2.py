@@ -17,8 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from models.errors import InputError
-from models.wxc_inputs import STATIC, Batch, kept_rows, make_batch, stack_channels
-from pipelines import regions
+from models.wxc_inputs import MISSING, STATIC, Batch, kept_rows, make_batch, stack_channels
+from pipelines import intervals, regions, units
 from pipelines.weather import instead, open_parts, select_levels
 
 _HALF = np.timedelta64(30, "m")
@@ -26,6 +26,20 @@ _MONTHS = 12
 _SAME_PLACE = 0.01  # degrees within which two grids are the same
 
 Time = np.datetime64
+
+# What Prithvi WxC was trained on (Bosilovich et al. 2016, MERRA-2: File Specification, GMAO Office Note 9).
+UNITS = {
+    **dict.fromkeys(("EFLUX", "HFLUX", "LWGAB", "LWGEM", "LWTUP", "SWGNT", "SWTNT"), "W m-2"),
+    **dict.fromkeys(("GWETROOT", "LAI", "CLOUD", "FRACI", "FRLAND", "FROCEAN"), "1"),
+    **dict.fromkeys(("QV2M", "QV", "QI", "QL"), "kg kg-1"),
+    **dict.fromkeys(("TQI", "TQL", "TQV"), "kg m-2"),
+    **dict.fromkeys(("PS", "SLP", "PL"), "Pa"),
+    **dict.fromkeys(("T2M", "TS", "T"), "K"),
+    **dict.fromkeys(("U10M", "V10M", "U", "V"), "m s-1"),
+    **dict.fromkeys(("Z0M", "H"), "m"),
+    "OMEGA": "Pa s-1",
+    "PHIS": "m2 s-2",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,7 @@ class Merra2:
         return sorted(set.intersection(*every)) if every else []
 
     def attrs(self, channel: str) -> Mapping[str, Any]:
-        """The attributes of a channel's variable in its first file: units, long_name."""
+        """The attributes of a channel's variable in its first file: long_name, and units also where it has none."""
         return dict(self.sources[split_channel(channel)[0]][0].attrs)
 
     def fields(
@@ -207,7 +221,7 @@ def _having(parts: Sequence[xr.Dataset], name: str, levels: Sequence[float]) -> 
         except InputError as error:
             problem = error
             continue
-        found.append(chosen[name].assign_attrs(earthtune_source=_name(part)))
+        found.append(_in_units(chosen[name], name, _name(part)).assign_attrs(earthtune_source=_name(part)))
     if found:
         return found
     if problem:
@@ -215,6 +229,18 @@ def _having(parts: Sequence[xr.Dataset], name: str, levels: Sequence[float]) -> 
     names = sorted({str(key) for part in parts for key in part.data_vars})
     kind = " on model levels" if levels else ""
     raise InputError(f"{_name(parts[0])}: variable {name}{kind} is wanted{instead(name, names)}")
+
+
+def _in_units(field: xr.DataArray, name: str, file: str) -> xr.DataArray:
+    """A field in the units of MERRA-2; one without units, as some in the published extracts are, is taken to have them.
+
+    Raises:
+        InputError: its units are of another quantity.
+    """
+    wanted, have = UNITS.get(name, ""), str(field.attrs.get("units", ""))
+    if not wanted or not have:
+        return field.assign_attrs(units=wanted or have)
+    return field if units.tidy(have) == units.tidy(wanted) else intervals.in_unit(field, wanted, name=file)
 
 
 def _name(part: xr.Dataset | xr.DataArray) -> str:
@@ -249,13 +275,29 @@ def _read(fields: Sequence[xr.DataArray], time: Time, name: str) -> NDArray[Any]
         found = [_one(fields, stamp) for stamp in stamps]
         there = [field for field in found if field is not None]
         if len(there) == len(stamps) and (len(stamps) == 1 or _is_half(stamps[0])):
-            return np.asarray(np.mean([field.values for field in there], axis=0, dtype=np.float32))
+            return _whole(np.mean([field.values for field in there], axis=0, dtype=np.float32), there[0], time)
     held = sorted(stamp for field in fields for stamp in field["time"].values)
     first, last = (np.datetime_as_string(held[at], "m") for at in (0, -1))
     raise InputError(
         f"{_name(fields[0])}: {name} at {np.datetime_as_string(time, 'm')} is wanted, these files have {len(held)} "
         f"times {first}..{last}; add the file that holds it"
     )
+
+
+def _whole(values: NDArray[Any], field: xr.DataArray, time: Time) -> NDArray[Any]:
+    """The values of a field.
+
+    Raises:
+        InputError: some are missing, of a variable that is to be everywhere.
+    """
+    holes = int((~np.isfinite(values)).sum()) if field.name not in MISSING else 0
+    if holes:
+        when = np.datetime_as_string(time, "m")
+        raise InputError(
+            f"{_name(field)}: {holes} of {values.size} values of {field.name} at {when} are missing; fill them or "
+            "choose another region"
+        )
+    return values
 
 
 def _one(fields: Sequence[xr.DataArray], time: Time) -> xr.DataArray | None:

@@ -80,7 +80,8 @@ SWITCHES = tuple(
 
 # Options that hold lists: they may be given again, or with commas; and the list that each makes up.
 REPEATED = {"--bundle": "bundle", "--date": "dates"}
-REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates")}
+REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates", "variables", "region")}
+REPEATED |= {f"--{name}": name for name in ("data.variables", "data.inputs", "data.target_files")}
 
 
 def switches(args: list[str]) -> list[str]:
@@ -91,16 +92,32 @@ def switches(args: list[str]) -> list[str]:
     args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
     plain: list[str] = []
     many: dict[str, list[str]] = {}
-    rest = iter(args)
-    for arg in rest:
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
         if arg in REPEATED:  # a list reads better as an option that is given again
-            value = next(rest, None)
-            if value is None:
+            if not rest:
                 raise InputError(f"{arg}: wanted a value after it, nothing came")
-            many.setdefault(REPEATED[arg], []).extend(_listed(value, commas=arg != "--bundle"))
+            values = many.setdefault(REPEATED[arg], [])
+            values.extend(_listed(rest.pop(0), commas=arg != "--bundle"))
+            while arg == "--region" and rest and _is_number(rest[0]):  # -100 30 -70 45
+                values.append(rest.pop(0))
         else:
             plain.append(arg)
-    return plain + [f"--{name}={json.dumps(values)}" for name, values in many.items()]
+    return plain + [f"--{name}={_as_json(name, values)}" for name, values in many.items()]
+
+
+def _as_json(name: str, values: list[str]) -> str:
+    """A list as jsonargparse reads it; a region is of numbers."""
+    return json.dumps([float(value) if name == "region" and _is_number(value) else value for value in values])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(value: str, *, commas: bool) -> list[str]:

@@ -64,7 +64,7 @@ def seasonal(
             left out of all that is fitted.
         method: whose chances are mapped: ridge, persistence or climatology.
         predictors: files of other fields to predict from, on any grid; default all fields of `files`.
-        region: west, south, east, north in degrees of the target; default the whole grid.
+        region: west,south,east,north in degrees of the target, such as -20,35,50,70; default the whole grid.
         overwrite: replace an earlier outlook in the folder.
         progress: wraps the years to show progress.
         say: takes a line for the person who waits.
@@ -318,7 +318,7 @@ def _gather(
     mine = data[[target]]
     if region is not None:
         if len(region) != 4:
-            raise InputError(f"region {region}: wanted west, south, east, north in degrees, such as [-20,35,50,70]")
+            raise InputError(f"region {region}: wanted west, south, east, north in degrees, such as -20,35,50,70")
         mine = regions.window(mine, regions.Region(*region), name=name)
     regions.geobox(mine, name=name)
     if set(mine[target].dims) - {"time", "lat", "lon"}:

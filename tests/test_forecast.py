@@ -26,9 +26,10 @@ from pipelines import forecast as module
 from pipelines.cli import main
 from pipelines.drafts import draft_folder
 from pipelines.forecast import forecast
-from pipelines.merra2 import choose_channels, open_merra2, split_channel
+from pipelines.merra2 import UNITS, choose_channels, open_merra2, split_channel
 from pipelines.metrics import area_rmse
 from pipelines.regions import Region, cell_areas, geobox
+from pipelines.weather import open_weather
 from tests.wxc_repo import PARAMS, checkpoint, climatology, network, scaler_files
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "merra2_wxc"
@@ -54,7 +55,7 @@ def write_analyses(folder, times, *, levels=LEVELS[::-1], shift=0.0, tag="", dro
     coords = {"time": ("time", times), "lat": ("lat", LAT, {"units": "degrees_north"})}
     coords |= {"lon": ("lon", LON, {"units": "degrees_east"})}
     flat = {
-        name: (("time", "lat", "lon"), np.stack([value(name, None, t) for t in times]) + shift, {"units": "K"})
+        name: (("time", "lat", "lon"), np.stack([value(name, None, t) for t in times]) + shift, {"units": UNITS[name]})
         for name in SURFACE
         if name not in drop
     }
@@ -64,7 +65,7 @@ def write_analyses(folder, times, *, levels=LEVELS[::-1], shift=0.0, tag="", dro
         name: (
             ("time", "lev", "lat", "lon"),
             np.stack([[value(name, level, t) + shift for level in levels] for t in times]),
-            {"units": "m s-1"},
+            {"units": UNITS[name]},
         )
         for name in VERTICAL
         if name not in drop
@@ -171,6 +172,29 @@ def test_what_is_missing_is_told_by_name(tmp_path, analyses):
         open_merra2(gone, WxCConfig().channels)
     with pytest.raises(InputError, match=r"nothing\.nc: no such file"):
         open_merra2([tmp_path / "nothing.nc"], ["T2M"])
+
+
+def test_units_are_those_of_merra2(tmp_path):
+    """What is in other units is converted; what is of another quantity, or has holes, is refused by file and time."""
+    (path, _), time = write_analyses(tmp_path, hours(0, 6)), hours(6)[0]
+    want = open_merra2([path], ["T2M", "SLP"], static=()).stack(time)
+    data = xr.load_dataset(path, engine="h5netcdf")
+
+    def changed(name, unit, values):
+        folder = tmp_path / f"{name}-{unit}-{int(values.isnull().sum())}"
+        folder.mkdir()
+        data.assign({name: values.assign_attrs(units=unit)}).to_netcdf(folder / "b.nc", engine="h5netcdf")
+        return open_merra2([folder / "b.nc"], ["T2M", "SLP"], static=())
+
+    np.testing.assert_allclose(changed("T2M", "degC", data.T2M - 273.15).stack(time), want, rtol=1e-5)
+    np.testing.assert_allclose(changed("SLP", "millibar", data.SLP / 100).stack(time), want, rtol=1e-5)
+    silent = changed("T2M", "", data.T2M)
+    np.testing.assert_array_equal(silent.stack(time), want)
+    assert silent.attrs("T2M")["units"] == "K"
+    with pytest.raises(InputError, match=r"b\.nc: T2M: unit 'Pa' is pressure, 'K' cannot be made of it"):
+        changed("T2M", "Pa", data.T2M)
+    with pytest.raises(InputError, match=r"b\.nc: 8 of 72 values of T2M at 2020-03-30T06:00 are missing"):
+        changed("T2M", "K", data.T2M.where(data.lat > 40)).stack(time)
 
 
 def test_a_grid_has_its_edges_half_a_cell_out():
@@ -298,7 +322,7 @@ def test_maps_say_where_when_and_in_what_unit(made):
     out, result = made
     assert [Path(file).name for file in result["files"]] == ["forecast_006h.tif", "forecast_012h.tif"]
     with rasterio.open(out / "forecast_012h.tif") as data:
-        assert data.crs.to_epsg() == 4326 and data.units == ("K", "K", "m s-1")
+        assert data.crs.to_epsg() == 4326 and data.units == ("Pa", "K", "m s-1")
         assert data.bounds == pytest.approx((LON[0] - 0.3125, 39.75, LON[-1] + 0.3125, 44.25))
         tags = data.tags()
     assert (tags["valid_time"], tags["lead_time"]) == ("2020-03-30T18:00Z", "12 h")
@@ -393,10 +417,13 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         ({"start": "2020-03-30T15:00"}, "analyses at 2020-03-30T15:00 are wanted, the files hold all variables at 6"),
         ({"start": "noon"}, "start 'noon': wanted a time"),
         ({"variables": ["T2X"]}, "T2X is wanted"),
+        ({"start": "NaT"}, "start 'NaT': wanted a time"),
+        ({"start": ""}, "start '': wanted a time"),
+        ({"start": "2020-03-30T04:00Z"}, "analyses at 2020-03-29T22:00 and 2020-03-30T04:00 are wanted"),
         ({"steps": 0}, "steps 0"),
         ({"weights": "no/where"}, "--weights no/where: wanted hub, random, or"),
         ({"region": [1.0, 2.0]}, "region"),
-        ({"region": [0.0, 10, 10, 20]}, "is wanted, it covers"),
+        ({"region": [0.0, 10, 10, 20]}, "lies in 0..10E, 10N..20N, it covers"),
         ({"precision": "float16"}, "precision 'float16'"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"backbone": "prithvi_eo_v2_300"}, "wanted one of prithvi_wxc"),
@@ -411,9 +438,19 @@ def test_mistakes_are_told_before_any_work(changes, words, analyses, tmp_path):
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_refused_first(analyses, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"wanted a folder, .*/file is a file"):
+        forecast(TINY, analyses, out=tmp_path / "file" / "o", weights="random")
+    with pytest.raises(InputError, match="nothing can be written in /proc"):
+        forecast(TINY, analyses, out=Path("/proc/o"), weights="random")
+
+
 def test_two_times_six_hours_apart_are_wanted(tmp_path):
     paths = write_analyses(tmp_path, hours(0, 3))
-    with pytest.raises(InputError, match="two times 6 hours apart are wanted, the files hold all variables at 2 times"):
+    with pytest.raises(
+        InputError, match="6 hours apart are wanted, at 00, 03, .* UTC, the files hold all variables at 2 times"
+    ):
         forecast(TINY, paths, out=tmp_path / "o", weights="random")
 
 
@@ -424,10 +461,12 @@ def test_files_that_cannot_verify_are_refused_first(analyses, tmp_path):
 
 def test_the_command_prints_a_table_and_json(analyses, tmp_path, capsys):
     words = ["forecast", TINY, *map(str, analyses), "--out", str(tmp_path / "o"), "--steps", "2", "--weights", "random"]
-    words += ["--start", "2020-03-30T06:00", "--variables", "[T2M]", "--verify", *map(str, analyses)]
+    words += ["--start", "2020-03-30T06:00", "--variables", "T2M,U_51", "--verify", *map(str, analyses)]
+    words += ["--region", "-100,40.5", "-97", "44"]
     assert main(words) == 0
     out, err = capsys.readouterr()
-    assert "T2M" in out and "persistence" in out and "means nothing" in err
+    assert "T2M" in out and "U_51" in out and "persistence" in out and "means nothing" in err
+    assert open_weather(tmp_path / "o" / "forecast.nc").U_51.shape == (2, 8, 5)
     assert main([*words, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 2
     assert main(words) == 2
