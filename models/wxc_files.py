@@ -284,7 +284,8 @@ def climatology_names(time: datetime | np.datetime64) -> tuple[str, str]:
     """
     day, hour = climatology_index(time)
     if hour % 3:
-        raise InputError(f"climatology at {np.datetime64(time, 'm')}: there is one every three hours from 00 UTC on")
+        when = np.datetime64(time).astype("datetime64[m]")
+        raise InputError(f"climatology at {when}: there is one every three hours from 00 UTC on")
     kinds = ("surface", "vertical")
     return tuple(f"climatology/climate_{kind}_doy{day:03}_hour{hour:02}.nc" for kind in kinds)  # type: ignore[return-value]
 

@@ -275,7 +275,8 @@ def _read(fields: Sequence[xr.DataArray], time: Time, name: str) -> NDArray[Any]
         found = [_one(fields, stamp) for stamp in stamps]
         there = [field for field in found if field is not None]
         if len(there) == len(stamps) and (len(stamps) == 1 or _is_half(stamps[0])):
-            return _whole(np.mean([field.values for field in there], axis=0, dtype=np.float32), there[0], time)
+            mean = np.mean([field.values for field in there], axis=0, dtype=np.float32)
+            return _whole(np.asarray(mean), there[0], time)
     held = sorted(stamp for field in fields for stamp in field["time"].values)
     first, last = (np.datetime_as_string(held[at], "m") for at in (0, -1))
     raise InputError(

@@ -191,7 +191,7 @@ class Season:
 
     def known_month(self, year: int) -> str:
         """That month as text, such as October 2020."""
-        return f"{calendar.month_name[self.known(year) % 12 + 1]} {self.known(year) // 12}"
+        return _month_name(self.known(year))
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,11 @@ class Months:
         axis = self.field.dims.index("time")
         fields = [self.field.isel(time=self.at[month]).values.mean(axis=axis, dtype=np.float64) for month in chosen]
         return np.asarray(np.average(fields, axis=0, weights=[_days(month) for month in chosen]))
+
+
+def _month_name(month: int) -> str:
+    """A month that is counted from the year 0 as text."""
+    return f"{calendar.month_name[month % 12 + 1]} {month // 12}"
 
 
 def _days(month: int) -> int:
@@ -307,14 +312,48 @@ def _gather(
     """Read what is known of every year."""
     import numpy as np
 
-    from pipelines import regions
-    from pipelines.weather import instead, open_weather
+    from pipelines.regions import cell_areas
+    from pipelines.weather import open_weather
 
     data = open_weather(files)
-    name = Path(files[0]).name
+    name, source = Path(files[0]).name, Path((predictors or files)[0]).name
+    mine = _target(data, target, region, name)
+    others = open_weather(predictors) if predictors else data
+    wanted = Months.of(mine[target], name=name)
+    fields = [Months.of(field, name=str(key)) for key, field in others.data_vars.items() if "time" in field.dims]
+    if not fields:
+        raise InputError(f"{source}: no field with times to predict from; pass dated files")
+    years, seen, chosen = _years(wanted, fields, when, year, name)
+    past = np.array([each in seen and each != chosen for each in years])
+    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else np.nan * _blank(mine) for each in years])
+    before = np.stack([wanted.mean([when.known(each)]) for each in years])
+    _check_data(seasons[past], [f"{when.name} {each}" for each in np.array(years)[past]], target, name)
+    _check_data(before, [when.known_month(each) for each in years], target, name)
+    columns, weights = _columns(fields, [when.known(each) for each in years], source)
+    valid = np.isfinite(seasons[past]).all(axis=0) & np.isfinite(before).all(axis=0)
+    valid &= _varies(np.where(valid, seasons[past], 0.0), np.array(years)[past])
+    if not valid.any():
+        raise InputError(
+            f"{name}: {target} has no cell with a value in all of {past.sum()} years that also varies about its trend; "
+            "choose another region or target"
+        )
+    areas = np.broadcast_to(cell_areas(mine["lat"].values)[:, None], valid.shape)[valid]
+    known = _as_years(years, seasons[:, valid], before[:, valid], columns, areas, weights)
+    unit = str(mine[target].attrs.get("units", ""))
+    return Case(target, unit, when, chosen, mine[["lat", "lon"]], valid, known)
+
+
+def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str) -> xr.Dataset:
+    """The variable to predict, in its region.
+
+    Raises:
+        InputError: it is not there, has further dimensions, or lies on no even grid; a region that is none.
+    """
+    from pipelines import regions
+    from pipelines.weather import instead
+
     if target not in data:
         raise InputError(f"{name}: variable {target} is wanted{instead(target, [str(key) for key in data.data_vars])}")
-    others = open_weather(predictors) if predictors else data
     mine = data[[target]]
     if region is not None:
         if len(region) != 4:
@@ -322,25 +361,40 @@ def _gather(
         mine = regions.window(mine, regions.Region(*region), name=name)
     regions.geobox(mine, name=name)
     if set(mine[target].dims) - {"time", "lat", "lon"}:
-        raise InputError(f"{name}: {target} has dimensions {mine[target].dims}; wanted time, lat, lon")
-    wanted = Months.of(mine[target], name=name)
-    fields = [Months.of(field, name=str(key)) for key, field in others.data_vars.items() if "time" in field.dims]
-    if not fields:
-        raise InputError(f"{predictors or files}: no field with times to predict from")
-    years, seen, chosen = _years(wanted, fields, when, year, name)
-    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else np.nan * _blank(mine) for each in years])
-    before = np.stack([wanted.mean([when.known(each)]) for each in years])
-    columns, weights = _columns(fields, [when.known(each) for each in years])
-    learnt = seasons[[each in seen and each != chosen for each in years]]
-    valid = np.isfinite(learnt).all(axis=0) & np.isfinite(before).all(axis=0)
-    low, high = np.quantile(np.where(valid, learnt, 0.0), [1 / 3, 2 / 3], axis=0)
-    valid &= low < high  # a season that is dry in two of three years has no terciles
-    if not valid.any():
-        raise InputError(f"{name}: {target} has no cell with a value in all of {len(learnt)} years that also varies")
-    areas = np.broadcast_to(regions.cell_areas(mine["lat"].values)[:, None], valid.shape)[valid]
-    known = _as_years(years, seasons[:, valid], before[:, valid], columns, areas, weights)
-    unit = str(mine[target].attrs.get("units", ""))
-    return Case(target, unit, when, chosen, mine[["lat", "lon"]], valid, known)
+        raise InputError(
+            f"{name}: {target} has dimensions {', '.join(map(str, mine[target].dims))}; wanted time, lat, lon: average "
+            "over the others first, or choose from them"
+        )
+    return mine
+
+
+def _check_data(fields: Array, what: list[str], field: str, name: str) -> None:
+    """Refuse years of which a field has no data at all, where it has some of others.
+
+    Raises:
+        InputError: the message says which.
+    """
+    import numpy as np
+
+    empty = [words for words, values in zip(what, fields, strict=True) if not np.isfinite(values).any()]
+    if empty and len(empty) < len(what):
+        raise InputError(
+            f"{name}: {field} has no data at all in {empty[0]} ({len(empty)} such); give files that have it, or leave "
+            "that month's out"
+        )
+
+
+def _varies(seasons: Array, years: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where seasons (n, H, W) have terciles: not dry in two of three years, nor on a line but for rounding."""
+    import numpy as np
+
+    low, high = np.quantile(seasons, [1 / 3, 2 / 3], axis=0)
+    time = (years - years.mean())[:, None, None]
+    anomalies = seasons - seasons.mean(axis=0)
+    anomalies = anomalies - time * (time * anomalies).sum(axis=0) / (time**2).sum()
+    rounding = 1e-6 * np.abs(seasons).max(axis=0)  # of numbers of 32 bits, several times over
+    varies: NDArray[np.bool_] = (low < high) & (anomalies.std(axis=0) > rounding)
+    return varies
 
 
 def _as_years(years: list[int], *arrays: Array) -> Years:
@@ -389,8 +443,12 @@ def _years(
     return [each for each in usable if each in seen or each == chosen], seen, chosen
 
 
-def _columns(fields: list[Months], months: list[int]) -> tuple[Array, Array]:
-    """Predictors (n, F) and their weights (F,), roots of the areas; cells without a value in some year are left out."""
+def _columns(fields: list[Months], months: list[int], name: str) -> tuple[Array, Array]:
+    """Predictors (n, F) and their weights (F,), roots of the areas; cells without a value in some year are left out.
+
+    Raises:
+        InputError: a field has no data at all in some of the months.
+    """
     import numpy as np
 
     from pipelines.regions import cell_areas
@@ -399,6 +457,7 @@ def _columns(fields: list[Months], months: list[int]) -> tuple[Array, Array]:
     for each in fields:
         stacked = np.stack([each.mean([month]) for month in months])  # (n, ..., lat, lon)
         root = np.sqrt(cell_areas(each.field["lat"].values))[:, None] if "lat" in each.field.dims else np.ones((1, 1))
+        _check_data(stacked, [_month_name(month) for month in months], str(each.field.name), name)
         flat = stacked.reshape(len(months), -1)
         there = np.isfinite(flat).all(axis=0)
         even = np.broadcast_to(root, stacked.shape[1:]).ravel()[there]

@@ -229,7 +229,7 @@ def test_daily_fields_other_predictors_and_a_region(tmp_path):
         ({"method": "oracle"}, "method 'oracle': wanted one of climatology, persistence, ridge"),
         ({"year": 2040}, "DJF 2040 is told from October 2039, which is not there"),
         ({"region": [1.0]}, "region"),
-        ({"region": [100, 0, 120, 10]}, "is wanted, it covers"),
+        ({"region": [100, 0, 120, 10]}, "lies in 100E..120E, 0..10N, it covers"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(changes, words, made, tmp_path):
@@ -237,6 +237,24 @@ def test_mistakes_are_one_line_and_leave_nothing(changes, words, made, tmp_path)
     with pytest.raises(InputError, match=words) as error:
         seasonal([made[0]], out=tmp_path / "o", **arguments)
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "month", "words"),
+    [
+        ("pr", "2000-12", r"changed\.nc: pr has no data at all in DJF 2001 \(1 such\)"),
+        ("pr", "2020-10", r"changed\.nc: pr has no data at all in October 2020"),
+        ("sst", "2000-10", r"changed\.nc: sst has no data at all in October 2000"),  # else ridge would do without it
+        ("pr", "", "pr has no cell with a value in all of 29 years that also varies about its trend"),
+    ],
+)
+def test_months_without_data_and_seasons_on_a_line_are_told(name, month, words, made, tmp_path):
+    data = xr.load_dataset(made[0], engine="h5netcdf")
+    line = 280 + 0.01 * data.time.dt.year + 0 * data[name]  # but for the rounding of 32 bits
+    changed = data[name].where(data.time.dt.strftime("%Y-%m") != month) if month else line.astype("float32")
+    data.assign({name: changed}).to_netcdf(tmp_path / "changed.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match=words):
+        seasonal([tmp_path / "changed.nc"], target="pr", season="JFM" if not month else "DJF", out=tmp_path / "o")
 
 
 def test_too_few_years_and_too_long_steps_are_refused(tmp_path):
