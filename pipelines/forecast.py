@@ -481,12 +481,13 @@ def _write_map(folder: Path, made: Forecast, i: int, origin: Mapping[str, str]) 
 
 def _write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None:
     """All steps as one NetCDF file after the CF conventions, version 1.11."""
+    from pipelines.netcdf import write_netcdf
+
     data = series(made)
     data.attrs |= {"Conventions": "CF-1.11", "title": "Forecast by Prithvi WxC", **origin}
-    compressed = {str(name): {"zlib": True, "complevel": 4, "dtype": "float32"} for name in data.data_vars}
-    hours = {"units": f"hours since {str(made.start.astype('datetime64[s]')).replace('T', ' ')}", "dtype": "float64"}
-    # For writing, xarray knows this engine without looking for others.
-    data.to_netcdf(path, engine="h5netcdf", encoding=compressed | {"time": hours, "reference_time": hours})
+    since = str(made.start.astype("datetime64[s]")).replace("T", " ")
+    hours = {"units": f"hours since {since}", "dtype": "float64"}
+    write_netcdf(path, data, encoding={"time": hours, "reference_time": hours})
 
 
 def series(made: Forecast) -> xr.Dataset:

@@ -474,6 +474,7 @@ def _write(out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts | None,
     from models.outlook import TERCILES
     from pipelines.drafts import draft_folder
     from pipelines.geotiff import Layout, write_rows
+    from pipelines.netcdf import write_netcdf
     from pipelines.regions import geobox
 
     chances = case.spread(outlook.chances(result["method"]))  # (3, H, W)
@@ -494,10 +495,7 @@ def _write(out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts | None,
     )
     with draft_folder(out, replaces="probabilities.tif") as folder:
         write_rows(folder / "probabilities.tif", [(0, chances)], layout)
-        data = as_dataset(case, outlook, hindcasts, result)
-        packed = {str(key): {"zlib": True, "complevel": 4, "dtype": "float32"} for key in data.data_vars}
-        # For writing, xarray knows this engine without looking for others.
-        data.to_netcdf(folder / "outlook.nc", engine="h5netcdf", encoding=packed)
+        write_netcdf(folder / "outlook.nc", as_dataset(case, outlook, hindcasts, result))
         _picture(folder / "most_likely.png", case, chances, result)
         (folder / "skill.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

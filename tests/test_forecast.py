@@ -336,6 +336,7 @@ def test_the_series_follows_cf_and_holds_what_the_maps_hold(made):
         assert data.reference_time.values == hours(6)[0]
         assert data.T2M.standard_name == "air_temperature" and data.U_51.model_level == 51
         assert data.Conventions.startswith("CF-") and data.T2M.dims == ("time", "lat", "lon")
+        assert not any("_FillValue" in var.encoding for var in data.coords.values())  # CF 1.11, section 2.5.1
         with rasterio.open(out / "forecast_012h.tif") as map_:
             np.testing.assert_array_equal(data.T2M.values[1], map_.read(2))
 

@@ -156,6 +156,7 @@ def test_the_netcdf_holds_all_methods_and_the_boundaries(made):
     with xr.open_dataset(out / "outlook.nc", engine="h5netcdf") as data:
         data = data.load()
     assert data.probability.dims == ("model", "tercile", "lat", "lon") and data.Conventions.startswith("CF-")
+    assert not any("_FillValue" in data[key].encoding for key in ("lat", "lon"))  # CF 1.11, section 2.5.1
     inside = data.probability.isel(lat=3, lon=4)
     np.testing.assert_allclose(inside.sum("tercile"), 1, rtol=1e-6)
     np.testing.assert_allclose(inside.sel(model="climatology"), 1 / 3, rtol=1e-6)
