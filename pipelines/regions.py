@@ -162,10 +162,15 @@ def geobox(data: xr.Dataset, *, name: str = "dataset") -> GeoBox:
 
 
 def cell_areas(lat: np.ndarray) -> np.ndarray:
-    """Relative areas of cells by row, from the sines of their edges (half a step beyond centres, poles at most)."""
-    half = step(lat) / 2
-    north, south = (np.sin(np.radians(np.clip(lat + side, -90, 90))) for side in (half, -half))
-    areas: np.ndarray = north - south
+    """Relative areas of cells by row, from the sines of their edges, half way between centres and at most at the poles.
+
+    Rows need not be even (Gaussian latitudes); a single one, which has no edges, gets 1.
+    """
+    if len(lat) < 2:
+        return np.ones(len(lat))
+    inner = (lat[:-1] + lat[1:]) / 2
+    edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]]).clip(-90, 90)
+    areas: np.ndarray = np.abs(np.diff(np.sin(np.radians(edges))))
     return areas
 
 

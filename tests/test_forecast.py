@@ -210,6 +210,9 @@ def test_areas_of_cells_are_those_of_the_sphere():
     lat = np.arange(89.75, -90, -0.5)
     assert cell_areas(lat).sum() == pytest.approx(2)  # the sines from pole to pole
     assert cell_areas(lat)[180] == pytest.approx(np.sin(np.radians(0.5)) - 0, rel=1e-3)
+    sines, weights = np.polynomial.legendre.leggauss(64)  # Gaussian latitudes, whose weights are close to their areas
+    np.testing.assert_allclose(cell_areas(np.degrees(np.arcsin(sines)))[1:-1], weights[1:-1], rtol=0.02)
+    assert list(cell_areas(np.array([0.0]))) == [1]
 
 
 def test_area_rmse_worked_by_hand():

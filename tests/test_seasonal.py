@@ -204,6 +204,16 @@ def test_few_years_have_chances_but_no_skill(tmp_path):
     assert "rpss" not in text and "better" not in text
 
 
+def test_a_predictor_of_one_cell_counts(tmp_path):
+    """Such as an index of the sea's temperature, which lies nowhere in particular."""
+    path = world(tmp_path / "a.nc")
+    data = xr.load_dataset(path, engine="h5netcdf")
+    winter = data.pr.isel(lat=[3], lon=[4]).shift(time=-2).rename("index")  # October knows December
+    winter.fillna(20.0).to_netcdf(tmp_path / "index.nc", engine="h5netcdf")
+    result = seasonal([path], target="pr", season="DJF", out=tmp_path / "o", predictors=[tmp_path / "index.nc"])
+    assert result["skill"]["ridge"]["rpss"]["low"] > 0.05
+
+
 def test_noise_is_said_to_be_no_better_than_climatology(tmp_path):
     path = world(tmp_path / "a.nc", signal=0.0, seed=4)
     result = seasonal([path], target="pr", season="DJF", out=tmp_path / "o")
