@@ -29,6 +29,7 @@ NOTES = "earthtune_notes"
 ORDER = ("time", "level", "lat", "lon")
 _ORDER_PLANAR = ("time", "level", "y", "x")
 _DIGITS = 9
+_HEIGHT = "perspective_point_height"
 
 
 def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
@@ -181,7 +182,7 @@ def _grid(data: xr.Dataset, found: Roles, name: str) -> dict[str, xr.Variable]:
     for key, dim in (("y", found.y), ("x", found.x)):
         if dim in data.variables:
             var = data[dim].variable
-            scale = _metres(data, var)
+            scale = _scale(data, var, found.crs, name)
             attrs = {**_plain(var.attrs), "axis": key.upper()}
             out[key] = xr.Variable((dim,), np.asarray(var.values, np.float64) * scale, attrs)
     if found.crs is not None:
@@ -211,14 +212,25 @@ def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
     return xr.Variable(var.dims, np.round(degrees, _DIGITS), var.attrs)
 
 
-def _metres(data: xr.Dataset, var: xr.Variable) -> float:
-    """What makes metres of a projected coordinate."""
-    text = str(var.attrs.get("units", "")).lower()
-    key = "perspective_point_height"
-    heights = [var.attrs[key] for var in data.variables.values() if key in var.attrs]
-    if text.startswith("rad") and heights:  # geostationary: the angle of the scan
+def _scale(data: xr.Dataset, var: xr.Variable, crs: str | None, name: str) -> float:
+    """What brings a projected coordinate into the unit of its coordinate system.
+
+    Raises:
+        InputError: its unit is none of length.
+    """
+    from pyproj import CRS
+
+    said = str(var.attrs.get("units", ""))
+    heights = [other.attrs[_HEIGHT] for other in data.variables.values() if _HEIGHT in other.attrs]
+    if said.lower().startswith("rad") and heights:  # geostationary: the angle of the scan
         return float(heights[0])
-    return 1000.0 if text in ("km", "kilometer", "kilometre", "kilometers", "kilometres") else 1.0
+    axis = None if crs is None else CRS.from_wkt(crs).axis_info[0]
+    plain = units.tidy(said) in ("", "1", "degree") or (axis is not None and said.replace("_", " ") == axis.unit_name)
+    if plain or axis is None:
+        return 1.0
+    if "length" not in units.quantities(said):
+        raise InputError(f"{name}: {var.dims[0]} is in {said!r}, a length such as m or km is wanted; correct its units")
+    return units.conversion(said, "m").scale / axis.unit_conversion_factor
 
 
 def _north_up(data: xr.Dataset) -> xr.Dataset:

@@ -179,7 +179,7 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
     Pixels further from any centre than the cells are apart are outside of it.
     """
     from scipy.interpolate import LinearNDInterpolator
-    from scipy.spatial import cKDTree
+    from scipy.spatial import QhullError, cKDTree
 
     lat, lon = np.asarray(field["lat"].values, np.float64).ravel(), np.asarray(field["lon"].values, np.float64).ravel()
     shape = tuple(int(size) for size in geobox.shape)
@@ -193,7 +193,13 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
     points = np.stack([rows[near], cols[near]], axis=-1)  # in pixels
     stack = np.asarray(field.values, np.float64).reshape(-1, lat.size)[:, near]
     centres = np.argwhere(np.ones(shape, bool)) + 0.5
-    read = LinearNDInterpolator(points, stack.T)
+    try:
+        read = LinearNDInterpolator(points, stack.T)
+    except QhullError as error:
+        raise InputError(
+            f"{name}: the cells of {field.name} under the grid lie on one line; choose a grid in a coordinate system "
+            "of that place (near a pole latitudes and longitudes are none)"
+        ) from error
     out = read(centres).T.astype(np.float32)  # (fields, pixels)
     distance, _ = cKDTree(points).query(centres)
     out[:, distance > spacing] = np.nan

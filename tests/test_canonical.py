@@ -241,6 +241,30 @@ def test_projected_and_curvilinear_grids():
 
 
 @pytest.mark.parametrize(
+    ("crs", "unit", "want"),
+    [
+        ("EPSG:32633", "m", 1),
+        ("EPSG:32633", "metre", 1),
+        ("EPSG:32633", "", 1),
+        ("EPSG:32633", "km", 1000),
+        ("EPSG:32633", "feet", 0.3048),
+        ("+proj=utm +zone=33 +units=km", "km", 1),  # already in the unit of its coordinate system
+        ("EPSG:2263", "US survey foot", 1),
+        ("EPSG:32633", "1000 m", None),
+        ("EPSG:32633", "cells", None),
+    ],
+)
+def test_units_of_projected_coordinates(crs, unit, want):
+    axes = {key: (key, np.arange(3.0), {"units": unit} if unit else {}) for key in ("y", "x")}
+    data = xr.Dataset({"v": (("y", "x"), np.zeros((3, 3)), {"crs": crs})}, axes)
+    if want is None:
+        with pytest.raises(InputError, match=rf"f\.nc: y is in '{unit}', a length such as m or km is wanted"):
+            to_canonical(data, name="f.nc")
+    else:
+        np.testing.assert_allclose(to_canonical(data).x, np.arange(3) * want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (

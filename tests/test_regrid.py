@@ -189,3 +189,12 @@ def test_real_fields_by_interpolation_of_xarray():
         lat=xr.DataArray(lats, dims=("y", "x")), lon=xr.DataArray(lons, dims=("y", "x"))
     )
     np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+def test_cells_on_one_line_have_no_place_between_them():
+    """Around a pole, cells of the same latitude are a line in latitudes and longitudes."""
+    lon, lat = np.meshgrid(np.arange(0.0, 60, 5), [80.0, 80.0])
+    coords = {"lat": (("y", "x"), lat, {"units": "degrees_north"}), "lon": (("y", "x"), lon, {"units": "degrees_east"})}
+    data = to_canonical(xr.Dataset({"v": (("y", "x"), np.zeros(lat.shape))}, coords))
+    with pytest.raises(InputError, match="the cells of v under the grid lie on one line"):
+        onto(data.v, GeoBox.from_bbox((0, 75, 60, 85), 4326, shape=(20, 20)))
