@@ -40,7 +40,8 @@ def rollout(model: WxCForecaster, batch: Batch, *, start: np.datetime64, climate
         with torch.inference_mode():
             forecast = model(batch)
         if not forecast.isfinite().all():
-            raise RunError(f"forecast for {target}: values are not finite; take float32, or look at the analyses")
+            when = np.datetime_as_string(target, "m")
+            raise RunError(f"forecast for {when}: values are not finite; take float32, or look at the analyses")
         yield forecast
         following = target + step
         batch = advance(batch, forecast, time=target) | _on(device, climate(following))

@@ -319,13 +319,16 @@ def read_climatology(
         (C, H, W) in the units of MERRA-2, channels in their order.
 
     Raises:
-        InputError: a file that cannot be read, or a coordinate that is not in it.
+        InputError: a file that cannot be read, lacks values, or a coordinate that is not in it.
     """
     config = config or WxCConfig()
     flat = _read(surface, lambda file: _region(file, surface, config.surface, lat, lon))
     deep = _read(vertical, lambda file: _region(file, vertical, config.vertical, lat, lon))
     levels = _read(vertical, lambda file: file["lev"][()])
-    return stack_channels(config.channels, flat, deep, levels=[float(level) for level in levels])
+    try:
+        return stack_channels(config.channels, flat, deep, levels=[float(level) for level in levels])
+    except InputError as error:
+        raise InputError(f"{surface}, {vertical.name}: {error}") from error
 
 
 def _region(

@@ -114,6 +114,7 @@ def inspect(
     dates: list[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
+    group: str | None = None,
 ) -> Inspection:
     """Tell what a raster, a folder of band files, a STAC item or a weather file holds, and whether a model can read it.
 
@@ -125,6 +126,7 @@ def inspect(
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
         scale: reflectance = raw * scale + offset, where the files do not say.
         offset: see scale.
+        group: group of a weather file (HDF5, Zarr) whose variables lie in several.
 
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
@@ -133,7 +135,7 @@ def inspect(
 
     bundle = None if for_run is None else read_bundle(for_run)
     if formats.is_weather(str(path)):
-        return _weather(str(path), bundle.spec if bundle else None)
+        return _weather(str(path), bundle.spec if bundle else None, group)
     given = {"file_bands": bands, "dates": dates, "scale": scale, "offset": offset}
     contents = _contents(Path(path))
     if contents is None:
@@ -237,11 +239,11 @@ def _band_line(band: BandInfo) -> str:
     return f"{head}  min 2% median 98% max: {marks}  ({band.unit}{packed}{nodata})"
 
 
-def _weather(path: str, spec: Spec | None) -> Inspection:
+def _weather(path: str, spec: Spec | None, group: str | None) -> Inspection:
     """A weather file, which no model of scenes reads."""
     from pipelines.survey import survey
 
-    found = survey(Path(path))
+    found = survey(Path(path), group=group)
     reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
     return Inspection(path, weather=found, needs=() if spec is None else (Need("scene", False, reason),))
 

@@ -281,7 +281,7 @@ def _only_group(path: Path, kind: Format) -> str:
         return "Grid" if "Grid" in names else names[0]
     if not names:
         raise InputError(f"{path}: holds no variable; fetch the file again")
-    raise InputError(f"{path}: its variables lie in groups: {', '.join(names)}; choose one (group)")
+    raise InputError(f"{path}: its variables lie in groups: {', '.join(names)}; choose one (--group)")
 
 
 def _phony(data: xr.Dataset) -> xr.Dataset:

@@ -175,3 +175,12 @@ def test_several_parts(tmp_path):
 )
 def test_real_files(name, words):
     assert words in survey(DATA / name).summary
+
+
+def test_a_file_with_several_groups(tmp_path, capsys):
+    path = str(tmp_path / "a.zarr")
+    for group in ("one", "two"):
+        field(name=f"t_{group}").to_zarr(path, group=group, mode="a", consolidated=False)
+    assert main(["inspect", path]) == 2
+    assert "its variables lie in groups: one, two; choose one (--group)" in capsys.readouterr().err
+    assert main(["inspect", path, "--group", "two"]) == 0 and "t_two" in capsys.readouterr().out
