@@ -29,6 +29,7 @@ NOTES = "earthtune_notes"
 ORDER = ("time", "level", "lat", "lon")
 _ORDER_PLANAR = ("time", "level", "y", "x")
 _DIGITS = 9
+_FORECASTS = {"reference_time": "forecast_reference_time", "lead_time": "forecast_period"}  # names of CF
 _HEIGHT = "perspective_point_height"
 
 
@@ -45,6 +46,7 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     empty = [str(dim) for dim, size in data.sizes.items() if not size]
     if empty:
         raise InputError(f"{name}: its dimension {empty[0]} has length 0, there is nothing in it; fetch the file again")
+    data = _forecasts(data, name)
     found = roles.find_roles(data, name)
     notes: list[str] = []
     fields = _fields(data, found, name, notes)
@@ -56,6 +58,9 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
             coordinates[str(key)] = data[key].variable
     coordinates |= {key: data[key].variable for key in ("interval_start", "interval_end") if key in data.coords}
     renamed = {key: _renamed(var, names) for key, var in fields.items()}
+    clash = sorted(str(key) for key in renamed if key in coordinates)
+    if clash:
+        raise InputError(f"{name}: variable {clash[0]} has the name of a coordinate; rename it first (ncrename -v)")
     attrs = {key: value for key, value in data.attrs.items() if key != NOTES}
     out = xr.Dataset(renamed, {k: _renamed(v, names) for k, v in coordinates.items()}, attrs)
     out = _with_time(out) if "time" in out.coords else out
@@ -355,6 +360,45 @@ def _time(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[s
         edges = dates(pair, name, [])
         out["interval_start"], out["interval_end"] = (xr.Variable(dims, edges[..., at]) for at in (0, 1))
     return out
+
+
+def _forecasts(data: xr.Dataset, name: str) -> xr.Dataset:
+    """Forecasts of several starts along reference_time and lead_time, as GRIB's are; other datasets as they are.
+
+    Raises:
+        InputError: the starts are no dates, or the lead times no numbers of hours or the like.
+    """
+    wanted = {text: key for key, text in _FORECASTS.items()}
+    said = {dim: str(data[dim].attrs.get("standard_name", "")) for dim in data.dims if dim in data.variables}
+    # What cfgrib writes: time and step, and the valid time along both.
+    valid = next((var.dims for key, var in data.variables.items() if key == "valid_time" and var.ndim == 2), ())
+    plain = {"time": "forecast_reference_time", "step": "forecast_period"}
+    found = {wanted[text]: dim for dim, text in said.items() if text in wanted}
+    found = {wanted[text]: dim for dim, text in plain.items() if dim in valid} | found
+    if len(found) < 2 or set(found) == set(found.values()) or min(data.sizes[dim] for dim in found.values()) < 2:
+        return data
+    start, lead = data[found["reference_time"]], data[found["lead_time"]]
+    axes = {"reference_time": dates(start, name, []), "lead_time": _leads(lead, name)}
+    names = {dim: key for key, dim in found.items()}
+    bare = data.drop_vars([*names, "valid_time"], errors="ignore").rename_dims(names)
+    return bare.assign_coords({key: (key, values, {"standard_name": _FORECASTS[key]}) for key, values in axes.items()})
+
+
+def _leads(array: xr.DataArray, name: str) -> np.ndarray:
+    """Lead times as timedelta64.
+
+    Raises:
+        InputError: they have no unit of time.
+    """
+    if array.dtype.kind == "m":
+        return array.values.astype("timedelta64[ns]")
+    seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+    unit = str(array.attrs.get("units", "")).lower().rstrip("s")
+    unit = {"h": "hour", "hr": "hour", "d": "day", "min": "minute", "sec": "second"}.get(unit, unit)
+    if unit not in seconds or array.dtype.kind not in "fiu":
+        said = array.attrs.get("units", "none")
+        raise InputError(f"{name}: lead times {array.name} have units {said!r}, hours or days are wanted; correct them")
+    return np.round(array.values * float(seconds[unit])).astype("timedelta64[s]").astype("timedelta64[ns]")
 
 
 def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:

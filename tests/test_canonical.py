@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.errors import InputError
 from pipelines.canonical import check, eastward, notes_of, to_canonical
+from pipelines.weather import one_forecast
 from tests.weather_files import field
 
 
@@ -134,6 +135,41 @@ def test_times_that_are_not_in_order():
     assert "times were not in order and have been sorted" in notes_of(mixed)
     with pytest.raises(InputError, match=r"f\.nc: time 2020-01-01T06:00 comes twice \(1 such\)"):
         to_canonical(data.isel(time=[0, 1, 1, 2]), name="f.nc")
+
+
+@pytest.mark.parametrize("names", [("time", "step"), ("forecast_reference_time", "forecast_period")])
+@pytest.mark.parametrize("units", [None, "hours", "days"])
+def test_forecasts_of_several_starts(names, units):
+    """As cfgrib writes them and as the Copernicus store has them; the start is no valid time."""
+    starts = np.array(["2020-01-01", "2020-02-01"], "datetime64[ns]")
+    leads = np.array([24, 48, 72], "timedelta64[h]").astype("timedelta64[ns]")
+    number = {"hours": 24, "days": 1}.get(units, 0) * np.arange(1.0, 4)
+    plane = field(times=1).t2m.isel(time=0, drop=True)
+    fields = plane * xr.DataArray([[1.0, 2, 3], [4, 5, 6]], dims=names)
+    data = fields.rename("t2m").to_dataset().assign_coords({names[0]: starts, names[1]: leads})
+    data = data.assign_coords(valid_time=(names, starts[:, None] + leads))
+    if units:
+        data = data.assign_coords({names[1]: (names[1], number, {"units": units})})
+    if names[0] != "time":
+        for name in names:
+            data[name].attrs["standard_name"] = name
+    got = to_canonical(data)
+    assert got.t2m.dims == ("reference_time", "lead_time", "lat", "lon") and "time" not in got.coords
+    np.testing.assert_array_equal(got.reference_time, starts)
+    np.testing.assert_array_equal(got.lead_time, leads)
+    one = one_forecast(got, "2020-02-01")
+    np.testing.assert_array_equal(one.time, starts[1] + leads)
+    np.testing.assert_allclose(one.t2m[1], to_canonical(plane.to_dataset(name="t2m")).t2m * 5, rtol=1e-6)
+    if units:
+        data[names[1]].attrs["units"] = "1"
+        with pytest.raises(InputError, match=rf"f\.nc: lead times {names[1]} have units '1', hours or days are wanted"):
+            to_canonical(data, name="f.nc")
+
+
+def test_a_variable_with_the_name_of_a_coordinate():
+    data = field(levels=(1, 2, 3)).rename(level="height")
+    with pytest.raises(InputError, match=r"f\.nc: variable level has the name of a coordinate; rename it"):
+        to_canonical(data.assign(level=data.t2m.isel(height=0, drop=True)), name="f.nc")
 
 
 def with_times(values):
