@@ -14,7 +14,6 @@ The form, which `check` checks:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterable
 from typing import Any
 
@@ -22,14 +21,13 @@ import numpy as np
 import xarray as xr
 
 from models.errors import InputError
-from pipelines import lazy, missing, roles, units
+from pipelines import lazy, missing, roles, times, units
 from pipelines.roles import Roles
 
 NOTES = "earthtune_notes"
 ORDER = ("time", "level", "lat", "lon")
 _ORDER_PLANAR = ("time", "level", "y", "x")
 _DIGITS = 9
-_FORECASTS = {"reference_time": "forecast_reference_time", "lead_time": "forecast_period"}  # names of CF
 _HEIGHT = "perspective_point_height"
 
 
@@ -46,7 +44,7 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     empty = [str(dim) for dim, size in data.sizes.items() if not size]
     if empty:
         raise InputError(f"{name}: its dimension {empty[0]} has length 0, there is nothing in it; fetch the file again")
-    data = _forecasts(data, name)
+    data = times.with_forecasts(data, name)
     found = roles.find_roles(data, name)
     notes: list[str] = []
     fields = _fields(data, found, name, notes)
@@ -349,7 +347,7 @@ def _time(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[s
     array = data[found.time]
     dims = ("time",) if array.ndim else ()
     attrs = {"standard_name": "time", **{k: v for k, v in array.attrs.items() if k == "long_name"}}
-    out = {"time": xr.Variable(dims, dates(array, name, notes), attrs)}
+    out = {"time": xr.Variable(dims, times.dates(array, name, notes), attrs)}
     limits = str(array.attrs.get("bounds", array.encoding.get("bounds", "")))
     limits = limits or next((key for key in ("time_bnds", "time_bounds") if key in data.variables), "")
     if limits in data.variables and data[limits].ndim == array.ndim + 1 and data[limits].shape[-1] == 2:
@@ -357,130 +355,9 @@ def _time(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[s
         if "since" not in str(pair.attrs.get("units", "")) and not np.issubdtype(pair.dtype, np.datetime64):
             same = {k: v for k, v in {**array.encoding, **array.attrs}.items() if k in ("units", "calendar")}
             pair = pair.assign_attrs(**same)
-        edges = dates(pair, name, [])
+        edges = times.dates(pair, name, [])
         out["interval_start"], out["interval_end"] = (xr.Variable(dims, edges[..., at]) for at in (0, 1))
     return out
-
-
-def _forecasts(data: xr.Dataset, name: str) -> xr.Dataset:
-    """Forecasts of several starts along reference_time and lead_time, as GRIB's are; other datasets as they are.
-
-    Raises:
-        InputError: the starts are no dates, or the lead times no numbers of hours or the like.
-    """
-    wanted = {text: key for key, text in _FORECASTS.items()}
-    said = {dim: str(data[dim].attrs.get("standard_name", "")) for dim in data.dims if dim in data.variables}
-    # What cfgrib writes: time and step, and the valid time along both.
-    valid = next((var.dims for key, var in data.variables.items() if key == "valid_time" and var.ndim == 2), ())
-    plain = {"time": "forecast_reference_time", "step": "forecast_period"}
-    found = {wanted[text]: dim for dim, text in said.items() if text in wanted}
-    found = {wanted[text]: dim for dim, text in plain.items() if dim in valid} | found
-    if len(found) < 2 or set(found) == set(found.values()) or min(data.sizes[dim] for dim in found.values()) < 2:
-        return data
-    start, lead = data[found["reference_time"]], data[found["lead_time"]]
-    axes = {"reference_time": dates(start, name, []), "lead_time": _leads(lead, name)}
-    names = {dim: key for key, dim in found.items()}
-    bare = data.drop_vars([*names, "valid_time"], errors="ignore").rename_dims(names)
-    return bare.assign_coords({key: (key, values, {"standard_name": _FORECASTS[key]}) for key, values in axes.items()})
-
-
-def _leads(array: xr.DataArray, name: str) -> np.ndarray:
-    """Lead times as timedelta64.
-
-    Raises:
-        InputError: they have no unit of time.
-    """
-    if array.dtype.kind == "m":
-        return array.values.astype("timedelta64[ns]")
-    seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-    unit = str(array.attrs.get("units", "")).lower().rstrip("s")
-    unit = {"h": "hour", "hr": "hour", "d": "day", "min": "minute", "sec": "second"}.get(unit, unit)
-    if unit not in seconds or array.dtype.kind not in "fiu":
-        said = array.attrs.get("units", "none")
-        raise InputError(f"{name}: lead times {array.name} have units {said!r}, hours or days are wanted; correct them")
-    return np.round(array.values * float(seconds[unit])).astype("timedelta64[s]").astype("timedelta64[ns]")
-
-
-def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
-    """Times as datetime64, rounded to seconds; dates of another calendar keep year, month and day.
-
-    Raises:
-        InputError: they cannot be decoded, or a date does not exist in the standard calendar.
-    """
-    raw = array.variable
-    if re.match(r"\s*months? since ", str(raw.attrs.get("units", ""))):
-        raw = _by_months(raw, name)
-        notes.append("times in months are months of the calendar, with parts of a month by its days")
-    if " since " in str(raw.attrs.get("units", "")):
-        try:
-            raw = xr.decode_cf(xr.Dataset({"t": raw}), decode_timedelta=False)["t"].variable
-        except (ValueError, OverflowError, KeyError) as error:
-            said = f"{raw.attrs.get('units')!r}, calendar {raw.attrs.get('calendar', 'standard')!r}"
-            raise InputError(f"{name}: times of {said} cannot be decoded; correct units and calendar") from error
-    values = np.asarray(raw.values)
-    if values.dtype.kind in "OSU" and values.size and not hasattr(values.ravel()[0], "calendar"):
-        return np.array([_date(item, name) for item in values.ravel()], "datetime64[ns]").reshape(values.shape)
-    if values.dtype.kind == "O":
-        values = _standard(values, name, notes)
-    if np.isnat(values).any():
-        raise InputError(f"{name}: {int(np.isnat(values).sum())} of {values.size} times are missing; fill or drop them")
-    half = np.timedelta64(500, "ms")
-    return (values + half).astype("datetime64[s]").astype("datetime64[ns]")
-
-
-def _by_months(raw: xr.Variable, name: str) -> xr.Variable:
-    """Times in months since a date as dates: xarray refuses them, for a month has no length but in a calendar.
-
-    Raises:
-        InputError: the date that they count from is not the first of a month.
-    """
-    since = str(raw.attrs["units"]).split(" since ", 1)[1].strip()
-    match = re.match(r"(\d{1,4})-0?(\d{1,2})(?:-0?1(?:[ T]0?0(?::0?0)*)?)?(?:\.0*)?$", since)
-    if match is None:
-        raise InputError(f"{name}: times in months since {since!r}: the first of a month is wanted; give dates instead")
-    counts = np.asarray(raw.values, np.float64) + 12 * (int(match[1]) - 1970) + int(match[2]) - 1
-    whole = np.floor(counts + 1e-6)
-    first = whole.astype(np.int64).astype("datetime64[M]")
-    start, end = (month.astype("datetime64[s]") for month in (first, first + 1))
-    return xr.Variable(raw.dims, start + ((counts - whole).clip(0) * (end - start).astype(np.int64)).astype("m8[s]"))
-
-
-def _date(item: Any, name: str) -> np.datetime64:
-    """A date in words.
-
-    Raises:
-        InputError: it is none.
-    """
-    text = item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
-    try:
-        return np.datetime64(text.replace("_", "T").removesuffix("Z"), "ns")
-    except ValueError as error:
-        raise InputError(f"{name}: time {text!r} is no date; write YYYY-MM-DDTHH:MM") from error
-
-
-def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
-    """Dates of cftime as datetime64 of the same year, month and day.
-
-    Raises:
-        InputError: a date does not exist in the standard calendar, or lies beyond what datetime64[ns] holds.
-    """
-    calendar = values.ravel()[0].calendar
-    out = []
-    for date in values.ravel():
-        try:
-            out.append(np.datetime64(date.isoformat()[:19], "s"))
-        except ValueError as error:
-            day = f"{date.year:04d}-{date.month:02d}-{date.day:02d}"
-            raise InputError(
-                f"{name}: calendar {calendar} has the date {day}, which datetime64 of the standard calendar lacks; "
-                "correct units, or convert it first (xarray: convert_calendar('standard', align_on='year'))"
-            ) from error
-    found = np.array(out).reshape(values.shape)
-    if found.min() < np.datetime64("1678-01-01") or found.max() > np.datetime64("2262-01-01"):
-        raise InputError(f"{name}: times from {found.min()} to {found.max()}, 1678 to 2261 is wanted; shift them")
-    if calendar not in ("standard", "gregorian", "proleptic_gregorian"):
-        notes.append(f"dates of calendar {calendar} are taken as those of the standard calendar")
-    return found
 
 
 def _with_time(data: xr.Dataset) -> xr.Dataset:

@@ -200,6 +200,9 @@ def test_months_of_the_calendar():
         got.time, np.array(["1960-01-16T12:00", "1960-02-15T12:00", "1962-01-01"], "datetime64[ns]")
     )
     assert "months of the calendar" in notes_of(got)[0]
+    raw.time.attrs.update(units="months since 0001-01-01")
+    with pytest.raises(InputError, match="times from 0001-01-16T12:00:00 to .*, 1678 to 2261 is wanted"):
+        to_canonical(raw)
     raw.time.attrs.update(units="months since 1960-01-31")
     with pytest.raises(InputError, match="the first of a month is wanted"):
         to_canonical(raw)
@@ -228,6 +231,8 @@ def test_times_as_text_and_missing_ones():
     assert wrf.t2m.dims == ("time", "lat", "lon") and str(wrf.time.values[1])[:16] == "2020-01-01T06:00"
     with pytest.raises(InputError, match="'tuesday' is no date"):
         to_canonical(with_times(np.array(["2020-01-01T00:00Z", "tuesday"])))
+    with pytest.raises(InputError, match="times from 0850-01-01T00:00:00 to 2020-01-01T00:00:00, 1678 to 2261"):
+        to_canonical(with_times(np.array(["2020-01-01", "0850-01-01"])))
     with pytest.raises(InputError, match="1 of 2 times are missing"):
         to_canonical(with_times(np.array(["2020-01-01", "NaT"], "datetime64[ns]")))
 
