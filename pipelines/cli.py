@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"earthtune: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("earthtune: stopped; score and finetune --resume go on from here", file=sys.stderr)
+        resumes = {"score": "; the same command goes on from here", "finetune": "; --resume goes on from here"}
+        print(f"earthtune: stopped{resumes.get(args[0], '')}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read the output has gone; say nothing more

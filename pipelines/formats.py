@@ -68,7 +68,7 @@ def _exists(path: Path) -> bool:
 
 def _is_store(folder: Path) -> bool:
     """Whether a folder is a Zarr store: by its metadata, or for want of it by its name."""
-    return any((folder / name).is_file() for name in _STORE) or folder.suffix.lower() == ".zarr"
+    return any(_exists(folder / name) for name in _STORE) or folder.suffix.lower() == ".zarr"
 
 
 def _head(file: Path) -> bytes:

@@ -43,6 +43,7 @@ _MOST_POINTS = 1 << 26  # ecCodes decodes a field whole, places and values, 8 by
 _ANY = 1 << 40  # slices of headers have an end, so their dimension's length does not matter
 
 Offset = int | tuple[int, int]
+_Grid = tuple[tuple[str, ...], tuple[int, ...], dict[str, Any]]  # dimensions, shape, coordinates
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def open_grib(path: Path) -> list[xr.Dataset]:
     for field in _scan(path):
         groups[field.group].append(field)
     names, found, problems = _names(list(groups)), [], []
+    grids: dict[str, _Grid] = {}
     for group, fields in groups.items():
         try:
-            found.append(_variable(path, names[group], fields))
+            section = group[-1]
+            grids[section] = grids.get(section) or _grid(path, fields[0])
+            found.append(_variable(path, names[group], fields, grids[section]))
         except InputError as error:
             problems.append(str(error))
     if not found:
@@ -219,13 +223,13 @@ def _names(groups: list[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     return names
 
 
-def _variable(path: Path, name: str, fields: list[_Field]) -> xr.Dataset:
-    """One variable of messages of one kind."""
+def _variable(path: Path, name: str, fields: list[_Field], place: _Grid) -> xr.Dataset:
+    """One variable of messages of one kind, on their grid."""
     first = fields[0].keys
     plain = first["cfVarName"]
     named = plain + name[len(first["shortName"]) :] if plain and plain != "unknown" else name
     axes = _axes(path, named, fields)
-    dims, shape, grid = _grid(path, fields[0])
+    dims, shape, grid = place
     index: dict[tuple[int, ...], Offset] = {}
     for field in fields:
         index[tuple(axis.index[axis.of(field)] for axis in axes)] = field.offset
@@ -343,7 +347,7 @@ def _intervals(fields: list[_Field], axes: list[_Axis]) -> dict[str, Any]:
 # --- grids and values ---------------------------------------------------------------------------------------------
 
 
-def _grid(path: Path, field: _Field) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, Any]]:
+def _grid(path: Path, field: _Field) -> _Grid:
     """Dimensions, shape and coordinates of a grid.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,14 @@ def test_paths_that_are_none(tmp_path):
     os.mkfifo(tmp_path / "pipe.nc")
     with pytest.raises(InputError, match="neither a file nor a folder"):
         format_of(tmp_path / "pipe.nc")
+
+
+def test_folders_that_may_not_be_entered(tmp_path, monkeypatch):
+    def forbidden(path):
+        if path.name == ".zgroup":
+            raise PermissionError(13, "Permission denied")
+        return path == tmp_path
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    with pytest.raises(InputError, match=r"\.zgroup: cannot be opened \(Permission denied\)"):
+        is_weather(str(tmp_path))
