@@ -23,7 +23,7 @@ from pipelines import canonical, lazy
 
 _KEYS = (
     *("cfVarName", "shortName", "cfName", "name", "units", "typeOfLevel", "level", "stepType", "md5GridSection"),
-    *("gridType", "numberOfPoints", "number", "dataDate", "dataTime", "validityDate", "validityTime"),
+    *("gridType", "number", "dataDate", "dataTime", "validityDate", "validityTime"),
     *("startStep", "endStep", "stepUnits", "centreDescription", "edition"),
 )
 _METHODS = {"instant": "point", "accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum", "diff": "range"}
