@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from models.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from odc.geo.geobox import GeoBox
 
     from models.prithvi_eo import PrithviEO
     from pipelines.mosaic import Prediction
-    from pipelines.scene import Scene
-    from pipelines.windows import Window
+    from pipelines.scene import Reading, Scene
+    from pipelines.tokens import Tokens
+    from pipelines.windows import Tiles, Window
 
     Array = NDArray[np.float32]
 
@@ -32,6 +35,7 @@ def embed(
     overlap: int = 0,
     bands: list[str] | None = None,
     dates: list[str] | None = None,
+    mask_clouds: bool | None = None,
     overwrite: bool = False,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -44,12 +48,14 @@ def embed(
         backbone: a name that `earthtune backbones` lists, or a run folder for its fine-tuned backbone.
         scene: raster, folder of band files or STAC item; frames are joined by commas.
         out: the GeoTIFF to write (float32, nodata NaN).
-        weights: hub for the published ones, random, or a weight file.
+        weights: hub for the published ones, random (the same ones each time), or a weight file.
         block: the block whose tokens are written, counted from 0; -1 is the last.
         tile: side of a tile in pixels, a multiple of the patch.
         overlap: pixels that neighbouring tiles share, a multiple of the patch.
         bands: names of the bands in the order of the file, where the file does not say.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training for a run, else not, when not
+            given.
         overwrite: replace a file that exists.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
@@ -60,12 +66,98 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
-    import numpy as np
-    import torch
-
-    from pipelines.align import coarser
     from pipelines.geotiff import Layout, write_rows
-    from pipelines.mosaic import blend
+    from pipelines.scene import Reading
+
+    reading = Reading(bands, dates, mask_clouds=mask_clouds)
+    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
+    if out.resolve() in encoding.scene.files:
+        raise InputError(f"{out}: is the scene itself; --out wants another file")
+    frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
+    layout = Layout(
+        encoding.geobox,
+        dtype="float32",
+        bands=encoding.features,
+        nodata=float("nan"),
+        descriptions=[f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)],
+        tags={"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)},
+    )
+    shown = (lambda windows: progress(windows, out.name)) if progress else iter
+    write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
+    return {"file": str(out), "tokens": [height, width], "features": encoding.features}
+
+
+def read_tokens(
+    backbone: str,
+    scene: str,
+    *,
+    weights: str = "hub",
+    block: int = -1,
+    tile: int = 224,
+    overlap: int = 0,
+    reading: Reading | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tokens:
+    """The patch tokens of a scene in memory; arguments and errors as of `embed`."""
+    import numpy as np
+
+    from pipelines.scene import Reading
+    from pipelines.tokens import Tokens
+
+    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading or Reading(), say)
+    return Tokens(np.concatenate([tokens for _, tokens in encoding.rows(iter)], axis=1), encoding.geobox)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """A scene and the encoder that looks at it.
+
+    Attributes:
+        scene: the frames.
+        encoder: one block's features.
+        statistics: mean and deviation of its bands, (C, 1, 1, 1).
+        tile: side of a tile in pixels.
+        windows: of tokens.
+        geobox: the grid of the tokens.
+    """
+
+    scene: Scene
+    encoder: PrithviEO
+    statistics: tuple[Any, Any]
+    tile: int
+    windows: Tiles
+    geobox: GeoBox
+
+    @property
+    def features(self) -> int:
+        """Features of a token, those of all frames side by side."""
+        return int(self.encoder.dim * self.scene.frames)
+
+    def rows(self, shown: Callable[[Iterable[Window]], Iterable[Window]]) -> Iterator[tuple[int, Array]]:
+        """Finished rows: the first row, and tokens (features, rows, columns), NaN where no pixel was seen."""
+        import numpy as np
+        import torch
+
+        from pipelines.mosaic import blend
+
+        with torch.inference_mode():
+            tiles = _token_tiles(self.scene, self.encoder, self.statistics, shown(self.windows), tile=self.tile)
+            for row, tokens, seen in blend(tiles, self.windows, channels=self.features):
+                yield row, np.where(seen, tokens, np.float32(np.nan))
+
+
+def _encoding(
+    backbone: str,
+    scene: str,
+    weights: str,
+    block: int,
+    tile: int,
+    overlap: int,
+    reading: Reading,
+    say: Callable[[str], None],
+) -> _Encoding:
+    """Load the encoder and open the scene for it."""
+    from pipelines.align import coarser
     from pipelines.windows import Tiles
 
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
@@ -76,40 +168,19 @@ def embed(
     patch = encoder.patch[1]
     if overlap % patch or not 0 <= overlap < tile:
         raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
-    opened = _open(scene, encoder, run, file_bands=bands, dates=dates, frames=frames, say=say)
-    if out.resolve() in opened.files:
-        raise InputError(f"{out}: is the scene itself; --out wants another file")
+    opened = _open(scene, encoder, run, reading, frames=frames, say=say)
     geobox = coarser(opened.geobox, patch)
     height, width = (int(side) for side in geobox.shape)
     windows = Tiles((height, width), tile // patch, overlap // patch)
-    features = encoder.dim * opened.frames
-    layout = Layout(
-        geobox,
-        dtype="float32",
-        bands=features,
-        nodata=float("nan"),
-        descriptions=[f"frame {t} feature {i}" for t in range(opened.frames) for i in range(encoder.dim)],
-        tags={"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)},
-    )
-    with torch.inference_mode():
-        shown = progress(windows, out.name) if progress else windows
-        rows = blend(_token_tiles(opened, encoder, statistics, shown, tile=tile), windows, channels=features)
-        write_rows(
-            out,
-            ((row, np.where(seen, tokens, np.float32(np.nan))) for row, tokens, seen in rows),
-            layout,
-            overwrite=overwrite,
-        )
-    return {"file": str(out), "tokens": [height, width], "features": features}
+    return _Encoding(opened, encoder, statistics, tile, windows, geobox)
 
 
 def _open(
     scene: str,
     encoder: PrithviEO,
     run: Bundle | None,
+    reading: Reading,
     *,
-    file_bands: list[str] | None,
-    dates: list[str] | None,
     frames: int,
     say: Callable[[str], None],
 ) -> Scene:
@@ -121,9 +192,12 @@ def _open(
     opened = open_scene(
         sources,
         encoder.bands,
-        file_bands=file_bands,
-        dates=dates,
+        file_bands=reading.bands,
+        scale=reading.scale,
+        offset=reading.offset,
+        dates=reading.dates,
         frames=max(frames // len(sources), 1),
+        mask_clouds=bool(run and run.data.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds,
         assumed=Assumed.like(run.data) if run else None,
     )
     if opened.frames != frames:
@@ -155,7 +229,9 @@ def _encoder(
         encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
         return encoder, (network.mean, network.std), []
     depth = int(prithvi_eo.config(backbone)["depth"])
-    encoder = prithvi_eo.PrithviEO(backbone, frames=frames, tile=tile, blocks=(_block(block, depth),)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # what keeps random weights is the same each time
+        encoder = prithvi_eo.PrithviEO(backbone, frames=frames, tile=tile, blocks=(_block(block, depth),)).eval()
     lines = []
     if weights != "random":
         published = variant(backbone)

@@ -84,8 +84,7 @@ def evaluate(
     if not own and known:
         notes.append(f"{len(known)} samples bear names of the training data; if they are the same, the scores flatter.")
     try:
-        trained = [c for c in find_chips(data, spec, seed=seed, split=False) if split.get(c.name) == "train"]
-        baselines = fit(spec, Reader(spec, data), trained, seed=seed)
+        baselines = baselines_of(run)
     except InputError as error:
         notes.append(f"No baselines: the training data cannot be read any more ({error}).")
         baselines = {}
@@ -113,6 +112,20 @@ def data_of(bundle: Bundle) -> Data:
         raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error
 
 
+def baselines_of(run: Path) -> dict[str, Predict]:
+    """The baselines of a run, trained anew on its training split.
+
+    Raises:
+        InputError: the training data cannot be read any more.
+    """
+    from pipelines.chips import Reader, find_chips, read_split
+
+    bundle, split = read_bundle(run), read_split(run / "split.csv")
+    spec, data, seed = bundle.spec, data_of(bundle), int(bundle.training.get("seed", 0))
+    chips = [c for c in find_chips(data, spec, seed=seed, split=False) if split.get(c.name) == "train"]
+    return fit(spec, Reader(spec, data), chips, seed=seed)
+
+
 def fit(spec: Spec, reader: Reader, chips: Sequence[Chip], *, seed: int) -> dict[str, Predict]:
     """Train the baselines of a task on chips; each is called as a runtime is."""
     from models.baselines import fit_baselines
@@ -138,7 +151,8 @@ def assess(
     """Score a model and its baselines on chips; write metrics.json and report.html into `folder`.
 
     Returns:
-        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}}.
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}}, and for classes the model's
+        "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
         InputError: no chips, or none of their pixels is labelled.
@@ -162,7 +176,7 @@ def assess(
         "samples": len(chips),
         "model": model,
         "baselines": scores,
-    }
+    } | ({} if spec.task == "regression" else {"confusion": tally["model"].confusion.tolist()})
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "metrics.json") as draft:
         draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

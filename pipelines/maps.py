@@ -19,7 +19,7 @@ from pipelines.mosaic import Mask, Prediction, Rows, blend, fill_invalid, pad_ti
 from pipelines.windows import Tiles, Window, enlarged
 
 if TYPE_CHECKING:
-    from models.runtime import Runtime
+    from models.runtime import Predict, Runtime
     from pipelines.scene import Scene
 
 Array = NDArray[np.float32]
@@ -134,6 +134,19 @@ def map_rows(
     windows = progress(tiles, scene.name) if progress else tiles
     answers = predict_tiles(scene, specs[0], runtime, windows)
     return blend(answers, tiles, channels=sum(spec.outputs for spec in specs), rows=rows)
+
+
+def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> NDArray[np.intp]:
+    """Class index of each pixel by a model of classes or a baseline, -1 where not valid: (H, W), all in memory.
+
+    Raises:
+        RunError: see `map_rows`.
+    """
+    from models.runtime import Runtime
+
+    runtime = Runtime(lambda *inputs: [predict(*inputs)], lanes=1, batch=8, name="function")
+    rows = map_rows(scene, [spec], runtime, overlap=overlap)
+    return np.concatenate([np.where(valid, y.argmax(axis=0), -1) for _, y, valid in rows])
 
 
 def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[Window]) -> Iterator[Prediction]:

@@ -1,8 +1,8 @@
 """Pictures of scenes, maps and scores: arrays to pixels, and pixels to matplotlib axes.
 
 Images are (h, w, 4) uint8, red, green, blue and alpha; a pixel without data is fully transparent. Functions that draw
-take the axes to draw on and never touch pyplot, so they work without a display and from any thread. `ink` is the
-colour of text and lines: black on a light page, white on a dark one.
+take the axes to draw on, give them back, and never touch pyplot, so they work without a display and from any thread.
+`ink` is the colour of text and lines: black on a light page, white on a dark one.
 """
 
 from __future__ import annotations
@@ -70,11 +70,34 @@ def true_colour(x: NDArray[Any], *, bands: Sequence[str], valid: NDArray[np.bool
     """
     if x.ndim != 3 or x.shape[0] != len(bands) or x.shape[1:] != valid.shape:
         raise InputError(f"picture: x {x.shape} and valid {valid.shape}, wanted ({len(bands)}, h, w) and (h, w)")
-    shown = x[_primary_bands(bands)].astype(np.float32)  # (3, h, w)
+    return _stretched(x[_primary_bands(bands)], valid)
+
+
+def false_colour(x: NDArray[Any], *, bands: Sequence[str], shown: Sequence[str], valid: NDArray[np.bool_]) -> Image:
+    """A picture of a scene with three of its bands as red, green and blue; stretched as `true_colour` is.
+
+    Args:
+        x: reflectance x10000, (C, h, w).
+        bands: the names of the C bands.
+        shown: three of them, such as NIR_NARROW, RED, GREEN, in which plants are red.
+        valid: True where there is data, (h, w).
+
+    Raises:
+        InputError: a band is not there.
+    """
+    absent = [band for band in shown if band not in bands]
+    if absent or len(shown) != 3:
+        raise InputError(f"picture of {', '.join(shown)}: wanted three of {', '.join(bands)}")
+    return _stretched(x[[bands.index(band) for band in shown]], valid)
+
+
+def _stretched(shown: NDArray[Any], valid: NDArray[np.bool_]) -> Image:
+    """Three bands (3, h, w) as a picture, from their 2nd to their 98th percentile together."""
+    shown = shown.astype(np.float32)
     seen = valid & np.isfinite(shown).all(axis=0)  # (h, w)
     low, high = np.percentile(shown[:, seen], (2, 98)) if seen.any() else (0.0, 1.0)
-    stretched = np.where(seen, (shown - low) / max(high - low, 1e-6), 0).clip(0, 1)
-    return np.dstack([*np.rint(stretched * 255), seen * 255]).astype(np.uint8)
+    share = np.where(seen, (shown - low) / max(high - low, 1e-6), 0).clip(0, 1)
+    return np.dstack([*np.rint(share * 255), seen * 255]).astype(np.uint8)
 
 
 def _primary_bands(bands: Sequence[str]) -> list[int]:
@@ -138,7 +161,7 @@ def value_image(values: NDArray[Any], *, low: float, high: float) -> Image:
     return np.asarray(image, dtype=np.uint8)
 
 
-def colour_bar(ax: Axes, *, low: float, high: float, label: str, ink: str = "black") -> None:
+def colour_bar(ax: Axes, *, low: float, high: float, label: str, ink: str = "black") -> Axes:
     """Fill the axes with the colour scale of `value_image`, from `low` to `high`, with its label beneath."""
     style(ax, ink=ink)
     ramp = value_image(np.linspace(low, high, 256)[None], low=low, high=high)
@@ -146,9 +169,10 @@ def colour_bar(ax: Axes, *, low: float, high: float, label: str, ink: str = "bla
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(label)
+    return ax
 
 
-def draw_map(ax: Axes, image: Image, *, title: str = "", geobox: GeoBox | None = None, ink: str = "black") -> None:
+def draw_map(ax: Axes, image: Image, *, title: str = "", geobox: GeoBox | None = None, ink: str = "black") -> Axes:
     """Show an image as a map, pixel for pixel, with a scale bar where the grid is measured in metres.
 
     Args:
@@ -165,6 +189,7 @@ def draw_map(ax: Axes, image: Image, *, title: str = "", geobox: GeoBox | None =
     metres = metres_per_pixel(geobox) if geobox is not None else None
     if metres is not None:
         _scale_bar(ax, width=image.shape[1], metres=metres, ink=ink)
+    return ax
 
 
 def metres_per_pixel(geobox: GeoBox) -> float | None:
@@ -196,14 +221,19 @@ def _scale_bar(ax: Axes, *, width: int, metres: float, ink: str) -> None:
     ax.text(share + 0.02, -0.03, text, transform=ax.transAxes, color=ink, fontsize=8, va="center")
 
 
-def legend(ax: Axes, classes: Sequence[ClassDef], *, codes: Sequence[int] | None = None, ink: str = "black") -> None:
+def legend(
+    ax: Axes, classes: Sequence[ClassDef], *, codes: Sequence[int] | None = None, columns: int = 4, ink: str = "black"
+) -> Axes:
     """Fill the axes with the colours and names of the classes, or of those with the given codes."""
     from matplotlib.patches import Patch
 
     shown = [c for c in classes if codes is None or c.code in codes]
     ax.set_axis_off()
     patches = [Patch(facecolor=c.colour, edgecolor="#888888", linewidth=0.6, label=_plain(c.name)) for c in shown]
-    ax.legend(handles=patches, loc="center", ncols=min(len(shown), 4) or 1, frameon=False, labelcolor=ink, fontsize=9)
+    ax.legend(
+        handles=patches, loc="center", ncols=min(len(shown), columns) or 1, frameon=False, labelcolor=ink, fontsize=9
+    )
+    return ax
 
 
 def _plain(text: str) -> str:
@@ -212,7 +242,7 @@ def _plain(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def confusion_plot(ax: Axes, confusion: NDArray[Any], classes: Sequence[ClassDef], *, ink: str = "black") -> None:
+def confusion_plot(ax: Axes, confusion: NDArray[Any], classes: Sequence[ClassDef], *, ink: str = "black") -> Axes:
     """Draw the confusion matrix as shares of each true class, in per cent; rows are truth, columns predicted.
 
     A class without truth has an empty row. Shares below half a per cent are left blank, which is not the same as none.
@@ -237,6 +267,7 @@ def confusion_plot(ax: Axes, confusion: NDArray[Any], classes: Sequence[ClassDef
     for row, column in np.argwhere(np.nan_to_num(shares) >= 0.005):
         colour = "black" if cells[row, column, :3] @ (0.299, 0.587, 0.114) > 0.43 else "white"
         ax.text(column, row, f"{shares[row, column] * 100:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    return ax
 
 
 def _shaded(shares: NDArray[Any], ink: str) -> NDArray[Any]:
@@ -261,7 +292,7 @@ def _short(name: str, limit: int = 24) -> str:
 
 def curves(
     ax: Axes, table: Sequence[Mapping[str, float | None]], *, keys: Sequence[str], label: str = "", ink: str = "black"
-) -> None:
+) -> Axes:
     """Draw one line per key against the epoch, from 1; epochs where a key is missing, None or not finite are skipped.
 
     Args:
@@ -286,11 +317,12 @@ def curves(
     ax.grid(axis="y", color=ink, alpha=0.15)
     if ax.get_lines():
         ax.legend(frameon=False, labelcolor=ink, fontsize=9)
+    return ax
 
 
 def scores_bars(
     ax: Axes, scores: Mapping[str, Mapping[str, Any]], *, keys: Mapping[str, str], ink: str = "black"
-) -> None:
+) -> Axes:
     """Draw scores side by side: a group of bars per score, a bar per model; a score that is None has no bar.
 
     Args:
@@ -321,9 +353,10 @@ def scores_bars(
     ax.spines["bottom"].set_visible(False)
     columns = max(min(3, 52 // (max(map(len, scores), default=0) + 6)), 1)  # letters that fit beneath the bars
     ax.legend(frameon=False, labelcolor=ink, fontsize=9, loc="upper left", bbox_to_anchor=(0, 0), ncols=columns)
+    return ax
 
 
-def agreement(ax: Axes, truth: NDArray[Any], predicted: NDArray[Any], *, label: str = "", ink: str = "black") -> None:
+def agreement(ax: Axes, truth: NDArray[Any], predicted: NDArray[Any], *, label: str = "", ink: str = "black") -> Axes:
     """Draw true against predicted values as a 2-D histogram with the line of equality; counts on a log scale.
 
     Args:
@@ -346,3 +379,63 @@ def agreement(ax: Axes, truth: NDArray[Any], predicted: NDArray[Any], *, label: 
     ax.plot([low, high], [low, high], color=ink, lw=1, ls="--")
     ax.set_xlabel(f"truth, {label}")
     ax.set_ylabel(f"predicted, {label}")
+    return ax
+
+
+def class_bars(
+    ax: Axes, values: Mapping[str, float], classes: Sequence[ClassDef], *, texts: Sequence[str] = (), ink: str = "black"
+) -> Axes:
+    """Draw a value of each class as a bar in its colour, with a text at its end.
+
+    Args:
+        ax: the axes to draw on.
+        values: by the name of the class; a class that is not there, or not finite, has no bar.
+        classes: the classes, in order from the top.
+        texts: one for each class; the value with two digits when not given.
+        ink: colour of the text.
+    """
+    style(ax, ink=ink)
+    known = [values.get(entry.name, math.nan) for entry in classes]
+    lengths = [value if math.isfinite(value) else 0.0 for value in known]
+    bars = ax.barh(range(len(classes)), lengths, 0.7, color=[c.colour for c in classes], edgecolor="#888888", lw=0.5)
+    labels = list(texts) or [f"{value:.2f}" if math.isfinite(value) else "" for value in known]
+    ax.bar_label(bars, labels, padding=4, color=ink, fontsize=9)
+    ax.set_yticks(range(len(classes)), [_plain(_short(entry.name)) for entry in classes])
+    ax.invert_yaxis()
+    ax.margins(x=0.25)
+    ax.set_xticks([])
+    ax.spines["bottom"].set_visible(False)
+    return ax
+
+
+def area_bars(ax: Axes, areas: Mapping[str, float], classes: Sequence[ClassDef], *, ink: str = "black") -> Axes:
+    """Draw the hectares of each class, by its name, as bars; each one's share of all stands beside it."""
+    hectares = [areas.get(entry.name, 0.0) for entry in classes]
+    total = sum(hectares) or 1.0
+    texts = [f"{value:,.0f} ha ({value / total:.0%})" for value in hectares]
+    return class_bars(ax, areas, classes, texts=texts, ink=ink)
+
+
+def reliability_plot(ax: Axes, rows: Sequence[Mapping[str, float]], *, unit: str = "mm/h", ink: str = "black") -> Axes:
+    """Draw the observed share over the forecast probability, a line for each threshold; on the diagonal they agree.
+
+    A dot's area tells how many of a threshold's forecasts it stands for.
+
+    Args:
+        ax: the axes to draw on, about square.
+        rows: what `rain_scores.reliability` gave: threshold, forecast, observed, share.
+        unit: of the thresholds.
+        ink: colour of the text.
+    """
+    style(ax, ink=ink)
+    ax.plot([0, 1], [0, 1], "--", color=ink, lw=0.8)
+    for threshold, colour in zip(dict.fromkeys(row["threshold"] for row in rows), SERIES * len(rows), strict=False):
+        mine = [row for row in rows if row["threshold"] == threshold]
+        x, y, size = ([row[key] for row in mine] for key in ("forecast", "observed", "share"))
+        ax.plot(x, y, color=colour, lw=1.5, label=f"> {threshold:g} {unit}")
+        ax.scatter(x, y, [12 + 200 * share for share in size], color=colour)
+    ax.set(
+        xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="forecast probability", ylabel="observed share", aspect="equal"
+    )
+    ax.legend(frameon=False, labelcolor=ink, fontsize=9)
+    return ax

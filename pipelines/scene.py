@@ -30,6 +30,20 @@ _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and ma
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a person says about the files, where they do not say it themselves; see `open_scene`.
+
+    `mask_clouds` None leaves it to the model that the scene is for.
+    """
+
+    bands: Sequence[str] | None = None
+    dates: Sequence[str] | None = None
+    scale: float | None = None
+    offset: float | None = None
+    mask_clouds: bool | None = None
+
+
+@dataclass(frozen=True)
 class Frame:
     """One date of a scene: the wanted bands in order, their units settled, and the cloud layer that hides pixels."""
 

@@ -17,21 +17,10 @@ if TYPE_CHECKING:
     from models.runtime import Runtime
     from pipelines.jobs import Engine, Job, Output
     from pipelines.maps import Progress
-    from pipelines.scene import Scene
+    from pipelines.scene import Reading, Scene
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a person says about the files, where they do not say it themselves; arguments of `open_for`."""
-
-    bands: Sequence[str] | None = None
-    dates: Sequence[str] | None = None
-    scale: float | None = None
-    offset: float | None = None
-    mask_clouds: bool | None = None
 
 
 def score(
@@ -110,6 +99,7 @@ def score(
         return score_rain(run, scenes, out=out, weights=weights, overwrite=overwrite, progress=progress, say=say)
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
+    from pipelines.scene import Reading
     from pipelines.scenes import find_scenes
 
     _check(run, out, workers=workers, batch=batch, min_area=min_area)
@@ -435,7 +425,7 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
         InputError: the scene lacks bands, frames, dates or a place that the model wants.
     """
     from pipelines.products import Assumed
-    from pipelines.scene import open_scene
+    from pipelines.scene import Reading, open_scene
 
     spec, told = bundle.spec, reading or Reading()
     files = source.split(",") if spec.frames > 1 else [source]

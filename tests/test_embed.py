@@ -9,7 +9,8 @@ import torch
 
 from models.bundle import load_network
 from models.errors import InputError
-from pipelines.embed import embed
+from pipelines.embed import embed, read_tokens
+from pipelines.scene import Reading
 from tests.runs import BANDS, make_chip, write
 
 
@@ -61,3 +62,31 @@ def test_what_cannot_be_embedded(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         embed(options.pop("backbone"), str(path), out=tmp_path / "t.tif", **options)
     assert not (tmp_path / "t.tif").exists()
+
+
+def test_tokens_in_memory_are_those_of_the_file(run, tmp_path):
+    bands = np.concatenate([make_chip(i)[0] for i in range(2)], axis=2)
+    tags = {"ACQUISITION_DATE": "2021-06-15"}
+    path = write(tmp_path / "a.tif", bands, names=BANDS, tags=tags)
+    embed(str(run), str(path), out=tmp_path / "tokens.tif", tile=32, overlap=16)
+    tokens = read_tokens(str(run), str(path), tile=32, overlap=16)
+    with rasterio.open(tmp_path / "tokens.tif") as made:
+        np.testing.assert_array_equal(tokens.values, made.read())
+        assert tokens.geobox.affine == made.transform
+
+
+def test_random_weights_are_the_same_each_time_and_clouds_can_be_masked(tmp_path):
+    bands, _ = make_chip(1)
+    path = write(tmp_path / "a_hls.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2021-06-15"})
+    clouds = np.zeros((1, 32, 32), np.uint8)
+    clouds[:, :16, :16] = 2
+    write(tmp_path / "a_fmask.tif", clouds)
+    state = torch.random.get_rng_state()
+    one, two = (
+        read_tokens("prithvi_eo_v2_tiny_tl", str(path), weights="random", tile=32, reading=Reading(mask_clouds=m))
+        for m in (None, True)
+    )
+    assert torch.equal(state, torch.random.get_rng_state())  # of those who drew before
+    again = read_tokens("prithvi_eo_v2_tiny_tl", str(path), weights="random", tile=32)
+    np.testing.assert_array_equal(one.values, again.values)
+    assert one.known.all() and two.known.tolist() == [[False, True], [True, True]]

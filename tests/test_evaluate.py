@@ -9,9 +9,11 @@ import pytest
 import rasterio
 from sklearn.metrics import accuracy_score, jaccard_score
 
+from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.evaluate import evaluate
-from pipelines.score import score
+from pipelines.evaluate import baselines_of, evaluate
+from pipelines.maps import class_map
+from pipelines.score import open_for, score
 from tests.runs import make_chips
 
 
@@ -72,3 +74,21 @@ def test_what_cannot_be_evaluated(run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="_hls"):
         evaluate(run, data_root=tmp_path / "empty")
+
+
+def test_confusion_and_baselines_are_those_of_the_training(run):
+    """The matrix counts what the score counts; the forest, trained anew, scores what it scored then."""
+    told = json.loads((run / "metrics.json").read_text())
+    confusion = np.array(told["confusion"])
+    assert confusion.sum() == told["model"]["n"]
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(told["model"]["accuracy"])
+    again = baselines_of(run)
+    assert set(again) == set(told["baselines"])
+
+
+def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
+    bundle, forest = read_bundle(run), baselines_of(run)["pixel forest"]
+    scene = open_for(bundle, str(chips / "c03_hls.tif"))
+    x, _ = scene.read(scene.window)
+    wanted = forest(x[None], None, None)[0].argmax(axis=0)
+    np.testing.assert_array_equal(class_map(scene, bundle.spec, forest, overlap=8), wanted)

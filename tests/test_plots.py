@@ -275,3 +275,40 @@ def test_colour_bar_spans_its_limits():
     assert ax.get_xlim() == (-2.0, 6.0)
     assert ax.xaxis.label.get_color() == "#ffffff"
     drawn(figure)
+
+
+def test_false_colour_shows_the_bands_that_are_asked_for():
+    x = np.zeros((4, 10, 10))
+    x[BANDS.index("NIR_NARROW"), :, 0] = 3000
+    image = plots.false_colour(x, bands=BANDS, shown=("NIR_NARROW", "RED", "GREEN"), valid=np.ones((10, 10), bool))
+    assert image[:, 0].tolist() == [[255, 0, 0, 255]] * 10
+    with pytest.raises(InputError, match="wanted three of"):
+        plots.false_colour(x, bands=BANDS, shown=("SWIR_1", "RED", "GREEN"), valid=np.ones((10, 10), bool))
+
+
+def test_area_bars_say_hectares_and_shares():
+    figure, ax = axes()
+    assert plots.area_bars(ax, {"grass": 3000.0, "tree": 1000.0}, CLASSES) is ax
+    assert [bar.get_width() for bar in ax.containers[0]] == [1000.0, 3000.0, 0.0]
+    assert {text.get_text() for text in ax.texts} == {"1,000 ha (25%)", "3,000 ha (75%)", "0 ha (0%)"}
+    drawn(figure)
+
+
+def test_class_bars_leave_out_what_is_not_known():
+    figure, ax = axes()
+    plots.class_bars(ax, {"tree": 0.75, "grass": float("nan")}, CLASSES)
+    assert [text.get_text() for text in ax.texts] == ["0.75", "", ""]
+    drawn(figure)
+
+
+def test_reliability_plot_has_a_line_for_each_threshold():
+    rows = [
+        {"threshold": 0.1, "forecast": 0.2, "observed": 0.3, "share": 0.5},
+        {"threshold": 0.1, "forecast": 0.8, "observed": 0.7, "share": 0.5},
+        {"threshold": 5.0, "forecast": 0.1, "observed": 0.0, "share": 1.0},
+    ]
+    figure, ax = axes()
+    plots.reliability_plot(ax, rows)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()[1:]}
+    assert lines == {"> 0.1 mm/h": [[0.2, 0.3], [0.8, 0.7]], "> 5 mm/h": [[0.1, 0.0]]}
+    drawn(figure)

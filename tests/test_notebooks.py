@@ -1,0 +1,100 @@
+"""The notebooks: they run from a clean kernel without network, and what is stored of them is what they make."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import jupytext
+import nbformat
+import pytest
+
+from notebooks.store import HERE, NAMES, executed, workplace
+
+NO_NETWORK = """\
+import socket
+
+def refuse(self, address, _connect=socket.socket.connect):
+    if self.family != socket.AF_UNIX:
+        raise OSError(f"no network in the tests: {address}")
+    return _connect(self, address)
+
+socket.socket.connect = refuse
+"""
+MACHINE = re.compile(r"/(work|tmp|home|root|Users|opt|var)/|[A-Z]:\\\\|site-packages")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the kernels work: one folder for all, so that a later notebook finds the run that an earlier one made."""
+    return workplace(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The kernels' environment: this project's packages, and no connection but to the one who started them."""
+    folder = tmp_path_factory.mktemp("no_network")
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    return os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), str(HERE.parent)))}
+
+
+def stored(name):
+    return nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+
+
+def kinds(notebook):
+    """What each code cell shows: text, pictures, tables."""
+    return [
+        [sorted(output.get("data", {output.output_type: ""})) for output in cell.outputs]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+
+
+def texts(notebook):
+    """All that the outputs say, without pictures."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            parts = [output.get("text", ""), *(text for kind, text in data.items() if kind.startswith("text/"))]
+            yield from (re.sub(r"data:image/png;base64,[\w+/=]+", "", part) for part in parts)
+
+
+def test_there_are_five():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05"]
+    assert [path.stem for path in sorted(HERE.glob("*.ipynb"))] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_from_a_clean_kernel_and_shows_what_is_stored(name, place, environment):
+    assert kinds(executed(HERE / f"{name}.py", place, environment=environment)) == kinds(stored(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pair_says_the_same(name):
+    pair = [
+        [(cell.cell_type, cell.source) for cell in n.cells] for n in (jupytext.read(HERE / f"{name}.py"), stored(name))
+    ]
+    assert pair[0] == pair[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_notebook_is_small_and_shown_whole(name):
+    notebook = stored(name)
+    assert (HERE / f"{name}.ipynb").stat().st_size < 2_000_000
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert notebook.cells[0].source.startswith(f"# {int(name[:2])}. ")
+    assert notebook.cells[-1].cell_type == "markdown"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_name_no_machine_and_fetch_nothing(name):
+    for text in texts(stored(name)):
+        assert not MACHINE.search(text), MACHINE.search(text)
+        assert "Error in callback" not in text  # a picture that could not be drawn
+        assert not re.search(r"(src|href)=(&quot;|\")https?://[^\"&]*\.(js|css|png)", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_define_nothing_that_the_packages_should_own(name):
+    assert not re.search(r"^\s*(def|class) ", (HERE / f"{name}.py").read_text(), re.MULTILINE)
