@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench notebooks clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks -o addopts='-q --import-mode=importlib' -s
+
+# Executes each from a clean kernel and stores its outputs.
+notebooks: $(STAMP)
+	$(BIN)/python notebooks/store.py
 
 clean:
 	rm -rf $(VENV) demo runs

@@ -76,6 +76,7 @@ for ax, (title, (values, unit, colours)) in zip(axes, shown.items(), strict=True
     map_plots.weather_map(ax, values, lat=lat, lon=lon, label=unit, title=title, colours=colours)
 wind = fields[["U10M", "V10M"]].isel(time=hour).isel(lat=slice(0, None, 3), lon=slice(0, None, 3))
 arrows = axes[0].quiver(wind.lon, wind.lat, wind.U10M, wind.V10M, color="white", width=0.005)
+axes[0].quiverkey(arrows, 0.82, -0.14, 10, "10 m/s", labelpos="E", color="black")
 axes[0].set_title("sea level pressure, and wind at 10 m", fontsize=10)
 title = figure.suptitle(f"{fields.time.values[hour]:.16} UTC", fontsize=11)
 # %% [markdown]

@@ -45,6 +45,7 @@ MINE.mkdir(parents=True)
 tables = []
 for path in sorted(Path("../sample_data/landuse").glob("*_hls.tif")):
     shutil.copy(path, MINE)
+    shutil.copy(str(path).replace("_hls", "_fmask"), MINE)
     with rasterio.open(str(path).replace("_hls", "_landuse")) as labels:
         outlines = [(shape, code) for shape, code in shapes(labels.read(1), transform=labels.transform) if code]
         features = [{"type": "Feature", "geometry": s, "properties": {"landuse": int(c)}} for s, c in outlines]
@@ -92,6 +93,7 @@ data:
   images: "*_hls.tif"
   labels: polygons.gpkg         # one file for all scenes
   column: landuse
+  mask_clouds: true             # by the Fmask beside each scene
   tile: 64
   block_km: 2                   # neighbours stay together: no leak from training to test
 backbone: prithvi_eo_v2_300_tl
@@ -123,12 +125,12 @@ for note in notes:
 # number.
 
 # %%
-scene = open_scene(MINE / "scene_a_hls.tif", spec.bands)
+scene = open_scene(MINE / "scene_a_hls.tif", spec.bands, mask_clouds=True)
 x, valid = scene.read(scene.window)
 drawn = read_labels(MINE / "polygons.gpkg", scene.geobox, scene.window, codes=spec.codes, column="landuse")
 figure = plt.figure(figsize=(10, 5.4), layout="constrained")
 pictures = {
-    "scene a": plots.true_colour(x[:, 0], bands=scene.bands, valid=valid),
+    "scene a (white: cloud, swath edge)": plots.true_colour(x[:, 0], bands=scene.bands, valid=valid),
     "its polygons (white: not labelled)": plots.class_image(drawn, recipe.classes),
 }
 axes = map_plots.map_row(figure, pictures, geobox=scene.geobox, classes=recipe.classes)
