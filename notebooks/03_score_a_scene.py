@@ -90,16 +90,17 @@ axes = map_plots.map_row(figure, images, geobox=scene.geobox, classes=classes)
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained", width_ratios=(3, 2))
 map_plots.value_map(
-    left, confidence, label="probability of the class shown", title="confidence", geobox=scene.geobox, limits=(0, 1)
+    left, confidence, label="probability of the class shown", title="confidence", geobox=scene.geobox, limits=(0.2, 1)
 )
 means = {entry.name: np.nanmean(confidence[indices == place]) for place, entry in enumerate(classes)}
 axes = plots.class_bars(right, means, classes)
 title = right.set_title("mean confidence where a class was mapped", fontsize=10)
 
 # %% [markdown]
-# Dark lines are edges between classes, where a pixel holds both. Dark patches are where the model wavers: that is where
-# a field visit, or one more label, is worth most. Confidence is what the model believes. Whether it is right that often
-# has to be checked against truth; a probability of 0.8 from a model trained for a minute is no promise.
+# The scale begins at 0.2, a guess among five classes. Dark lines are edges between classes, where a pixel holds both.
+# Dark patches are where the model wavers: that is where a field visit, or one more label, is worth most. Confidence is
+# what the model believes. Whether it is right that often has to be checked against truth; a probability of 0.8 from a
+# model trained for a minute is no promise.
 #
 # ## How much of each class?
 #

@@ -75,10 +75,10 @@ figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.6), layout="constrained")
 for ax, (title, (values, unit, colours)) in zip(axes, shown.items(), strict=True):
     map_plots.weather_map(ax, values, lat=lat, lon=lon, label=unit, title=title, colours=colours)
 wind = fields[["U10M", "V10M"]].isel(time=hour).isel(lat=slice(0, None, 3), lon=slice(0, None, 3))
-arrows = axes[0].quiver(wind.lon, wind.lat, wind.U10M, wind.V10M, color="white", width=0.005)
-axes[0].quiverkey(arrows, 0.82, -0.14, 10, "10 m/s", labelpos="E", color="black")
-axes[0].set_title("sea level pressure, and wind at 10 m", fontsize=10)
-title = figure.suptitle(f"{fields.time.values[hour]:.16} UTC", fontsize=11)
+axes[0].quiver(wind.lon, wind.lat, wind.U10M, wind.V10M, color="white", width=0.005)
+fastest = float(np.hypot(wind.U10M, wind.V10M).max())
+axes[0].set_title(f"pressure at sea level; wind, longest arrow {fastest:.0f} m/s", fontsize=10)
+title = figure.suptitle(f"{fields.time.dt.strftime('%d %B %Y, %H:%M').values[hour]} UTC", fontsize=11)
 # %% [markdown]
 # It rains where wind flows together *and* the air is moist. Neither field alone tells.
 #
@@ -124,7 +124,7 @@ figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.6), layout="constrained")
 for ax, (title, (values, unit, limits)) in zip(axes, panels.items(), strict=True):
     colours = map_plots.RAIN_COLOURS if unit == "mm/h" else plots.VALUE_COLOURS
     map_plots.weather_map(ax, values, lat=lat, lon=lon, label=unit, title=title, limits=limits, colours=colours)
-title = figure.suptitle(f"hour from {said.time.values:.16} UTC", fontsize=11)
+title = figure.suptitle(f"the hour after {said.time.dt.strftime('%d %B %Y, %H:%M').item()} UTC", fontsize=11)
 # %% [markdown]
 # The forecast mean is smoother than the rain that fell: where the model is not sure of the place, a mean is spread out.
 # The probability says how sure it is.

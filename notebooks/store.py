@@ -52,7 +52,7 @@ def executed(path: Path, folder: Path, *, environment: dict[str, str] | None = N
     with tempfile.TemporaryDirectory() as sockets:
         kernel = AsyncKernelManager(transport="ipc", ip=f"{sockets}/kernel")  # files: no port is opened
         client = NotebookClient(notebook, kernel, timeout=LIMIT, resources={"metadata": {"path": str(folder)}})
-        client.execute(**({"env": environment} if environment else {}))
+        client.execute(cleanup_kc=True, **({"env": environment} if environment else {}))
     for number, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)
         cell.id = f"cell-{number:02d}"
@@ -89,7 +89,8 @@ def _palette(png: str) -> str:
     """A picture in base64 with at most 256 colours."""
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    small = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # rare colours, too
+    small.save(buffer, format="PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
