@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import InputError, RunError
 from models.settings import Architecture, Lora
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from models.network import Network
-    from models.rain_bundle import RainBundle
 
 FORMAT = 1
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
+WEATHER = ("rain", "downscale")  # tasks of runs over weather fields
 Parsed = TypeVar("Parsed")
+SpecKind = TypeVar("SpecKind")
+ArchitectureKind = TypeVar("ArchitectureKind")
 
 
 @dataclass(frozen=True)
@@ -55,40 +57,49 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """What bundle.json says.
+class Record(Generic[SpecKind, ArchitectureKind]):
+    """What bundle.json says of any run.
 
     Attributes:
         spec: what the model eats and says.
-        backbone: a name of `variants.VARIANTS`.
+        backbone: a name of `variants.VARIANTS` or `variants.WXC_VARIANTS`.
         architecture: what, beside these two, builds the network.
         base: where the backbone's weights came from.
         mode: "frozen", "lora" or "full".
-        whole: model.safetensors holds every weight; otherwise the head and adapters only, and the base is needed
-            to build the torch model (model.onnx is always whole).
-        lora: size of the adapters, in mode "lora".
+        whole: model.safetensors holds every weight; otherwise those beside the backbone only, and the base is needed
+            to build the torch model.
         sha256: hash of model.safetensors.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
         baselines: the same of each baseline.
-        rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
-            samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
-            pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
     """
 
-    spec: Spec
+    spec: SpecKind
     backbone: str
-    architecture: Architecture
+    architecture: ArchitectureKind
     base: Base = field(default_factory=Base)
     mode: str = "full"
     whole: bool = True
-    lora: Lora = field(default_factory=Lora)
     sha256: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle(Record[Spec, Architecture]):
+    """What bundle.json says of a run over scenes; its model.onnx is always whole.
+
+    Attributes:
+        lora: size of the adapters, in mode "lora".
+        rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
+            samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
+            pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
+    """
+
+    lora: Lora = field(default_factory=Lora)
     rounding: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def bears(self, precision: str) -> bool:
@@ -108,7 +119,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_bundle(folder: Path, bundle: Bundle | RainBundle) -> None:
+def write_bundle(folder: Path, bundle: Record[Any, Any]) -> None:
     """Write bundle.json; a reader sees the old file or the new one, never half of one."""
     content = {"format": FORMAT, **dataclasses.asdict(bundle)}
     with replacing(folder / "bundle.json") as draft:
@@ -121,8 +132,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         InputError: as `parse_bundle`; or a run over weather.
     """
-    if task_of(folder) == "rain":
-        raise InputError(f"{folder}: a rain run; it takes weather files (`earthtune score` and `evaluate` know it)")
+    task = task_of(folder)
+    if task in WEATHER:
+        raise InputError(f"{folder}: a {task} run; it takes weather files (`earthtune score` and `evaluate` know it)")
     return parse_bundle(folder, _from_json)
 
 
@@ -163,16 +175,21 @@ def bundle_id(folder: Path) -> str:
 
 
 def _from_json(content: dict[str, Any]) -> Bundle:
-    base, architecture = content.pop("base"), content.pop("architecture")
-    base["pretrained_bands"] = tuple(base["pretrained_bands"])
+    architecture = content.pop("architecture")
     architecture["blocks"] = tuple(architecture["blocks"])
     return Bundle(
         spec=Spec.from_json(content.pop("spec")),
         architecture=Architecture(**architecture),
-        base=Base(**base),
+        base=base_of(content),
         lora=Lora(**content.pop("lora")),
         **content,
     )
+
+
+def base_of(content: dict[str, Any]) -> Base:
+    """Take the base out of the content of a bundle.json."""
+    base = content.pop("base")
+    return Base(**base | {"pretrained_bands": tuple(base["pretrained_bands"])})
 
 
 def stored_whole(base: Base, mode: str) -> bool:

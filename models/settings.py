@@ -62,7 +62,7 @@ class Training:
         patience: epochs without a better validation score before training stops; 0 trains them all.
         ema: decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves.
         loss: weights of the losses that are added up: ce, dice, focal; mse, mae, huber; pinball and mse
-            for rain. Empty takes ce, huber or pinball.
+            for rain. Empty takes ce; huber for values, mse for downscaling; pinball.
         smoothing: label smoothing of the cross-entropy.
         class_weights: exponent w of a class's weight, share ** -w, by its share of the training labels: 0 weighs all
             pixels alike, 1 all classes.

@@ -36,12 +36,12 @@ from IPython.display import display
 
 from pipelines import map_plots, plots
 from pipelines.evaluate import read_curves
-from pipelines.rain_recipe import RainRecipe
-from pipelines.rain_run import finetune_rain
 from pipelines.recipe import read_recipe
 from pipelines.runs import Launch
 from pipelines.score import score
 from pipelines.weather import open_weather
+from pipelines.weather_recipe import RainRecipe
+from pipelines.weather_run import finetune_weather
 
 # %% [markdown]
 # ## Any weather file as one canonical dataset
@@ -91,7 +91,7 @@ title = figure.suptitle(f"{fields.time.dt.strftime('%d %B %Y, %H:%M').values[hou
 RUN, RECIPE = Path("runs/rain"), Path("rain.yaml")
 print(RECIPE.read_text())
 recipe = read_recipe(RECIPE, RainRecipe, {})
-result = finetune_rain(recipe, RUN, launch=Launch(overwrite=True), name="rain")
+result = finetune_weather(recipe, RUN, launch=Launch(overwrite=True), name="rain")
 print(result["headline"])
 
 # %%

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import cleandoc
 from itertools import pairwise
@@ -103,13 +104,14 @@ def _run(command: str, args: list[str]) -> int:
 
 
 def parser_of(command: str, args: Sequence[str]) -> tuple[ArgumentParser, Run]:
-    """The command's parser, and what carries it out; fine-tuning by a recipe of rain has options of its own."""
+    """The command's parser, and what carries it out; fine-tuning by a recipe over weather has options of its own."""
+    from models.bundle import WEATHER
     from pipelines.options import make_parser
     from pipelines.recipe import task_of
 
     recipe = next((Path(path) for flag, path in pairwise(args) if flag == "--config"), None)
-    rain = command == "finetune" and recipe is not None and task_of(recipe) == "rain"
-    add, run = (_add_rain, _rain) if rain else COMMANDS[command]
+    task = task_of(recipe) if command == "finetune" and recipe is not None else None
+    add, run = (partial(_add_weather, task), partial(_weather, task)) if task in WEATHER else COMMANDS[command]
     parser = make_parser(command)
     add(parser)
     return parser, run
@@ -215,10 +217,11 @@ def _add_launch(parser: ArgumentParser) -> None:
     parser.add_argument("--overwrite", type=bool, default=False, help="replace a run folder that exists")
 
 
-def _add_rain(parser: ArgumentParser) -> None:
-    from pipelines.rain_recipe import RainRecipe
+def _add_weather(task: str, parser: ArgumentParser) -> None:
+    from pipelines.weather_recipe import RECIPES_BY_TASK
 
-    _add_recipe(parser, RainRecipe, "Train rain from weather fields and write a run folder.")
+    what = {"rain": "rain from weather fields", "downscale": "a coarse weather field onto finer cells"}[task]
+    _add_recipe(parser, RECIPES_BY_TASK[task], f"Train {what} and write a run folder.")
 
 
 def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
@@ -228,11 +231,11 @@ def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int
     return _trained(parser, options, Recipe, finetune)
 
 
-def _rain(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.rain_recipe import RainRecipe
-    from pipelines.rain_run import finetune_rain
+def _weather(task: str, parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
+    from pipelines.weather_recipe import RECIPES_BY_TASK
+    from pipelines.weather_run import finetune_weather
 
-    return _trained(parser, options, RainRecipe, finetune_rain)
+    return _trained(parser, options, RECIPES_BY_TASK[task], finetune_weather)
 
 
 def _trained(

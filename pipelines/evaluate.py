@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, read_bundle, replacing, task_of
+from models.bundle import WEATHER, Bundle, read_bundle, task_of
 from models.errors import InputError, RunError
 from models.spec import Spec
 from pipelines.recipe import Data
+from pipelines.runs import data_of, trained_on, write_result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ def evaluate(
     runtime: str = "auto",
     precision: str = "auto",
     weights: Path | None = None,
+    elevation: Path | None = None,
     batch: int = 8,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
 ) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def evaluate(
         runtime: auto, openvino or torch.
         precision: auto, f32, bf16 or i8.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
+        elevation: elevation of another place, for a downscaling run; that of the training when not given.
         batch: tiles predicted at once.
         progress: wraps the chips to show progress.
 
@@ -63,13 +65,13 @@ def evaluate(
     from models.runtime import load_runtime
     from pipelines.chips import Reader, find_chips, read_split
 
-    if task_of(run) == "rain":
-        from pipelines.rain_run import evaluate_rain
+    if task_of(run) in WEATHER:
+        from pipelines.weather_run import evaluate_weather
 
-        log = read_curves(run / "metrics.csv")
-        return evaluate_rain(run, data_root=data_root, out=out, weights=weights, curves=log, progress=progress)
+        where = {"data_root": data_root, "out": out, "weights": weights, "elevation": elevation}
+        return evaluate_weather(run, **where, curves=read_curves(run / "metrics.csv"), progress=progress)
     bundle = read_bundle(run)
-    spec, data = bundle.spec, data_of(bundle)
+    spec, data = bundle.spec, data_of(bundle, Data)
     seed = int(bundle.training.get("seed", 0))
     predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
     notes: list[str] = []
@@ -103,15 +105,6 @@ def evaluate(
     )
 
 
-def data_of(bundle: Bundle) -> Data:
-    """The data settings of a bundle."""
-    try:
-        fields = dict(bundle.data)
-        return Data(**fields | {"root": Path(fields["root"]), "fractions": tuple(fields["fractions"])})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error
-
-
 def baselines_of(run: Path) -> dict[str, Predict]:
     """The baselines of a run, trained anew on its training split.
 
@@ -121,7 +114,7 @@ def baselines_of(run: Path) -> dict[str, Predict]:
     from pipelines.chips import Reader, find_chips, read_split
 
     bundle, split = read_bundle(run), read_split(run / "split.csv")
-    spec, data, seed = bundle.spec, data_of(bundle), int(bundle.training.get("seed", 0))
+    spec, data, seed = bundle.spec, data_of(bundle, Data), int(bundle.training.get("seed", 0))
     chips = [c for c in find_chips(data, spec, seed=seed, split=False) if split.get(c.name) == "train"]
     return fit(spec, Reader(spec, data), chips, seed=seed)
 
@@ -177,9 +170,7 @@ def assess(
         "model": model,
         "baselines": scores,
     } | ({} if spec.task == "regression" else {"confusion": tally["model"].confusion.tolist()})
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "metrics.json") as draft:
-        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(folder, result)
     write_report(
         folder / "report.html",
         title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
@@ -320,19 +311,14 @@ def _example(spec: Spec, reader: Reader, chip: Chip, outputs: Mapping[str, Array
 
 
 def _facts(bundle: Bundle, reader: Reader, samples: int) -> dict[str, str]:
-    spec, training = bundle.spec, bundle.training
+    spec = bundle.spec
+    encodings = [name for name, on in (("time", spec.uses_time), ("location", spec.uses_location)) if on]
     return {
         "Evaluated on": f"{samples} samples of {reader.data.root.name or reader.data.root}",
-        "Backbone": bundle.backbone,
-        "Backbone weights": str(bundle.base),
-        "Mode": bundle.mode,
         "Bands": ", ".join(spec.bands),
         "Tile": f"{spec.tile} x {spec.tile} pixels, patch {spec.patch}, {spec.frames} frame{'s' * (spec.frames > 1)}",
-        "Encodings": ", ".join(n for n, on in (("time", spec.uses_time), ("location", spec.uses_location)) if on)
-        or "none",
-        "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
-        "Epochs": str(training.get("epochs", "")),
-        "Seed": str(training.get("seed", "")),
+        "Encodings": ", ".join(encodings) or "none",
+        **trained_on(bundle),
         "Reduced precision": "; ".join(map(_rounding_line, bundle.rounding.items())) or "not compared",
     }
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Base, Bundle, read_bundle, stored_whole, write_bundle, write_weights
+from models.bundle import Base, Bundle, stored_whole, write_bundle, write_weights
 from models.errors import InputError, RunError
 from models.settings import MODES
 from models.spec import Spec
-from pipelines.recipe import Recipe
-from pipelines.runs import Launch, ended, fit, make_folder, replacing_run
+from pipelines.recipe import Recipe, check_ranges, check_training
+from pipelines.runs import Launch, fit, history, make_folder, replacing_run, result_before
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,10 +55,8 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
 def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
     """The steps of `finetune`."""
     first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
-    if first and ended(out, recipe.to_json(), launch):
-        launch.say(f"{out}: this run has ended already")
-        before = read_bundle(out)
-        return {"model": dict(before.scores), "baselines": dict(before.baselines)}
+    if first and (before := result_before(out, recipe.to_json(), launch)) is not None:
+        return before
     from lightning import seed_everything
 
     from models.training import apply_mode
@@ -82,6 +79,8 @@ def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str,
     module = train(recipe, network, samples, out, balance=balance, launch=launch)
     if not module.trainer.is_global_zero:
         return {}
+    split = {name: len(chips) for name, chips in samples.sets.items()}
+    embedding = {"patch_embedding": dict(report.bands) if report else {}}
     bundle = Bundle(
         spec,
         recipe.backbone,
@@ -89,9 +88,9 @@ def _finetune(recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str,
         base,
         recipe.mode,
         stored_whole(base, recipe.mode),
-        recipe.lora,
         data=recipe.to_json()["data"],
-        training=_history(recipe, name, samples, module, report, notes),
+        training=history(recipe, name, len(module.curves), split, ("terratorch",), notes) | embedding,
+        lora=recipe.lora,
     )
     return _finish(out, bundle, reader, samples, module, launch)
 
@@ -100,54 +99,28 @@ def _check(recipe: Recipe) -> None:
     """Refuse what can be refused before any file is opened."""
     from models.spec import TASKS
 
-    training = recipe.training
-    choices = {
-        "task": (recipe.task, TASKS),
-        "mode": (recipe.mode, MODES),
-        "training.keep": (training.keep, ("best", "last")),
-        "training.precision": (training.precision, ("auto", "32-true", "bf16-mixed", "16-mixed")),
-    }
-    for key, (value, known) in choices.items():
+    for key, value, known in (("task", recipe.task, TASKS), ("mode", recipe.mode, MODES)):
         if value not in known:
             raise InputError(f"{key} {value!r}: wanted one of {', '.join(known)}")
+    check_training(recipe.training, recipe.weights, batch=2)  # batch norm wants two samples
     model, lora = recipe.model, recipe.lora
-    least = {"epochs": 1, "batch": 2, "accumulate": 1, "workers": 0, "patience": 0}  # batch norm wants two samples
-    for key, low in least.items():
-        if getattr(training, key) < low:
-            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least {low}")
-    ranges = {
-        "training.weight_decay": (training.weight_decay, 0.0, 100.0),
-        "training.backbone_lr": (training.backbone_lr, 0.0, 100.0),
-        "training.layer_decay": (training.layer_decay, 1e-3, 1.0),
-        "training.clip": (training.clip, 0.0, 1e6),
-        "training.freeze_norm": (training.freeze_norm, 0.0, 1.0),
-        "training.gain": (training.gain, 0.0, 10.0),
-        "training.offset": (training.offset, 0.0, 10.0),
-        "lora.alpha": (lora.alpha, 1e-6, 1e6),
-        "data.block_km": (recipe.data.block_km, 0.0, 1e5),
-        **{f"training.loss.{loss}": (share, 1e-9, 1e9) for loss, share in training.loss.items()},
-        "training.lr": (training.lr, 1e-12, 10.0),
-        "training.ema": (training.ema, 0.0, 0.999999),
-        "training.warmup": (training.warmup, 0.0, 1.0),
-        "training.smoothing": (training.smoothing, 0.0, 0.999),
-        "training.class_weights": (training.class_weights, 0.0, 1.0),
-        "model.dropout": (model.dropout, 0.0, 0.999),
-        "model.drop_path": (model.drop_path, 0.0, 0.999),
-        "model.channels": (model.channels, 1, 65536),
-        "model.detail": (model.detail, 0, 4096),
-        "lora.rank": (lora.rank, 1, 65536),
-        "data.tile": (recipe.data.tile, 0, 8192),
-        "data.frames": (recipe.data.frames, 1, 1024),
-    }
-    for key, (number, lowest, highest) in ranges.items():
-        if not (math.isfinite(number) and lowest <= number <= highest):
-            raise InputError(f"{key} {number}: wanted {lowest:g} to {highest:g}")
-    if recipe.weights not in ("hub", "random") and not Path(recipe.weights).is_file():
-        raise InputError(f"weights {recipe.weights}: no such file; wanted hub, random or a weight file")
-    if training.loss:
+    check_ranges(
+        {
+            "lora.alpha": (lora.alpha, 1e-6, 1e6),
+            "data.block_km": (recipe.data.block_km, 0.0, 1e5),
+            "model.dropout": (model.dropout, 0.0, 0.999),
+            "model.drop_path": (model.drop_path, 0.0, 0.999),
+            "model.channels": (model.channels, 1, 65536),
+            "model.detail": (model.detail, 0, 4096),
+            "lora.rank": (lora.rank, 1, 65536),
+            "data.tile": (recipe.data.tile, 0, 8192),
+            "data.frames": (recipe.data.frames, 1, 1024),
+        }
+    )
+    if recipe.training.loss:
         from models.losses import check_loss
 
-        check_loss(recipe.task, training.loss)
+        check_loss(recipe.task, recipe.training.loss)
 
 
 def prepare(recipe: Recipe) -> tuple[Spec, Reader, list[Chip], list[str]]:
@@ -404,26 +377,3 @@ def save(out: Path, bundle: Bundle, network: Network) -> tuple[Bundle, Predict]:
 def _sizes(samples: Chips, spec: Spec) -> str:
     sizes = ", ".join(f"{len(chips)} {split}" for split, chips in samples.sets.items())
     return f"samples of {spec.tile} x {spec.tile} pixels: {sizes}"
-
-
-def _history(
-    recipe: Recipe,
-    name: str,
-    samples: Chips,
-    module: FineTuning,
-    report: LoadReport | None,
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """What bundle.json tells of the run."""
-    from importlib.metadata import version
-
-    return {
-        "recipe": name,
-        "sha256": recipe.sha256(),
-        "seed": recipe.seed,
-        "epochs": len(module.curves),
-        "split": {split: len(chips) for split, chips in samples.sets.items()},
-        "versions": {package: version(package) for package in ("earthtune", "torch", "terratorch", "lightning")},
-        "patch_embedding": dict(report.bands) if report else {},
-        "notes": list(notes),
-    }

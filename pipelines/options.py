@@ -74,7 +74,7 @@ SWITCHES = tuple(
     f"--{name}"
     for name in (
         *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips", "refit", "augment.turns"),
-        *("probabilities", "confidence"),
+        *("probabilities", "confidence", "conserve"),
     )
 )
 

@@ -423,7 +423,7 @@ def reliability_plot(ax: Axes, rows: Sequence[Mapping[str, float]], *, unit: str
 
     Args:
         ax: the axes to draw on, about square.
-        rows: what `rain_scores.reliability` gave: threshold, forecast, observed, share.
+        rows: what `weather_scores.reliability` gave: threshold, forecast, observed, share.
         unit: of the thresholds.
         ink: colour of the text.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,58 @@ class Recipe:
     def sha256(self) -> str:
         """Hash of `to_json` without the folder, so that two machines agree."""
         return recipe_hash(self.to_json())
+
+
+def check_training(training: Training, weights: str, *, batch: int) -> None:
+    """Refuse settings that no training takes, before any file is opened; a batch holds `batch` samples at least.
+
+    Raises:
+        InputError: the setting, and what is wanted.
+    """
+    choices = {
+        "keep": ("best", "last"),
+        "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
+    }
+    for key, known in choices.items():
+        if getattr(training, key) not in known:
+            raise InputError(f"training.{key} {getattr(training, key)!r}: wanted one of {', '.join(known)}")
+    least = {"epochs": 1, "batch": batch, "accumulate": 1, "workers": 0, "patience": 0}
+    for key, low in least.items():
+        if getattr(training, key) < low:
+            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least {low}")
+    check_ranges(
+        {
+            "training.weight_decay": (training.weight_decay, 0.0, 100.0),
+            "training.backbone_lr": (training.backbone_lr, 0.0, 100.0),
+            "training.layer_decay": (training.layer_decay, 1e-3, 1.0),
+            "training.clip": (training.clip, 0.0, 1e6),
+            "training.freeze_norm": (training.freeze_norm, 0.0, 1.0),
+            "training.gain": (training.gain, 0.0, 10.0),
+            "training.offset": (training.offset, 0.0, 10.0),
+            **{f"training.loss.{loss}": (share, 1e-9, 1e9) for loss, share in training.loss.items()},
+            "training.lr": (training.lr, 1e-12, 10.0),
+            "training.ema": (training.ema, 0.0, 0.999999),
+            "training.warmup": (training.warmup, 0.0, 1.0),
+            "training.smoothing": (training.smoothing, 0.0, 0.999),
+            "training.class_weights": (training.class_weights, 0.0, 1.0),
+        }
+    )
+    if weights not in ("hub", "random") and not Path(weights).is_file():
+        raise InputError(f"weights {weights}: no such file; wanted hub, random or a weight file")
+
+
+def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
+    """Refuse numbers that are not from lowest to highest.
+
+    Args:
+        ranges: (number, lowest, highest) by the option's name.
+
+    Raises:
+        InputError: the first that is out of its range.
+    """
+    for key, (number, lowest, highest) in ranges.items():
+        if not (math.isfinite(number) and lowest <= number <= highest):
+            raise InputError(f"{key} {number}: wanted {lowest:g} to {highest:g}")
 
 
 def plain(recipe: Any, root: Path) -> dict[str, Any]:

@@ -275,6 +275,21 @@ def area_mean(
     return xr.DataArray(out, coords, field.dims, name=field.name, attrs=dict(field.attrs))
 
 
+def on_grid(field: xr.DataArray, wanted_lat: np.ndarray, wanted_lon: np.ndarray, *, name: str) -> np.ndarray:
+    """The values of a canonical field (N, lat, lon) on other cells: (N, H, W), averaged by area where they differ.
+
+    Raises:
+        InputError: see `area_mean`.
+    """
+    lat, lon = field["lat"].values, field["lon"].values
+    rows = [int(np.abs(lat - value).argmin()) for value in wanted_lat]
+    columns = [int(np.abs(lon - value).argmin()) for value in wanted_lon]
+    near = np.allclose(lat[rows], wanted_lat, atol=1e-3) and np.allclose(lon[columns], wanted_lon, atol=1e-3)
+    if near:
+        return np.asarray(field.values[:, rows][:, :, columns], np.float32)
+    return np.asarray(area_mean(field, wanted_lat, wanted_lon, name=name).values, np.float32)
+
+
 def _edges(centres: np.ndarray) -> np.ndarray:
     """Edges half way between centres: (n + 1,)."""
     if len(centres) < 2:

@@ -51,6 +51,10 @@ _ABSENT = "–"
 Draw = Callable[["Figure", str], None]
 View = dict[str, Any]
 
+# What the template shows of some runs only, and the colours of its text.
+PARTS: View = {"per_class": [], "confusion": None, "examples": [], "scale": None, "agreement": None, "charts": []}
+PARTS["inks"] = INKS
+
 
 @dataclass(frozen=True)
 class Example:
@@ -116,10 +120,9 @@ def write_report(
     if confusion is not None and confusion.shape != (len(spec.classes),) * 2:
         raise InputError(f"report: confusion matrix {confusion.shape} does not fit {len(spec.classes)} classes")
     best, limits = best_baseline(spec.task, baselines), _limits(examples)
-    view: View = {
+    view = PARTS | {
         "title": title,
         "spec": spec,
-        "inks": INKS,
         "facts": facts,
         "headline": headline(spec, scores, baselines),
         "tiles": _tiles(spec, scores, best, baselines),
@@ -132,7 +135,6 @@ def write_report(
         "examples": [_example(spec, example, limits, best or "baseline") for example in examples],
         "scale": _scale_chart(spec, examples),
         "agreement": _agreement_chart(spec, examples),
-        "charts": [],
         "notes": notes,
     }
     write_page(path, render(view))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from models.bundle import replacing
+from models.bundle import Record, parse_bundle, replacing
 from models.errors import EarthtuneError, InputError, RunError
 from models.settings import Training
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule
     from torch import nn
 
+    from pipelines.recipe import Recipe
+    from pipelines.weather_recipe import WeatherRecipe
+
+Kind = TypeVar("Kind")
+_RESULT = {"model": "scores", "baselines": "baselines"}  # what metrics.json and bundle.json call the same
 Say = Callable[[str], None]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -81,6 +88,67 @@ def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
     if changed:
         raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
     return (out / "bundle.json").is_file() and (out / "metrics.json").is_file()
+
+
+def result_before(out: Path, recipe: Mapping[str, Any], launch: Launch) -> dict[str, Any] | None:
+    """The scores of a resumed run that has ended already; None where there is something to do, see `ended`."""
+    if not ended(out, recipe, launch):
+        return None
+    launch.say(f"{out}: this run has ended already")
+    return parse_bundle(out, lambda content: {key: dict(content[old]) for key, old in _RESULT.items()})
+
+
+def history(
+    recipe: Recipe | WeatherRecipe,
+    name: str,
+    epochs: int,
+    split: Mapping[str, int],
+    packages: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """What bundle.json tells of any run; packages are those whose versions matter beside ours, torch and Lightning."""
+    return {
+        "recipe": name,
+        "sha256": recipe.sha256(),
+        "seed": recipe.seed,
+        "epochs": epochs,
+        "split": dict(split),
+        "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", *packages)},
+        "notes": list(notes),
+    }
+
+
+def trained_on(bundle: Record[Any, Any]) -> dict[str, str]:
+    """What a report tells of the training of any run, by what it is called."""
+    training = bundle.training
+    return {
+        "Backbone": bundle.backbone,
+        "Backbone weights": str(bundle.base),
+        "Mode": bundle.mode,
+        "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
+        "Epochs": str(training.get("epochs", "")),
+        "Seed": str(training.get("seed", "")),
+    }
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write metrics.json; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "metrics.json") as draft:
+        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def data_of(bundle: Record[Any, Any], kind: type[Kind]) -> Kind:
+    """The data settings of a bundle.
+
+    Raises:
+        InputError: they are not of this kind.
+    """
+    try:
+        tuples = {key: tuple(bundle.data[key]) for key in ("fractions", "window") if key in bundle.data}
+        return kind(**{**bundle.data, **tuples, "root": Path(bundle.data["root"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error
 
 
 def make_folder(out: Path, recipe: Mapping[str, Any], launch: Launch) -> None:

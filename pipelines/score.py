@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, read_bundle, task_of
+from models.bundle import WEATHER, Bundle, read_bundle, task_of
 from models.errors import EarthtuneError, InputError
 from models.spec import Spec
 
@@ -44,6 +44,7 @@ def score(
     precision: str = "auto",
     batch: int | None = None,
     weights: Path | None = None,
+    elevation: Path | None = None,
     workers: int = 1,
     shard: str | None = None,
     ray: str | None = None,
@@ -79,6 +80,7 @@ def score(
         precision: auto, f32, bf16 or i8 (bytes in large layers); auto takes the fastest that is known to map alike.
         batch: tiles predicted at once on a GPU.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
+        elevation: elevation of another place, for a downscaling run; that of the training when not given.
         workers: processes on this machine, or actors with --ray.
         shard: i/n, this call's share where n calls on any machines share a folder: 1/4, 2/4, 3/4, 4/4.
         ray: address of a Ray cluster, auto, or local to start one here.
@@ -93,10 +95,11 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
-    if task_of(run) == "rain":
-        from pipelines.rain_maps import score_rain
+    if task_of(run) in WEATHER:
+        from pipelines.weather_maps import score_weather
 
-        return score_rain(run, scenes, out=out, weights=weights, overwrite=overwrite, progress=progress, say=say)
+        files = {"weights": weights, "elevation": elevation}
+        return score_weather(run, scenes, out=out, **files, overwrite=overwrite, progress=progress, say=say)
     from pipelines.jobs import Engine
     from pipelines.launch import launch, shard_of, threads_each
     from pipelines.scene import Reading

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from models.rain_spec import Augmentation, RainArchitecture
 from models.settings import Training
-from pipelines.rain_recipe import RainData, RainRecipe
+from models.weather_spec import Augmentation, WeatherArchitecture
+from pipelines.weather_recipe import RainData, RainRecipe
 
 VARIABLES = ("TQV", "T2M", "U10M", "V10M")
-TINY = RainArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)
+TINY = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)
 UNITS = {"TQV": "kg m-2", "T2M": "K", "U10M": "m s-1", "V10M": "m s-1", "PRECTOT": "kg m-2 s-1"}
 
 

@@ -15,9 +15,10 @@ from models.settings import Architecture, Training
 from models.spec import ClassDef, Target
 from pipelines import geotiff
 from pipelines.finetune import finetune
-from pipelines.rain_run import finetune_rain
 from pipelines.recipe import Data, Recipe
 from pipelines.runs import Launch
+from pipelines.weather_run import finetune_weather
+from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
@@ -140,5 +141,19 @@ def rain_day(tmp_path_factory):
 def rain_run(rain_day, tmp_path_factory):
     """A run of rain from surface weather."""
     out = tmp_path_factory.mktemp("runs") / "rain"
-    finetune_rain(rain_recipe(rain_day), out, name="test")
+    finetune_weather(rain_recipe(rain_day), out, name="test")
+    return out
+
+
+@pytest.fixture(scope="session")
+def fine_day(tmp_path_factory):
+    """Folder of a day of fine weather and its elevation; not to be changed."""
+    return make_fine_day(tmp_path_factory.mktemp("fine_day"))
+
+
+@pytest.fixture(scope="session")
+def fine_run(fine_day, tmp_path_factory):
+    """A run of downscaling by three."""
+    out = tmp_path_factory.mktemp("runs") / "fine"
+    finetune_weather(downscale_recipe(fine_day), out, name="test")
     return out

@@ -12,15 +12,18 @@ from safetensors.torch import save_file
 from models.bundle import Base, read_bundle, task_of, write_bundle, write_weights
 from models.errors import InputError
 from models.quantiles import expectation
-from models.rain import RainNetwork, encoder_config
-from models.rain_bundle import RainBundle, load_encoder, load_rain, read_rain_bundle
-from models.rain_spec import Augmentation, RainArchitecture, RainSpec
-from models.rain_variation import EASTWARD, NORTHWARD, signs, varied
+from models.rain import RainNetwork
+from models.rain_spec import RainSpec
+from models.weather_bundle import WeatherBundle, load_encoder, load_weather, read_weather_bundle
+from models.weather_network import encoder_config
+from models.weather_spec import Augmentation, WeatherArchitecture
+from models.weather_variation import EASTWARD, NORTHWARD, signs, varied
 from models.wxc_inputs import make_batch
 
 NAMES = ("TQV", "U10M", "V10M")
 SPEC = RainSpec(NAMES, ("kg m-2", "m s-1", "m s-1"), (20.0, 1.0, -2.0), (8.0, 4.0, 5.0), scale=0.5)
-SMALL = RainArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": (8, 8)}, channels=4, detail=8, members=2)
+SMALL = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": (8, 8)}, channels=4, detail=8, members=2)
+HELD = {"x": NAMES, "y": ("PRECTOT",)}
 TINY = "prithvi_wxc_tiny"
 
 
@@ -77,13 +80,13 @@ def test_the_lead_time_matters():
 
 def test_a_bundle_gives_the_same_rain_back(tmp_path):
     net, b = network(), batch()
-    bundle = RainBundle(SPEC, TINY, SMALL, data={"root": "."}, training={"seed": 1}, scores={"rmse": 0.5})
+    bundle = WeatherBundle(SPEC, TINY, SMALL, data={"root": "."}, training={"seed": 1}, scores={"rmse": 0.5})
     write_bundle(tmp_path, dataclasses.replace(bundle, sha256=write_weights(tmp_path, net, whole=True)))
     assert task_of(tmp_path) == "rain"
-    read = read_rain_bundle(tmp_path)
+    read = read_weather_bundle(tmp_path)
     assert (read.spec, read.scores) == (SPEC, {"rmse": 0.5})
     assert read.architecture == dataclasses.replace(SMALL, overrides={**SMALL.overrides, "mask_unit": [8, 8]})
-    torch.testing.assert_close(load_rain(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
+    torch.testing.assert_close(load_weather(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
     with pytest.raises(InputError, match="a rain run; it takes weather files"):
         read_bundle(tmp_path)
 
@@ -100,13 +103,13 @@ def test_a_frozen_encoder_comes_from_its_file_and_no_other(tmp_path):
     assert base.source == "file" and report is not None and "loaded" in report.bands["U10M"]
     run = tmp_path / "run"
     run.mkdir()
-    bundle = RainBundle(SPEC, TINY, SMALL, base, "frozen", whole=False)
+    bundle = WeatherBundle(SPEC, TINY, SMALL, base, "frozen", whole=False)
     write_bundle(run, dataclasses.replace(bundle, sha256=write_weights(run, net, whole=False)))
-    torch.testing.assert_close(load_rain(run, weights=files[3]).predict(b), net.predict(b), rtol=0, atol=0)
+    torch.testing.assert_close(load_weather(run, weights=files[3]).predict(b), net.predict(b), rtol=0, atol=0)
     with pytest.raises(InputError, match="wanted the encoder"):
-        load_rain(run, weights=files[4])
+        load_weather(run, weights=files[4])
     with pytest.raises(InputError, match="--weights"):
-        load_rain(run)
+        load_weather(run)
 
 
 def pretrained_state(seed):
@@ -126,7 +129,7 @@ def test_what_cannot_be_built_is_refused():
         ({"dropout": 1.0}, "model.dropout 1"),
     ):
         with pytest.raises(InputError, match=said):
-            RainNetwork(SPEC, TINY, RainArchitecture(**change))
+            RainNetwork(SPEC, TINY, WeatherArchitecture(**change))
     with pytest.raises(InputError, match="wanted one of prithvi_wxc_tiny"):
         RainNetwork(SPEC, "prithvi_wxc_9", SMALL)
     with pytest.raises(InputError, match="no weights were published"):
@@ -162,7 +165,7 @@ def divergence(x):
 def test_turning_and_mirroring_keep_what_the_wind_does_to_the_rain():
     start, kept = item(), 0
     for seed in range(16):
-        new = varied(start, NAMES, SPEC.std, Augmentation(turns=True), np.random.default_rng(seed))
+        new = varied(start, HELD, SPEC.std, Augmentation(turns=True), np.random.default_rng(seed))
         kept += np.array_equal(new["x"], start["x"])
         order = np.argsort(start["y"], axis=None), np.argsort(new["y"], axis=None)
         old, now = (divergence(i["x"]).ravel()[o] for i, o in zip((start, new), order, strict=True))
@@ -174,7 +177,7 @@ def test_turning_and_mirroring_keep_what_the_wind_does_to_the_rain():
 
 def test_offsets_and_gains_touch_fields_only_and_are_a_function_of_the_draw():
     start, how = item(), Augmentation(offset=0.3, gain=0.1, shift=20)
-    a, b, c = (varied(start, NAMES, SPEC.std, how, np.random.default_rng(s)) for s in (1, 1, 2))
+    a, b, c = (varied(start, HELD, SPEC.std, how, np.random.default_rng(s)) for s in (1, 1, 2))
     np.testing.assert_array_equal(a["x"], b["x"])
     assert not np.array_equal(a["x"], c["x"])
     np.testing.assert_array_equal(a["y"], start["y"])

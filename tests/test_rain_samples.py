@@ -10,20 +10,12 @@ import pytest
 import xarray as xr
 
 from models.errors import InputError
-from models.rain_spec import Augmentation, RainSpec
-from pipelines.rain_loaders import RainSet
-from pipelines.rain_recipe import PRODUCTS, RainData
-from pipelines.rain_samples import (
-    LEAKS,
-    Rain,
-    Samples,
-    check_inputs,
-    find_files,
-    load,
-    measured,
-    read_rain,
-    read_weather,
-)
+from models.rain_spec import RainSpec
+from models.weather_spec import Augmentation
+from pipelines.rain_samples import LEAKS, Rain, RainSamples, check_inputs, load, read_rain
+from pipelines.weather_loaders import WeatherSet
+from pipelines.weather_recipe import PRODUCTS, RainData
+from pipelines.weather_samples import find_files, read_weather
 from tests.rain_files import VARIABLES, dataset, fields, make_day
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -47,7 +39,7 @@ def samples_of(root, *, leads=(0.0,), times=1, step=0.0, window=(0.0, 1.0), **op
     spec = RainSpec(
         VARIABLES, weather.units, (0.0,) * count, (1.0,) * count, times=times, step=step, leads=leads, window=window
     )
-    return Samples(spec, weather, rain, **options)
+    return RainSamples(spec, weather, rain, **options)
 
 
 def test_rain_is_that_of_the_hour_after_the_fields(day):
@@ -118,7 +110,7 @@ def test_a_day_too_short_for_its_blocks_is_refused(day):
 def test_means_are_those_of_the_training_block(day):
     samples, wanted = samples_of(day), fields()
     samples.divide({"train": 0.5, "val": 0.25, "test": 0.25}, gap=1.0)
-    spec = measured(samples, "train")
+    spec = samples.measured("train")
     used = [s.at for s in samples.of("train")]
     assert spec.mean[0] == pytest.approx(wanted["TQV"][used].mean(), rel=1e-5)
     assert spec.std[3] == pytest.approx(wanted["V10M"][used].std(), rel=1e-4)
@@ -127,7 +119,7 @@ def test_means_are_those_of_the_training_block(day):
 
 def test_an_epochs_samples_are_a_function_of_seed_epoch_and_index(day):
     samples = samples_of(day)
-    items = RainSet(samples, samples.samples[:5], Augmentation(offset=0.3), seed=1, repeat=2)
+    items = WeatherSet(samples, samples.samples[:5], Augmentation(offset=0.3), seed=1, repeat=2)
     assert len(items) == 10
     np.testing.assert_array_equal(items[(2, 3)]["x"], items[(2, 3)]["x"])
     assert not np.array_equal(items[(2, 3)]["x"], items[(2, 8)]["x"])  # the same hour, once more

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipelines.cli import RECIPES, main
+from tests.downscale_files import coarsened
 from tests.rain_files import make_day
 from tests.runs import BANDS, TINY, make_chip, write
 from tests.test_forecast import hours, write_analyses
@@ -36,8 +37,8 @@ INSTEAD = {
 }
 # Options that make a fine-tuning small. The hub of the tests serves weights of this size under the published name.
 SMALL = f"--training.epochs 1 --model.overrides '{json.dumps(TINY)}' --model.blocks [0,1]"
-# Recipes are trained in test_recipe.py and test_rain_run.py, on data of their own; here their options are read.
-OPTIONS_ONLY = [*INLINE, *(line for line in LINES if line.startswith("earthtune finetune rainfall"))]
+# Recipes are trained in test_recipe.py and test_..._run.py, on data of their own; here their options are read.
+OPTIONS_ONLY = [*INLINE, *(line for line in LINES if re.match("earthtune finetune (rainfall|downscale)", line))]
 
 
 def test_lines_of_the_readme_are_commands():
@@ -69,7 +70,7 @@ def test_files_and_options_that_the_text_names_exist():
 
 
 @pytest.fixture
-def desk(run, rain_run, rain_day, tmp_path, monkeypatch):
+def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
     """A folder that holds what the commands name."""
     chips, groups = tmp_path / "chips", ["chip,group"]
     dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-06-15"}, "nodata": -9999}
@@ -92,8 +93,9 @@ def desk(run, rain_run, rain_day, tmp_path, monkeypatch):
         assets[key] = {"href": f"./item/{key}.tif", "type": "image/tiff; application=geotiff"}
         assets[key]["eo:bands"] = [{"name": key, "common_name": key}]
     stac_item(tmp_path, assets=assets)
-    for name, source in (("trees", run), ("rain", rain_run)):
+    for name, source in (("trees", run), ("rain", rain_run), ("fine", fine_run)):
         shutil.copytree(source, tmp_path / "runs" / name)
+    coarsened(fine_day, tmp_path / "coarse.nc")
     make_day(tmp_path / "another_day", day="2020-04-02", seed=7)
     shutil.copy(next((tmp_path / "another_day").glob("*inst1*")), tmp_path / "weather.nc")
     for name, times in (("merra2", hours(12, 18)), ("later", hours(0, day="2020-03-31"))):
@@ -145,5 +147,13 @@ def test_every_command_of_the_readme_runs(desk, hub, capsys):
             assert (code, bool(out)) == (0, True), f"{line}: {err}"
     assert any(path.startswith(f"/{repo}/resolve/") for _, path in hub.requests)
     made = {"runs/landuse/report.html", "maps/new_map.tif", "tokens.tif", "fc/forecast.nc", "winter/skill.json"}
-    made |= {"many/a_map.tif", "sure/new_confidence.tif", "patches/new_map.tif", "p.gpkg", "a.csv", "maps/rain"}
+    made |= {
+        "many/a_map.tif",
+        "sure/new_confidence.tif",
+        "patches/new_map.tif",
+        "p.gpkg",
+        "a.csv",
+        "maps/rain",
+        "maps/fine",
+    }
     assert not [name for name in made if not (desk / name).exists()]

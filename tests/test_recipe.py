@@ -95,13 +95,14 @@ MADE = (crops, burn_scars, deforestation, demo)
 REAL = (landuse, floods, scene_classes, regression)
 
 
-RAIN = {"rainfall", "rainfall_surface"}  # tried in test_rain_run.py
+WEATHER = {"rainfall": "rain", "rainfall_surface": "rain", "downscale": "downscale"}  # tried in test_..._run.py
 
 
 def test_every_recipe_is_tried():
-    tried = {build.__name__ for build in (*MADE, *REAL)} | RAIN
+    tried = {build.__name__ for build in (*MADE, *REAL)} | set(WEATHER)
     assert {path.stem for path in RECIPES.glob("*.yaml")} == tried
-    assert all(name in Path(__file__).with_name("test_rain_run.py").read_text() for name in RAIN)
+    for name, file in WEATHER.items():
+        assert name in Path(__file__).with_name(f"test_{file}_run.py").read_text()
 
 
 @pytest.mark.parametrize("build", [*MADE, *(pytest.param(b, marks=needs_data) for b in REAL)], ids=lambda b: b.__name__)

@@ -10,9 +10,9 @@ WIDTHS = (400, 1400)
 
 
 @pytest.fixture(scope="module")
-def seen(run, scene_run, value_run, rain_run, tmp_path_factory):
+def seen(run, scene_run, value_run, rain_run, fine_run, tmp_path_factory):
     """What a browser makes of each report, by run, width of the window, and whether the reader asks for dark pages."""
-    pages = [folder / "report.html" for folder in (run, scene_run, value_run, rain_run)]
+    pages = [folder / "report.html" for folder in (run, scene_run, value_run, rain_run, fine_run)]
     folder = tmp_path_factory.mktemp("browser")
     found = {}
     for dark in (False, True):
@@ -22,7 +22,7 @@ def seen(run, scene_run, value_run, rain_run, tmp_path_factory):
 
 @needs_browser
 def test_pages_fit_their_window_and_fetch_nothing(seen):
-    assert len(seen) == 4 * len(WIDTHS) * 2
+    assert len(seen) == 5 * len(WIDTHS) * 2
     for (page, window, _), found in seen.items():
         assert found["width"] <= window, page
         assert (found["wide"], found["fetched"]) == ([], []), page

@@ -42,10 +42,11 @@ def test_half_precision_is_close(exported, task, runtime):
 
 def test_trained_models_give_the_same_labels_in_half_precision(run, chips):
     from pipelines.chips import Reader, find_chips
-    from pipelines.evaluate import data_of
+    from pipelines.recipe import Data
+    from pipelines.runs import data_of
 
     bundle = read_bundle(run)
-    data = data_of(bundle)
+    data = data_of(bundle, Data)
     reader = Reader(bundle.spec, data)
     found = find_chips(data, bundle.spec, seed=0, split=False)
     x = np.stack([reader(chip).x for chip in found])

@@ -1,24 +1,26 @@
-"""Cheap answers for rain, from the training block alone: zero, climatology, persistence, ridge."""
+"""Cheap answers from the training block alone: zero, climatology, persistence, ridge; ridge onto finer cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+ROWS = 500_000  # more would only cost memory: there are some tens of coefficients
 NAMES = ("zero", "climatology", "persistence", "ridge")
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A forecast of rain in mm/h.
+    """What a model says of a field, in its unit: a distribution, or a number alone.
 
     Attributes:
         mean: (N, H, W).
-        quantiles: (N, Q, H, W).
+        quantiles: (N, Q, H, W), Q of 0 for a number alone.
         exceedance: (N, K, H, W), probability of more than each of K thresholds.
     """
 
@@ -27,10 +29,11 @@ class Forecast:
     exceedance: Array
 
     @classmethod
-    def sure(cls, mean: Array, *, quantiles: int, thresholds: Sequence[float]) -> Forecast:
+    def sure(cls, mean: Array, *, quantiles: int = 0, thresholds: Sequence[float] = ()) -> Forecast:
         """A single number as a forecast: every quantile is it; NaN where there is none."""
         shape = (len(mean), quantiles, *mean.shape[1:])
-        above = np.stack([np.where(np.isfinite(mean), mean > t, np.nan) for t in thresholds], axis=1)
+        limits = np.reshape(np.asarray(thresholds, np.float32), (1, -1, 1, 1))
+        above = np.where(np.isfinite(mean[:, None]), mean[:, None] > limits, np.nan)
         return cls(mean, np.broadcast_to(mean[:, None], shape), above.astype(np.float32))
 
 
@@ -87,21 +90,69 @@ def _climatology(y: Array, levels: Sequence[float], thresholds: Sequence[float])
 
 def _ridge(x: Array, y: Array) -> Callable[[Array, Array], Array]:
     """Ridge regression of each cell's rain on its own fields, negative answers set to zero."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     def rows(x: Array) -> Array:
         n, t, c, h, w = x.shape
         return x.reshape(n, t * c, h * w).transpose(0, 2, 1).reshape(-1, t * c)
 
     known = np.isfinite(y).ravel()
-    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 8))).fit(
-        rows(x)[known].astype(np.float64), y.ravel()[known]
-    )
+    model = _fitted(rows(x)[known], y.ravel()[known])
 
     def predict(x: Array, persisted: Array) -> Array:
         answer = model.predict(rows(x).astype(np.float64)).reshape(len(x), *x.shape[-2:])
         return np.asarray(answer.clip(min=0), np.float32)
 
     return predict
+
+
+def _fitted(rows: Array, y: Array) -> Any:
+    """Ridge regression of y (N,) on standardised rows (N, F), its penalty by leaving rows out."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    every = -(-len(y) // ROWS)
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 8)))
+    return model.fit(rows[::every].astype(np.float64), y[::every])
+
+
+def fit_finer(
+    x: Array, base: Array, heights: Sequence[Array], y: Array, *, factor: int
+) -> Callable[[Array, Array, Sequence[Array]], Array]:
+    """Ridge of what bicubic leaves out, for each place in a coarse cell, on fields of 3 x 3 coarse cells and heights.
+
+    Args:
+        x: coarse fields (N, C, h, w).
+        base: what bicubic says (N, H, W).
+        heights: elevation, and what bicubic leaves out of it: (H, W) each; none for a model without.
+        y: the fine field (N, H, W), NaN where not known.
+        factor: fine cells along a side of a coarse one.
+
+    Returns:
+        A function of x, base and heights that gives the fine field (N, H, W).
+    """
+    places = [(i, j) for i in range(factor) for j in range(factor)]
+    models = {}
+    for i, j in places:
+        left = (y - base)[:, i::factor, j::factor].ravel()
+        known = np.isfinite(left)
+        models[i, j] = _fitted(_around(x, heights, i, j, factor)[known], left[known])
+
+    def predict(x: Array, base: Array, heights: Sequence[Array]) -> Array:
+        out = base.copy()
+        for (i, j), model in models.items():
+            part = out[:, i::factor, j::factor]
+            part += model.predict(_around(x, heights, i, j, factor).astype(np.float64)).reshape(part.shape)
+        return out
+
+    return predict
+
+
+def _around(x: Array, heights: Sequence[Array], i: int, j: int, factor: int) -> Array:
+    """A row for each coarse cell: all fields there and in its eight neighbours, heights at one place of it."""
+    n, _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    near = [padded[:, :, a : a + h, b : b + w] for a in range(3) for b in range(3)]
+    own = [np.broadcast_to(height[i::factor, j::factor], (n, 1, h, w)) for height in heights]
+    rows = np.concatenate([*near, *own], axis=1)  # (N, F, h, w)
+    return np.moveaxis(rows, 1, -1).reshape(n * h * w, -1)

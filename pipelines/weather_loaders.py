@@ -1,4 +1,4 @@
-"""Samples of fields and rain -> batches, shuffled and varied as a function of the seed, the epoch and the index."""
+"""Samples of weather -> batches, shuffled and varied as a function of the seed, the epoch and the index."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from models.rain_spec import Augmentation
-from models.rain_variation import Item, varied
 from models.settings import Training
+from models.weather_spec import Augmentation
+from models.weather_variation import Item, varied
 from pipelines.chips import EpochSampler
-from pipelines.rain_samples import Sample, Samples
+from pipelines.weather_samples import Sample, Samples
 
 
-class RainSet(Dataset[Item]):
+class WeatherSet(Dataset[Item]):
     """Samples as a torch dataset; asked for by (epoch, index) they are varied, see `chips.ChipSet`."""
 
     def __init__(
@@ -38,13 +38,13 @@ class RainSet(Dataset[Item]):
         if epoch is None:
             return item
         rng = np.random.default_rng((self.seed, epoch, index))
-        return varied(item, spec.channels, spec.std, self.augmentation, rng)
+        return varied(item, self.samples.names, spec.std, self.augmentation, rng)
 
 
-class RainLoaders(LightningDataModule):
+class WeatherLoaders(LightningDataModule):
     """Training and validation samples as loaders."""
 
-    def __init__(self, train: RainSet, val: RainSet, training: Training, *, seed: int) -> None:
+    def __init__(self, train: WeatherSet, val: WeatherSet, training: Training, *, seed: int) -> None:
         """Keep both sets."""
         super().__init__()
         self.train_set, self.val_set, self.training, self.seed = train, val, training, seed
@@ -57,7 +57,7 @@ class RainLoaders(LightningDataModule):
         """As they are."""
         return self._loader(self.val_set, None)
 
-    def _loader(self, items: RainSet, sampler: EpochSampler | None) -> DataLoader[Item]:
+    def _loader(self, items: WeatherSet, sampler: EpochSampler | None) -> DataLoader[Item]:
         return DataLoader(
             items,
             batch_size=self.training.batch,

@@ -1,7 +1,7 @@
-"""Scores of rain forecasts with the `scores` package, weighted by area, with intervals by resampled blocks of time.
+"""Scores of fields with the `scores` package, weighted by area, with intervals by resampled blocks of time.
 
 Every score is a function of sums over cells that are kept by time, so that resampling times costs no second pass. Cells
-where rain or forecast is not known (NaN) count in none of the sums.
+where truth or forecast is not known (NaN) count in none of the sums.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scores.categorical import BasicContingencyManager
 from scores.continuous import quantile_score
 
-from models.rain_baselines import Forecast
+from models.weather_baselines import Forecast
 
 Numbers = NDArray[np.float64]
 WINDOWS = (3, 5, 9)  # cells; sides of the neighbourhoods of the fractions skill score
@@ -32,7 +32,7 @@ _EVENTS = {
 }
 
 
-def rain_scores(
+def weather_scores(
     forecast: Forecast,
     truth: NDArray[np.float32],
     area: Numbers,
@@ -46,16 +46,16 @@ def rain_scores(
 
     Args:
         forecast: N forecasts of (H, W) cells.
-        truth: (N, H, W) mm/h, NaN where not known.
+        truth: (N, H, W), NaN where not known.
         area: (H, W) weights.
-        levels: levels of the quantiles.
-        thresholds: rates whose exceedance is scored: of the mean for events, of the distribution for reliability.
+        levels: levels of the quantiles, if there are any.
+        thresholds: values whose exceedance is scored: of the mean for events, of the distribution for reliability.
         times: (N,) input times; those of one time are resampled together.
         seed: seeds the resampling.
 
     Returns:
-        By name: n (cells scored), rmse, mae, mean_error (mm/h), correlation, crps and pinball (mm/h), for each
-        threshold pod_T, far_T, csi_T, ets_T, frequency_bias_T, and for each window of W cells fss_T_W; None where it
+        By name: n (cells scored), rmse, mae, mean_error, correlation, with levels crps and pinball, for each threshold
+        pod_T, far_T, csi_T, ets_T, frequency_bias_T, and for each window of W cells fss_T_W; None where it
         is not defined. "intervals" holds the ends of a 90 % interval of each, "reliability" the diagram.
     """
     sums = _sums(forecast, truth, area, levels, thresholds)
@@ -109,25 +109,28 @@ def _sums(
     w = np.where(known, area, 0.0)
     f, o = np.where(known, f, 0.0), np.where(known, o, 0.0)
 
+    middle = float(o[known].mean()) if known.any() else 0.0  # squares of 100000 Pa would swamp their differences
+    a, b = np.where(known, f - middle, 0.0), np.where(known, o - middle, 0.0)
+
     def total(values: NDArray[Any]) -> Numbers:
         return np.asarray((w * values).sum(axis=(1, 2)))
 
     pinball = [_pinball(forecast.quantiles[:, i], o, known, level) for i, level in enumerate(levels)]
     events = [(f > t, o > t) for t in thresholds]
-    tables = [[total(a & b), total(a & ~b), total(~a & b), total(~a & ~b)] for a, b in events]
-    fractions = [[_fss_sums(a & known, b & known, area, window) for window in WINDOWS] for a, b in events]
+    tables = [[total(x & y), total(x & ~y), total(~x & y), total(~x & ~y)] for x, y in events]
+    fractions = [[_fss_sums(x & known, y & known, area, window) for window in WINDOWS] for x, y in events]
     return {
         "cells": known.sum(axis=(1, 2)).astype(np.float64),
         "weight": w.sum(axis=(1, 2)),
-        "f": total(f),
-        "o": total(o),
-        "ff": total(f * f),
-        "oo": total(o * o),
-        "fo": total(f * o),
+        "f": total(a),
+        "o": total(b),
+        "ff": total(a * a),
+        "oo": total(b * b),
+        "fo": total(a * b),
         "error": total(np.abs(f - o)),
-        "pinball": np.stack([total(values) for values in pinball], axis=1),
-        "tables": np.moveaxis(np.array(tables), -1, 0),
-        "fractions": np.moveaxis(np.array(fractions), -1, 0),
+        **({"pinball": np.stack([total(values) for values in pinball], axis=1)} if levels else {}),
+        **({"tables": np.moveaxis(np.array(tables), -1, 0)} if thresholds else {}),
+        **({"fractions": np.moveaxis(np.array(fractions), -1, 0)} if thresholds else {}),
     }
 
 
@@ -167,11 +170,12 @@ def _scores(sums: Mapping[str, Numbers], levels: Sequence[float], thresholds: Se
             "rmse": np.sqrt((ff - 2 * fo + oo).clip(min=0)),
             "mae": sums["error"] / weight,
             "mean_error": f - o,
-            "correlation": np.where(spread > 1e-20, (fo - f * o) / np.sqrt(spread), np.nan),
-            # Twice the pinball loss integrated over 0..1: Laio and Tamea 2007, doi:10.5194/hess-11-1267-2007.
-            "crps": 2 * (sums["pinball"] / weight[..., None]) @ level_shares(levels),
-            "pinball": (sums["pinball"] / weight[..., None]).mean(axis=-1),
+            "correlation": np.where(spread > 1e-12 * ff * oo, (fo - f * o) / np.sqrt(spread), np.nan),
         }
+        if "pinball" in sums:
+            pinball = sums["pinball"] / weight[..., None]
+            # Twice the pinball loss integrated over 0..1: Laio and Tamea 2007, doi:10.5194/hess-11-1267-2007.
+            found |= {"crps": 2 * pinball @ level_shares(levels), "pinball": pinball.mean(axis=-1)}
         for i, threshold in enumerate(thresholds):
             found |= {f"{key}_{threshold:g}": v for key, v in _event_scores(sums["tables"][..., i, :]).items()}
         for i, threshold in enumerate(thresholds):

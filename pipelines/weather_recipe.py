@@ -1,4 +1,4 @@
-"""A recipe of rain from weather fields, and the rain products that may be named in it. Standard library only."""
+"""Recipes over weather fields, and the rain products that may be named in them. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import InputError
-from models.rain_spec import LEVELS, Augmentation, RainArchitecture
+from models.rain_spec import LEVELS
 from models.settings import Training
+from models.weather_spec import Augmentation, WeatherArchitecture
 from pipelines.recipe import plain, recipe_hash
 
 
@@ -42,21 +43,15 @@ PRODUCTS: Mapping[str, Product] = {
 
 
 @dataclass(frozen=True)
-class RainData:
-    """Weather fields, the rain that belongs to them, and their split.
+class WeatherData:
+    """Weather fields and their split.
 
     Attributes:
         root: folder that the patterns start from.
         inputs: patterns of the files of the fields.
-        variables: names of the fields; VARIABLE_LEVEL for a level, such as U_51. All of two dimensions when empty.
-        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg, era5 or chirps.
-        target_files: patterns of its files; those of the fields when empty.
-        target_variable: its name, where it is not the product's.
+        variables: names of the fields; VARIABLE_LEVEL for a level, such as U_51.
         times: time steps of the input.
         step: hours between them.
-        leads: hours to look ahead from the last one, 0 to 24.
-        window: hours (from, to] around input time plus lead whose mean rate is predicted.
-        persistence: hours back from which the baseline of that name takes its rain, at least.
         split: shares of the blocks of time in their order, named train, val and test.
         gap: hours between the blocks that are left out.
     """
@@ -64,16 +59,31 @@ class RainData:
     root: Path = Path()
     inputs: list[str] = field(default_factory=lambda: ["*.nc*"])
     variables: list[str] = field(default_factory=list)
+    times: int = 1
+    step: float = 0.0
+    split: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "val": 0.15, "test": 0.25})
+    gap: float = 24.0
+
+
+@dataclass(frozen=True)
+class RainData(WeatherData):
+    """Weather fields, the rain that belongs to them, and their split; without variables all of two dimensions.
+
+    Attributes:
+        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg, era5 or chirps.
+        target_files: patterns of its files; those of the fields when empty.
+        target_variable: its name, where it is not the product's.
+        leads: hours to look ahead from the last one, 0 to 24.
+        window: hours (from, to] around input time plus lead whose mean rate is predicted.
+        persistence: hours back from which the baseline of that name takes its rain, at least.
+    """
+
     target: str = "merra2"
     target_files: list[str] = field(default_factory=list)
     target_variable: str | None = None
-    times: int = 1
-    step: float = 0.0
     leads: list[float] = field(default_factory=lambda: [0.0])
     window: tuple[float, float] = (0.0, 1.0)
     persistence: float = 3.0
-    split: dict[str, float] = field(default_factory=lambda: {"train": 0.6, "val": 0.15, "test": 0.25})
-    gap: float = 24.0
 
     def product(self) -> Product:
         """The product that is named.
@@ -87,19 +97,35 @@ class RainData:
 
 
 @dataclass(frozen=True)
-class RainRecipe:
-    """All that decides what a rain run makes; the same recipe and data give the same bundle on the same machine.
+class DownscaleData(WeatherData):
+    """Fine weather fields, elevation, and their split. Without variables the target alone is taken.
 
     Attributes:
-        task: rain.
-        data: the fields, the rain and the split.
+        target: the field to downscale.
+        factor: fine cells along a side of a coarse one, 2 to 16.
+        coarse: patterns of files of the coarse fields; where empty they are the area means of the fine ones.
+        elevation: a raster in metres, or a weather file with elevation or surface geopotential (PHIS); a path, or a
+            pattern under root, or none.
+    """
+
+    target: str = "T2M"
+    factor: int = 3
+    coarse: list[str] = field(default_factory=list)
+    elevation: str = "none"
+
+
+@dataclass(frozen=True)
+class WeatherRecipe:
+    """All that decides what a run over weather makes; the same recipe and data give the same bundle on one machine.
+
+    Attributes:
+        task: rain or downscale.
+        data: the fields, the target and the split.
         backbone: a Prithvi WxC that `earthtune backbones` lists.
         weights: hub for the published ones, random for none, or a weight file.
         revision: commit, branch or tag of the published weights.
         mode: frozen trains what is on top of the encoder, full everything.
         position: let the model know latitude, longitude and hour; a few days of data do not tell what they mean.
-        levels: levels of the quantiles.
-        thresholds: three rates in mm/h, for probabilities and scores.
         model: widths, and how many networks share the encoder.
         training: epochs and rates.
         augment: how samples are varied.
@@ -108,15 +134,13 @@ class RainRecipe:
     """
 
     task: str
-    data: RainData
+    data: Any
     backbone: str = "prithvi_wxc_2300m"
     weights: str = "hub"
     revision: str | None = None
     mode: str = "frozen"
     position: bool = True
-    levels: tuple[float, ...] = LEVELS
-    thresholds: tuple[float, ...] = (0.1, 1.0, 5.0)
-    model: RainArchitecture = field(default_factory=RainArchitecture)
+    model: WeatherArchitecture = field(default_factory=WeatherArchitecture)
     training: Training = field(default_factory=Training)
     augment: Augmentation = field(default_factory=Augmentation)
     refit: bool = False
@@ -129,3 +153,33 @@ class RainRecipe:
     def sha256(self) -> str:
         """Hash of `to_json` without the folder, so that two machines agree."""
         return recipe_hash(self.to_json())
+
+
+@dataclass(frozen=True)
+class RainRecipe(WeatherRecipe):
+    """Rain from weather fields.
+
+    Attributes:
+        levels: levels of the quantiles.
+        thresholds: three rates in mm/h, for probabilities and scores.
+    """
+
+    data: RainData
+    levels: tuple[float, ...] = LEVELS
+    thresholds: tuple[float, ...] = (0.1, 1.0, 5.0)
+
+
+@dataclass(frozen=True)
+class DownscaleRecipe(WeatherRecipe):
+    """A coarse field on finer cells.
+
+    Attributes:
+        conserve: keep the area mean of each coarse cell, but where values below zero are cut off; coarse fields of
+            files of their own are not kept.
+    """
+
+    data: DownscaleData
+    conserve: bool = True
+
+
+RECIPES_BY_TASK: Mapping[str, type[WeatherRecipe]] = {"rain": RainRecipe, "downscale": DownscaleRecipe}

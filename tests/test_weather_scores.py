@@ -12,8 +12,8 @@ from scores.probability import crps_for_ensemble
 from scores.spatial import fss_2d
 from sklearn.metrics import mean_pinball_loss
 
-from models.rain_baselines import NAMES, Forecast, fit_rain_baselines
-from pipelines.rain_scores import level_shares, rain_scores
+from models.weather_baselines import NAMES, Forecast, fit_rain_baselines
+from pipelines.weather_scores import level_shares, weather_scores
 
 LEVELS = tuple((i + 0.5) / 20 for i in range(20))
 THRESHOLDS = (0.1, 1.0, 5.0)
@@ -33,7 +33,7 @@ def forecast(seed=1, count=8):
 
 def score(made, truth, area=FLAT, **options):
     times = options.pop("times", np.arange(len(truth)))
-    return rain_scores(made, truth, area, levels=LEVELS, thresholds=THRESHOLDS, times=times, **options)
+    return weather_scores(made, truth, area, levels=LEVELS, thresholds=THRESHOLDS, times=times, **options)
 
 
 def test_scores_are_those_of_others_on_equal_areas():

@@ -1,0 +1,51 @@
+"""The tasks over weather fields by name: what each reads, and the samples that it makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from models.bundle import WEATHER
+from models.errors import InputError
+from models.weather_bundle import WeatherBundle
+from pipelines import downscale_samples, rain_samples
+from pipelines.runs import data_of
+from pipelines.weather_recipe import DownscaleData, WeatherData
+from pipelines.weather_samples import Samples
+
+
+class Task(Protocol):
+    """A module that knows a task."""
+
+    @property
+    def Data(self) -> type[WeatherData]:
+        """The settings of its data."""
+
+    def prepare(self, recipe: Any) -> Samples:
+        """Samples as a recipe names them, with a Spec that fits but for its statistics."""
+
+    def reopen(self, spec: Any, data: Any) -> Samples:
+        """Samples with their truth for a trained model."""
+
+    def inputs(self, spec: Any, files: Sequence[Path], data: Any) -> Samples:
+        """Samples without truth, to be scored."""
+
+
+def data_for(bundle: WeatherBundle, *, root: Path | None = None, elevation: Path | None = None) -> Any:
+    """The data settings of a bundle, with another folder or other elevation where these are given.
+
+    Raises:
+        InputError: they are damaged, or the task takes no elevation.
+    """
+    task = bundle.spec.task
+    data = data_of(bundle, TASKS[task].Data)
+    changes: dict[str, Any] = {"root": root} if root else {}
+    if elevation and not isinstance(data, DownscaleData):
+        raise InputError(f"elevation {elevation}: a {task} run takes none; leave it out")
+    changes |= {"elevation": str(elevation)} if elevation else {}
+    return dataclasses.replace(data, **changes)
+
+
+TASKS: Mapping[str, Task] = dict(zip(WEATHER, (rain_samples, downscale_samples), strict=True))
