@@ -186,10 +186,12 @@ def _write_series(path: Path, samples: Samples, made: Forecast, lead: float, tag
         coords["threshold"] = ("threshold", np.array(spec.thresholds), about)
     about = {"Conventions": "CF-1.8", "title": samples.told(), "source": tags["TIFFTAG_SOFTWARE"]}
     data = xr.Dataset(held, coords, about | {key: tag for key, tag in tags.items() if key.startswith("EARTHTUNE")})
-    since = {"units": "seconds since 1970-01-01", "dtype": "int64", "zlib": False}
+    since = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     times = ("time", "forecast_reference_time", *(["time_bnds"] if averaged else []))
+    encoding: dict[str, Any] = {key: since for key in times}
+    encoding["crs"] = {"dtype": "int32", "zlib": False, "complevel": None}
     with drafts.draft(path) as file:
-        write_netcdf(file, data, encoding={key: since for key in times} | {"crs": {"dtype": "int32", "zlib": False}})
+        write_netcdf(file, data, encoding=encoding)
 
 
 def _told(
