@@ -102,6 +102,12 @@ class Bundle(Record[Spec, Architecture]):
     lora: Lora = field(default_factory=Lora)
     rounding: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what is no comparison."""
+        for name, known in self.rounding.items():
+            if not all(isinstance(value, int | float) for value in known.values()):
+                raise InputError(f"rounding of {name}: wanted numbers, came {dict(known)}")
+
     def bears(self, precision: str) -> bool:
         """Whether the model is known to answer alike in a reduced precision."""
         known = self.rounding.get(precision, {})

@@ -11,11 +11,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 MOST = 2 << 30  # bytes that are kept; what was used longest ago goes first
+GRAPHS = 1  # to be raised with each change to what `graphs` makes of a model
+STALE = 3600.0  # seconds after which a draft is that of a process that was killed
 Options = dict[str, str]
 Parts = list[tuple[Any, Options]]
 
@@ -40,17 +43,15 @@ def compiled(
     import openvino
 
     core = openvino.Core()
-    folder = cache() / _key(core, files, asked)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):  # not there, or damaged
         if keep:
-            made = _read(core, folder)
-            folder.touch()
-            return made
+            return _read(core, cache() / _key(core, files, asked))
     parts, name = prepare()
     models = [core.compile_model(model, "CPU", options) for model, options in parts]
-    with contextlib.suppress(OSError, RuntimeError):  # no room, or no home to write to: they are compiled next time
+    with contextlib.suppress(OSError, RuntimeError):  # no room, or no home: they are compiled again next time
         if keep:
-            _write(folder, models, {"name": name, "options": [options for _, options in parts]})
+            facts = {"name": name, "options": [options for _, options in parts]}
+            _write(cache() / _key(core, files, asked), models, facts)
     return models, name
 
 
@@ -64,7 +65,7 @@ def cache() -> Path:
 def _key(core: Any, files: Sequence[Path], asked: Mapping[str, str]) -> str:
     from openvino import __version__
 
-    facts: list[object] = [__version__, core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(asked.items())]
+    facts: list[object] = [GRAPHS, __version__, core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(asked.items())]
     for file in files:
         stat = file.stat()
         facts += [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
@@ -72,12 +73,15 @@ def _key(core: Any, files: Sequence[Path], asked: Mapping[str, str]) -> str:
 
 
 def _read(core: Any, folder: Path) -> tuple[list[Any], str]:
+    if hasattr(os, "getuid") and {path.stat().st_uid for path in (folder, folder.parent)} != {os.getuid()}:
+        raise PermissionError(f"{folder}: another user's")
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     # Without its options an imported model computes in others than it was compiled for.
     models = [
         core.import_model((folder / f"{i}.blob").read_bytes(), "CPU", options)
         for i, options in enumerate(facts["options"])
     ]
+    folder.touch()
     return models, str(facts["name"])
 
 
@@ -95,10 +99,10 @@ def _write(folder: Path, models: Sequence[Any], facts: Mapping[str, Any]) -> Non
 
 
 def _make_room(place: Path) -> None:
-    """Remove what was used longest ago until the rest is small enough."""
-    ready = [path for path in place.iterdir() if not path.name.startswith(".")]
-    total = 0
-    for path in sorted(ready, key=lambda path: path.stat().st_mtime, reverse=True):
-        total += sum(file.stat().st_size for file in path.iterdir())
-        if total > MOST:
+    """Remove what was used longest ago until the rest is small enough, and what killed processes left."""
+    total, now = 0, time.time()
+    for path in sorted(place.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        draft = path.name.startswith(".")
+        total += 0 if draft else sum(file.stat().st_size for file in path.iterdir())
+        if now - path.stat().st_mtime > STALE if draft else total > MOST:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""Surgery on OpenVINO graphs: several models as one, and what wants float32 apart from the rest."""
+"""Surgery on OpenVINO graphs: several models as one, what wants float32 apart, large layers in bytes.
+
+Whoever changes what comes out raises `compiled.GRAPHS`.
+"""
 
 from __future__ import annotations
 

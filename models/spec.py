@@ -95,6 +95,8 @@ class Spec:
                 f"tile {self.tile} must be a multiple of patch {self.patch} and at most {LARGEST_TILE}, "
                 f"and frames ({self.frames}) at least 1"
             )
+        if self.pixel is not None and not self.pixel > 0:
+            raise InputError(f"pixel {self.pixel}: wanted metres, above 0")
         codes = [c.code for c in self.classes]
         if len(set(codes)) != len(codes):
             raise InputError(f"class codes {codes}: a code is given twice")

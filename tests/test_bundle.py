@@ -145,6 +145,10 @@ DAMAGE = {
     "spec of text": lambda text: change(text, "spec", value="x"),
     "base of text": lambda text: change(text, "base", value="x"),
     "later format": lambda text: change(text, "format", value=99),
+    "pixels of no size": lambda text: change(text, "spec", "pixel", value=0),
+    "a size in words": lambda text: change(text, "spec", "pixel", value="30 m"),
+    "rounding in words": lambda text: change(text, "rounding", value={"i8": {"equal": "much"}}),
+    "rounding of text": lambda text: change(text, "rounding", value="much"),
     "means of no band": lambda text: change(text, "spec", "mean", value=[]),
 }
 

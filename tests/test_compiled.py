@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,3 +96,35 @@ def test_what_was_used_longest_ago_makes_room(place, answer, monkeypatch):
     assert len(list(place.iterdir())) == 1
     assert not first.exists()
     assert not answer(precision="bf16")[2]
+
+
+def test_what_killed_processes_left_goes(place, answer):
+    for name, age in ((".draft-old", 9999), (".draft-new", 5)):
+        (place / name / "model").mkdir(parents=True)
+        then = time.time() - age
+        os.utime(place / name, (then, then))
+    answer()
+    assert sorted(path.name for path in place.iterdir() if path.name.startswith(".")) == [".draft-new"]
+
+
+def test_models_of_another_user_are_not_trusted(place, answer, monkeypatch):
+    answer()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert answer()[2]
+
+
+def test_models_work_without_a_home(answer, monkeypatch):
+    """A container under any user id has no home folder."""
+    for name in ("EARTHTUNE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(
+        Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory."))
+    )
+    assert answer()[2]
+    assert answer(keep=False)[2]
+
+
+def test_other_graphs_are_other_models(place, answer, monkeypatch):
+    answer()
+    monkeypatch.setattr(module, "GRAPHS", module.GRAPHS + 1)
+    assert answer()[2]
