@@ -76,32 +76,23 @@ def components(tokens: Tokens, count: int = 3) -> tuple[Array, list[float]]:
 
 
 def similarity(tokens: Tokens, lon: float, lat: float) -> Array:
-    """How much every token resembles the one at a place in degrees east and north: see `similarities`.
-
-    Returns:
-        (h, w), 1 at the place itself.
-
-    Raises:
-        InputError: the place is not one of a known token.
-    """
-    row, column = tokens.at(lon, lat)
-    return np.asarray(similarities(tokens)[row, column])
-
-
-def similarities(tokens: Tokens) -> Array:
-    """How much every token resembles every other: the cosine of the angle between them.
+    """How much every token resembles the one at a place in degrees: the cosine of the angle between them.
 
     The mean token is taken off first: what all share would make them all alike.
 
     Returns:
-        (h, w, h, w) from -1 to 1, NaN where either is not known.
+        (h, w) from -1 to 1, which is at the place itself; NaN where a token is not known.
+
+    Raises:
+        InputError: the place is not one of a known token.
     """
+    place = tokens.at(lon, lat)
     known, rows = tokens.known, _rows(tokens)
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
-    out = np.full((known.size, known.size), np.nan, np.float32)
-    places = np.flatnonzero(known)
-    out[np.ix_(places, places)] = (unit @ unit.T).clip(-1, 1)
-    return out.reshape(*known.shape, *known.shape)
+    chosen = known.ravel()[: np.ravel_multi_index(place, known.shape)].sum()  # tokens known before it
+    out = np.full(known.shape, np.nan, np.float32)
+    out[known] = (unit @ unit[chosen]).clip(-1, 1)
+    return out
 
 
 def _rows(tokens: Tokens) -> NDArray[np.float64]:

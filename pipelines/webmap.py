@@ -32,6 +32,7 @@ Image = NDArray[np.uint8]
 
 RADIUS = 6378137.0  # metres; of the sphere of Web Mercator
 HEIGHT = 480  # pixels
+LIMIT = math.degrees(math.atan(math.sinh(math.pi)))  # degrees north and south, 85.05: where Web Mercator ends
 COMPONENTS = 32
 FINE = 4  # pixels along a side of a token
 NOWHERE = 65535  # the number of no token
@@ -55,17 +56,17 @@ def web_map(images: Mapping[str, Image], geobox: GeoBox, *, classes: Sequence[Cl
         A map; its `save` writes one HTML file that needs nothing beside it.
 
     Raises:
-        InputError: folium is not installed, the grid has no coordinate system, or a picture does not fit it.
+        InputError: folium is not installed; or as of `to_mercator`.
     """
     page = _page(images, geobox)
-    rows = [f'<div><span style="{_SWATCH}{entry.colour}"></span>{html.escape(entry.name)}</div>' for entry in classes]
+    rows = [f'<div><span style="{_SWATCH}{entry.colour}"></span>{_shown(entry.name)}</div>' for entry in classes]
     return _with_legend(page, title, rows) if classes else page
 
 
 def similarity_map(image: Image, geobox: GeoBox, tokens: Tokens, *, lon: float, lat: float) -> Map:
     """A scene on which a click colours every token by how much it resembles the one under it.
 
-    The page computes `tokens.similarities` itself, from the `COMPONENTS` leading components of the tokens.
+    The page computes `tokens.similarity` itself, from the `COMPONENTS` leading components of the tokens.
 
     Args:
         image: picture of the scene, (h, w, 4) uint8.
@@ -75,7 +76,7 @@ def similarity_map(image: Image, geobox: GeoBox, tokens: Tokens, *, lon: float, 
         lat: degrees north of it.
 
     Raises:
-        InputError: as of `web_map`; or the place is not one of a known token.
+        InputError: as of `web_map`; the place is not one of a known token; or there are too many tokens.
     """
     tokens.at(lon, lat)
     page = _page({"scene": image}, geobox)
@@ -83,15 +84,21 @@ def similarity_map(image: Image, geobox: GeoBox, tokens: Tokens, *, lon: float, 
     code = resources.files("pipelines").joinpath("leaflet", "similarity.js").read_text(encoding="utf-8")
     layer = f"const layer = earthtuneSimilarity({page.get_name()}, {json.dumps(data)});"
     switch = f'L.control.layers({{}}, {{"similarity": layer}}, {{collapsed: false}}).addTo({page.get_name()});'
-    _add_script(page, code + layer + switch)
+    _add_script(page, code, layer + switch)
     colours = ",".join(f"rgb({r},{g},{b})" for r, g, b, _ in data["ramp"][::51])
     bar = f'<div style="width:150px;height:10px;background:linear-gradient(to right,{colours})"></div>'
     return _with_legend(page, "Click: what resembles this?", [bar, "<div>unlike (−1) &rarr; alike (+1)</div>"])
 
 
 def similarity_data(tokens: Tokens) -> dict[str, Any]:
-    """What the page needs to tell how much tokens resemble each other, as plain JSON types; see `similarity.js`."""
+    """What the page needs to tell how much tokens resemble each other, as plain JSON types; see `similarity.js`.
+
+    Raises:
+        InputError: more known tokens than the page has numbers for, or none.
+    """
     known = tokens.known
+    if known.sum() > NOWHERE:
+        raise InputError(f"{known.sum()} tokens: a map of likeness holds up to {NOWHERE}; cut the scene")
     values, _ = components(tokens, min(COMPONENTS, len(tokens.values), int(known.sum())))
     rows = values[:, known].T  # (N, K)
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -119,32 +126,41 @@ def _page(images: Mapping[str, Image], geobox: GeoBox) -> Map:
     page: Map = folium.Map(tiles=None, control_scale=True, zoom_snap=0.25)
     page.default_js, page.default_css = [], []
     root: Any = page.get_root()
-    root.header.add_child(folium.Element(_leaflet()), name="leaflet")
+    root.header.add_child(_verbatim(_leaflet()), name="leaflet")
     root.height = f"{HEIGHT}px"
     for name, image in images.items():
         placed, corners = to_mercator(image, geobox)
-        folium.raster_layers.ImageOverlay(placed, corners, name=html.escape(name)).add_to(page)
+        folium.raster_layers.ImageOverlay(placed, corners, name=_shown(name)).add_to(page)
     page.fit_bounds(corners)
     if len(images) > 1:
         folium.LayerControl(collapsed=False).add_to(page)
     return page
 
 
-def _add_script(page: Map, script: str) -> None:
-    """Let the page run a script once the map is there."""
-    from jinja2 import Template
+def _shown(text: str) -> str:
+    """Text as HTML that shows it; without braces, since folium takes the names of layers for templates."""
+    return html.escape(text).replace("{", "&#123;").replace("}", "&#125;")
 
-    element = _folium().MacroElement()
-    element._template = Template("{% macro script(this, kwargs) %}{% raw %}" + script + "{% endraw %}{% endmacro %}")
-    page.add_child(element)
+
+def _verbatim(text: str) -> Any:
+    """An element of a page that is this text: it is given to a template, never a part of one."""
+    element = _folium().Element("{{ this.text }}")
+    element.text = text
+    return element
+
+
+def _add_script(page: Map, code: str, then: str) -> None:
+    """Let the page hold definitions, and run a script once the map is there."""
+    root: Any = page.get_root()
+    root.html.add_child(_verbatim(f'<script>{code}addEventListener("load", () => {{ {then} }});</script>'))
 
 
 def _with_legend(page: Map, title: str, rows: Sequence[str]) -> Map:
     """The map with rows of HTML above its lower right corner."""
-    head = f"<b>{html.escape(title)}</b>" if title else ""
+    head = f"<b>{_shown(title)}</b>" if title else ""
     text = f'<div class="legend" style="{_STYLE}">{head}{"".join(rows)}</div>'
     root: Any = page.get_root()
-    root.html.add_child(_folium().Element("{% raw %}" + text + "{% endraw %}"))
+    root.html.add_child(_verbatim(text))
     return page
 
 
@@ -155,12 +171,14 @@ def _base64(values: NDArray[Any]) -> str:
 def to_mercator(image: Image, geobox: GeoBox) -> tuple[Image, list[list[float]]]:
     """A picture on the grid that Leaflet draws it on: nearest pixels, so that colours stay those of the classes.
 
+    What lies beyond `LIMIT` degrees north or south is cut off.
+
     Returns:
         The picture in Web Mercator, (H, W, 4), and the latitudes and longitudes of its corners, [[south, west],
         [north, east]]; beyond 180 degrees where the grid is.
 
     Raises:
-        InputError: the grid has no coordinate system, or the picture is not on it.
+        InputError: the grid has no coordinate system or lies wholly beyond `LIMIT`, or the picture is not on it.
     """
     from rasterio.enums import Resampling
     from rasterio.warp import reproject
@@ -174,7 +192,7 @@ def to_mercator(image: Image, geobox: GeoBox) -> tuple[Image, list[list[float]]]
         f"+proj=merc +a={RADIUS} +b={RADIUS} +lat_ts=0 +lon_0={middle} +x_0=0 +y_0=0 +k=1 +units=m +nadgrids=@null "
         "+wktext +no_defs"
     )
-    affine, (height, width) = _frame(geobox, system)
+    affine, (height, width) = _frame(geobox, middle)
     placed = np.zeros((4, height, width), np.uint8)
     reproject(
         np.moveaxis(image, -1, 0),
@@ -189,19 +207,29 @@ def to_mercator(image: Image, geobox: GeoBox) -> tuple[Image, list[list[float]]]
     return np.moveaxis(placed, 0, -1), [[_latitude(y), middle + math.degrees(x / RADIUS)] for x, y in ends]
 
 
-def _frame(geobox: GeoBox, system: str) -> tuple[Affine, tuple[int, int]]:
+def _frame(geobox: GeoBox, middle: float) -> tuple[Affine, tuple[int, int]]:
     """The upright grid that holds another, with pixels of about the same size on the ground; and its rows and columns.
 
-    Sides of the other may bend, so that more of them than the corners is looked at.
+    It ends where Web Mercator does. Sides of the other may bend, so that more of it than the corners is looked at.
     """
     height, width = (int(side) for side in geobox.shape)
-    along = np.linspace(0, 1, 21)
-    columns = np.concatenate((along, along, along * 0, along * 0 + 1)) * width
-    rows = np.concatenate((along * 0, along * 0 + 1, along, along)) * height
-    x, y = _moved(geobox, system, columns, rows)
-    step = math.hypot(x[41] - x[0], y[41] - y[0]) / math.hypot(width, height)  # from corner to corner
-    shape = math.ceil((y.max() - y.min()) / step), math.ceil((x.max() - x.min()) / step)
-    return Affine(step, 0, x.min(), 0, -step, y.max()), shape
+    columns, rows = np.meshgrid(np.linspace(0, width, 21), np.linspace(0, height, 21))
+    lon, lat = _moved(geobox, "EPSG:4326", columns.ravel(), rows.ravel())
+    if lat.min() >= LIMIT or lat.max() <= -LIMIT:
+        span = f"{lat.min():.2f} to {lat.max():.2f} degrees north"
+        raise InputError(f"grid at {span}: a map to zoom in ends at {LIMIT:.2f}; draw it with `map_plots`")
+    x, y = _mercator(lon - middle, lat.clip(-LIMIT, LIMIT))
+    one, other = 5 * 21 + 5, 15 * 21 + 15  # a quarter and three quarters of the way from corner to corner
+    step = math.hypot(x[other] - x[one], y[other] - y[one]) / math.hypot(width / 2, height / 2)
+    wide, high = np.ptp(x), np.ptp(y)
+    shape = math.ceil(high / step), math.ceil(wide / step)
+    return Affine(wide / shape[1], 0, x.min(), 0, -high / shape[0], y.max()), shape
+
+
+def _mercator(lon: NDArray[Any], lat: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Easting and northing in Web Mercator of degrees; both ends of a grid around the world stay apart."""
+    lon = np.where(np.abs(lon) > 180 + 1e-6, (lon + 180) % 360 - 180, lon)
+    return RADIUS * np.radians(lon), RADIUS * np.arcsinh(np.tan(np.radians(lat)))
 
 
 def _moved(geobox: GeoBox, system: str, columns: Any, rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -234,4 +262,4 @@ def _leaflet() -> str:
     style, script = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("leaflet.css", "leaflet.js"))
     style = re.sub(r"url\([^)]*\)", "none", style)
     script = script.partition("//# sourceMappingURL")[0]
-    return "{% raw %}<style>" + style + "</style><script>" + script + "</script>{% endraw %}"
+    return f"<style>{style}</style><script>{script}</script>"
