@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from affine import Affine
-from matplotlib.image import imread
 from odc.geo.geobox import GeoBox
 
 from models.spec import ClassDef
 from pipelines import map_plots, plots
+from tests.figures import drawn
 
 CLASSES = (ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"))
 GRID = GeoBox((20, 30), Affine(30, 0, 500000, 0, -30, 5000000), "EPSG:32632")
-
-
-def drawn(figure):
-    """The figure as an image; drawing it must not warn."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    buffer.seek(0)
-    return imread(buffer)
 
 
 def test_maps_stand_in_a_row_above_one_legend():

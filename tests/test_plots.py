@@ -1,6 +1,5 @@
 """Pictures: colours where they belong, nothing where there is no data, and drawings that say what the numbers say."""
 
-import io
 from pathlib import Path
 
 import matplotlib
@@ -10,12 +9,12 @@ from affine import Affine
 from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from matplotlib.image import imread
 from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
 from models.spec import ClassDef
 from pipelines import plots
+from tests.figures import drawn
 
 CLASSES = (ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8"))
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW")
@@ -25,14 +24,6 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def axes(width=4.0, height=4.0):
     figure = plots.figure(width, height)
     return figure, figure.add_subplot()
-
-
-def drawn(figure):
-    """The figure as an image, (h, w, 4) in 0..1; drawing it must not warn."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    buffer.seek(0)
-    return imread(buffer)
 
 
 def test_true_colour_puts_each_band_in_its_channel():
