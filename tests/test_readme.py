@@ -55,7 +55,9 @@ def test_every_recipe_has_a_row_with_its_command():
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
-@pytest.mark.parametrize(("target", "last"), [("demo", "earthtune demo --out demo --overwrite"), ("test", "-m pytest")])
+@pytest.mark.parametrize(
+    ("target", "last"), [("demo", "earthtune demo --out demo --overwrite"), ("test", "-m pytest -n 2 --dist loadfile")]
+)
 def test_make_has_the_two_targets(target, last):
     """The demo itself is run in test_demo.py."""
     told = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
