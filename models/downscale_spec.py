@@ -17,8 +17,8 @@ class DownscaleSpec(WeatherSpec):
         cell: height and width of a coarse cell in degrees.
         elevation: mean of the fine elevation, its deviation, and the deviation of what bicubic leaves out of it, in m;
             empty for a model without.
-        conserve: the area mean over each coarse cell is that of the coarse field.
-        positive: the target is never negative.
+        conserve: the area mean over each coarse cell is that of the coarse field, but where values below 0 are cut off.
+        positive: the target is never negative, and answers below 0 are cut off.
     """
 
     task: str = "downscale"
@@ -35,3 +35,5 @@ class DownscaleSpec(WeatherSpec):
             raise InputError(f"target {self.target}: wanted one of the fields {', '.join(self.channels)}")
         if not 2 <= self.factor <= 16:
             raise InputError(f"factor {self.factor}: wanted 2 to 16")
+        if self.elevation and (len(self.elevation) != 3 or min(self.elevation[1:]) <= 0):
+            raise InputError(f"elevation {list(self.elevation)}: wanted a mean and two deviations above 0, or nothing")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
 
 from models.errors import InputError
 from pipelines import align, intervals, regions, regrid
@@ -18,6 +21,8 @@ Array = NDArray[np.float32]
 # Lower case; geopotential becomes metres by its unit.
 NAMES = ("phis", "elevation", "elev", "orog", "orography", "hgt", "topo", "topography", "dem", "altitude", "z")
 STANDARD_NAMES = ("surface_altitude", "surface_geopotential", "geopotential")
+POINTS = 4  # along a side of a cell, where a raster is finer
+EDGE = 1e-6  # pixels, for rounding
 HELP = "a raster in metres, or a weather file with elevation or surface geopotential (PHIS)"
 
 
@@ -32,7 +37,7 @@ def find_elevation(root: Path, wanted: str) -> Path | None:
     path = Path(wanted)
     if path.is_file():
         return path.resolve()
-    found = [] if path.is_absolute() else sorted(root.glob(wanted))
+    found = [] if path.is_absolute() or not path.name else sorted(root.glob(wanted))
     if len(found) != 1:
         came = f"{len(found)} files match" if found else "no such file, and none matches"
         raise InputError(
@@ -59,9 +64,7 @@ def read_elevation(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> Array:
     else:
         source, window = align.dataset(str(path)), (slice(0, len(lat)), slice(0, len(lon)))
         height = align.read_onto(source, geobox, window, indexes=[1])[0]
-        covered = np.isfinite(
-            align.read_onto(source, geobox, window, indexes=[1], nodata=float("nan"), masked=False)[0]
-        )
+        covered = _inside(align.grid(source), lat, lon)
     if not covered.all():
         region = regions.extent(xr.Dataset(coords={"lat": lat, "lon": lon}))
         raise InputError(
@@ -71,10 +74,33 @@ def read_elevation(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> Array:
     return np.nan_to_num(height).astype(np.float32)
 
 
+def _inside(theirs: GeoBox, lat: NDArray[Any], lon: NDArray[Any]) -> NDArray[np.bool_]:
+    """Cells whose centre lies in a raster, or half of which a finer one covers, whatever its values are: (H, W)."""
+    box = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name="grid")
+    if theirs.crs is None or box.crs is None:
+        return np.ones(box.shape, bool)  # matched cell by cell
+    side = POINTS if align.continuous(theirs, box) == Resampling.average else 1
+    offsets, (rows, columns) = (np.arange(side) + 0.5) / side - 0.5, theirs.shape
+    a, b, c, d, e, f = tuple(~theirs.affine)[:6]
+    covered = np.zeros(box.shape)
+    for down, across in itertools.product(offsets, offsets):
+        x, y = np.meshgrid(lon + across * float(box.affine.a), lat + down * float(box.affine.e))
+        if theirs.crs != box.crs:
+            x, y = box.crs.transformer_to_crs(theirs.crs)(x, y)
+        column, row = a * x + b * y + c, d * x + e * y + f
+        covered += (row > -EDGE) & (row < rows + EDGE) & (column > -EDGE) & (column < columns + EDGE)
+    return np.asarray(covered >= side**2 / 2)
+
+
 def _from_weather(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Array, NDArray[np.bool_]]:
     """Elevation of cells from a weather file, and which of them it covers."""
     field = _field(path)
-    for dim in set(field.dims) - {"lat", "lon", "y", "x"}:
+    for dim in [dim for dim in field.dims if dim not in ("lat", "lon", "y", "x")]:
+        if dim != "time" and field.sizes[dim] > 1:
+            raise InputError(
+                f"{path}: {field.name} has {field.sizes[dim]} values along {dim}, so it is not the elevation of the "
+                f"surface; name another file: {HELP}"
+            )
         field = field.isel({dim: 0})
     field = intervals.in_unit(field, "m", name=path.name) if field.attrs.get("units") else field
     finer = "lat" in field.dims and regions.step(field["lat"].values) <= regions.step(lat) * (1 + 1e-6)
@@ -83,7 +109,7 @@ def _from_weather(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Arr
         return height, np.ones(height.shape, bool)
     geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name="grid")
     height = np.asarray(regrid.onto(field, geobox, name=path.name).values)
-    return height, np.isfinite(height)
+    return height, np.isfinite(regrid.onto(xr.zeros_like(field), geobox, name=path.name).values)
 
 
 def _field(path: Path) -> xr.DataArray:
@@ -93,8 +119,8 @@ def _field(path: Path) -> xr.DataArray:
         InputError: there is none.
     """
     variables = [part[key] for part in open_parts(path) for key in part.data_vars]
-    named = {name: var for name in reversed(NAMES) for var in variables if str(var.name).lower() == name}
-    found = [*reversed(named.values()), *(v for v in variables if v.attrs.get("standard_name") in STANDARD_NAMES)]
+    found = [var for name in NAMES for var in variables if str(var.name).lower() == name]
+    found += [var for var in variables if var.attrs.get("standard_name") in STANDARD_NAMES]
     if not found:
         came = ", ".join(str(var.name) for var in variables)
         raise InputError(f"{path}: no elevation among {came or 'nothing'}; wanted {HELP}")

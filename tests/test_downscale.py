@@ -128,8 +128,8 @@ def test_ridge_finds_what_elevation_adds():
     np.testing.assert_allclose((made - base)[:, 1::3, 2::3].ravel(), oracle, atol=0.1)
 
 
-def raster(path, values, *, west=-99.25, north=44.25, step=0.25, nodata=-9999.0):
-    options = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": "EPSG:4326", "nodata": nodata}
+def raster(path, values, *, west=-99.25, north=44.25, step=0.25, nodata=-9999.0, crs="EPSG:4326"):
+    options = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": crs, "nodata": nodata}
     transform = rasterio.transform.from_origin(west, north, step, step)
     height, width = values.shape
     with rasterio.open(path, "w", height=height, width=width, transform=transform, **options) as file:
@@ -137,14 +137,58 @@ def raster(path, values, *, west=-99.25, north=44.25, step=0.25, nodata=-9999.0)
     return path
 
 
-def test_elevation_of_a_finer_raster_is_its_mean_and_sea_is_zero(tmp_path):
+@pytest.mark.parametrize("nodata", [-9999.0, np.nan])
+def test_elevation_of_a_finer_raster_is_its_mean_and_sea_is_zero(tmp_path, nodata):
     values = np.random.default_rng(0).uniform(0, 900, (24, 30))
     wanted = values.reshape(12, 2, 15, 2).mean(axis=(1, 3))
-    values[:2, :2], wanted[0, 0] = -9999.0, 0.0
-    got = read_elevation(raster(tmp_path / "dem.tif", values), LAT, LON)
+    values[:2, :2], wanted[0, 0] = nodata, 0.0
+    got = read_elevation(raster(tmp_path / "dem.tif", values, nodata=nodata), LAT, LON)
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
-    with pytest.raises(InputError, match=r"dem.tif: elevation of 97W.* is wanted and it covers"):
+    with pytest.raises(InputError, match=r"dem.tif: elevation of 97W.* is wanted and it covers 73% of the cells"):
         read_elevation(tmp_path / "dem.tif", LAT, LON + 2)
+    with pytest.raises(InputError, match=r"it covers 0% of the cells"):
+        read_elevation(tmp_path / "dem.tif", LAT, LON + 20)
+
+
+@pytest.mark.parametrize("nodata", [-9999.0, np.nan])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_a_raster_of_coarser_or_other_pixels_covers_what_lies_under_its_extent(tmp_path, crs, nodata):
+    values = np.full((60, 60), 7.0)
+    values[25:30, 25:30] = nodata
+    place = {"west": -108.0, "north": 50.0, "step": 1.0}
+    place = place if crs == "EPSG:4326" else {"west": -12e6, "north": 6.5e6, "step": 4e4}
+    dem = raster(tmp_path / "dem.tif", values, nodata=nodata, crs=crs, **place)
+    assert set(np.unique(read_elevation(dem, LAT, LON))) <= {0.0, 7.0}
+    with pytest.raises(InputError, match="it covers"):
+        read_elevation(dem, LAT, LON + 60)
+
+
+def test_geopotential_on_levels_is_no_elevation(tmp_path):
+    lat, lon = np.arange(38.0, 45.01, 0.5), np.arange(-100.0, -90.9, 0.5)
+    values = np.full((2, 3, len(lat), len(lon)), 9.80665 * 500)
+    times = np.array(["1992-01-02", "1992-01-03"], "datetime64[ns]")
+    levels = ("level", [500.0, 850.0, 1000.0], {"units": "hPa", "positive": "down"})
+    data = xr.Dataset(
+        {"z": (("time", "level", "lat", "lon"), values, {"units": "m2 s-2"})},
+        {"time": times, "level": levels, "lat": lat, "lon": lon},
+    )
+    data.to_netcdf(tmp_path / "z.nc", engine="h5netcdf")
+    with pytest.raises(
+        InputError, match=r"z.nc: z has 3 values along level, so it is not the elevation of the surface"
+    ):
+        read_elevation(tmp_path / "z.nc", LAT, LON)
+    data.isel(level=0, drop=True).to_netcdf(tmp_path / "surface.nc", engine="h5netcdf")
+    np.testing.assert_allclose(read_elevation(tmp_path / "surface.nc", LAT, LON), 500, rtol=1e-6)
+
+
+def test_coarser_elevation_of_a_weather_file_is_zero_where_it_has_none(tmp_path):
+    values = np.full((8, 10), 300.0)
+    values[3:5, 4:6] = np.nan
+    data = xr.Dataset({"orog": (("lat", "lon"), values, {"units": "m"})})
+    data = data.assign_coords(lat=np.arange(38.0, 45.1), lon=np.arange(-100.0, -90.9))
+    data.to_netcdf(tmp_path / "orog.nc", engine="h5netcdf")
+    got = read_elevation(tmp_path / "orog.nc", LAT, LON)
+    assert got.min() == 0 and got.max() == pytest.approx(300)
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0])
@@ -170,13 +214,23 @@ def test_elevation_is_found_by_path_or_pattern(tmp_path):
     (tmp_path / "a_const.nc").touch()
     assert find_elevation(tmp_path, "*const*") == find_elevation(tmp_path / "x", str(tmp_path / "a_const.nc"))
     assert find_elevation(tmp_path, "none") is None
-    for wanted, said in (("*dem*", "no such file"), ("/no/dem.tif", "no such file"), ("*", "2 files match")):
+    for wanted, said in (
+        ("*dem*", "no such file"),
+        ("", "no such file"),
+        ("/no/dem.tif", "no such file"),
+        ("*", "2 files match"),
+    ):
         (tmp_path / "b_const.nc").touch()
         with pytest.raises(InputError, match=f"{said}.*--data.elevation FILE"):
             find_elevation(tmp_path, wanted)
 
 
 def test_what_cannot_be_is_refused():
-    for change, said in (({"target": "QV2M"}, "wanted one of the fields T2M, V10M"), ({"factor": 1}, "wanted 2 to 16")):
+    for change, said in (
+        ({"target": "QV2M"}, "wanted one of the fields T2M, V10M"),
+        ({"factor": 1}, "wanted 2 to 16"),
+        ({"elevation": (300.0,)}, "elevation .300.0.: wanted a mean and two deviations"),
+        ({"elevation": (300.0, 200.0)}, "wanted a mean and two deviations"),
+    ):
         with pytest.raises(InputError, match=said):
             dataclasses.replace(SPEC, **change)
