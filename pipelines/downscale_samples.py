@@ -106,11 +106,11 @@ class FineSamples(Samples):
     def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
         """Bicubic, and ridge on neighbourhoods and elevation trained on some samples."""
         truth = np.stack([self.truth(s) for s in chosen])
-        ridge = fit_finer(self._last(chosen), self.smooth(chosen), self.heights, truth, factor=self.spec.factor)
+        ridge = fit_finer(self.last(chosen), self.smooth(chosen), self.heights, truth, factor=self.spec.factor)
         ridged = partial(_ridged, ridge)
         return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": ridged}
 
-    def _last(self, chosen: Sequence[Sample]) -> Array:
+    def last(self, chosen: Sequence[Sample]) -> Array:
         """All coarse fields at the last input time, (N, C, h, w)."""
         return self.weather.fields[[s.at for s in chosen]]
 
@@ -123,6 +123,7 @@ class FineSamples(Samples):
         """What is told, in words."""
         spec, (down, across) = self.spec, self.spec.cell
         kept = ", its area mean over each of those kept" if spec.conserve else ""
+        kept += " but where values below 0 are cut off" if spec.conserve and spec.positive else ""
         kept += f"; elevation of {Path(self.found['elevation']).name}" if spec.elevation else "; no elevation"
         fine = f"{down / spec.factor:.4g} x {across / spec.factor:.4g}"
         return (
@@ -137,7 +138,7 @@ def _told(samples: FineSamples, values: Array) -> Forecast:
 
 def _ridged(ridge: Any, samples: FineSamples, chosen: Sequence[Sample]) -> Forecast:
     """What ridge says of samples."""
-    return _told(samples, ridge(samples._last(chosen), samples.smooth(chosen), samples.heights))
+    return _told(samples, ridge(samples.last(chosen), samples.smooth(chosen), samples.heights))
 
 
 def _divided(centres: NDArray[Any], factor: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from models.bundle import WEATHER, Bundle, read_bundle, task_of
 from models.errors import InputError, RunError
 from models.spec import Spec
 from pipelines.recipe import Data
-from pipelines.runs import data_of, trained_on, write_result
+from pipelines.runs import data_of, refuse_unused, trained_on, write_result
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     Predict = Callable[[Array, Array | None, Array | None], Array]
 
 EXAMPLES = 6
+# Options that runs over weather do not take, and their values that ask for nothing; those runs always use torch.
+_OF_SCENES: Mapping[str, Sequence[Any]] = {
+    **{"codes": (None, []), "batch": (8,)},
+    **{"runtime": ("auto", "torch"), "precision": ("auto",)},
+}
 
 
 def evaluate(
@@ -62,14 +67,17 @@ def evaluate(
     Raises:
         InputError: not a run, or data that the run cannot eat.
     """
-    from models.runtime import load_runtime
-    from pipelines.chips import Reader, find_chips, read_split
-
+    given = dict(locals())
     if task_of(run) in WEATHER:
         from pipelines.weather_run import evaluate_weather
 
+        refuse_unused(given, _OF_SCENES, "for scenes; a run over weather is scored without")
         where = {"data_root": data_root, "out": out, "weights": weights, "elevation": elevation}
         return evaluate_weather(run, **where, curves=read_curves(run / "metrics.csv"), progress=progress)
+    refuse_unused(given, {"elevation": (None,)}, "for runs that downscale weather; this one maps scenes")
+    from models.runtime import load_runtime
+    from pipelines.chips import Reader, find_chips, read_split
+
     bundle = read_bundle(run)
     spec, data = bundle.spec, data_of(bundle, Data)
     seed = int(bundle.training.get("seed", 0))

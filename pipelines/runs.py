@@ -49,6 +49,24 @@ class Launch:
     say: Say = lambda line: None
 
 
+def refuse_unused(given: Mapping[str, Any], without: Mapping[str, Sequence[Any]], why: str) -> None:
+    """Refuse options that would be left aside.
+
+    Args:
+        given: the values of all options by name.
+        without: of those that are not used, the values that ask for nothing.
+        why: what they are for, and what is done here.
+
+    Raises:
+        InputError: one of them asks for something; all that do are named.
+    """
+    names = [name for name, nothing in without.items() if given[name] not in nothing]
+    if names:
+        raise InputError(
+            f"{', '.join(f'--{name}' for name in names)}: {why}; leave {'it' if len(names) == 1 else 'them'} out"
+        )
+
+
 def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do the work of a run; the run that it was to replace comes back if it fails."""
     waited = _kept(out).exists()  # from a replacement that was cut off, and is not this call's to undo

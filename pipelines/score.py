@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import WEATHER, Bundle, read_bundle, task_of
 from models.errors import EarthtuneError, InputError
 from models.spec import Spec
+from pipelines.runs import refuse_unused
 
 if TYPE_CHECKING:
     from models.runtime import Runtime
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from pipelines.scene import Reading, Scene
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
+# Options that runs over weather do not take, and their values that ask for nothing; those runs always use torch.
+_OF_SCENES: Mapping[str, Sequence[Any]] = {
+    **{name: (None, []) for name in ("bundle", "polygons", "area_table", "bands", "dates", "scale", "offset")},
+    **{name: (None,) for name in ("mask_clouds", "overlap", "batch", "shard", "ray")},
+    **{"probabilities": (False,), "confidence": (False,), "min_area": (0,), "workers": (1,)},
+    **{"runtime": ("auto", "torch"), "precision": ("auto",)},
+}
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
 
 
@@ -95,7 +103,7 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
-    if task_of(run) in WEATHER:
+    if _over_weather(run, dict(locals())):
         from pipelines.weather_maps import score_weather
 
         files = {"weights": weights, "elevation": elevation}
@@ -124,10 +132,23 @@ def score(
     jobs = [band for job in jobs for band in _bands(job, pieces)]
     jobs = jobs[part::parts] if len(sources) < parts else jobs
     ended = dict(_told(launch(jobs, workers=workers, ray=ray, progress=progress), jobs, say)) if jobs else {}
-    results += _gathered(jobs, ended)
-    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
-    results.sort(key=lambda result: order[result["scene"], result["run"]])
+    results = _in_order([*results, *_gathered(jobs, ended)], mine, runs)
     return results + _tabulated(results, run, runs[run].spec, tables, out)
+
+
+def _over_weather(run: Path, given: Mapping[str, Any]) -> bool:
+    """Whether a run is over weather; options that its kind does not take are refused."""
+    if task_of(run) in WEATHER:
+        refuse_unused(given, _OF_SCENES, "for scenes; a run over weather writes its maps and a series without")
+        return True
+    refuse_unused(given, {"elevation": (None,)}, "for runs that downscale weather; this one maps scenes")
+    return False
+
+
+def _in_order(results: list[dict[str, Any]], sources: Sequence[str], runs: Iterable[Path]) -> list[dict[str, Any]]:
+    """The results by scene, and of each by run."""
+    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(sources, runs))}
+    return sorted(results, key=lambda result: order[result["scene"], result["run"]])
 
 
 def _check(run: Path, out: Path, *, workers: int, batch: int | None, min_area: float) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.bundle import WEATHER
 from models.errors import InputError
 from models.weather_bundle import WeatherBundle
 from pipelines import downscale_samples, rain_samples
@@ -37,15 +36,17 @@ def data_for(bundle: WeatherBundle, *, root: Path | None = None, elevation: Path
     """The data settings of a bundle, with another folder or other elevation where these are given.
 
     Raises:
-        InputError: they are damaged, or the task takes no elevation.
+        InputError: they are damaged, or the task or the model takes no elevation.
     """
     task = bundle.spec.task
     data = data_of(bundle, TASKS[task].Data)
     changes: dict[str, Any] = {"root": root} if root else {}
     if elevation and not isinstance(data, DownscaleData):
         raise InputError(f"elevation {elevation}: a {task} run takes none; leave it out")
+    if elevation and not bundle.spec.elevation:
+        raise InputError(f"elevation {elevation}: this run was trained without (data.elevation none); leave it out")
     changes |= {"elevation": str(elevation)} if elevation else {}
     return dataclasses.replace(data, **changes)
 
 
-TASKS: Mapping[str, Task] = dict(zip(WEATHER, (rain_samples, downscale_samples), strict=True))
+TASKS: Mapping[str, Task] = {"rain": rain_samples, "downscale": downscale_samples}

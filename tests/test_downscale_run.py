@@ -104,6 +104,37 @@ def test_files_that_a_run_cannot_eat_are_refused(run, day, maps, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
+def test_options_that_would_not_be_used_are_refused_by_name(run, exported, day, maps, tmp_path):
+    coarse, out = str(maps[0]), tmp_path / "maps"
+    for given, said in (
+        ({"polygons": tmp_path / "p.gpkg"}, "--polygons: for scenes; a run over weather .*; leave it out"),
+        ({"bundle": [run], "probabilities": True, "workers": 2}, "--bundle, --probabilities, --workers: .* leave them"),
+        ({"shard": "1/2", "min_area": 1.0, "precision": "bf16"}, "--shard, --min_area, --precision: for scenes"),
+    ):
+        with pytest.raises(InputError, match=said):
+            score(run, [coarse], out=out, **given)
+    with pytest.raises(InputError, match="--codes, --batch, --runtime: for scenes"):
+        evaluate(run, out=out, codes=[1], runtime="openvino", batch=4)
+    scenes, dem = exported["segmentation"][1], day / "M.const_2d_asm_Nx.nc4"
+    for call in (lambda: score(scenes, ["a.tif"], out=out, elevation=dem), lambda: evaluate(scenes, elevation=dem)):
+        with pytest.raises(InputError, match="--elevation: for runs that downscale weather; this one maps scenes"):
+            call()
+    bundle = json.loads((run / "bundle.json").read_text())
+    bundle["spec"]["elevation"] = []
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "bundle.json").write_text(json.dumps(bundle))
+    with pytest.raises(InputError, match="this run was trained without .data.elevation none.; leave it out"):
+        score(tmp_path / "flat", [coarse], out=out, elevation=dem)
+    assert not out.exists()
+
+
+def test_what_is_told_says_where_means_are_not_kept(day):
+    samples = prepare(downscale_recipe(day))
+    assert "kept; no elevation" in samples.told()
+    samples.spec = dataclasses.replace(samples.spec, positive=True)
+    assert "kept but where values below 0 are cut off; no elevation" in samples.told()
+
+
 def test_coarse_files_of_their_own_are_paired_by_time_and_place(day, tmp_path):
     for name in ("M.inst1_2d_asm_Nx.nc4", "M.const_2d_asm_Nx.nc4"):
         (tmp_path / name).symlink_to(day / name)
