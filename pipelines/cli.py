@@ -419,15 +419,19 @@ def _add_completion(parser: ArgumentParser) -> None:
 
 
 def _completion(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
+    from models.bundle import WEATHER
     from models.variants import VARIANTS, WXC_VARIANTS
     from pipelines.completion import script
     from pipelines.options import option_names
+    from pipelines.recipe import task_of
 
     recipes = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     names = {"finetune": recipes, "embed": [*VARIANTS], "forecast": [*WXC_VARIANTS], "completion": ["bash"]}
-    rain = option_names(parser_of("finetune", ["--config", str(RECIPES / "rainfall.yaml")])[0])
+    by_task = {task_of(path): path for path in RECIPES.glob("*.yaml")}
     words = {command: [*option_names(parser_of(command, [])[0]), *names.get(command, ())] for command in COMMANDS}
-    words["finetune"] = sorted({*words["finetune"], *rain})
+    for task in WEATHER:
+        own = option_names(parser_of("finetune", ["--config", str(by_task[task])])[0])
+        words["finetune"] = sorted({*words["finetune"], *own})
     text = script(words)
     return {"script": text}, text, 0
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from argparse import SUPPRESS
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+from pipelines.weather_recipe import DownscaleData, RainData
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -78,10 +80,17 @@ SWITCHES = tuple(
     )
 )
 
+
+def lists(kind: type, *, of: str = "") -> list[str]:
+    """Names of the keys of a recipe's part that are lists, of a type where one is told."""
+    return [field.name for field in dataclasses.fields(kind) if str(field.type).startswith(f"list[{of}")]
+
+
 # Options that hold lists: they may be given again, or with commas; and the list that each makes up.
 REPEATED = {"--bundle": "bundle", "--date": "dates"}
 REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates", "variables", "region")}
-REPEATED |= {f"--{name}": name for name in ("data.variables", "data.inputs", "data.target_files")}
+REPEATED |= {f"--data.{name}": f"data.{name}" for kind in (RainData, DownscaleData) for name in lists(kind)}
+NUMBERS = {"region"} | {f"data.{name}" for name in lists(RainData, of="float")}
 
 
 def switches(args: list[str]) -> list[str]:
@@ -108,8 +117,8 @@ def switches(args: list[str]) -> list[str]:
 
 
 def _as_json(name: str, values: list[str]) -> str:
-    """A list as jsonargparse reads it; a region is of numbers."""
-    return json.dumps([float(value) if name == "region" and _is_number(value) else value for value in values])
+    """A list as jsonargparse reads it; a region is of numbers, and so are lead times."""
+    return json.dumps([float(value) if name in NUMBERS and _is_number(value) else value for value in values])
 
 
 def _is_number(text: str) -> bool:

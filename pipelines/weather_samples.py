@@ -68,13 +68,18 @@ def find_files(root: Path, patterns: Sequence[str]) -> list[Path]:
     """The files of some patterns, sorted, each once.
 
     Raises:
-        InputError: no such folder, or a pattern that nothing matches.
+        InputError: no such folder, or a pattern that nothing matches, that is empty or starts elsewhere.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the data with --data.root DIR")
     found: list[Path] = []
     for pattern in patterns:
-        matches = sorted(root.glob(pattern))
+        try:
+            matches = sorted(root.glob(pattern))
+        except (NotImplementedError, ValueError) as error:
+            raise InputError(
+                f"{pattern!r}: wanted a pattern below data.root ({root}), such as '*.nc'; --data.root DIR names it"
+            ) from error
         if not matches:
             raise InputError(f"{root}: no file matches {pattern!r}; look at the patterns of the recipe's data")
         found += matches

@@ -69,11 +69,18 @@ def test_examples_of_the_help_are_understood(command):
 def test_bash_completes_commands_options_and_recipes(tmp_path, capsys):
     code, text, _ = call(capsys, "completion", "bash")
     (tmp_path / "script").write_text(text)
-    typed = {"s": 1, "score --prob": 2, "finetune land": 2, "finetune x --augment.tu": 3, "embed prithvi_eo_v1": 2}
+    typed = {
+        "s": 1,
+        "score --prob": 2,
+        "finetune land": 2,
+        "finetune x --augment.tu": 3,
+        "finetune x --data.coa": 3,
+        "embed prithvi_eo_v1": 2,
+    }
     tab = 'COMP_WORDS=(earthtune {}); COMP_CWORD={}; _earthtune; echo "${{COMPREPLY[*]}}"'
     lines = [f"source {tmp_path / 'script'}", *(tab.format(words, place) for words, place in typed.items())]
     found = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
-    wanted = ["score seasonal", "--probabilities", "landuse", "--augment.turns", "prithvi_eo_v1_100"]
+    wanted = ["score seasonal", "--probabilities", "landuse", "--augment.turns", "--data.coarse", "prithvi_eo_v1_100"]
     assert code == 0 and found.splitlines() == wanted
 
 
@@ -159,6 +166,8 @@ def test_options_are_spelled_with_dashes_too_and_lists_may_be_given_piece_by_pie
     assert spelled == ["--min_area", "2", "--mask_clouds=true", "a.tif", '--dates=["2020-01-31", "2021-01-31"]']
     for bands in ("BLUE,RED", "[BLUE, RED]", '["BLUE", "RED"]'):
         assert options.switches(["--bands", bands]) == ['--bands=["BLUE", "RED"]']
+    assert options.switches(["--data.coarse", "c*.nc"]) == ['--data.coarse=["c*.nc"]']
+    assert options.switches(["--data.leads", "0,6"]) == ["--data.leads=[0.0, 6.0]"]
     assert options.switches(["--bundle", "a,b", "--bundle=c"]) == ['--bundle=["a,b", "c"]']
     with pytest.raises(InputError, match="--bundle: wanted a value"):
         options.switches(["--bundle"])

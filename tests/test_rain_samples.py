@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,11 @@ def test_what_is_not_there_is_said(day, tmp_path):
         read_weather(files, ["T3M"])
     with pytest.raises(InputError, match="no file matches 'x"):
         find_files(day, ["x*"])
+    for pattern in ("/data/*.nc", ""):
+        with pytest.raises(
+            InputError, match=f"'{re.escape(pattern)}': wanted a pattern below data.root .*--data.root DIR"
+        ):
+            find_files(day, [pattern])
     with pytest.raises(InputError, match="no such folder"):
         find_files(tmp_path / "none", ["*"])
     with pytest.raises(InputError, match="wanted one of merra2"):
