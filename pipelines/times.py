@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from models.errors import InputError
+from pipelines.units import tidy
 
 _FORECASTS = {"reference_time": "forecast_reference_time", "lead_time": "forecast_period"}  # names of CF
 
@@ -125,9 +126,8 @@ def _leads(array: xr.DataArray, name: str) -> np.ndarray:
     """
     if array.dtype.kind == "m":
         return array.values.astype("timedelta64[ns]")
-    seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-    unit = str(array.attrs.get("units", "")).lower().rstrip("s")
-    unit = {"h": "hour", "hr": "hour", "d": "day", "min": "minute", "sec": "second"}.get(unit, unit)
+    seconds = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+    unit = tidy(str(array.attrs.get("units", "")).lower())
     if unit not in seconds or array.dtype.kind not in "fiu":
         said = array.attrs.get("units", "none")
         raise InputError(f"{name}: lead times {array.name} have units {said!r}, hours or days are wanted; correct them")

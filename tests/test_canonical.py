@@ -138,12 +138,12 @@ def test_times_that_are_not_in_order():
 
 
 @pytest.mark.parametrize("names", [("time", "step"), ("forecast_reference_time", "forecast_period")])
-@pytest.mark.parametrize("units", [None, "hours", "days"])
+@pytest.mark.parametrize("units", [None, "hours", "days", "s", "minutes", "D"])
 def test_forecasts_of_several_starts(names, units):
     """As cfgrib writes them and as the Copernicus store has them; the start is no valid time."""
     starts = np.array(["2020-01-01", "2020-02-01"], "datetime64[ns]")
     leads = np.array([24, 48, 72], "timedelta64[h]").astype("timedelta64[ns]")
-    number = {"hours": 24, "days": 1}.get(units, 0) * np.arange(1.0, 4)
+    number = {"hours": 24, "days": 1, "D": 1, "s": 86400, "minutes": 1440}.get(units, 0) * np.arange(1.0, 4)
     plane = field(times=1).t2m.isel(time=0, drop=True)
     fields = plane * xr.DataArray([[1.0, 2, 3], [4, 5, 6]], dims=names)
     data = fields.rename("t2m").to_dataset().assign_coords({names[0]: starts, names[1]: leads})
