@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 ROWS = 500_000  # more would only cost memory: there are some tens of coefficients
-NAMES = ("zero", "climatology", "persistence", "ridge")
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,16 @@ def fit_rain_baselines(
     """
     fields, rain = zip(*samples, strict=True)
     x, y = np.stack(fields), np.stack(rain)
-    kinds: Mapping[str, Callable[[Array, Array], Array]] = {
-        "zero": lambda x, persisted: np.zeros(persisted.shape, np.float32),
-        "persistence": lambda x, persisted: persisted,
-        "ridge": _ridge(x, y),
-    }
 
     def sure(answer: Callable[[Array, Array], Array]) -> Predict:
         return lambda x, persisted: Forecast.sure(answer(x, persisted), quantiles=len(levels), thresholds=thresholds)
 
-    found = {name: sure(answer) for name, answer in kinds.items()} | {
-        "climatology": _climatology(y, levels, thresholds)
+    return {
+        "zero": sure(lambda x, persisted: np.zeros(persisted.shape, np.float32)),
+        "climatology": _climatology(y, levels, thresholds),
+        "persistence": sure(lambda x, persisted: persisted),
+        "ridge": sure(_ridge(x, y)),
     }
-    return {name: found[name] for name in NAMES}
 
 
 def _climatology(y: Array, levels: Sequence[float], thresholds: Sequence[float]) -> Predict:

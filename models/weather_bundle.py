@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import WEATHER, Base, Record, base_of, fill, parse_bundle
+from models.bundle import Base, Record, base_of, fill, parse_bundle
 from models.downscale_spec import DownscaleSpec
 from models.errors import InputError
 from models.rain_spec import RainSpec
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models.wxc_files import WxCFiles
 
 WeatherBundle = Record[Any, WeatherArchitecture]  # its spec is one of SPECS
-SPECS: dict[str, type[WeatherSpec]] = dict(zip(WEATHER, (RainSpec, DownscaleSpec), strict=True))
+SPECS: dict[str, type[WeatherSpec]] = {"rain": RainSpec, "downscale": DownscaleSpec}
 
 
 def read_weather_bundle(folder: Path) -> WeatherBundle:
@@ -46,8 +46,8 @@ def network_kind(task: str) -> type[WeatherNetwork]:
     from models.downscale import DownscaleNetwork
     from models.rain import RainNetwork
 
-    kinds: tuple[type[WeatherNetwork], ...] = (RainNetwork, DownscaleNetwork)
-    return dict(zip(WEATHER, kinds, strict=True))[task]
+    kinds: dict[str, type[WeatherNetwork]] = {"rain": RainNetwork, "downscale": DownscaleNetwork}
+    return kinds[task]
 
 
 def load_weather(folder: Path, *, weights: Path | None = None) -> WeatherNetwork:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MODES = ("frozen", "full")
 EXAMPLES = 3
-EPOCH = 64  # samples of an epoch at least: of a few hours of data each comes several times
+EPOCH = 64  # samples of an epoch; fewer of them come several times, as often as all fit in
 
 
 def finetune_weather(

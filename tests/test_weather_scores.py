@@ -12,7 +12,7 @@ from scores.probability import crps_for_ensemble
 from scores.spatial import fss_2d
 from sklearn.metrics import mean_pinball_loss
 
-from models.weather_baselines import NAMES, Forecast, fit_rain_baselines
+from models.weather_baselines import Forecast, fit_rain_baselines
 from pipelines.weather_scores import level_shares, weather_scores
 
 LEVELS = tuple((i + 0.5) / 20 for i in range(20))
@@ -128,7 +128,7 @@ def test_baselines_are_what_their_names_say():
     x = rng.normal(size=(6, 1, 2, 12, 14)).astype(np.float32)
     y = (2 * x[:, 0, 0] + 1).clip(0).astype(np.float32)
     fitted = fit_rain_baselines(zip(x, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)
-    assert tuple(fitted) == NAMES
+    assert list(fitted) == ["zero", "climatology", "persistence", "ridge"]
     persisted = rain(5, 6)
     made = {name: predict(x, persisted) for name, predict in fitted.items()}
     assert (made["zero"].mean == 0).all() and (made["zero"].exceedance == 0).all()
