@@ -28,6 +28,7 @@ from pathlib import Path
 import geopandas as gpd
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import rasterio
 from rasterio.features import shapes
 
@@ -50,7 +51,7 @@ for path in sorted(Path("../sample_data/landuse").glob("*_hls.tif")):
         outlines = [(shape, code) for shape, code in shapes(labels.read(1), transform=labels.transform) if code]
         features = [{"type": "Feature", "geometry": s, "properties": {"landuse": int(c)}} for s, c in outlines]
         tables.append(gpd.GeoDataFrame.from_features(features, crs=labels.crs).to_crs("EPSG:3035"))
-polygons = gpd.pd.concat(tables)
+polygons = pd.concat(tables)
 polygons = polygons.set_geometry(polygons.buffer(-25))[lambda table: table.area > 5e4].sample(120, random_state=0)
 polygons.assign(drawn_by="me").to_crs("EPSG:4326").to_file(MINE / "polygons.gpkg")
 print(f"{len(polygons)} polygons, {polygons.area.sum() / 1e4:,.0f} ha in all")
