@@ -60,7 +60,9 @@ def test_every_recipe_has_a_row_with_its_command():
 )
 def test_make_has_the_two_targets(target, last):
     """The demo itself is run in test_demo.py."""
-    told = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert told.splitlines()[-1].endswith(last)
 
 

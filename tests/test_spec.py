@@ -30,7 +30,7 @@ def specs(draw):
         uses_time=draw(st.booleans()),
         uses_location=draw(st.booleans()),
         unit=draw(words),
-        pixel=draw(st.none() | numbers),
+        pixel=draw(st.none() | st.floats(1e-3, 1e6)),
         calibration=draw(st.dictionaries(words, numbers, max_size=2)),
     )
 
