@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # What may befall one scene without being the end of the others.
 FAILURES = (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError)
-CACHE = 256 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
+CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
 
 @dataclass(frozen=True)
