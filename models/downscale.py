@@ -64,7 +64,7 @@ class Member(Trunk):
         self.decoder = nn.Sequential(block(up + 2 + 2 * bool(spec.elevation), width, drop), block(width, width, drop))
         self.head = nn.Conv2d(width, 1, 1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type] # there is one
 
     def forward(self, fields: Tensor, tokens: Tensor, lead: Tensor, canvas: Canvas, fine: Tensor) -> Tensor:
         """What `WeatherNetwork.encoded` gives, and what is known of fine cells, to detail (B, 1, H, W) in scales."""

@@ -28,7 +28,7 @@ class QuantileHead(nn.Module):
         super().__init__()
         check_levels(tuple(levels))
         self.steps = nn.Conv2d(features, len(levels), 1)
-        nn.init.constant_(self.steps.bias, -2.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.steps.bias, -2.0)  # type: ignore[arg-type] # there is one
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, features, H, W) to quantiles (B, Q, H, W), rising along Q, float32."""

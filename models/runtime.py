@@ -236,7 +236,7 @@ def _torch(
     for network in networks:
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no overload for it
 
     own = threading.local()  # a stream for each lane
 
@@ -248,7 +248,7 @@ def _torch(
 
     def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
         if cuda and not hasattr(own, "stream"):
-            own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
         stream = torch.cuda.stream(own.stream) if cuda else contextlib.nullcontext()
         with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             inputs = [moved(a) for a in (x, time, location)]

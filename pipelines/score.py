@@ -125,8 +125,7 @@ def score(
     engine = Engine(runtime, precision, weights, batch, threads_each(workers))
     tables = {".gpkg": polygons, ".csv": area_table}
     _check_tables(tables, out, shard=shard, overwrite=overwrite)
-    on_ground = bool(min_area or any(tables.values()))
-    plan = _Plan(out, kinds, min_area, reading, engine, overwrite, len(runs) > 1, on_ground)
+    plan = _Plan(out, kinds, min_area, reading, engine, overwrite, len(runs) > 1, any((min_area, *tables.values())))
     jobs, results = _surveyed(mine, runs, passes, plan, say)
     pieces = -(-workers * parts // len(sources)) if len(sources) < max(workers, parts) else 1
     jobs = [band for job in jobs for band in _bands(job, pieces)]
