@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.errors import InputError, RunError
-from models.settings import Architecture, Lora
 from models.spec import Spec
+from models.training.settings import Architecture, Lora
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from models.network import Network
+    from models.networks.network import Network
 
 FORMAT = 1
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
@@ -237,9 +237,9 @@ def load_network(folder: Path, *, weights: Path | None = None) -> Network:
     Raises:
         InputError: not a run, damaged weights, or a base that is not there or is another file than the one recorded.
     """
-    from models.hub import read_state_dict
-    from models.lora import add_lora, merge_lora
-    from models.network import Network
+    from models.backbones.hub import read_state_dict
+    from models.backbones.lora import add_lora, merge_lora
+    from models.networks.network import Network
 
     bundle = read_bundle(folder)
     network = Network(bundle.spec, bundle.backbone, bundle.architecture)
@@ -267,8 +267,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, whole: 
 
 
 def _load_base(network: Network, base: Base, weights: Path | None) -> None:
-    from models.hub import WeightFile, locate, read_state_dict
-    from models.prithvi_eo import load_pretrained
+    from models.backbones.hub import WeightFile, locate, read_state_dict
+    from models.backbones.prithvi_eo import load_pretrained
 
     if weights is not None:
         found = WeightFile(weights)

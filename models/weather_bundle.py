@@ -12,9 +12,9 @@ from models.rain_spec import RainSpec
 from models.weather_spec import WeatherArchitecture, WeatherSpec
 
 if TYPE_CHECKING:
-    from models.loading import LoadReport
-    from models.weather_network import WeatherNetwork
-    from models.wxc_files import WxCFiles
+    from models.backbones.loading import LoadReport
+    from models.backbones.wxc_files import WxCFiles
+    from models.networks.weather import WeatherNetwork
 
 WeatherBundle = Record[Any, WeatherArchitecture]  # its spec is one of SPECS
 SPECS: dict[str, type[WeatherSpec]] = {"rain": RainSpec, "downscale": DownscaleSpec}
@@ -43,8 +43,8 @@ def _from_json(content: dict[str, Any]) -> WeatherBundle:
 
 def network_kind(task: str) -> type[WeatherNetwork]:
     """The class of a task's networks."""
-    from models.downscale import DownscaleNetwork
-    from models.rain import RainNetwork
+    from models.networks.downscale import DownscaleNetwork
+    from models.networks.rain import RainNetwork
 
     kinds: dict[str, type[WeatherNetwork]] = {"rain": RainNetwork, "downscale": DownscaleNetwork}
     return kinds[task]
@@ -60,7 +60,7 @@ def load_weather(folder: Path, *, weights: Path | None = None) -> WeatherNetwork
     Raises:
         InputError: not a run, damaged weights, or an encoder that is not there or is another than the one recorded.
     """
-    from models.hub import read_state_dict
+    from models.backbones.hub import read_state_dict
 
     bundle = read_weather_bundle(folder)
     pretrained = bundle.base.source != "random"
@@ -87,8 +87,8 @@ def load_encoder(
     Raises:
         InputError: weights that are not there, not safe or of another architecture.
     """
-    from models.hub import WeightFile
-    from models.prithvi_wxc import load_pretrained
+    from models.backbones.hub import WeightFile
+    from models.backbones.prithvi_wxc import load_pretrained
 
     if weights == "random":
         return Base(), None
@@ -99,7 +99,7 @@ def load_encoder(
 
 
 def _files(network: WeatherNetwork, backbone: str, weights: str, revision: str | None) -> WxCFiles:
-    from models.wxc_files import WxCFiles, locate_files
+    from models.backbones.wxc_files import WxCFiles, locate_files
 
     if weights == "hub":
         return locate_files(backbone, revision=revision)

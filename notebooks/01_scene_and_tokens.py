@@ -30,15 +30,15 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch's threads: training stays qui
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from pipelines import map_plots, plots
-from pipelines.embed import read_tokens
-from pipelines.finetune import finetune
-from pipelines.inspect import format_text, inspect
-from pipelines.recipe import load_recipe
-from pipelines.runs import Launch
-from pipelines.scene import open_scene
-from pipelines.tokens import components, similarity
-from pipelines.webmap import similarity_map
+from pipelines.commands.finetune import finetune
+from pipelines.embeddings.embed import read_tokens
+from pipelines.grids.tokens import components, similarity
+from pipelines.inspection.inspect import format_text, inspect
+from pipelines.recipes.recipe import load_recipe
+from pipelines.reports import map_plots, plots
+from pipelines.reports.webmap import similarity_map
+from pipelines.runs.folder import Launch
+from pipelines.scenes.scene import open_scene
 
 # %% [markdown]
 # ## What is in the file?

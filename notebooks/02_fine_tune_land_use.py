@@ -31,16 +31,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from models.bundle import read_bundle
-from models.runtime import load_runtime
-from pipelines import map_plots, plots
-from pipelines.evaluate import baselines_of, read_curves
-from pipelines.finetune import finetune
-from pipelines.labels import read_labels
-from pipelines.maps import class_map
-from pipelines.recipe import load_recipe
-from pipelines.runs import Launch
-from pipelines.scene import open_scene
-from pipelines.score import open_for
+from models.runtime.engines import load_runtime
+from pipelines.commands.evaluate import baselines_of, read_curves
+from pipelines.commands.finetune import finetune
+from pipelines.commands.score import open_for
+from pipelines.recipes.recipe import load_recipe
+from pipelines.reports import map_plots, plots
+from pipelines.runs.folder import Launch
+from pipelines.samples.labels import read_labels
+from pipelines.scenes.scene import open_scene
+from pipelines.scoring.rows import class_map
 
 # %% [markdown]
 # ## The recipe

@@ -31,14 +31,14 @@ import pandas as pd
 from IPython.display import display
 
 from models.bundle import read_bundle
-from pipelines import map_plots, plots
-from pipelines.finetune import finetune
-from pipelines.inspect import format_text, inspect
-from pipelines.labels import read_labels, read_values
-from pipelines.recipe import load_recipe
-from pipelines.runs import Launch
-from pipelines.score import open_for, score
-from pipelines.webmap import web_map
+from pipelines.commands.finetune import finetune
+from pipelines.commands.score import open_for, score
+from pipelines.inspection.inspect import format_text, inspect
+from pipelines.recipes.recipe import load_recipe
+from pipelines.reports import map_plots, plots
+from pipelines.reports.webmap import web_map
+from pipelines.runs.folder import Launch
+from pipelines.samples.labels import read_labels, read_values
 
 RUN, SCENE, MAPS = Path("runs/landuse"), "../sample_data/new_scene/new_scene_hls.tif", Path("runs/maps")
 finetune(load_recipe(Path("landuse.yaml")), RUN, launch=Launch(resume=True), name="landuse")

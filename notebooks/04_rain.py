@@ -34,14 +34,14 @@ import pandas as pd
 import xarray as xr
 from IPython.display import display
 
-from pipelines import map_plots, plots
-from pipelines.evaluate import read_curves
-from pipelines.recipe import read_recipe
-from pipelines.runs import Launch
-from pipelines.score import score
-from pipelines.weather import open_weather
-from pipelines.weather_recipe import RainRecipe
-from pipelines.weather_run import finetune_weather
+from pipelines.commands.evaluate import read_curves
+from pipelines.commands.score import score
+from pipelines.recipes.recipe import read_recipe
+from pipelines.recipes.weather import RainRecipe
+from pipelines.reports import map_plots, plots
+from pipelines.runs.folder import Launch
+from pipelines.runs.weather import finetune_weather
+from pipelines.weather.dataset import open_weather
 
 # %% [markdown]
 # ## Any weather file as one canonical dataset

@@ -33,12 +33,12 @@ import rasterio
 from rasterio.features import shapes
 
 from models.errors import InputError
-from pipelines import map_plots, plots
-from pipelines.finetune import prepare
-from pipelines.inspect import format_text, inspect
-from pipelines.labels import read_labels
-from pipelines.recipe import load_recipe
-from pipelines.scene import open_scene
+from pipelines.commands.finetune import prepare
+from pipelines.inspection.inspect import format_text, inspect
+from pipelines.recipes.recipe import load_recipe
+from pipelines.reports import map_plots, plots
+from pipelines.samples.labels import read_labels
+from pipelines.scenes.scene import open_scene
 
 MINE = Path("runs/mine")
 shutil.rmtree(MINE, ignore_errors=True)

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 from hypothesis import settings
 
-from models.settings import Architecture
 from models.spec import ClassDef, Spec
+from models.training.settings import Architecture
 from tests.hub_server import serving
 
 # Threads that wait without spinning: where others use the cores too, tiny networks train ten times faster.
@@ -74,7 +74,7 @@ def make_network(make_spec):
     def make(task="segmentation", *, backbone="prithvi_eo_v2_300_tl", seed=0, architecture=None, **spec):
         import torch
 
-        from models.network import Network
+        from models.networks.network import Network
 
         chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | (architecture or {})
         with torch.random.fork_rng():
@@ -102,7 +102,7 @@ def exported(make_network, tmp_path_factory):
     import torch
 
     from models.bundle import Bundle, write_bundle, write_weights
-    from models.export import export_onnx
+    from models.runtime.export import export_onnx
 
     runs = {}
     for task, options in RUNS.items():

@@ -11,13 +11,13 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from models.settings import Architecture, Training
 from models.spec import ClassDef, Target
-from pipelines import geotiff
-from pipelines.finetune import finetune
-from pipelines.recipe import Data, Recipe
-from pipelines.runs import Launch
-from pipelines.weather_run import finetune_weather
+from models.training.settings import Architecture, Training
+from pipelines.commands.finetune import finetune
+from pipelines.outputs import geotiff
+from pipelines.recipes.recipe import Data, Recipe
+from pipelines.runs.folder import Launch
+from pipelines.runs.weather import finetune_weather
 from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
 

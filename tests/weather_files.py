@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyproj  # noqa: F401 - before ecCodes, see pipelines.grib
+import pyproj  # noqa: F401 - before ecCodes, see pipelines.weather.formats.grib
 import pytest
 import xarray as xr
 

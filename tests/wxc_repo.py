@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import yaml
 
-from models.wxc_files import climatology_names
-from models.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL
+from models.backbones.wxc_files import climatology_names
+from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL
 
 PARAMS = {
     "in_channels": 160,

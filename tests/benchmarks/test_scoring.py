@@ -49,14 +49,14 @@ def build_run(folder: Path, backbone: str) -> Path:
     """A run with random weights; how it bears rounding is measured as at the end of a training."""
     import torch
 
-    from models import prithvi_eo
+    from models.backbones import prithvi_eo
     from models.bundle import Bundle, write_bundle, write_weights
-    from models.export import export_onnx
-    from models.network import Network
-    from models.rounding import rounding
-    from models.runtime import load_runtime
-    from models.settings import Architecture
+    from models.networks.network import Network
+    from models.runtime.engines import load_runtime
+    from models.runtime.export import export_onnx
+    from models.runtime.rounding import rounding
     from models.spec import ClassDef, Spec
+    from models.training.settings import Architecture
 
     known = prithvi_eo.pretrained_statistics(backbone)
     mean, std = (tuple(known[band][i] for band in BANDS) for i in (0, 1))
@@ -109,7 +109,7 @@ OURS = """
 import sys, time
 begun = time.perf_counter()
 from pathlib import Path
-from pipelines.score import score
+from pipelines.commands.score import score
 run, scene, out, overlap, *small = sys.argv[1:]
 if small:  # the model is loaded before the clock starts, as it is on the other side
     score(Path(run), small, out=Path(out) / "small", overlap=int(overlap))
@@ -152,7 +152,7 @@ import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
-from models.runtime import load_runtimes
+from models.runtime.engines import load_runtimes
 run, count = Path(sys.argv[1]), int(sys.argv[2])
 runtime = load_runtimes([run])
 rng = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def test_against_the_usual_way(runs, scene, place, name):
 
 @pytest.mark.parametrize("name", ["100", "tiny"])
 def test_throughput_beside_the_model_alone(runs, scene, place, name):
-    from pipelines.windows import Tiles
+    from pipelines.grids.windows import Tiles
 
     count, small = len(Tiles((SIDE, SIDE), 224, OVERLAP)), write_scene(place / f"small-{name}.tif", 224, 224)
     for what, warm in (("with the start of the process and loading", []), ("with the model loaded", [small])):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.network import Network
-from models.settings import Architecture, Training
-from models.training import FineTuning
-from pipelines import align
-from pipelines.chips import Chips, ChipSet, Reader, find_chips
-from pipelines.recipe import load_recipe
+from models.networks.network import Network
+from models.training.module import FineTuning
+from models.training.settings import Architecture, Training
+from pipelines.grids import align
+from pipelines.recipes.recipe import load_recipe
+from pipelines.samples.chips import Chips, ChipSet, Reader, find_chips
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "hls_worldcover"
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "landuse.yaml"
@@ -40,7 +40,7 @@ def told(name: str, ours: list[float], theirs: list[float]) -> None:
 
 
 def prepared(backbone: str):
-    from pipelines.finetune import prepare
+    from pipelines.commands.finetune import prepare
 
     recipe = load_recipe(RECIPE, **{"data.root": SHARED, "backbone": backbone, "weights": "random"})
     spec, _, chips, _ = prepare(recipe)

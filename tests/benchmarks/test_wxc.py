@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.prithvi_wxc import WxCEncoder, fill_random
+from models.backbones.prithvi_wxc import WxCEncoder, fill_random
 
 ROOT = Path(__file__).parents[2]
 NEEDED = 10 * 2**30
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 import PrithviWxC.model
-from models.prithvi_wxc import WxCEncoder, load_pretrained
-from models.wxc_files import WxCFiles
+from models.backbones.prithvi_wxc import WxCEncoder, load_pretrained
+from models.backbones.wxc_files import WxCFiles
 
 def peak():
     # Not getrusage: a child's largest resident size starts at that of its parent.

@@ -1,0 +1,1 @@
+"""What Prithvi is: the published models, their weights, and the networks these belong to."""

@@ -1,0 +1,1 @@
+"""What is cheap: the floor in every report."""

@@ -1,0 +1,113 @@
+"""Heads: what turns a backbone's feature maps, and the bands themselves, into classes or values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import InputError
+from models.networks.detail import BandFeatures, DetailPath, enlarge
+from models.spec import Spec
+from models.training.settings import Architecture
+
+DECODERS = ("linear", "fcn", "unet", "upernet")
+
+
+class Decoder(nn.Module):
+    """A terratorch decoder over the maps of a plain ViT, with the neck it needs.
+
+    "linear" and "fcn" read the maps side by side; "unet" and "upernet" want four maps, which a learned neck turns into
+    a pyramid of strides patch/4, patch/2, patch and 2*patch.
+    """
+
+    def __init__(self, name: str, *, dims: Sequence[int], patch: int, channels: int) -> None:
+        """Build the decoder.
+
+        Args:
+            name: one of `DECODERS`.
+            dims: channels of each map.
+            patch: pixels along a token, to know how far "linear" has to enlarge.
+            channels: width of the decoder and of its output.
+
+        Raises:
+            InputError: unknown name, or not four maps where a pyramid is needed.
+        """
+        super().__init__()
+        from terratorch.models import decoders
+        from terratorch.models.necks import LearnedInterpolateToPyramidal
+
+        if name not in DECODERS:
+            raise InputError(f"decoder {name!r}: wanted one of {', '.join(DECODERS)}")
+        self.neck: nn.Module | None = None
+        if name in ("unet", "upernet"):
+            if len(dims) != 4:
+                raise InputError(f"decoder {name} wants four blocks of the backbone, {len(dims)} were given")
+            neck = LearnedInterpolateToPyramidal(list(dims))
+            self.neck, dims = neck, neck.embedding_dim
+        if name == "linear":
+            size = max(patch // 8, 1)  # to an eighth of the resolution, where the detail path takes over
+            self.body = decoders.LinearDecoder([sum(dims)], num_classes=channels, upsampling_size=size)
+        elif name == "fcn":
+            self.body = decoders.FCNDecoder([sum(dims)], channels=channels, num_convs=2)
+        elif name == "unet":
+            self.body = decoders.UNetDecoder(list(dims), channels=[channels * 2**i for i in (3, 2, 1, 0)])
+        else:
+            self.body = decoders.UperNetDecoder(list(dims), channels=channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, D_i, h, w) to features (B, channels, h', w')."""
+        inputs = self.neck(list(maps)) if self.neck is not None else [torch.cat(list(maps), dim=1)]
+        features: Tensor = self.body(inputs)
+        return features
+
+
+class DenseHead(nn.Module):
+    """One output per pixel: a decoder over the tokens, and beside it, if wanted, the detail path over the bands."""
+
+    def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
+        """Build the head for maps of `dims` channels each."""
+        super().__init__()
+        channels, detail = architecture.channels, architecture.detail
+        self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.patch, channels=channels)
+        self.detail: DetailPath | None = None
+        self.classify: nn.Module = nn.Conv2d(channels, spec.outputs, 1)
+        if detail:
+            self.classify = nn.Identity()
+            self.detail = DetailPath(
+                spec, joined=channels, outputs=spec.outputs, width=detail, dropout=architecture.dropout
+            )
+
+    def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (B, K, H, W)."""
+        features = self.decoder(maps)
+        if self.detail is not None:
+            return cast("Tensor", self.detail(bands, features))
+        return enlarge(self.classify(features), bands)
+
+
+class SceneHead(nn.Module):
+    """One class per tile: the mean token of each map, beside the mean and spread of what the bands say of each pixel.
+
+    The two vote apart, so that on few samples the plain statistics can answer before the tokens have learned to.
+    """
+
+    def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
+        """Build the head for maps of `dims` channels each."""
+        super().__init__()
+        channels = architecture.channels
+        self.features = BandFeatures(spec)
+        self.statistics = nn.Sequential(nn.BatchNorm1d(2 * self.features.channels), nn.Dropout(architecture.dropout))
+        self.vote = nn.Linear(2 * self.features.channels, spec.outputs)
+        self.tokens = nn.Sequential(nn.LayerNorm(sum(dims)), nn.Linear(sum(dims), channels), nn.GELU())
+        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.outputs))
+
+    def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""
+        features = self.features(bands)
+        statistics = self.statistics(torch.cat((features.mean((2, 3)), features.std((2, 3))), dim=1))
+        tokens = self.tokens(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
+        logits: Tensor = self.vote(statistics) + self.token_vote(tokens)
+        return logits

@@ -1,0 +1,278 @@
+"""Run bundles: OpenVINO on CPU, torch on CUDA; one function of tiles. Neither imports the other's library."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle, read_bundle
+from models.errors import InputError, RunError
+from models.runtime.compiled import Parts, compiled
+
+Array = NDArray[np.float32]
+Predict = Callable[[Array, Array | None, Array | None], Array]
+RUNTIMES = ("auto", "openvino", "torch")
+PRECISIONS = ("auto", "f32", "bf16", "i8")
+CUDA_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Bundles as one function of tiles.
+
+    A tile's answer does not depend on how many lanes there are, nor, with `batch` 1, on the tiles beside it.
+
+    Attributes:
+        run: takes x (B, C, T, H, W) float32 in the Spec's unit, time (B, T, 2) and location (B, 2) or None where the
+            model does not use them; gives for each bundle (B, K, H, W), or (B, K) for scene classes, float32. May be
+            called from several threads.
+        lanes: how many calls at once keep the device busy.
+        batch: tiles that a call should hold.
+        name: library, device and precision.
+    """
+
+    run: Callable[[Array, Array | None, Array | None], list[Array]]
+    lanes: int
+    batch: int
+    name: str
+
+
+def load_runtime(
+    folder: Path, *, runtime: str = "auto", precision: str = "auto", weights: Path | None = None
+) -> Predict:
+    """Load a bundle as a function of tiles: what `Runtime.run` gives for it. Arguments as of `load_runtimes`."""
+    loaded = load_runtimes([folder], runtime=runtime, precision=precision, weights=weights)
+    return lambda x, time, location: loaded.run(x, time, location)[0]
+
+
+def load_runtimes(
+    folders: Sequence[Path],
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    weights: Path | None = None,
+    threads: int | None = None,
+    keep: bool = False,
+) -> Runtime:
+    """Load bundles of the same inputs; a frozen base that they share runs once for each tile.
+
+    Args:
+        folders: the runs.
+        runtime: "openvino" runs model.onnx on the CPU; "torch" runs model.safetensors on CUDA where there is one, else
+            on the CPU; "auto" takes torch where there is an NVIDIA device, else OpenVINO.
+        precision: "f32"; "bf16"; "i8" for 8-bit products in large linear layers and the rest in the best of these
+            two, OpenVINO only; "auto" takes i8 where the processor multiplies bytes faster than anything else and all
+            bundles are known to answer alike in it (`Bundle.rounding`), else bf16 where the device computes in it.
+            Coordinates and statistics of neighbourhoods are float32 in any case.
+        weights: the base file, for "torch" and a bundle that stores the head only.
+        threads: threads on the CPU; as many as it has cores when None.
+        keep: keep what OpenVINO compiled in the user's cache, for the next process.
+
+    Raises:
+        InputError: not a run, no such runtime or precision, or a file of the bundle is missing.
+        RunError: model.onnx cannot be compiled.
+    """
+    for what, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise InputError(f"{what} {value!r}: wanted one of {', '.join(known)}")
+    bundles = [read_bundle(folder) for folder in folders]
+    # torch needs the base of a bundle that stores its head only
+    ready = all(bundle.whole for bundle in bundles) or weights is not None
+    if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
+        return _torch(folders, bundles, weights, precision=precision, threads=threads)
+    return _openvino(folders, bundles, precision=precision, threads=threads or cores(), keep=keep)
+
+
+def cores() -> int:
+    """Processors that this process may use: of the machine, or of its container where that is given less."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(min(count, int(quota) // int(period)), 1)
+    except (OSError, ValueError):  # no such file, or "max"
+        return count
+
+
+def multiplies_bytes() -> bool:
+    """Whether this processor has dot products of bytes, and no matrix unit (AMX) that makes bf16 faster than these."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
+    except OSError:  # not Linux
+        return False
+    return bool(flags & {"avx512_vnni", "avx_vnni"}) and "amx_tile" not in flags
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _openvino(
+    folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int, keep: bool
+) -> Runtime:
+    """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
+    files = [folder / "model.onnx" for folder in folders]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: missing; use --runtime torch, or copy the whole run folder again")
+    if precision == "i8" and not multiplies_bytes():
+        raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
+    if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
+        precision = "i8"
+    weights = ",".join(bundle.sha256 for bundle in bundles)
+    asked = {"precision": precision, "threads": str(threads), "weights": weights}
+    try:
+        prepare = functools.partial(_prepared, files, precision=precision, threads=threads)
+        parts, name = compiled(files, asked, prepare, keep=keep)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error
+    lanes: queue.SimpleQueue[_Lane] = queue.SimpleQueue()
+    for _ in range(threads):
+        lanes.put(_Lane(parts))
+
+    def one(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        lane = lanes.get()
+        try:
+            return lane({"x": x, "time": time, "location": location})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise RunError(f"{files[0]}: OpenVINO failed on a tile ({reason}); is there memory left?") from error
+        finally:
+            lanes.put(lane)
+
+    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        if len(x) == 1:
+            return one(x, time, location)
+        tiles = [[None if a is None else a[i : i + 1] for a in (x, time, location)] for i in range(len(x))]
+        with ThreadPoolExecutor(threads) as pool:
+            answers = list(pool.map(lambda tile: one(*tile), tiles))
+        return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+    return Runtime(run, threads, 1, f"OpenVINO CPU {name}")
+
+
+def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Parts, str]:
+    """The exact part of some graphs if there is one, and the rest, with options; the rest's precision."""
+    import openvino
+
+    from models.runtime import graphs
+
+    floating = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    precision = floating if precision == "auto" else precision
+    model = graphs.read(files)
+    exact, rest = (None, model) if precision == "f32" else graphs.split(model)
+    if precision == "i8" and not graphs.quantise(rest):
+        precision = floating  # no layer is large enough
+    options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
+    kind = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
+    groups = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(graphs.GROUP)} if precision == "i8" else {}
+    parts = [(exact, options | {"INFERENCE_PRECISION_HINT": "f32"})] if exact else []
+    return [*parts, (rest, options | kind | groups)], precision
+
+
+class _Lane:
+    """A request to each part of a compiled model; the exact part's answers are the rest's first inputs.
+
+    Its tensors are made here, by the thread that loads the model: OpenVINO's conversion of arrays deadlocks when two
+    threads are the first to use it.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.requests = [part.create_infer_request() for part in parts]
+        rest = parts[-1]
+        handed = [self.requests[0].get_output_tensor(i) for i in range(len(parts[0].outputs))] if len(parts) > 1 else []
+        self.given: list[tuple[str, Array]] = []
+        for part, request in zip(parts, self.requests, strict=True):
+            for i, port in enumerate(part.inputs):
+                if part is rest and i < len(handed):
+                    request.set_input_tensor(i, handed[i])  # shared, not copied
+                else:
+                    self.given.append((port.any_name, request.get_input_tensor(i).data))
+        self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
+
+    def __call__(self, given: dict[str, Array | None]) -> list[Array]:
+        for name, buffer in self.given:
+            array = given[name]
+            if array is None or array.shape != buffer.shape:
+                raise ValueError(f"{name}: wanted {buffer.shape}")
+            buffer[...] = array
+        for request in self.requests:
+            request.infer(share_outputs=True)
+        return [answer.copy() for answer in self.answers]
+
+
+def _torch(
+    folders: Sequence[Path], bundles: Sequence[Bundle], weights: Path | None, *, precision: str, threads: int | None
+) -> Runtime:
+    """Run model.safetensors; on CUDA in batches, and in two lanes so that copies overlap with work."""
+    import torch
+
+    from models.bundle import load_network
+
+    if precision == "i8":
+        raise InputError("precision i8: OpenVINO only; give --runtime openvino")
+    cuda = torch.cuda.is_available()
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device("cuda" if cuda else "cpu")
+    half = precision == "bf16" or (precision == "auto" and cuda and torch.cuda.is_bf16_supported())
+    networks = [load_network(folder, weights=weights).to(device) for folder in folders]
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no overload for it
+
+    own = threading.local()  # a stream for each lane
+
+    def moved(array: Array | None) -> torch.Tensor | None:
+        if array is None:
+            return None
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
+
+    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+        if cuda and not hasattr(own, "stream"):
+            own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        stream = torch.cuda.stream(own.stream) if cuda else contextlib.nullcontext()
+        with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            inputs = [moved(a) for a in (x, time, location)]
+            bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}
+            answers = []
+            for network, bundle in zip(networks, bundles, strict=True):
+                key = _base(bundle)
+                if key not in bases:
+                    bases[key] = network.features(*inputs)  # type: ignore[arg-type]
+                answers.append(network.finish(network(*inputs, features=bases[key])))
+            return [answer.cpu().numpy() for answer in answers]
+
+    return Runtime(run, 2 if cuda else 1, CUDA_BATCH if cuda else 1, f"torch {device.type} {'bf16' if half else 'f32'}")
+
+
+def _base(bundle: Bundle) -> tuple[Any, ...]:
+    """What bundles have in common whose backbones answer alike; a backbone of its own is like no other."""
+    if bundle.whole or bundle.mode != "frozen":
+        return (id(bundle),)
+    inputs = dataclasses.replace(bundle.spec, task="regression", classes=(), target=None, calibration={})
+    return (
+        bundle.backbone,
+        bundle.base.sha256,
+        repr(inputs),
+        bundle.architecture.blocks,
+        repr(bundle.architecture.overrides),
+    )

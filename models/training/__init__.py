@@ -1,0 +1,1 @@
+"""How a network learns: the Lightning module, losses, settings, variation of samples."""

@@ -1,0 +1,1 @@
+"""The command line: one table of commands, how options are spelled, help, completion."""

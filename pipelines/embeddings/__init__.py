@@ -1,0 +1,1 @@
+"""Patch tokens of scenes, and what they have in common."""

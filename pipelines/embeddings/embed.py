@@ -1,0 +1,278 @@
+"""Backbone features of a scene as a raster on the token grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.bundle import Bundle, read_bundle
+from models.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from odc.geo.geobox import GeoBox
+
+    from models.backbones.prithvi_eo import PrithviEO
+    from pipelines.grids.mosaic import Prediction
+    from pipelines.grids.tokens import Tokens
+    from pipelines.grids.windows import Tiles, Window
+    from pipelines.scenes.scene import Reading, Scene
+
+    Array = NDArray[np.float32]
+
+
+def embed(
+    backbone: str,
+    scene: str,
+    *,
+    out: Path,
+    weights: str = "hub",
+    block: int = -1,
+    tile: int = 224,
+    overlap: int = 0,
+    bands: list[str] | None = None,
+    dates: list[str] | None = None,
+    mask_clouds: bool | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Write the patch tokens of a scene as a raster: one pixel per token, one band per feature.
+
+    Tokens see all of their tile, so neighbouring tiles differ a little; an overlap blends them.
+
+    Args:
+        backbone: a name that `earthtune backbones` lists, or a run folder for its fine-tuned backbone.
+        scene: raster, folder of band files or STAC item; frames are joined by commas.
+        out: the GeoTIFF to write (float32, nodata NaN).
+        weights: hub for the published ones, random (the same ones each time), or a weight file.
+        block: the block whose tokens are written, counted from 0; -1 is the last.
+        tile: side of a tile in pixels, a multiple of the patch.
+        overlap: pixels that neighbouring tiles share, a multiple of the patch.
+        bands: names of the bands in the order of the file, where the file does not say.
+        dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training for a run, else not, when not
+            given.
+        overwrite: replace a file that exists.
+        progress: wraps the tiles to show progress.
+        say: takes a line for the person who waits.
+
+    Returns:
+        {"file", "tokens": [rows, columns], "features"}.
+
+    Raises:
+        InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
+    """
+    from pipelines.outputs.geotiff import Layout, write_rows
+    from pipelines.scenes.scene import Reading
+
+    reading = Reading(bands, dates, mask_clouds=mask_clouds)
+    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
+    if out.resolve() in encoding.scene.files:
+        raise InputError(f"{out}: is the scene itself; --out wants another file")
+    frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
+    layout = Layout(
+        encoding.geobox,
+        dtype="float32",
+        bands=encoding.features,
+        nodata=float("nan"),
+        descriptions=[f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)],
+        tags={"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)},
+    )
+    shown = (lambda windows: progress(windows, out.name)) if progress else iter
+    write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
+    return {"file": str(out), "tokens": [height, width], "features": encoding.features}
+
+
+def read_tokens(
+    backbone: str,
+    scene: str,
+    *,
+    weights: str = "hub",
+    block: int = -1,
+    tile: int = 224,
+    overlap: int = 0,
+    reading: Reading | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tokens:
+    """The patch tokens of a scene in memory; arguments and errors as of `embed`."""
+    import numpy as np
+
+    from pipelines.grids.tokens import Tokens
+    from pipelines.scenes.scene import Reading
+
+    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading or Reading(), say)
+    return Tokens(np.concatenate([tokens for _, tokens in encoding.rows(iter)], axis=1), encoding.geobox)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """A scene and the encoder that looks at it.
+
+    Attributes:
+        scene: the frames.
+        encoder: one block's features.
+        statistics: mean and deviation of its bands, (C, 1, 1, 1).
+        tile: side of a tile in pixels.
+        windows: of tokens.
+        geobox: the grid of the tokens.
+    """
+
+    scene: Scene
+    encoder: PrithviEO
+    statistics: tuple[Any, Any]
+    tile: int
+    windows: Tiles
+    geobox: GeoBox
+
+    @property
+    def features(self) -> int:
+        """Features of a token, those of all frames side by side."""
+        return int(self.encoder.dim * self.scene.frames)
+
+    def rows(self, shown: Callable[[Iterable[Window]], Iterable[Window]]) -> Iterator[tuple[int, Array]]:
+        """Finished rows: the first row, and tokens (features, rows, columns), NaN where no pixel was seen."""
+        import numpy as np
+        import torch
+
+        from pipelines.grids.mosaic import blend
+
+        with torch.inference_mode():
+            tiles = _token_tiles(self.scene, self.encoder, self.statistics, shown(self.windows), tile=self.tile)
+            for row, tokens, seen in blend(tiles, self.windows, channels=self.features):
+                yield row, np.where(seen, tokens, np.float32(np.nan))
+
+
+def _encoding(
+    backbone: str,
+    scene: str,
+    weights: str,
+    block: int,
+    tile: int,
+    overlap: int,
+    reading: Reading,
+    say: Callable[[str], None],
+) -> _Encoding:
+    """Load the encoder and open the scene for it."""
+    from pipelines.grids.align import coarser
+    from pipelines.grids.windows import Tiles
+
+    run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
+    frames = run.spec.frames if run else scene.count(",") + 1
+    encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
+    for line in lines:
+        say(line)
+    patch = encoder.patch[1]
+    if overlap % patch or not 0 <= overlap < tile:
+        raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
+    opened = _open(scene, encoder, run, reading, frames=frames, say=say)
+    geobox = coarser(opened.geobox, patch)
+    height, width = (int(side) for side in geobox.shape)
+    windows = Tiles((height, width), tile // patch, overlap // patch)
+    return _Encoding(opened, encoder, statistics, tile, windows, geobox)
+
+
+def _open(
+    scene: str,
+    encoder: PrithviEO,
+    run: Bundle | None,
+    reading: Reading,
+    *,
+    frames: int,
+    say: Callable[[str], None],
+) -> Scene:
+    """Open the frames as the encoder wants them; tell what a person should know."""
+    from pipelines.scenes.products import Assumed
+    from pipelines.scenes.scene import open_scene
+
+    sources = scene.split(",")
+    opened = open_scene(
+        sources,
+        encoder.bands,
+        file_bands=reading.bands,
+        scale=reading.scale,
+        offset=reading.offset,
+        dates=reading.dates,
+        frames=max(frames // len(sources), 1),
+        mask_clouds=bool(run and run.data.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds,
+        assumed=Assumed.like(run.data) if run else None,
+    )
+    if opened.frames != frames:
+        raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    undated = encoder.uses_time and not all(opened.dates)
+    if undated and run and run.spec.uses_time:
+        opened.time()  # says which frame has no date
+    if undated:
+        say("time encoding off: a frame has no date (--dates gives one)")
+    for note in opened.notes:
+        say(note)
+    return opened
+
+
+def _encoder(
+    backbone: str, weights: str, *, frames: int, tile: int, block: int
+) -> tuple[PrithviEO, tuple[Any, Any], list[str]]:
+    """The encoder, its bands' mean and deviation (C, 1, 1, 1), and the patch-embedding report."""
+    import torch
+
+    from models.backbones import prithvi_eo
+    from models.backbones.catalogue import variant
+    from models.backbones.hub import locate, read_state_dict
+    from models.bundle import load_network
+
+    if (Path(backbone) / "bundle.json").is_file():
+        network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
+        encoder = network.backbone
+        encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
+        return encoder, (network.mean, network.std), []
+    depth = int(prithvi_eo.config(backbone)["depth"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # what keeps random weights is the same each time
+        encoder = prithvi_eo.PrithviEO(backbone, frames=frames, tile=tile, blocks=(_block(block, depth),)).eval()
+    lines = []
+    if weights != "random":
+        published = variant(backbone)
+        if weights == "hub" and (published.repo is None or published.file is None):
+            raise InputError(f"{backbone}: no weights were published; give a file of them, or a run as the backbone")
+        path = locate(published.repo or "", published.file or "").path if weights == "hub" else Path(weights)
+        lines = prithvi_eo.load_pretrained(encoder, read_state_dict(path), source=str(path)).lines()
+    pairs = prithvi_eo.pretrained_statistics(backbone)
+    mean, std = (torch.tensor([pairs[b][i] for b in encoder.bands]).reshape(-1, 1, 1, 1) for i in (0, 1))
+    return encoder, (mean, std), lines
+
+
+def _block(block: int, depth: int) -> int:
+    if not -depth <= block < depth:
+        raise InputError(f"block {block}: wanted 0 to {depth - 1}, or -1 for the last")
+    return block % depth
+
+
+def _token_tiles(
+    scene: Scene, encoder: PrithviEO, statistics: tuple[Any, Any], windows: Iterable[Window], *, tile: int
+) -> Iterator[Prediction]:
+    """Features of each window of tokens, and which tokens saw a valid pixel."""
+    import numpy as np
+    import torch
+
+    from pipelines.grids.mosaic import fill_invalid, pad_tile
+    from pipelines.grids.windows import enlarged
+
+    patch = encoder.patch[1]
+    mean, std = statistics
+    for window in windows:
+        pixels = enlarged(window, patch, scene.shape)
+        height, width = (side.stop - side.start for side in window)
+        x, valid = scene.read(pixels)
+        if not valid.any():
+            yield window, None, np.zeros((height, width), bool)
+            continue
+        x, valid = pad_tile(fill_invalid(x, valid), valid, tile)
+        location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None
+        time = scene.time() if encoder.uses_time and all(scene.dates) else None
+        coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
+        maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
+        seen = np.any(valid.reshape(tile // patch, patch, tile // patch, patch), axis=(1, 3))
+        yield window, maps[:, :height, :width], seen[:height, :width]

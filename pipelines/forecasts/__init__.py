@@ -1,0 +1,1 @@
+"""Weather ahead: Prithvi WxC rolled forward, and outlooks of seasons."""

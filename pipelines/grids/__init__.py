@@ -1,0 +1,1 @@
+"""Grids: onto one, in windows, overlapping, their areas."""

@@ -1,0 +1,1 @@
+"""What is in a file, and whether a run can read it."""

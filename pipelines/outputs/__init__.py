@@ -1,0 +1,1 @@
+"""What is written: GeoTIFF, NetCDF, STAC item, picture, polygons."""

@@ -1,0 +1,1 @@
+"""The recipe, and those that come with earthtune."""

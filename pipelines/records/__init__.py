@@ -1,0 +1,1 @@
+"""What is remembered of work that was done."""

@@ -1,0 +1,148 @@
+"""What an output folder remembers: which maps are done, the parts of those that are not, and who is at work."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.bundle import replacing
+
+FOLDER = ".earthtune"
+KINDS = ("map", "probabilities", "confidence")  # the maps of a scene
+HEADER = 1 << 16  # bytes of a file that its hash covers: the header of a GeoTIFF, and what tells two files apart
+
+
+def fingerprint(path: Path) -> list[Any]:
+    """Name, size, time of change and hash of the header of a local file; cheap for a file of any size."""
+    stat = path.stat()
+    with path.open("rb") as file:
+        header = hashlib.sha256(file.read(HEADER)).hexdigest()
+    return [path.name, stat.st_size, stat.st_mtime_ns, header]
+
+
+def ends(path: Path) -> list[Any] | None:
+    """Size and hash of the first and last bytes of a file, the same wherever it is copied; None where there is none."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(HEADER)
+        file.seek(max(size - HEADER, 0))
+        return [size, hashlib.sha256(first + file.read(HEADER)).hexdigest()]
+
+
+def remember(out: Path, path: Path) -> None:
+    """Write down that a file beside the maps was made by us, as it is now."""
+    page = out / FOLDER / "tables" / f"{digest({'path': str(path.resolve())})[:16]}.json"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(page) as draft:
+        draft.write_text(json.dumps(fingerprint(path)))
+
+
+def is_ours(out: Path, path: Path) -> bool:
+    """Whether a file is as we made it, and so may be made anew."""
+    page = out / FOLDER / "tables" / f"{digest({'path': str(path.resolve())})[:16]}.json"
+    try:
+        return bool(json.loads(page.read_text(encoding="utf-8")) == fingerprint(path))
+    except (OSError, ValueError):
+        return False
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """Hash of plain JSON types."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The ledger's page about the maps of one scene.
+
+    Attributes:
+        out: the output folder.
+        stem: what the names of the maps begin with.
+        key: hash of all that decides what the maps hold.
+    """
+
+    out: Path
+    stem: str
+    key: str
+
+    @property
+    def parts(self) -> Path:
+        """Folder of the parts of unfinished maps; others' parts are never taken for these."""
+        return self.out / FOLDER / f"{self.stem}-{self.key[:16]}"
+
+    @property
+    def _page(self) -> Path:
+        return self.out / FOLDER / f"{self.stem}.json"
+
+    def done(self) -> dict[str, Any] | None:
+        """What was written down of these maps when they were finished; None when they are not, or have gone since."""
+        try:
+            page = json.loads(self._page.read_text(encoding="utf-8"))
+            sizes = {name: (self.out / name).stat().st_size for name in page["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        same = page.get("key") == self.key and sizes == page["files"]
+        return dict(page["result"]) if same else None
+
+    def differs(self) -> bool:
+        """Whether maps of this name were finished here from something else: other options, scene or model."""
+        try:
+            return bool(json.loads(self._page.read_text(encoding="utf-8"))["key"] != self.key)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def forget(self) -> None:
+        """Take the maps for not done."""
+        self._page.unlink(missing_ok=True)
+
+    def finish(self, result: Mapping[str, Any], files: list[Path]) -> None:
+        """Write down that the maps are finished; their parts, and those of other attempts that nobody works on, go.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        sizes = {path.name: path.stat().st_size for path in files}
+        with replacing(self._page) as draft:
+            draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}, indent=1) + "\n")
+        for folder in self._page.parent.glob(f"{glob.escape(self.stem)}-????????????????"):
+            locks = [] if folder == self.parts else sorted(folder.parent.glob(f"{glob.escape(folder.name)}*.lock"))
+            with ExitStack() as stack:
+                if all(stack.enter_context(_lock(lock, wait=False)) for lock in locks):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def claim(self, what: str = "", *, wait: bool) -> Iterator[bool]:
+        """Keep other processes off these maps, or off a part of the work on them; ends with the process if it dies.
+
+        Yields:
+            Whether the claim was granted; always, where `wait`.
+        """
+        self.parts.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{self.parts.name}.{what}.lock" if what else f"{self.parts.name}.lock"
+        with _lock(self.parts.with_name(name), wait=wait) as mine:
+            yield mine
+
+
+@contextmanager
+def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

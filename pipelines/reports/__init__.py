@@ -1,0 +1,1 @@
+"""Reports, scores, plots, maps in figures, web maps."""

@@ -1,0 +1,1 @@
+"""From recipe to run folder: prepare, train, assess, write."""

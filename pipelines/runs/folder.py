@@ -1,0 +1,332 @@
+"""The run folder and the training in it: begun, cut off and resumed, replaced, ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.bundle import Record, parse_bundle, replacing
+from models.errors import EarthtuneError, InputError, RunError
+from models.training.settings import Training
+
+if TYPE_CHECKING:
+    from lightning import LightningDataModule, LightningModule
+    from torch import nn
+
+    from pipelines.recipes.recipe import Recipe
+    from pipelines.recipes.weather import WeatherRecipe
+
+_RESULT = {"model": "scores", "baselines": "baselines"}  # what metrics.json and bundle.json call the same
+Say = Callable[[str], None]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run is carried out; none of it changes what it makes.
+
+    Attributes:
+        devices: how many, or auto for all.
+        strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
+        resume: go on with a run that was cut off.
+        overwrite: replace a run folder that exists.
+        progress: wraps long loops to show progress; None shows none.
+        say: takes a line for the person who waits.
+    """
+
+    devices: str = "1"
+    strategy: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    progress: Progress | None = None
+    say: Say = lambda line: None
+
+
+def refuse_unused(given: Mapping[str, Any], without: Mapping[str, Sequence[Any]], why: str) -> None:
+    """Refuse options that would be left aside.
+
+    Args:
+        given: the values of all options by name.
+        without: of those that are not used, the values that ask for nothing.
+        why: what they are for, and what is done here.
+
+    Raises:
+        InputError: one of them asks for something; all that do are named.
+    """
+    names = [name for name, nothing in without.items() if given[name] not in nothing]
+    if names:
+        raise InputError(
+            f"{', '.join(f'--{name}' for name in names)}: {why}; leave {'it' if len(names) == 1 else 'them'} out"
+        )
+
+
+def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do the work of a run; the run that it was to replace comes back if it fails."""
+    waited = _kept(out).exists()  # from a replacement that was cut off, and is not this call's to undo
+    try:
+        result = work()
+    except EarthtuneError:
+        if (
+            launch.overwrite and _kept(out).exists() and not waited
+        ):  # the run that was to be replaced is still the better one
+            shutil.rmtree(out, ignore_errors=True)
+            _kept(out).rename(out)
+        raise
+    shutil.rmtree(_kept(out), ignore_errors=True)
+    return result
+
+
+def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
+    """Whether a resumed run has ended already; refuse a folder that exists and may not be touched."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder for the run")
+    if not out.exists() or launch.overwrite:
+        return False
+    if not launch.resume:
+        raise InputError(
+            f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
+        )
+    import yaml
+
+    stored = out / "recipe.yaml"
+    if not stored.is_file():
+        raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
+    try:
+        before, now = dict(yaml.safe_load(stored.read_text(encoding="utf-8"))), recipe
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise InputError(f"{stored}: damaged ({_first_line(error)}); --overwrite starts anew") from error
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
+    return (out / "bundle.json").is_file() and (out / "metrics.json").is_file()
+
+
+def result_before(out: Path, recipe: Mapping[str, Any], launch: Launch) -> dict[str, Any] | None:
+    """The scores of a resumed run that has ended already; None where there is something to do, see `ended`."""
+    if not ended(out, recipe, launch):
+        return None
+    launch.say(f"{out}: this run has ended already")
+    return parse_bundle(out, lambda content: {key: dict(content[old]) for key, old in _RESULT.items()})
+
+
+def history(
+    recipe: Recipe | WeatherRecipe,
+    name: str,
+    epochs: int,
+    split: Mapping[str, int],
+    packages: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """What bundle.json tells of any run; packages are those whose versions matter beside ours, torch and Lightning."""
+    return {
+        "recipe": name,
+        "sha256": recipe.sha256(),
+        "seed": recipe.seed,
+        "epochs": epochs,
+        "split": dict(split),
+        "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", *packages)},
+        "notes": list(notes),
+    }
+
+
+def trained_on(bundle: Record[Any, Any]) -> dict[str, str]:
+    """What a report tells of the training of any run, by what it is called."""
+    training = bundle.training
+    return {
+        "Backbone": bundle.backbone,
+        "Backbone weights": str(bundle.base),
+        "Mode": bundle.mode,
+        "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
+        "Epochs": str(training.get("epochs", "")),
+        "Seed": str(training.get("seed", "")),
+    }
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write metrics.json; the folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "metrics.json") as draft:
+        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def make_folder(out: Path, recipe: Mapping[str, Any], launch: Launch) -> None:
+    """Make the run folder with its recipe; with --overwrite the run that was there waits aside."""
+    import yaml
+
+    if launch.overwrite and out.exists():
+        if any(out.iterdir()) and not (out / "recipe.yaml").is_file():
+            raise InputError(
+                f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another"
+            )
+        shutil.rmtree(out) if _kept(out).exists() else out.rename(_kept(out))
+    out.mkdir(parents=True, exist_ok=True)
+    with replacing(out / "recipe.yaml") as draft:
+        draft.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
+
+
+def _kept(out: Path) -> Path:
+    """Where the run that is being replaced waits until the new one has ended."""
+    return out.with_name(f".{out.name}.replaced")
+
+
+def fit(
+    module: LightningModule,
+    data: LightningDataModule,
+    network: nn.Module,
+    training: Training,
+    out: Path,
+    *,
+    monitor: tuple[str, str],
+    launch: Launch,
+) -> None:
+    """Train with Lightning; the network, which is `module.network`, ends with the kept weights, in eval mode.
+
+    Args:
+        module: what is trained.
+        data: its batches.
+        network: whose weights are kept.
+        training: the settings.
+        out: the run folder, whose checkpoints/ a resumed run goes on from.
+        monitor: the validation score that picks the best epoch, and "min" or "max".
+        launch: how to carry it out.
+
+    Raises:
+        InputError: devices that are not there, or a damaged checkpoint.
+        RunError: a checkpoint cannot be written, or memory runs out.
+    """
+    import torch
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        trainer = _trainer(training, *monitor, out, launch)
+    except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
+        raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
+    last = out / "checkpoints" / "last.ckpt"
+    start = last if launch.resume and last.is_file() else None
+    if start:
+        _check_checkpoint(start)
+    if launch.resume:
+        launch.say(f"going on from {last}" if start else f"{out}: no checkpoint yet; starting from the beginning")
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True if start else None)
+    except OSError as error:
+        raise RunError(f"{out}: {error}; make space and run the same command with --resume") from error
+    except SystemExit as stop:  # Lightning's answer to ctrl-C
+        raise KeyboardInterrupt from stop
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory: lower training.batch; then --resume ({_first_line(error)})") from error
+    if trainer.interrupted or trainer.received_sigterm:
+        raise KeyboardInterrupt
+    best = out / "checkpoints" / "best.ckpt"
+    kept = best if training.keep == "best" and best.is_file() else last
+    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+    network.cpu().eval()
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Refuse a damaged checkpoint."""
+    import pickle
+
+    import torch
+
+    try:
+        known = {"state_dict", "optimizer_states", "loops", "curves"} <= set(torch.load(path, weights_only=True))
+    except (RuntimeError, KeyError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: damaged ({_first_line(error)}); delete it, or --overwrite starts anew") from error
+    if not known:
+        raise InputError(f"{path}: no checkpoint of earthtune; delete it, or --overwrite starts anew")
+
+
+def _trainer(training: Training, monitor: str, better: str, out: Path, launch: Launch) -> Any:
+    import logging
+
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import (
+        EarlyStopping,
+        EMAWeightAveraging,
+        LambdaCallback,
+        ModelCheckpoint,
+    )
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from models.training.module import WholeCheckpoints
+
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    for name in ("lightning.pytorch", "lightning.fabric"):  # importing Lightning sets them to INFO
+        logging.getLogger(name).setLevel(logging.WARNING)
+    folder = out / "checkpoints"
+    callbacks: list[Any] = [
+        ModelCheckpoint(folder, "best", monitor=monitor, mode=better, enable_version_counter=False),
+        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    ]
+    if training.patience:
+        callbacks.append(EarlyStopping(monitor, mode=better, patience=training.patience))
+    if launch.progress is not None:
+        callbacks.append(_progress_bar())
+    else:  # a log wants a line now and then
+        every = -(-training.epochs // 10)
+        callbacks.append(LambdaCallback(on_train_epoch_end=lambda trainer, module: _tell(trainer, every, launch)))
+    if training.ema:
+        callbacks.append(EMAWeightAveraging(decay=training.ema))
+    return Trainer(
+        max_epochs=training.epochs,
+        devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
+        strategy=launch.strategy,
+        precision=_precision(training.precision),  # type: ignore[arg-type]
+        gradient_clip_val=training.clip or None,
+        accumulate_grad_batches=training.accumulate,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(out, name=None, version="tensorboard"),
+        enable_progress_bar=launch.progress is not None,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,  # EpochSampler shares out the samples itself
+        deterministic="warn",
+        default_root_dir=out,
+        plugins=[WholeCheckpoints()],
+    )
+
+
+def _progress_bar() -> Any:
+    """Lightning's bar in the words of the log: epochs are counted from 1, and no version of a logger is told."""
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    class Bar(RichProgressBar):
+        def _get_train_description(self, current_epoch: int) -> str:
+            return f"epoch {current_epoch + 1} of {self.trainer.max_epochs}"
+
+        def get_metrics(self, trainer: Any, module: Any) -> dict[str, Any]:
+            return {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}
+
+    return Bar(console_kwargs={"stderr": True})
+
+
+def _tell(trainer: Any, every: int, launch: Launch) -> None:
+    """Say how far the training is, after every so many epochs."""
+    epoch = trainer.current_epoch + 1
+    if trainer.is_global_zero and (epoch % every == 0 or epoch == trainer.max_epochs):
+        loss = trainer.callback_metrics.get("val_loss")
+        launch.say(f"epoch {epoch} of {trainer.max_epochs}" + ("" if loss is None else f": validation loss {loss:.3f}"))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _precision(asked: str) -> str:
+    """bf16 where the machine computes in it, unless something was asked for."""
+    import torch
+
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"

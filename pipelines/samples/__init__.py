@@ -1,0 +1,1 @@
+"""What a training eats: chips, fields, labels, splits, loaders."""

@@ -1,0 +1,315 @@
+"""Weather files -> samples of fields and what is to be told of them: which hours belong together, in which block."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from models.backbones.wxc_inputs import kept_rows, stack_channels, static_channels
+from models.baselines.fields import Forecast
+from models.errors import InputError
+from pipelines.weather import intervals
+from pipelines.weather.dataset import open_weather
+from pipelines.weather.regions import cell, cell_areas, check_rectilinear
+
+Array = NDArray[np.float32]
+Item = dict[str, Any]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Weather:
+    """Fields on one grid, rows from north to south.
+
+    Attributes:
+        times: (T,) datetime64[s], rising.
+        lat: (H,) degrees north, falling.
+        lon: (W,) degrees east, rising.
+        fields: (T, C, H, W) in the units of the Spec.
+        channels: their names.
+        units: their units; empty where the files say none.
+        name: the files, for messages.
+    """
+
+    times: NDArray[Any]
+    lat: NDArray[Any]
+    lon: NDArray[Any]
+    fields: Array
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input and what is to be told of it.
+
+    Attributes:
+        at: index of the last input time.
+        lead: hours to look ahead.
+        split: "train", "val", "test", or "" for the gap.
+    """
+
+    at: int
+    lead: float
+    split: str = ""
+
+
+def find_files(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files of some patterns, sorted, each once.
+
+    Raises:
+        InputError: no such folder, or a pattern that nothing matches, that is empty or starts elsewhere.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the data with --data.root DIR")
+    found: list[Path] = []
+    for pattern in patterns:
+        try:
+            matches = sorted(root.glob(pattern))
+        except (NotImplementedError, ValueError) as error:
+            raise InputError(
+                f"{pattern!r}: wanted a pattern below data.root ({root}), such as '*.nc'; --data.root DIR names it"
+            ) from error
+        if not matches:
+            raise InputError(f"{root}: no file matches {pattern!r}; look at the patterns of the recipe's data")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def read_weather(
+    files: Sequence[Path],
+    variables: Sequence[str],
+    *,
+    units: Sequence[str] = (),
+    check: Callable[[Sequence[str]], None] = lambda names: None,
+) -> Weather:
+    """Read fields by name.
+
+    Args:
+        files: weather files; they go together in time and side by side.
+        variables: names, or VARIABLE_LEVEL; all of two dimensions when empty.
+        units: the unit wanted of each; as in the files when empty, as for those whose unit is empty.
+        check: refuses names that may not be read.
+
+    Raises:
+        InputError: a variable or level is not there, or may not be read; no time axis; no grid of latitudes and
+            longitudes; values that are missing.
+    """
+    check(variables)
+    data = open_weather(files, list(dict.fromkeys(_base(name) for name in variables)) or None)
+    name = ", ".join(path.name for path in files[:3]) + (" ..." if len(files) > 3 else "")
+    if "time" not in data.dims:
+        raise InputError(f"{name}: a time axis is wanted and there is none; pass dated files")
+    check_rectilinear(data, name=name)
+    if not variables:
+        variables = [str(key) for key, var in data.data_vars.items() if set(var.dims) == {"time", "lat", "lon"}]
+        check(variables)
+    chosen = {base: _in_unit(data[base], unit, name) for base, unit in _wanted_units(variables, units).items()}
+    levels = tuple(float(level) for level in data["level"].values) if "level" in data.dims else ()
+    bare = next((key for key in variables if key in chosen and "level" in chosen[key].dims), None)
+    if bare is not None:
+        listed = ", ".join(f"{bare}_{level:g}" for level in levels[:8])
+        raise InputError(f"{name}: variable {bare} has levels; name one of them: {listed}")
+    flat = {key: _spread(var, data) for key, var in chosen.items() if "level" not in var.dims}
+    deep = {key: var.values for key, var in chosen.items() if "level" in var.dims}
+    fields = stack_channels(variables, flat, deep, levels=levels)  # (T, C, H, W)
+    rows = kept_rows(data["lat"].values)
+    here = tuple(str(chosen[_base(key)].attrs.get("units", "")) for key in variables)
+    times = data["time"].values.astype("datetime64[s]")
+    lat, lon = data["lat"].values[rows], data["lon"].values
+    return Weather(times, lat, lon, fields[..., rows, :], tuple(variables), here, name)
+
+
+def _base(name: str) -> str:
+    """The variable of a channel: that of U_51 is U."""
+    match = re.fullmatch(r"(.+)_\d+(\.\d+)?", name)
+    return match[1] if match else name
+
+
+def _wanted_units(variables: Sequence[str], units: Sequence[str]) -> dict[str, str]:
+    return {_base(name): unit for name, unit in zip(variables, units or [""] * len(variables), strict=True)}
+
+
+def _in_unit(field: xr.DataArray, unit: str, name: str) -> xr.DataArray:
+    """The field in a unit, where both are known."""
+    have = str(field.attrs.get("units", ""))
+    return field if not unit or not have or have == unit else intervals.in_unit(field, unit, name=name)
+
+
+def _spread(field: xr.DataArray, data: xr.Dataset) -> NDArray[Any]:
+    """The values at every time, also of a field that has none."""
+    if "time" in field.dims:
+        return np.asarray(field.values)
+    return np.broadcast_to(field.values, (data.sizes["time"], *field.shape))
+
+
+# --- samples ---------------------------------------------------------------------------------------------------
+
+
+class Samples:
+    """Weather by sample; a task says what is to be told of it.
+
+    Attributes:
+        shown: the baselines that pictures show; the best one where empty.
+        notes: what a person should know of the data, a sentence each.
+        found: settings of the data that reading settled, by their names.
+        weather: the fields.
+        spec: which of them a model eats.
+        samples: what there is, with a split each.
+    """
+
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, spec: Any, weather: Weather, *, known: bool) -> None:
+        """Find every sample whose input times, and if anything is known whose truth, are there.
+
+        Raises:
+            InputError: there is none.
+        """
+        self.spec, self.weather = spec, weather
+        self.notes: list[str] = []
+        self.found: dict[str, Any] = {}
+        self.samples = [Sample(at, lead) for lead in spec.leads for at in range(len(weather.times)) if self._past(at)]
+        if known:
+            self.samples = [s for s in self.samples if np.isfinite(self.truth(s)).any()]
+        if not self.samples:
+            span = f"{weather.times[0]} to {weather.times[-1]}"
+            what = f"with {spec.target} after it" if known else "with the times before it"
+            raise InputError(
+                f"{weather.name}: no time of {span} {what} ({spec.times} times of {spec.step:g} h wanted, leads "
+                f"{list(spec.leads)} h); pass more files"
+            )
+
+    @property
+    def grid(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Latitudes, falling, and longitudes, rising, of what is told."""
+        return self.weather.lat, self.weather.lon
+
+    @property
+    def area(self) -> NDArray[np.float64]:
+        """Weight of each cell of what is told by its area, (H, W)."""
+        lat, lon = self.grid
+        return np.broadcast_to(cell_areas(lat)[:, None], (len(lat), len(lon)))
+
+    @property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """What the maps of an item hold, see `weather_variation.varied`."""
+        return {"x": self.spec.channels, "y": (self.spec.target,)}
+
+    def truth(self, sample: Sample) -> Array:
+        """What is to be told, (H, W) in the unit of the Spec; NaN where not known."""
+        raise NotImplementedError
+
+    def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
+        """The baselines, trained on some samples."""
+        raise NotImplementedError
+
+    def seen(self, sample: Sample) -> dict[str, Array]:
+        """Maps on the grid of what is told to show beside the forecasts, by title."""
+        return {}
+
+    def told(self) -> str:
+        """What is told, in words."""
+        raise NotImplementedError
+
+    def _past(self, at: int) -> list[int] | None:
+        """Indices of the input times that end at one, oldest first; None where one is not there."""
+        step = np.timedelta64(round(self.spec.step * 3600), "s")
+        wanted = [self.weather.times[at] - back * step for back in range(self.spec.times - 1, -1, -1)]
+        places = np.searchsorted(self.weather.times, wanted)
+        return [int(i) for i in places] if (self.weather.times[places] == np.array(wanted)).all() else None
+
+    def time(self, sample: Sample) -> np.datetime64:
+        """The last input time."""
+        time: np.datetime64 = self.weather.times[sample.at]
+        return time
+
+    def valid(self, sample: Sample) -> np.datetime64:
+        """The input time plus the lead."""
+        return self.time(sample) + np.timedelta64(round(sample.lead * 3600), "s")
+
+    def item(self, sample: Sample) -> Item:
+        """X (T, C, H, W), static (6, H, W), input_time, lead_time, all float32."""
+        spec, weather = self.spec, self.weather
+        return {
+            "x": weather.fields[self._past(sample.at)],
+            "static": static_channels(self.time(sample), weather.lat, weather.lon, {}, names=()),
+            "input_time": np.float32(spec.step),
+            "lead_time": np.float32(sample.lead),
+        }
+
+    def of(self, *splits: str) -> list[Sample]:
+        """The samples of some splits."""
+        return [s for s in self.samples if s.split in splits]
+
+    def divide(self, shares: Mapping[str, float], gap: float) -> None:
+        """Put every sample into a block of time; those closer than the gap to the next block belong to none.
+
+        A sample reaches from its first input time to the end of its window.
+
+        Raises:
+            InputError: shares that are not those of train, val and test, or a block without a sample.
+        """
+        if set(shares) != set(SPLITS) or min(shares.values()) <= 0:
+            raise InputError(f"data.split {dict(shares)}: wanted a share above 0 of each of {', '.join(SPLITS)}")
+        times = np.unique([self.time(s) for s in self.samples])
+        ends = np.cumsum(list(shares.values())) / sum(shares.values())
+        edges = [0, *np.round(ends * len(times)).astype(int)]
+        blocks = {name: times[a:b] for name, a, b in zip(shares, edges[:-1], edges[1:], strict=True)}
+        width = np.timedelta64(round(gap * 3600), "s")
+        divided: list[Sample] = []
+        for sample in self.samples:
+            name = next(n for n, block in blocks.items() if self.time(sample) in block)
+            last = blocks[name][-1] == times[-1]
+            clear = last or self._end(sample) + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
+            divided.append(Sample(sample.at, sample.lead, name if clear else ""))
+        self.samples = divided
+        empty = [name for name in SPLITS if not self.of(name)]
+        if empty:
+            raise InputError(
+                f"{self.weather.name}: {len(times)} times are too few for blocks of train, val and test with "
+                f"{gap:g} h between them ({', '.join(empty)} is empty); pass more files, or change data.split, data.gap"
+            )
+
+    def _end(self, sample: Sample) -> np.datetime64:
+        """When the samples that follow may begin: the end of the window, and the span of their inputs."""
+        reach = self.spec.window[1] + (self.spec.times - 1) * self.spec.step
+        return self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
+
+    def measured(self, *splits: str) -> Any:
+        """The Spec with means and deviations of the fields of some splits.
+
+        A field that is the same everywhere, as the cloud of a level that never has any, gets its size for a deviation.
+        """
+        fields = self.weather.fields[sorted({s.at for s in self.of(*splits)})].astype(np.float64)  # (N, C, H, W)
+        mean, std = fields.mean(axis=(0, 2, 3)), fields.std(axis=(0, 2, 3))
+        std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
+        return dataclasses.replace(self.spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+# Samples of the same kind, and which of them, to what is told of them.
+Baseline = Callable[[Any, Sequence[Sample]], Forecast]
+
+
+def batch_of(items: Sequence[Item]) -> dict[str, torch.Tensor]:
+    """Items as one batch."""
+    return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
+
+
+def describe(weather: Weather) -> str:
+    """Times and grid in words."""
+    first, last = (np.datetime_as_string(weather.times[i], "m") for i in (0, -1))
+    grid = xr.Dataset(coords={"lat": weather.lat, "lon": weather.lon})
+    return (
+        f"{len(weather.times)} times {first} to {last}, {len(weather.lat)} x {len(weather.lon)} cells of {cell(grid)}"
+    )

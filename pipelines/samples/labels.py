@@ -1,0 +1,324 @@
+"""Labels on a scene's grid: class codes or values from rasters and polygons, and which label belongs to which image."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.features
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+
+from models.errors import InputError
+from pipelines.grids import align
+from pipelines.grids.windows import Window
+
+_POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
+_SHOWN = 3
+
+
+def read_labels(
+    path: Path,
+    geobox: GeoBox,
+    window: Window,
+    *,
+    codes: Sequence[int],
+    ignore: Sequence[int] = (),
+    column: str | None = None,
+) -> np.ndarray:
+    """Read class labels on the pixels of a window of a grid, by nearest pixel or by polygon.
+
+    A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later counts.
+
+    Args:
+        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf).
+        geobox: the grid of the scene.
+        window: rows and columns of the grid.
+        codes: class codes in the order of the model's classes.
+        ignore: codes that mean "not labelled", besides the declared nodata.
+        column: the polygons' column that holds the code; None where they have a single column of whole numbers.
+
+    Returns:
+        int32 (rows, columns): index into `codes`, -1 where not labelled.
+
+    Raises:
+        InputError: a code is neither in `codes` nor ignored, the labels are of other ground, or the column is missing.
+    """
+    polygons = path.suffix.lower() in _POLYGONS
+    values = _polygon_codes(path, geobox, window, column) if polygons else _raster_codes(path, geobox, window, codes)
+    labelled = np.isfinite(values) & ~np.isin(values, ignore)
+    out = np.full(values.shape, -1, np.int32)
+    for index, code in enumerate(codes):
+        out[labelled & (values == code)] = index
+    _refuse_strangers(path, values[labelled & (out < 0)], codes)
+    return out
+
+
+def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[float] = ()) -> np.ndarray:
+    """Read the values of a regression on the pixels of a window of a grid, by nearest pixel.
+
+    Args:
+        path: a raster with the values in its first band.
+        geobox: the grid of the scene.
+        window: rows and columns of the grid.
+        nodata: values that mean "not measured", besides the declared nodata and NaN.
+
+    Returns:
+        float32 (rows, columns), NaN where not labelled.
+
+    Raises:
+        InputError: the labels are of other ground.
+    """
+    source = _raster(path, geobox)
+    (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
+    out: np.ndarray = np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values)
+    return out
+
+
+def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
+    """Pair images with labels by what the wildcards of two patterns matched.
+
+    `S2/*_S2Hand.tif` and `Labels/*_LabelHand.tif` pair where `*` stands for the same text; patterns with different
+    numbers of wildcards pair by their last one. A label pattern without wildcard is one file for all images.
+
+    Args:
+        root: the folder that the patterns start from.
+        images: pattern of the images, with `*`, `?` or `**`.
+        labels: pattern of the labels; None gives None for each image.
+
+    Returns:
+        (image, label) in the order of the images' paths.
+
+    Raises:
+        InputError: nothing matches, the patterns share files, or labels are missing, left over or doubled.
+    """
+    pictures = _matches(root, images, "images")
+    if labels is None:
+        return [(path, None) for path in pictures]
+    if not _wild(labels):
+        return [(path, _matches(root, labels, "labels")[0]) for path in pictures]
+    marks = _matches(root, labels, "labels")
+    _refuse_shared(root, images, labels, set(pictures) & set(marks))
+    whole = _groups(images) == _groups(labels)
+    by_image, by_label = _keyed(root, images, pictures, whole), _keyed(root, labels, marks, whole)
+    missing, spare = [k for k in by_image if k not in by_label], [k for k in by_label if k not in by_image]
+    if missing or spare:
+        faults = [f"no label for {_some([by_image[k] for k in missing])}"] if missing else []
+        faults += [f"no image for {_some([by_label[k] for k in spare])}"] if spare else []
+        raise InputError(
+            f"{root}: {len(pictures)} images ({images}), {len(marks)} labels ({labels}): {'; '.join(faults)}; "
+            "add the missing files or narrow the patterns"
+        )
+    return [(path, by_label[key]) for key, path in by_image.items()]
+
+
+def folder_classes(root: Path, images: str) -> list[tuple[Path, str]]:
+    """Images with the class that their folder is called by.
+
+    Args:
+        root: the folder that the pattern starts from.
+        images: pattern such as `*/*.tif`.
+
+    Raises:
+        InputError: nothing matches, an image lies in no folder below the root, or there is one folder only.
+    """
+    pictures = _matches(root, images, "images")
+    loose = [path for path in pictures if path.parent == root]
+    if loose:
+        raise InputError(f"{root}: {_some(loose)} in no class folder; wanted a pattern such as */*.tif, came {images}")
+    pairs = [(path, path.parent.name) for path in pictures]
+    names = sorted({name for _, name in pairs})
+    if len(names) < 2:
+        raise InputError(f"{root}: {len(names)} class folder ({names[0]}) matches {images}; at least two are wanted")
+    return pairs
+
+
+# --- rasters ------------------------------------------------------------------------------------------------------
+
+
+def _raster(path: Path, geobox: GeoBox) -> Any:
+    """Open a label raster that shares ground with the grid."""
+    source = align.dataset(str(path))
+    if not align.overlaps(source, geobox):
+        raise _other_ground(path)
+    return source
+
+
+def _other_ground(path: Path) -> InputError:
+    """The error for labels that lie elsewhere."""
+    return InputError(f"{path}: labels of other ground than the image; give the labels of the same place")
+
+
+def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[int]) -> np.ndarray:
+    """Codes of a raster as float32, NaN where nothing is labelled."""
+    source = _raster(path, geobox)
+    declared = source.nodatavals[0]
+    listed = declared in codes
+    nodata = np.nan if listed else None
+    values = align.read_onto(
+        source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=nodata, masked=not listed
+    )
+    first: np.ndarray = values[0]  # (rows, columns)
+    return first
+
+
+def _refuse_strangers(path: Path, values: np.ndarray, codes: Sequence[int]) -> None:
+    """Refuse codes that nothing explains: they would vanish from training without a word."""
+    strangers = [f"{value:g}" for value in np.unique(values)]
+    if strangers:
+        shown = ", ".join(strangers[:8]) + (f" and {len(strangers) - 8} more" if len(strangers) > 8 else "")
+        wanted = ", ".join(str(code) for code in codes)
+        raise InputError(f"{path}: holds code {shown}, classes are {wanted}; add the code to the classes or to ignore")
+
+
+# --- polygons -----------------------------------------------------------------------------------------------------
+
+
+def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | None) -> np.ndarray:
+    """Codes of the polygons on a window as float32 (pixel centres inside), NaN outside of all."""
+    height, width = (side.stop - side.start for side in window)
+    out: np.ndarray = np.full((height, width), np.nan, np.float32)
+    grid = align.crop(geobox, window)
+    table = _polygons(str(path), path.stat().st_mtime_ns if path.exists() else 0, geobox, column)
+    bounds = grid.extent.boundingbox
+    near = table.iloc[sorted(table.sindex.intersection((bounds.left, bounds.bottom, bounds.right, bounds.top)))]
+    shapes = list(zip(near.geometry, near["code"].astype(float), strict=True))
+    if shapes:
+        rasterio.features.rasterize(shapes, out=out, transform=grid.affine)
+    return out
+
+
+@functools.lru_cache(maxsize=8)
+def _polygons(path: str, changed: int, geobox: GeoBox, column: str | None) -> Any:
+    """Polygons on a grid's ground, in its coordinate system, with their code; a new `changed` renews the cache."""
+    import geopandas
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file; check the path")
+    if geobox.crs is None:
+        raise InputError(
+            f"{path}: polygons have a place on the ground and the image has none; give it a coordinate system"
+        )
+    extent, crs = geobox.extent.geom, str(geobox.crs)
+    # A straight edge is curved in another system: read a little more than the grid.
+    around = geopandas.GeoSeries([extent.buffer(0.05 * extent.length / 4)], crs=crs)
+    table = _read_table(path, around)
+    name = _column(path, table, column)
+    table = geopandas.GeoDataFrame(
+        {"code": _whole(path, table[name], name)}, geometry=table.geometry.to_crs(crs).values
+    )
+    table = table[table.intersects(extent)]
+    if table.empty:
+        raise _other_ground(Path(path))
+    return table
+
+
+def _read_table(path: str, around: Any) -> Any:
+    """Read the polygons near a place."""
+    import geopandas
+    from pyogrio.errors import DataSourceError
+
+    try:
+        table = geopandas.read_file(path, bbox=around)
+    except DataSourceError as error:
+        raise InputError(
+            f"{path}: not a polygon file that can be read; wanted GeoJSON, GeoPackage or shapefile"
+        ) from error
+    if table.crs is None:
+        raise InputError(f"{path}: polygons without coordinate system; write them with one")
+    if table.empty:
+        raise _other_ground(Path(path))
+    return table
+
+
+def _column(path: str, table: Any, column: str | None) -> str:
+    """The column of the codes."""
+    names = [name for name in table.columns if name != table.geometry.name]
+    if column is not None and column not in names:
+        raise InputError(f"{path}: no column {column}; it has {', '.join(names)}")
+    whole = [name for name in names if table[name].dtype.kind in "iu"]
+    if column is None and len(whole) != 1:
+        raise InputError(f"{path}: which column holds the class code? it has {', '.join(names) or 'none'}; name it")
+    return column or str(whole[0])
+
+
+def _whole(path: str, values: Any, name: str) -> np.ndarray:
+    """A column of codes as numbers."""
+    try:
+        codes: np.ndarray = values.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: column {name} holds text ({values.iloc[0]!r}); wanted class codes") from error
+    return codes
+
+
+# --- pairing ------------------------------------------------------------------------------------------------------
+
+
+def _matches(root: Path, pattern: str, what: str) -> list[Path]:
+    """Files below a folder that match a pattern, sorted."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; check the path")
+    if not pattern or Path(pattern).is_absolute():
+        raise InputError(f"{what} {pattern!r}: wanted a pattern that starts from {root}, such as *_image.tif")
+    found = sorted(path for path in root.glob(pattern) if path.is_file())
+    if not found:
+        raise InputError(f"{root}: no {what} match {pattern}; check folder and pattern")
+    return found
+
+
+def _wild(pattern: str) -> bool:
+    """Whether a pattern has a wildcard."""
+    return bool(re.search(r"[*?\[]", pattern))
+
+
+_TOKEN = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])")
+_TOKEN_REGEX = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
+
+
+def _groups(pattern: str) -> int:
+    """Number of wildcards in a pattern."""
+    return len(_TOKEN.findall(pattern))
+
+
+def _keyed(root: Path, pattern: str, paths: Sequence[Path], whole: bool) -> dict[tuple[str, ...], Path]:
+    """Files by what the wildcards matched (`whole`), or by what the last one matched.
+
+    Raises:
+        InputError: two files have the same key.
+    """
+    parts = (_TOKEN_REGEX.get(part, f"({part})" if part[:1] == "[" else re.escape(part)) for part in _split(pattern))
+    regex = re.compile("".join(parts))
+    keyed: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        found = regex.fullmatch(path.relative_to(root).as_posix())
+        groups = found.groups() if found else (path.stem,)
+        key = groups if whole else groups[-1:]
+        if key in keyed:
+            raise InputError(
+                f"{root}: {keyed[key].name} and {path.name} match {pattern} as the same; narrow the pattern"
+            )
+        keyed[key] = path
+    return keyed
+
+
+def _split(pattern: str) -> list[str]:
+    """A pattern cut into wildcards and the text between."""
+    return [part for part in _TOKEN.split(pattern) if part]
+
+
+def _refuse_shared(root: Path, images: str, labels: str, shared: set[Path]) -> None:
+    """Refuse patterns that take a file as image and as label."""
+    if shared:
+        raise InputError(
+            f"{root}: {_some(sorted(shared))} both image ({images}) and label ({labels}); make the patterns differ"
+        )
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """Up to three names, and how many more."""
+    names = ", ".join(path.name for path in paths[:_SHOWN])
+    return names + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")

@@ -1,0 +1,1 @@
+"""Satellite files: scenes, products, bands, STAC items."""

@@ -1,0 +1,47 @@
+"""Which scenes are meant by files, patterns and folders."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.errors import InputError
+from pipelines.records.ledger import FOLDER, KINDS
+from pipelines.scenes.bands import RASTERS
+from pipelines.scenes.products import holds_bands
+from pipelines.scenes.sensors import cloud_code
+
+
+def find_scenes(sources: Sequence[str]) -> list[str]:
+    """The scenes that are meant: patterns spelled out, and folders of many scenes taken apart; each once, in order.
+
+    Raises:
+        InputError: a pattern that nothing matches.
+    """
+    found: list[str] = []
+    for source in sources:
+        if "://" not in source and glob.has_magic(source) and not Path(source).exists():
+            matches = sorted(glob.glob(source, recursive=True))
+            if not matches:
+                raise InputError(f"{source}: no file matches this pattern; check the path")
+        else:
+            matches = [source]
+        for match in matches:
+            found += _inside(Path(match)) if "://" not in match and Path(match).is_dir() else [match]
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> list[str]:
+    """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
+    if folder.suffix == ".SAFE" or holds_bands(folder):
+        return [str(folder)]
+    files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
+    rasters = [f for f in files if f.is_file() and f.suffix.lower() in RASTERS]
+    if (folder / FOLDER).is_dir():  # maps that lie among their scenes
+        rasters = [f for f in rasters if not f.stem.endswith(tuple(f"_{kind}" for kind in KINDS))]
+    clouds = [f for f in rasters if cloud_code(f.stem.replace(".", "_").rpartition("_")[2])]
+    folders = [f for f in files if f.is_dir() and any(p.suffix.lower() in RASTERS for p in f.rglob("*"))]
+    scenes = [str(f) for f in rasters if f not in clouds]
+    scenes += [scene for inner in folders for scene in _inside(inner)]
+    return scenes or [str(folder)]  # which will be refused with the reason

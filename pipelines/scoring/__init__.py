@@ -1,0 +1,1 @@
+"""What a scoring does: plan, jobs, workers, rows."""

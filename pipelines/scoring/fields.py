@@ -1,0 +1,227 @@
+"""Maps of new weather files by a run: a Cloud Optimized GeoTIFF for each valid time, and a CF NetCDF of the series."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from models import files
+from models.baselines.fields import Forecast
+from models.bundle import bundle_id
+from models.networks.weather import WeatherNetwork
+from models.weather_bundle import load_weather, read_weather_bundle
+from models.weather_spec import WeatherSpec
+from pipelines.outputs.geotiff import Layout, check_target, write_rows
+from pipelines.outputs.netcdf import write_netcdf
+from pipelines.samples.fields import Sample, Samples, batch_of
+from pipelines.tasks.weather import TASKS, data_for
+from pipelines.weather import regions
+
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+CELLS = 1 << 14
+
+
+def forecast(
+    network: WeatherNetwork,
+    samples: Samples,
+    chosen: Sequence[Sample],
+    *,
+    progress: Progress | None = None,
+) -> Forecast:
+    """Run a network over samples, as many at once as make up some ten thousand cells."""
+    batch = max(CELLS // samples.area.size, 1)
+    starts = range(0, len(chosen), batch)
+    shown = progress(starts, samples.spec.task) if progress else starts
+    parts = [network.forecast(batch_of([samples.item(s) for s in chosen[first : first + batch]])) for first in shown]
+    return Forecast(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Forecast)))
+
+
+def score_weather(
+    run: Path,
+    sources: Sequence[str],
+    *,
+    out: Path,
+    weights: Path | None = None,
+    elevation: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Write maps of weather files: one GeoTIFF per valid time, and a NetCDF of all of them for each lead time.
+
+    Args:
+        run: a run over weather.
+        sources: weather files that go together, in time or side by side.
+        out: folder for the maps.
+        weights: the encoder's file, for a run that does not hold it.
+        elevation: elevation of the files' place, for a downscaling run whose own does not cover it.
+        overwrite: replace maps that exist.
+        progress: wraps the batches to show progress.
+        say: takes a line for the person who waits.
+
+    Returns:
+        For each map: scene (the files), run, status, map and the share of its cells that hold data.
+
+    Raises:
+        InputError: files that the run cannot eat, or maps that exist.
+    """
+    bundle = read_weather_bundle(run)
+    spec, task = bundle.spec, TASKS[bundle.spec.task]
+    samples = task.inputs(spec, [Path(s) for s in sources], data_for(bundle, elevation=elevation))
+    lat, lon = samples.grid
+    geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name=samples.weather.name)
+    tags = {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BUNDLE": bundle_id(run),
+        "EARTHTUNE_BACKBONE": bundle.backbone,
+        "EARTHTUNE_BASE": str(bundle.base),
+        "EARTHTUNE_INPUT": ",".join(Path(s).name for s in sources),
+    }
+    layouts = {s: _layout(samples, s, geobox, tags) for s in samples.samples}
+    paths, series = _targets(out, samples)
+    for sample, path in paths.items():
+        check_target(path, layouts[sample], overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in series.values():
+        files.check_target(path, ".nc", overwrite=overwrite)
+    made = forecast(load_weather(run, weights=weights), samples, samples.samples, progress=progress)
+    results = []
+    for i, (sample, path) in enumerate(paths.items()):
+        bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i])).astype(np.float32)
+        filled = write_rows(path, [(0, bands)], layouts[sample], overwrite=overwrite)
+        about = {"scene": ",".join(sources), "run": str(run), "status": "done", "map": str(path)}
+        results.append(about | {"valid": filled / bands[0].size})
+    for lead, path in series.items():
+        _write_series(path, samples, made, lead, tags)
+        say(f"series: {path}")
+    return results
+
+
+def _targets(out: Path, samples: Samples) -> tuple[dict[Sample, Path], dict[float, Path]]:
+    """The map of each sample, and the series of each lead time."""
+    spec, name = samples.spec, quantity(samples.spec)
+    maps = {s: out / f"{name}_{_stamp(samples.valid(s))}{_suffix(spec, s.lead)}.tif" for s in samples.samples}
+    first = _stamp(samples.weather.times[0])
+    return maps, {lead: out / f"{name}_{first}{_suffix(spec, lead)}.nc" for lead in spec.leads}
+
+
+def quantity(spec: WeatherSpec) -> str:
+    """What maps and variables are called: rain, or the field that was downscaled."""
+    return "rain" if spec.task == "rain" else spec.target
+
+
+def band_names(spec: WeatherSpec) -> tuple[list[str], list[str]]:
+    """Description and unit of each band: the quantiles, the mean, the exceedances; or the field alone."""
+    name = quantity(spec)
+    names = [f"{name} quantile {level:g}" for level in spec.levels] + [f"{name} mean" if spec.levels else name]
+    above = [f"probability of {name} > {t:g} {spec.unit}" for t in spec.thresholds]
+    return [*names, *above], [spec.unit] * len(names) + ["1"] * len(above)
+
+
+def _stamp(time: np.datetime64) -> str:
+    return np.datetime_as_string(time, "m").replace("-", "").replace(":", "")
+
+
+def _suffix(spec: WeatherSpec, lead: float) -> str:
+    """What tells lead times apart, where there are several."""
+    return f"_lead{lead:g}h" if len(spec.leads) > 1 else ""
+
+
+def _layout(samples: Samples, sample: Sample, geobox: GeoBox, tags: dict[str, str]) -> Layout:
+    names, units = band_names(samples.spec)
+    first, last = _window(samples, sample)
+    about = {
+        "valid_time": _iso(samples.valid(sample)),
+        "lead_time": f"{sample.lead:g} h",
+        "reference_time": _iso(samples.time(sample)),
+        **({"interval": f"{_iso(first)}/{_iso(last)}"} if last > first else {}),
+    }
+    return Layout(geobox, "float32", len(names), float("nan"), (), names, units, tags | about)
+
+
+def _window(samples: Samples, sample: Sample) -> tuple[np.datetime64, np.datetime64]:
+    """Start and end of the interval whose mean is told; the valid time twice where there is none."""
+    first, last = (samples.valid(sample) + np.timedelta64(round(edge * 3600), "s") for edge in samples.spec.window)
+    return first, last
+
+
+def _iso(time: np.datetime64) -> str:
+    return np.datetime_as_string(time, "s") + "Z"
+
+
+def _write_series(path: Path, samples: Samples, made: Forecast, lead: float, tags: dict[str, str]) -> None:
+    """Write the forecasts of a lead time as CF-1.8 NetCDF: valid times, with the bounds of what was averaged."""
+    at = [i for i, s in enumerate(samples.samples) if s.lead == lead]
+    chosen = [samples.samples[i] for i in at]
+    (lat, lon), spec = samples.grid, samples.spec
+    told = _told(spec, made, at)
+    bounds = np.array([_window(samples, s) for s in chosen])
+    averaged = spec.window[0] < spec.window[1]
+    held: dict[str, Any] = {key: (dims, a, about | {"grid_mapping": "crs"}) for key, (dims, a, about) in told.items()}
+    held |= {"time_bnds": (("time", "bnds"), _ns(bounds))} if averaged else {}
+    held["crs"] = ((), 0, {"grid_mapping_name": "latitude_longitude", "epsg_code": "EPSG:4326"})
+    over = {"bounds": "time_bnds"} if averaged else {}
+    coords: dict[str, Any] = {
+        "time": ("time", _ns(np.array([samples.valid(s) for s in chosen])), _axis("T", "time", **over)),
+        "forecast_reference_time": (
+            "time",
+            _ns(np.array([samples.time(s) for s in chosen])),
+            {"standard_name": "forecast_reference_time"},
+        ),
+        "lead_time": ((), float(lead), {"standard_name": "forecast_period", "units": "hours"}),
+        "lat": ("lat", lat, _axis("Y", "latitude", units="degrees_north")),
+        "lon": ("lon", lon, _axis("X", "longitude", units="degrees_east")),
+    }
+    if spec.levels:
+        coords["quantile"] = ("quantile", np.array(spec.levels), {"long_name": "level of the quantile", "units": "1"})
+    if spec.thresholds:
+        about = {"long_name": "value that is exceeded", "units": _cf(spec.unit)}
+        coords["threshold"] = ("threshold", np.array(spec.thresholds), about)
+    about = {"Conventions": "CF-1.8", "title": samples.told(), "source": tags["TIFFTAG_SOFTWARE"]}
+    data = xr.Dataset(held, coords, about | {key: tag for key, tag in tags.items() if key.startswith("EARTHTUNE")})
+    since = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    times = ("time", "forecast_reference_time", *(["time_bnds"] if averaged else []))
+    encoding: dict[str, Any] = {key: since for key in times}
+    encoding["crs"] = {"dtype": "int32", "zlib": False, "complevel": None}
+    with files.draft(path) as file:
+        write_netcdf(file, data, encoding=encoding)
+
+
+def _told(
+    spec: WeatherSpec, made: Forecast, at: Sequence[int]
+) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
+    """Dimensions, values and attributes of what the series holds, by name."""
+    name, grid = quantity(spec), ("lat", "lon")
+    about = {"units": _cf(spec.unit)} if spec.unit else {}
+    if spec.task == "rain":
+        about |= {"cell_methods": "time: mean", "standard_name": "lwe_precipitation_rate"}
+    long_name = "mean of the predicted distribution" if spec.levels else f"{name}, downscaled"
+    told: dict[str, Any] = {name: (("time", *grid), made.mean[at].astype(np.float32), about | {"long_name": long_name})}
+    if spec.levels:
+        quantiles = about | {"long_name": f"quantiles of {name}"}
+        told[f"{name}_quantile"] = (("time", "quantile", *grid), made.quantiles[at].astype(np.float32), quantiles)
+    if spec.thresholds:
+        above = {"units": "1", "long_name": f"probability of more {name} than the threshold"}
+        told[f"{name}_probability"] = (("time", "threshold", *grid), made.exceedance[at].astype(np.float32), above)
+    return told
+
+
+def _cf(unit: str) -> str:
+    """A unit as CF wants it."""
+    return "mm h-1" if unit == "mm/h" else unit
+
+
+def _axis(axis: str, name: str, **more: str) -> dict[str, str]:
+    return {"axis": axis, "standard_name": name, **more}
+
+
+def _ns(times: NDArray[Any]) -> NDArray[Any]:
+    return times.astype("datetime64[ns]")

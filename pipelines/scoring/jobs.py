@@ -1,0 +1,347 @@
+"""A scene's maps as work for any process: score rows into parts; where all parts are there, join them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; rasterio.errors does not name them
+from shapely.errors import ShapelyError
+
+from models.bundle import Bundle
+from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
+from pipelines.grids.mosaic import Array, Mask
+from pipelines.outputs.geotiff import (
+    BLOCK,
+    Layout,
+    Regroup,
+    drop_damaged,
+    join,
+    missing,
+    read_parts,
+    write_part,
+    write_rows,
+)
+from pipelines.records.ledger import Entry, fingerprint
+from pipelines.scenes.scene import Scene
+from pipelines.scoring.rows import Progress, draw, map_rows
+
+if TYPE_CHECKING:
+    from models.runtime.engines import Runtime
+
+# What may befall one scene without being the end of the others.
+FAILURES = (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError)
+CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How models are run.
+
+    Attributes:
+        runtime: auto, openvino or torch.
+        precision: auto, f32, bf16 or i8.
+        weights: base weights, for torch and a bundle that stores its head only.
+        batch: tiles at once on a GPU; the runtime's own number when None.
+        threads: threads on the CPU; all when None.
+    """
+
+    runtime: str = "auto"
+    precision: str = "auto"
+    weights: Path | None = None
+    batch: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The maps of one scene by one bundle.
+
+    Attributes:
+        run: the run folder.
+        bundle: what it holds.
+        identity: what tells it from any other bundle, also from one that was in the same folder before.
+        entry: their page in the ledger.
+        layouts: each kind of map and how it is laid out.
+    """
+
+    run: Path
+    bundle: Bundle
+    identity: str
+    entry: Entry
+    layouts: Mapping[str, Layout]
+
+    def path(self, kind: str) -> Path:
+        """The file of a kind of map."""
+        return self.entry.out / f"{self.entry.stem}_{kind}.tif"
+
+    @property
+    def beside(self) -> dict[str, Path]:
+        """The picture and the STAC item that lie beside the maps."""
+        return {name: self.entry.out / f"{self.entry.stem}.{name}" for name in ("png", "json")}
+
+    @property
+    def begun(self) -> Path:
+        """A mark that some of these maps have got their names: those that are there are ours."""
+        return self.entry.parts / "begun"
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written under a final name."""
+        return [*map(self.path, self.layouts), *self.beside.values()]
+
+    def told(self, source: str, page: Mapping[str, Any]) -> dict[str, Any]:
+        """What a person is told of finished maps; `page` is what the ledger keeps of them."""
+        maps = {kind: str(self.path(kind)) for kind in self.layouts}
+        files = {"map": maps["map"], "maps": maps, "item": str(self.beside["json"]), "picture": str(self.beside["png"])}
+        return {"scene": source, "run": str(self.run), **files, **page}
+
+    def parts(self, kind: str) -> Path:
+        """Folder of its parts."""
+        return self.entry.parts / kind
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some rows of a scene's maps, or all. Holds no open file, so it goes to any process.
+
+    Attributes:
+        source: the scene as it was asked for.
+        scene: the scene, opened.
+        outputs: the maps; of bundles that take the same tiles.
+        overlap: pixels that neighbouring tiles share.
+        engine: how models are run.
+        least_area: hectares; smaller patches are merged into their neighbours. 0 leaves them.
+        rows: first row and end, in rows of the map; the first is that of a part.
+        whole: whether these are all the rows.
+        replace: whether maps of these names may be replaced.
+        prints: fingerprints of the files that the scene is read from.
+    """
+
+    source: str
+    scene: Scene
+    outputs: tuple[Output, ...]
+    overlap: int
+    engine: Engine
+    least_area: float
+    rows: tuple[int, int]
+    whole: bool = True
+    replace: bool = False
+    prints: tuple[tuple[Path, list[Any]], ...] = ()
+
+
+def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict[str, Any]:
+    """Do a job, or what is left of it. Errors are told, not raised: another scene may do better.
+
+    Args:
+        job: the job.
+        wait: wait while another process is at work on it.
+        progress: wraps the tiles to show progress.
+
+    Returns:
+        {"status": "done", "results": one per output}; or status "busy" where another process is at work on it,
+        "partial" where other rows are not there yet, or "failed" with "error" and "exit_code".
+    """
+    begun = time.monotonic()
+    try:
+        with ExitStack() as stack:
+            what = "" if job.whole else f"{job.rows[0]}-{job.rows[1]}"
+            ordered = sorted(
+                job.outputs, key=lambda output: output.entry.stem
+            )  # or two calls might wait for each other
+            if not all(stack.enter_context(output.entry.claim(what, wait=wait)) for output in ordered):
+                return {"status": "busy"}
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
+            left = [output for output in job.outputs if output.entry.done() is None]
+            if left:
+                _score(job, left, progress)
+            results = [_finish(job, output) for output in job.outputs]
+        if not all(results):
+            return {"status": "partial"}
+        return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
+    except FAILURES as error:
+        if os.environ.get("EARTHTUNE_DEBUG"):
+            raise
+        pages = [output.entry.done() for output in job.outputs]
+        if all(page is not None for page in pages):  # another process has finished the maps, and put the parts away
+            return {
+                "status": "done",
+                "results": [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)],
+            }
+        return {"status": "failed"} | explained(job.source, error)
+
+
+def explained(source: str, error: BaseException) -> dict[str, Any]:
+    """What a scene failed of, as a person reads it, and its exit code."""
+    line = " ".join(str(error).split()) or "no message"
+    if isinstance(error, EarthtuneError):
+        return {"error": line, "exit_code": error.exit_code}
+    if isinstance(error, OSError):
+        advice = "make space or give another folder, then run the same command"
+        return {"error": f"{source}: {line}; {advice}", "exit_code": 1}
+    kind = type(error).__name__
+    return {"error": f"{source}: unexpected {kind}: {line}; please report it", "exit_code": 1}
+
+
+def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
+    """Predict the rows whose parts are not there yet."""
+    for output in outputs:
+        for kind in output.layouts:
+            output.parts(kind).mkdir(parents=True, exist_ok=True)
+            drop_damaged(output.parts(kind), output.layouts[kind])
+    gaps = _gaps(job, outputs)
+    if not gaps:
+        return
+    runtime = loaded(tuple((output.run, output.identity) for output in outputs), job.engine)
+    for output in outputs:
+        _same_engine(output, runtime.name)
+    specs = [output.bundle.spec for output in outputs]
+    for gap in gaps:
+        writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
+        rows = map_rows(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
+        for first, block, valid in rows:
+            shares = np.split(block, np.cumsum([spec.outputs for spec in specs])[:-1])
+            answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
+            for writer in writers:
+                writer.add(first, answers[writer.output.run], valid)
+        for writer in writers:
+            writer.regroup.finish()
+
+
+def _same_engine(output: Output, name: str) -> None:
+    """Refuse to add rows to those that another engine has made, for `auto` is not the same on every machine."""
+    mark = output.entry.parts / "engine"
+    try:
+        with mark.open("x", encoding="utf-8") as file:
+            file.write(name)
+    except FileExistsError:
+        before = mark.read_text(encoding="utf-8")
+        if before not in ("", name):  # empty: another process is about to write it
+            raise InputError(
+                f"{output.path('map')}: was begun with {before}, and this machine takes {name}; end it on one like the "
+                "first, or give --runtime and --precision to begin anew"
+            ) from None
+
+
+class _Writer:
+    """Takes predictions as they come and keeps the rows of one kind of map as parts."""
+
+    def __init__(self, output: Output, kind: str, rows: tuple[int, int]) -> None:
+        self.output, self.kind, self.layout = output, kind, output.layouts[kind]
+        self.regroup = Regroup(self.layout, what=str(output.path(kind)), within=rows)
+
+    def add(self, first: int, block: Array, valid: Mask) -> None:
+        drawn = draw(self.kind, self.output.bundle.spec, block, valid)
+        for row, part in self.regroup.add(first, drawn):
+            write_part(self.output.parts(self.kind), row, part, self.layout, self.output.path(self.kind))
+
+
+def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
+    """Runs of rows of which some map lacks a part; they begin where a part of every map begins."""
+    wanted: set[int] = set()
+    for output in outputs:
+        for kind, layout in output.layouts.items():
+            for first, end in missing(output.parts(kind), layout, job.rows):
+                wanted.update(range(first // BLOCK, -(-end // BLOCK)))
+    gaps: list[tuple[int, int]] = []
+    for number in sorted(wanted):
+        first, end = number * BLOCK, min((number + 1) * BLOCK, job.rows[1])
+        if gaps and gaps[-1][1] == first:
+            gaps[-1] = gaps[-1][0], end
+        else:
+            gaps.append((first, end))
+    return gaps
+
+
+@functools.lru_cache(maxsize=4)
+def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
+    """The runtime of some runs, each with its bundle's identity, kept for the next scene."""
+    import dataclasses
+
+    from models.runtime.engines import load_runtimes
+
+    made = load_runtimes(
+        [run for run, _ in runs],
+        runtime=engine.runtime,
+        precision=engine.precision,
+        weights=engine.weights,
+        threads=engine.threads,
+        keep=True,
+    )
+    return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
+
+
+def _finish(job: Job, output: Output) -> dict[str, Any] | None:
+    """Join the maps where all of their parts are there, unless another process has done it; tell what is there."""
+    with ExitStack() as stack:
+        if not job.whole:
+            stack.enter_context(output.entry.claim(wait=True))
+        done = output.entry.done()
+        if done is not None:
+            return output.told(job.source, done)
+        height = next(iter(output.layouts.values())).shape[1]
+        if any(missing(output.parts(kind), layout, (0, height)) for kind, layout in output.layouts.items()):
+            return None
+        return _publish(job, output)
+
+
+def _publish(job: Job, output: Output) -> dict[str, Any]:
+    """Write the maps under their names, and what lies beside them."""
+    from pipelines.outputs.item import stac_item, write_stac_item
+    from pipelines.outputs.picture import write_quicklook
+
+    entry, filled = output.entry, 0
+    changed = next((path for path, known in job.prints if not path.is_file() or fingerprint(path) != known), None)
+    if changed:
+        raise RunError(f"{changed}: has changed while it was scored; run the same command to score it as it is now")
+    there = next((path for path in output.files if path.exists()), None)
+    if there and not (job.replace or output.begun.exists()):
+        raise InputError(
+            f"{there}: appeared while the scene was scored; --overwrite replaces it, --out names another folder"
+        )
+    output.begun.touch()
+    for kind, layout in output.layouts.items():
+        if kind == "map" and job.least_area:
+            rows = _sieved(output, job)
+            filled = write_rows(output.path(kind), rows, layout, overwrite=True)
+        else:
+            count = join(output.parts(kind), output.path(kind), layout)
+            filled = count if kind == "map" else filled
+    assets, beside = {kind: output.path(kind) for kind in output.layouts}, output.beside
+    others = {"thumbnail": beside["png"], "model": output.run / "bundle.json"}
+    try:
+        drafts = {
+            name: entry.parts / f"beside.{name}" for name in beside
+        }  # what is cut off must not lie among the maps
+        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec)
+        os.replace(drafts["png"], beside["png"])
+        write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
+        os.replace(drafts["json"], beside["json"])
+        _, height, width = output.layouts["map"].shape
+        page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.notes)}
+        entry.finish(page, output.files)
+    except OSError as error:
+        raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error
+    return output.told(job.source, page)
+
+
+def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
+    """The rows of a class map whose small patches went to their neighbours; holds the map."""
+    from pipelines.grids.areas import least_pixels
+    from pipelines.outputs.geotiff import has_data
+    from pipelines.outputs.sieve import sieve
+
+    layout = output.layouts["map"]
+    codes = np.concatenate([rows[0] for _, rows in read_parts(output.parts("map"))])
+    valid = has_data(codes, layout.nodata)
+    return [
+        (0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, job.least_area, name=job.source))[None])
+    ]

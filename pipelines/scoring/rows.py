@@ -1,0 +1,236 @@
+"""The maps of a scene: which there are, and their rows, predicted tile by tile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.errors import InputError, RunError
+from models.spec import Spec
+from pipelines.grids.align import coarser
+from pipelines.grids.mosaic import Mask, Prediction, Rows, blend, fill_invalid, pad_tile
+from pipelines.grids.windows import Tiles, Window, enlarged
+from pipelines.outputs.geotiff import Layout
+
+if TYPE_CHECKING:
+    from models.runtime.engines import Predict, Runtime
+    from pipelines.scenes.scene import Scene
+
+Array = NDArray[np.float32]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+# --- which maps there are -----------------------------------------------------------------------------------------
+
+
+def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[str, str]) -> dict[str, Layout]:
+    """How each kind of map of a scene is laid out.
+
+    "map" holds class codes, or values with their unit; "probabilities" a band for each class; "confidence" the highest
+    of them. Scene classes come as one pixel per tile.
+
+    Raises:
+        InputError: probabilities of a model that predicts values.
+    """
+    spec = bundle.spec
+    if spec.task == "regression" and set(kinds) - {"map"}:
+        raise InputError(f"the model predicts {_quantity(spec)}, not classes: it has no {' and no '.join(kinds[1:])}")
+    geobox = coarser(scene.geobox, zoom(spec))
+    dtype, nodata = map_type(spec)
+    units = [spec.target.unit] if spec.target and spec.target.unit else []
+    names, nan = [f"{entry.code} {entry.name}" for entry in spec.classes], float("nan")
+    made = {
+        "map": Layout(
+            geobox,
+            dtype=dtype,
+            nodata=nodata,
+            classes=spec.classes,
+            descriptions=[_quantity(spec)],
+            units=units,
+            tags=tags,
+        ),
+        "probabilities": Layout(geobox, "float32", max(len(names), 1), nan, descriptions=names, tags=tags),
+        "confidence": Layout(geobox, "float32", nodata=nan, descriptions=["highest probability"], tags=tags),
+    }
+    return {kind: made[kind] for kind in kinds}
+
+
+def _quantity(spec: Spec) -> str:
+    """What a map shows."""
+    return spec.target.name if spec.target else "class"
+
+
+def zoom(spec: Spec) -> int:
+    """Pixels of the scene along one pixel of the map: 1, or a tile for scene classes."""
+    return spec.tile if spec.task == "classification" else 1
+
+
+def map_type(spec: Spec) -> tuple[str, float]:
+    """GDAL type and nodata value of a map: the smallest type that holds the codes, and a value that is no code."""
+    if spec.task == "regression":
+        return "float32", float("nan")
+    if 0 not in spec.codes:
+        return ("uint8" if max(spec.codes) <= 255 else "uint16"), 0
+    if max(spec.codes) < 255:
+        return "uint8", 255
+    return "uint16", next(code for code in range(65535, 0, -1) if code not in spec.codes)
+
+
+def draw(kind: str, spec: Spec, block: Array, valid: Mask) -> NDArray[Any]:
+    """Blended predictions (K, n, w) as rows of a kind of map (bands, n, w), nodata where not valid (n, w)."""
+    if kind == "map" and spec.task != "regression":
+        dtype, nodata = map_type(spec)
+        codes = np.array(spec.codes, dtype)[block.argmax(axis=0)]
+        return np.where(valid, codes, np.array(nodata, dtype))[None]
+    values = block.max(axis=0, keepdims=True) if kind == "confidence" else block
+    return np.where(valid, values, np.float32(np.nan))
+
+
+# --- their rows ---------------------------------------------------------------------------------------------------
+
+
+def grid_of_tiles(scene: Scene, spec: Spec, overlap: int, *, rows: tuple[int, int] | None = None) -> Tiles:
+    """The tiles of a map, in its own pixels: all, or those that touch some of its rows."""
+    times = zoom(spec)
+    height, width = (-(-side // times) for side in scene.shape)
+    if times > 1:
+        return Tiles((height, width), 1, rows=rows)
+    return Tiles((height, width), spec.tile, overlap, rows=rows)
+
+
+def map_rows(
+    scene: Scene,
+    specs: Sequence[Spec],
+    runtime: Runtime,
+    *,
+    overlap: int,
+    rows: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Rows]:
+    """Predict a scene tile by tile and blend.
+
+    Args:
+        scene: the scene.
+        specs: the models of the runtime; their inputs and tiles are the same.
+        runtime: predicts all of them.
+        overlap: pixels that neighbouring tiles share.
+        rows: first row and end of the rows of the map that are wanted; all of them when None.
+        progress: wraps the tiles to show progress.
+
+    Yields:
+        First row, probabilities or values (sum of the models' K, n, width), and the valid mask (n, width).
+
+    Raises:
+        RunError: a file broke while being read, or an answer is not finite; names the window.
+    """
+    tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
+    windows = progress(tiles, scene.name) if progress else tiles
+    answers = predict_tiles(scene, specs[0], runtime, windows)
+    return blend(answers, tiles, channels=sum(spec.outputs for spec in specs), rows=rows)
+
+
+def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> NDArray[np.intp]:
+    """Class index of each pixel by a model of classes or a baseline, -1 where not valid: (H, W), all in memory.
+
+    Raises:
+        RunError: see `map_rows`.
+    """
+    from models.runtime.engines import Runtime
+
+    runtime = Runtime(lambda *inputs: [predict(*inputs)], lanes=1, batch=8, name="function")
+    rows = map_rows(scene, [spec], runtime, overlap=overlap)
+    return np.concatenate([np.where(valid, y.argmax(axis=0), -1) for _, y, valid in rows])
+
+
+def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[Window]) -> Iterator[Prediction]:
+    """Predict windows of a map, in order; reading and prediction run beside each other and beside the caller.
+
+    Tiles without a valid pixel are not run and come as None. Invalid pixels hold the tile's band means for the model.
+
+    Args:
+        scene: the scene.
+        spec: the model's inputs.
+        runtime: the models.
+        windows: in pixels of the map, row by row.
+
+    Yields:
+        The window, predictions (sum of the models' K, h, w) or None, and the valid mask (h, w).
+    """
+    waiting: deque[Future[list[Prediction]]] = deque()
+    ahead = 2 * (runtime.lanes + 1)
+    with ThreadPoolExecutor(_readers(scene, runtime)) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
+        try:
+            for batch in _batches(windows, runtime.batch):
+                tiles = readers.submit(_read, scene, spec, batch)
+                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
+                if len(waiting) > ahead:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _readers(scene: Scene, runtime: Runtime) -> int:
+    """Threads that read: each decodes a file for itself, so one where it is quick enough for the model."""
+    remote = any("://" in source or source.startswith("/vsi") for source in scene.sources)
+    return runtime.lanes + 1 if remote or runtime.batch > 1 else max(runtime.lanes // 4, 1)
+
+
+def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+    """At most `size` windows of one row of tiles: so a batch is the same wherever scoring began."""
+    batch: list[Window] = []
+    for window in windows:
+        if batch and (len(batch) == size or batch[-1][0] != window[0]):
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def _read(scene: Scene, spec: Spec, windows: Sequence[Window]) -> list[tuple[Array, Mask]]:
+    """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map."""
+    return [scene.read(enlarged(window, zoom(spec), scene.shape)) for window in windows]
+
+
+def _predict(
+    scene: Scene, spec: Spec, runtime: Runtime, windows: Sequence[Window], reading: Future[list[tuple[Array, Mask]]]
+) -> list[Prediction]:
+    """Predict a batch that is being read."""
+    tiles = reading.result()
+    pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
+    full = [i for i, (_, valid) in enumerate(tiles) if valid.any()]
+    answers: dict[int, Array] = {}
+    if full:
+        x = np.stack([pad_tile(fill_invalid(*tiles[i]), tiles[i][1], spec.tile)[0] for i in full])
+        time = np.repeat(scene.time()[None], len(full), axis=0) if spec.uses_time else None
+        location = np.stack([scene.location(pixels[i]) for i in full]) if spec.uses_location else None
+        y = np.concatenate(runtime.run(x, time, location), axis=1)  # (B, K, tile, tile), or (B, K) for scene classes
+        if not np.isfinite(y).all():
+            rows, columns = pixels[full[0]]
+            raise RunError(
+                f"{scene.name}: the model's answer is not finite near row {rows.start}, column {columns.start}; "
+                "look at the values there with `earthtune inspect`"
+            )
+        answers = dict(zip(full, y, strict=True))
+    return [
+        (window, *_on_map(spec, answers.get(i), valid))
+        for i, (window, (_, valid)) in enumerate(zip(windows, tiles, strict=True))
+    ]
+
+
+def _on_map(spec: Spec, y: Array | None, valid: Mask) -> tuple[Array | None, Mask]:
+    """An answer and its valid mask in pixels of the map."""
+    if spec.task == "classification":
+        return None if y is None else y[:, None, None], np.full((1, 1), valid.any())
+    height, width = valid.shape
+    return None if y is None else y[:, :height, :width], valid

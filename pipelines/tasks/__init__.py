@@ -1,0 +1,1 @@
+"""The downstream tasks, one a file."""

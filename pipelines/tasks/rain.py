@@ -1,0 +1,206 @@
+"""Rain for weather fields: which fields tell the answer, rain products by the hour, samples of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.baselines.fields import Forecast, Predict, fit_rain_baselines
+from models.errors import InputError
+from models.rain_spec import RainSpec
+from pipelines.recipes.weather import Product, RainData, RainRecipe
+from pipelines.samples.fields import Array, Baseline, Sample, Samples, Weather, find_files, read_weather
+from pipelines.weather import intervals, regrid
+from pipelines.weather.dataset import open_weather
+
+Data = RainData  # the settings of its data
+HOUR = np.timedelta64(3600, "s")
+# Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).
+LEAKS = (
+    *("prec*", "prevtot", "pgentot", "frcan", "frccn", "frcls"),  # MERRA-2
+    *("tp", "cp", "lsp", "sf", "csf", "lsf", "mtpr", "mcpr", "mlspr", "mtsfr", "crr", "lsrr", "avg_tprate"),  # ERA5
+    *("precip*", "*precipitation*", "rain*", "prate", "cprat", "apcp", "acpcp", "ncpcp", "pr", "ppt"),  # others
+)
+
+
+def check_inputs(variables: Sequence[str], target: str = "") -> None:
+    """Refuse fields that hold the answer.
+
+    Raises:
+        InputError: one is the target, or rain or a part of it by its name.
+    """
+    for name in variables:
+        lower = name.lower()
+        if lower == target.lower():
+            raise InputError(f"variable {name}: is the target; leave it out of data.variables")
+        if any(fnmatch.fnmatchcase(lower, pattern) for pattern in LEAKS):
+            raise InputError(f"variable {name}: rain, or a part or kind of it, tells the answer; leave it out")
+
+
+@dataclass(frozen=True)
+class Rain:
+    """Rain rates on the grid of some weather: values (N, H, W) in mm/h over (start, end] (N,) datetime64[s]."""
+
+    values: Array
+    start: NDArray[Any]
+    end: NDArray[Any]
+
+    def over(self, first: NDArray[Any], last: NDArray[Any]) -> Array:
+        """Mean rates over spans (first, last], (M, H, W); NaN where a span is not covered.
+
+        Args:
+            first: (M,) datetime64[s].
+            last: (M,) datetime64[s], later.
+        """
+        low = np.maximum(first[:, None], self.start)
+        high = np.minimum(last[:, None], self.end)
+        shared = ((high - low) / HOUR).clip(min=0)  # (M, N) hours
+        span = (last - first) / HOUR
+        out = np.tensordot(shared / span[:, None], np.nan_to_num(self.values), axes=1)
+        known = np.tensordot(shared, np.isfinite(self.values).astype(np.float64), axes=1)
+        out[known < span[:, None, None] - 1e-6] = np.nan
+        return out.astype(np.float32)
+
+
+def read_rain(files: Sequence[Path], product: Product, weather: Weather, *, variable: str | None = None) -> Rain:
+    """Read a rain product onto the grid of some weather; a finer one is averaged by area.
+
+    Raises:
+        InputError: the variable is not there, its unit is no rate or amount of rain, or its grid is coarser.
+    """
+    wanted = variable or product.variable
+    stamp: Literal["start", "middle", "end"] = product.stamp
+    data = open_weather(files, [wanted])
+    if "time" not in data.dims:
+        raise InputError(f"{files[0].name}: {wanted} has no time axis; pass dated files")
+    if "interval_start" not in data.coords:
+        data = open_weather(files, [wanted], stamp=stamp, hours=product.hours)
+    field = data[wanted]
+    field = field if field.attrs.get("units") else field.assign_attrs(units=product.unit)
+    if "level" in field.dims or "number" in field.dims:
+        raise InputError(f"{files[0].name}: {wanted} has dimensions {field.dims}, wanted time, lat, lon")
+    field = intervals.in_unit(field, "mm/h", name=files[0].name)
+    values = regrid.on_grid(field, weather.lat, weather.lon, name=files[0].name)
+    start, end = (field[key].values.astype("datetime64[s]") for key in ("interval_start", "interval_end"))
+    return Rain(values, start, end)
+
+
+class RainSamples(Samples):
+    """Weather and rain by sample.
+
+    Attributes:
+        rain: the rain, where it is known.
+        persistence: hours back that persistence looks at least.
+    """
+
+    spec: RainSpec
+
+    def __init__(self, spec: RainSpec, weather: Weather, rain: Rain | None, *, persistence: float = 3.0) -> None:
+        """Find the samples, see `Samples`."""
+        self.rain, self.persistence = rain, persistence
+        super().__init__(spec, weather, known=rain is not None)
+
+    def truth(self, sample: Sample, *, back: float = 0.0) -> Array:
+        """Rain of the window around the valid time, some hours back: (H, W) in mm/h, NaN where not known."""
+        assert self.rain is not None
+        edges = [self.valid(sample) + np.timedelta64(round((edge - back) * 3600), "s") for edge in self.spec.window]
+        rain: Array = self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0]
+        return rain
+
+    def persisted(self, sample: Sample) -> Array:
+        """The rain that was known at the input time, at least `persistence` hours before the valid time."""
+        return self.truth(sample, back=max(self.persistence, sample.lead + self.spec.window[1]))
+
+    def measured(self, *splits: str) -> RainSpec:
+        """The Spec with means and deviations of the fields and rain of some splits.
+
+        Raises:
+            InputError: no rain at all.
+        """
+        scale = float(np.nanstd(np.stack([self.truth(s) for s in self.of(*splits)])))
+        if not scale > 0:
+            raise InputError(f"{self.weather.name}: no rain in the training block; pass more files")
+        spec: RainSpec = dataclasses.replace(super().measured(*splits), scale=scale)
+        return spec
+
+    def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
+        """Zero, climatology, persistence and ridge, trained on some samples."""
+        pairs = ((self.item(s)["x"], self.truth(s)) for s in chosen)
+        fitted = fit_rain_baselines(pairs, levels=self.spec.levels, thresholds=self.spec.thresholds)
+        return {name: partial(_asked, predict) for name, predict in fitted.items()}
+
+    def told(self) -> str:
+        """What is told, in words."""
+        first, last = self.spec.window
+        return f"{self.spec.target}, mm/h over {first:g} to {last:g} h around each valid time"
+
+
+def _asked(predict: Predict, samples: RainSamples, chosen: Sequence[Sample]) -> Forecast:
+    """What a baseline says of samples."""
+    return predict(np.stack([samples.item(s)["x"] for s in chosen]), np.stack([samples.persisted(s) for s in chosen]))
+
+
+def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:
+    """Weather and rain as a recipe's data names them; with channels and units, those of a Spec instead.
+
+    Raises:
+        InputError: see `read_weather` and `read_rain`.
+    """
+    product = data.product()
+    files = find_files(data.root, data.inputs)
+    check = partial(check_inputs, target=data.target_variable or product.variable)
+    weather = read_weather(files, channels or data.variables, units=units, check=check)
+    rain_files = find_files(data.root, data.target_files) if data.target_files else files
+    return weather, read_rain(rain_files, product, weather, variable=data.target_variable)
+
+
+def prepare(recipe: RainRecipe) -> RainSamples:
+    """Read what a recipe names, with a Spec that fits but for its statistics.
+
+    Raises:
+        InputError: see `load`.
+    """
+    data = recipe.data
+    weather, rain = load(data)
+    count = len(weather.channels)
+    spec = RainSpec(
+        weather.channels,
+        weather.units,
+        (0.0,) * count,
+        (1.0,) * count,
+        times=data.times,
+        step=data.step,
+        leads=tuple(data.leads),
+        window=data.window,
+        target=data.target_variable or f"{data.product().variable} ({data.target})",
+        position=recipe.position,
+        levels=recipe.levels,
+        thresholds=recipe.thresholds,
+    )
+    return RainSamples(spec, weather, rain, persistence=data.persistence)
+
+
+def reopen(spec: RainSpec, data: RainData) -> RainSamples:
+    """Weather and rain of a folder for a trained model.
+
+    Raises:
+        InputError: see `load`.
+    """
+    return RainSamples(spec, *load(data, spec.channels, spec.units), persistence=data.persistence)
+
+
+def inputs(spec: RainSpec, files: Sequence[Path], data: RainData) -> RainSamples:
+    """Weather files alone, to be scored.
+
+    Raises:
+        InputError: see `read_weather`.
+    """
+    return RainSamples(spec, read_weather(files, spec.channels, units=spec.units, check=check_inputs), None)

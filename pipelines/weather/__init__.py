@@ -1,0 +1,1 @@
+"""Weather files in one form: times, intervals, regions, units, elevation."""

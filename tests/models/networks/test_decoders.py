@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from models.errors import InputError
+from models.networks.decoders import DECODERS, Decoder, DenseHead, SceneHead
+from models.spec import ClassDef, Spec
+from models.training.settings import Architecture
+
+DIMS, PATCH, BANDS, OUTPUTS = [32] * 4, 16, 5, 3
+SPEC = Spec(
+    "segmentation",
+    ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1"),
+    mean=(1000.0,) * BANDS,
+    std=(400.0,) * BANDS,
+    classes=tuple(ClassDef(i, f"class {i}", "#000000") for i in range(OUTPUTS)),
+)
+
+
+def head(decoder, *, detail=4, dims=DIMS, seed=0):
+    torch.manual_seed(seed)
+    return DenseHead(SPEC, Architecture(decoder=decoder, channels=8, detail=detail, dropout=0.5), dims=dims).eval()
+
+
+def inputs(height, width, *, dims=DIMS, seed=1):
+    """Bands (2, BANDS, H, W) and one map per block."""
+    g = torch.Generator().manual_seed(seed)
+    maps = [torch.randn(2, d, height // PATCH, width // PATCH, generator=g) for d in dims]
+    return torch.randn(2, BANDS, height, width, generator=g), maps
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("detail", [0, 4])
+@pytest.mark.parametrize("side", [(32, 32), (32, 96), (96, 32)])
+def test_every_decoder_answers_each_pixel(decoder, detail, side):
+    bands, maps = inputs(*side)
+    with torch.inference_mode():
+        out = head(decoder, detail=detail)(bands, maps)
+    assert out.shape == (2, OUTPUTS, *side)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_detail_path_draws_single_pixels(decoder):
+    """With the backbone's maps held fixed, a changed pixel changes its neighbourhood and hardly what is far."""
+    bands, maps = inputs(96, 96)
+    changed = bands.clone()
+    changed[0, 2, 20, 20] += 5
+    fine, coarse = head(decoder), head(decoder, detail=0)
+    with torch.inference_mode():
+        change = (fine(changed, maps) - fine(bands, maps)).abs().amax(1)  # (2, H, W)
+        assert torch.equal(coarse(changed, maps), coarse(bands, maps))
+    assert change[0, 20, 20] > 1e-4
+    assert change[0, 20, 20] > 20 * change[0, 75:, 75:].max()  # not zero: the tile's mean moved a little
+    assert (change[1] == 0).all()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("block", range(4))
+def test_every_map_of_the_backbone_counts(decoder, block):
+    bands, maps = inputs(32, 32)
+    maps[block].requires_grad_()
+    head(decoder)(bands, maps).square().sum().backward()
+    assert (maps[block].grad.abs().amax((0, 2, 3)) > 0).all()  # every channel of it
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_gradient_reaches_every_weight(decoder):
+    bands, maps = inputs(64, 64)
+    dense = head(decoder).train()
+    dense(bands, maps).square().mean().backward()
+    missing = [name for name, p in dense.named_parameters() if p.grad is None]
+    assert not missing
+
+
+@pytest.mark.parametrize("decoder", ["unet", "upernet"])
+@pytest.mark.parametrize("count", [2, 5])
+def test_pyramids_want_four_maps(decoder, count):
+    with pytest.raises(InputError, match=f"{decoder} wants four blocks of the backbone, {count} were given"):
+        head(decoder, dims=[32] * count)
+
+
+def test_an_unknown_decoder_is_refused():
+    with pytest.raises(InputError, match="'segformer': wanted one of linear, fcn, unet, upernet"):
+        Decoder("segformer", dims=DIMS, patch=PATCH, channels=8)
+
+
+def test_a_scene_head_reads_tokens_and_band_statistics():
+    torch.manual_seed(0)
+    scene = SceneHead(SPEC, Architecture(channels=8, dropout=0.5), dims=DIMS).eval()
+    bands, maps = inputs(32, 64)
+    with torch.inference_mode():
+        out = scene(bands, maps)
+        assert out.shape == (2, OUTPUTS)
+        # A scene may be turned and mirrored: its class does not hang on where north is.
+        for turned in (bands.flip(-1), bands.flip(-2)):
+            torch.testing.assert_close(scene(turned, maps), out, rtol=1e-4, atol=1e-5)
+        for other in ((bands + 1, maps), (bands * 2, maps), (bands, [m + torch.randn(1, 32, 1, 1) for m in maps])):
+            assert not torch.allclose(scene(*other), out, atol=1e-4)

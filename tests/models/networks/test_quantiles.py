@@ -1,0 +1,87 @@
+"""Quantiles of rain: never crossing, with the mean and exceedance of the distribution that they describe."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from sklearn.metrics import mean_pinball_loss
+
+from models.errors import InputError
+from models.networks.quantiles import QuantileHead, exceedance, expectation, mean_weights, pinball_loss
+from models.rain_spec import LEVELS
+
+levels = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=8, unique_by=lambda p: round(p, 2)).map(sorted)
+
+
+def quantile_function(q, levels):
+    """As the module's docstring says it: linear from (0, 0) through the quantiles, then exponential."""
+    tail = 1 - levels[-1]
+    scale = (q[-1] - q[-2]) / np.log((1 - levels[-2]) / tail)
+
+    def at(p):
+        return q[-1] + scale * np.log(tail / (1 - p)) if p > levels[-1] else np.interp(p, [0, *levels], [0, *q])
+
+    return at
+
+
+@given(levels=levels, seed=st.integers(0, 99))
+def test_the_mean_is_the_integral_of_the_quantile_function(levels, seed):
+    q = np.cumsum(np.random.default_rng(seed).random(len(levels)))
+    wanted = quad(quantile_function(q, levels), 0, 1, points=levels, limit=200)[0]
+    came = expectation(torch.tensor(q)[None, :, None, None], levels)
+    assert came.shape == (1, 1, 1)
+    assert float(came) == pytest.approx(wanted, rel=1e-3)
+
+
+@given(levels=levels, seed=st.integers(0, 99), p=st.floats(0.01, 0.995))
+def test_exceedance_inverts_the_quantile_function(levels, seed, p):
+    q = np.cumsum(np.random.default_rng(seed).random(len(levels)) + 0.01)
+    threshold = float(quantile_function(q, levels)(p))
+    came = exceedance(torch.tensor(q)[None, :, None, None], levels, threshold)
+    assert float(came) == pytest.approx(1 - p, abs=1e-5)
+
+
+def test_a_dry_distribution_has_no_mean_and_exceeds_nothing():
+    q = torch.zeros(1, len(LEVELS), 2, 2)
+    assert expectation(q, LEVELS).abs().max() == 0
+    assert exceedance(q, LEVELS, 0.1).abs().max() < 1e-6
+
+
+@given(seed=st.integers(0, 99))
+def test_a_head_never_lets_quantiles_cross(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        y = QuantileHead(4)(100 * torch.randn(2, 4, 5, 6))
+    assert y.shape == (2, len(LEVELS), 5, 6) and (y >= 0).all() and (y.diff(dim=1) >= 0).all()
+    above = [exceedance(y, LEVELS, t) for t in (0.0, 0.1, 1.0, 50.0, 1e4)]
+    assert all(((a >= 0) & (a <= 1)).all() for a in above)
+    assert all((a >= b - 1e-6).all() for a, b in pairwise(above))
+
+
+def test_the_loss_is_scikit_learns_over_the_known_cells():
+    rng = np.random.default_rng(0)
+    q, y = np.sort(rng.gamma(1, 1, (2, 3, 4, 5)), axis=1), rng.gamma(1, 1, (2, 4, 5))
+    y[0, 0] = np.nan
+    known = np.isfinite(y)
+    p = (0.1, 0.5, 0.9)
+    wanted = np.mean([mean_pinball_loss(y[known], q[:, i][known], alpha=a) for i, a in enumerate(p)])
+    assert float(pinball_loss(torch.tensor(q), torch.tensor(y), p)) == pytest.approx(wanted)
+
+
+def test_a_quantile_of_much_data_has_the_least_loss():
+    rain = np.random.default_rng(1).gamma(0.3, 2, 20_000)
+    y = torch.tensor(rain)[:, None, None]
+    losses = {c: float(pinball_loss(torch.full((len(rain), 1, 1, 1), c), y, (0.9,))) for c in np.linspace(0.5, 4, 71)}
+    assert min(losses, key=losses.get) == pytest.approx(np.quantile(rain, 0.9), abs=0.06)
+
+
+@pytest.mark.parametrize("wrong", [(0.5,), (0.5, 0.5), (0.0, 0.5), (0.5, 1.0), (0.6, 0.4)])
+def test_levels_that_are_none_are_refused(wrong):
+    with pytest.raises(InputError, match="rise inside 0..1"):
+        mean_weights(wrong)

@@ -1,0 +1,209 @@
+"""The rain network and its bundle: same weights, same rain; what a sample's variations leave alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.backbones.wxc_inputs import make_batch
+from models.bundle import Base, read_bundle, task_of, write_bundle, write_weights
+from models.errors import InputError
+from models.networks.quantiles import expectation
+from models.networks.rain import RainNetwork
+from models.networks.weather import encoder_config
+from models.rain_spec import RainSpec
+from models.training.variation import EASTWARD, NORTHWARD, signs, varied
+from models.weather_bundle import WeatherBundle, load_encoder, load_weather, read_weather_bundle
+from models.weather_spec import Augmentation, WeatherArchitecture
+
+NAMES = ("TQV", "U10M", "V10M")
+SPEC = RainSpec(NAMES, ("kg m-2", "m s-1", "m s-1"), (20.0, 1.0, -2.0), (8.0, 4.0, 5.0), scale=0.5)
+SMALL = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": (8, 8)}, channels=4, detail=8, members=2)
+HELD = {"x": NAMES, "y": ("PRECTOT",)}
+TINY = "prithvi_wxc_tiny"
+
+
+def network(spec=SPEC, *, seed=0, **options):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return RainNetwork(spec, TINY, SMALL, **options).eval()
+
+
+def batch(height=11, width=13, *, seed=0, lead=0.0, times=1):
+    rng = np.random.default_rng(seed)
+    stamps = [np.datetime64("2020-03-30T00") + np.timedelta64(i, "h") for i in range(times)]
+    shape = (times, height, width)
+    fields = {n: rng.normal(m, s, shape) for n, m, s in zip(NAMES, SPEC.mean, SPEC.std, strict=True)}
+    lat, lon = 45 - 0.5 * np.arange(height), -100 + 0.625 * np.arange(width)
+    return make_batch(NAMES, fields, lat=lat, lon=lon, times=stamps, lead=lead, static={}, static_names=())
+
+
+def test_rain_has_the_regions_shape_whatever_mask_units_are():
+    net = network()
+    for height, width in ((11, 13), (16, 16), (2, 3), (1, 1)):
+        y = net(batch(height, width))
+        assert y.shape == (2, 1, len(SPEC.levels), height, width)
+        assert (y >= 0).all() and (y.diff(dim=2) >= 0).all()
+
+
+def test_members_differ_and_the_prediction_is_their_mean():
+    net, b = network(), batch()
+    members = net(b)
+    assert (members[0] - members[1]).abs().max() > 1e-4
+    torch.testing.assert_close(net.predict(b), members.mean(0))
+    torch.testing.assert_close(net.predict(b), net.predict(b), rtol=0, atol=0)
+
+
+def test_a_field_far_outside_of_the_training_says_no_more_than_the_limit():
+    net, far, limit = network(), batch(), batch()
+    far["x"][:, :, 0], limit["x"][:, :, 0] = 20 + 8 * 1e4, 20 + 8 * 6.0
+    torch.testing.assert_close(net(far), net(limit))
+
+
+def test_position_and_hour_tell_nothing_where_they_are_not_to():
+    here, there = batch(), batch()
+    there["static"][:, 1] += 1.0
+    there["static"][:, 2:6] = 0.3
+    blind, sighted = network(dataclasses.replace(SPEC, position=False)), network()
+    torch.testing.assert_close(blind(here), blind(there), rtol=1e-4, atol=1e-5)
+    assert (sighted(here) - sighted(there)).abs().max() > 1e-5
+
+
+def test_the_lead_time_matters():
+    net = network()
+    assert (net(batch(lead=0.0)) - net(batch(lead=24.0))).abs().max() > 1e-5
+
+
+def test_a_bundle_gives_the_same_rain_back(tmp_path):
+    net, b = network(), batch()
+    bundle = WeatherBundle(SPEC, TINY, SMALL, data={"root": "."}, training={"seed": 1}, scores={"rmse": 0.5})
+    write_bundle(tmp_path, dataclasses.replace(bundle, sha256=write_weights(tmp_path, net, whole=True)))
+    assert task_of(tmp_path) == "rain"
+    read = read_weather_bundle(tmp_path)
+    assert (read.spec, read.scores) == (SPEC, {"rmse": 0.5})
+    assert read.architecture == dataclasses.replace(SMALL, overrides={**SMALL.overrides, "mask_unit": [8, 8]})
+    torch.testing.assert_close(load_weather(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
+    with pytest.raises(InputError, match="a rain run; it takes weather files"):
+        read_bundle(tmp_path)
+
+
+def test_a_frozen_encoder_comes_from_its_file_and_no_other(tmp_path):
+    net, b = network(pretrained=True), batch()
+    files = {}
+    for seed in (3, 4):
+        files[seed] = tmp_path / f"{seed}.safetensors"
+        # The file's own channels are the pretrained ones; ours are new to it, apart from U10M and V10M.
+        full = pretrained_state(seed)
+        save_file(full, files[seed])
+    base, report = load_encoder(net, TINY, str(files[3]))
+    assert base.source == "file" and report is not None and "loaded" in report.bands["U10M"]
+    run = tmp_path / "run"
+    run.mkdir()
+    bundle = WeatherBundle(SPEC, TINY, SMALL, base, "frozen", whole=False)
+    write_bundle(run, dataclasses.replace(bundle, sha256=write_weights(run, net, whole=False)))
+    torch.testing.assert_close(load_weather(run, weights=files[3]).predict(b), net.predict(b), rtol=0, atol=0)
+    with pytest.raises(InputError, match="wanted the encoder"):
+        load_weather(run, weights=files[4])
+    with pytest.raises(InputError, match="--weights"):
+        load_weather(run)
+
+
+def pretrained_state(seed):
+    """Weights of a whole encoder over the 160 channels, in the tiny architecture of these tests."""
+    from models.backbones.prithvi_wxc import WxCEncoder
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = WxCEncoder(encoder_config(TINY, SMALL), climatology=True)
+    return {key: value.contiguous().clone() for key, value in encoder.net.state_dict().items()}
+
+
+def test_what_cannot_be_built_is_refused():
+    for change, said in (
+        ({"overrides": {"depth": 3}}, "depth is no field"),
+        ({"members": 0}, "model.members 0"),
+        ({"dropout": 1.0}, "model.dropout 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            RainNetwork(SPEC, TINY, WeatherArchitecture(**change))
+    with pytest.raises(InputError, match="wanted one of prithvi_wxc_tiny"):
+        RainNetwork(SPEC, "prithvi_wxc_9", SMALL)
+    with pytest.raises(InputError, match="no weights were published"):
+        load_encoder(network(), TINY, "hub")
+    for change, said in (({"leads": (30.0,)}, "0 to 24"), ({"times": 2}, "step above 0"), ({"window": (1, 1)}, "rise")):
+        with pytest.raises(InputError, match=said):
+            dataclasses.replace(SPEC, **change)
+    with pytest.raises(InputError, match="damaged|not a rain Spec"):
+        RainSpec.from_json({"channels": ["a"]})
+    assert str(Base()) == "random weights"
+
+
+def test_wind_is_known_by_its_names():
+    names = ("U10M", "V10M", "V_72", "U_34", "OMEGA_51", "T2M", "u10", "VLML", "TAUX", "TROPPV", "SLP", "UV")
+    east = [n for n, s in zip(names, signs(names, EASTWARD).ravel(), strict=True) if s < 0]
+    north = [n for n, s in zip(names, signs(names, NORTHWARD).ravel(), strict=True) if s < 0]
+    assert east == ["U10M", "U_34", "u10", "TAUX"]
+    assert north == ["V10M", "V_72", "VLML"]
+
+
+def item(seed=0):
+    b = batch(seed=seed)
+    rain = np.random.default_rng(seed).random(b["x"].shape[-2:]).astype(np.float32)
+    return {key: value[0].numpy() for key, value in b.items()} | {"y": rain}
+
+
+def divergence(x):
+    """Of the wind over evenly spaced cells, rows from north to south: what turning and mirroring must leave alone."""
+    u, v = x[0, 1], x[0, 2]
+    return np.gradient(u, axis=1) - np.gradient(v, axis=0)
+
+
+def test_turning_and_mirroring_keep_what_the_wind_does_to_the_rain():
+    start, kept = item(), 0
+    for seed in range(16):
+        new = varied(start, HELD, SPEC.std, Augmentation(turns=True), np.random.default_rng(seed))
+        kept += np.array_equal(new["x"], start["x"])
+        order = np.argsort(start["y"], axis=None), np.argsort(new["y"], axis=None)
+        old, now = (divergence(i["x"]).ravel()[o] for i, o in zip((start, new), order, strict=True))
+        np.testing.assert_allclose(old, now, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(*(i["x"][0, 0].ravel()[o] for i, o in zip((start, new), order, strict=True)))
+        assert (np.diff(new["static"][0, :, 0]) < 0).all()  # rows still run from north to south
+    assert 0 < kept < 16
+
+
+def test_offsets_and_gains_touch_fields_only_and_are_a_function_of_the_draw():
+    start, how = item(), Augmentation(offset=0.3, gain=0.1, shift=20)
+    a, b, c = (varied(start, HELD, SPEC.std, how, np.random.default_rng(s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(a["x"], b["x"])
+    assert not np.array_equal(a["x"], c["x"])
+    np.testing.assert_array_equal(a["y"], start["y"])
+    np.testing.assert_array_equal(a["static"][2:], start["static"][2:])
+    moved = np.degrees(a["static"][:2] - start["static"][:2])
+    assert np.ptp(moved, axis=(1, 2)).max() < 1e-4 and np.abs(moved).max() <= 20
+    with pytest.raises(InputError, match="augment.gain -1"):
+        Augmentation(gain=-1.0)
+
+
+def test_one_day_of_rain_can_be_learned():
+    """The network fits rain that is a function of moisture and convergence nearby."""
+    spec = dataclasses.replace(SPEC, scale=1.0)
+    net = network(spec).train()
+    b = batch(16, 16)
+    z = (b["x"][:, 0, 0] - 20) / 8
+    rain = torch.nn.functional.avg_pool2d(z.clamp(min=0), 3, 1, 1)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    from models.networks.quantiles import pinball_loss
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(60):
+            optimiser.zero_grad()
+            loss = sum(pinball_loss(q, rain, spec.levels) for q in net(b))
+            loss.backward()
+            optimiser.step()
+    mean = expectation(net.eval().predict(b), spec.levels)
+    assert (mean - rain).pow(2).mean() < 0.3 * rain.var()

@@ -1,0 +1,121 @@
+"""Graphs cut and joined, against the same models run as they are."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from models.runtime import graphs
+from models.runtime.export import example_inputs
+
+
+def compiled(model, precision="f32"):
+    import openvino
+
+    return openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+
+
+def given(network):
+    x, time, location = (None if t is None else t.numpy() for t in example_inputs(network.spec, batch=1))
+    return {name: value for name, value in (("x", x), ("time", time), ("location", location)) if value is not None}
+
+
+def heavy(model):
+    kinds = {"Convolution", "GroupConvolution", "MatMul"}
+    return sum(node.get_type_name() in kinds for node in model.get_ordered_ops())
+
+
+@pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
+def test_a_cut_model_answers_as_the_whole(exported, task):
+    network, folder = exported[task]
+    inputs = given(network)
+    (wanted,) = compiled(graphs.read([folder / "model.onnx"]))(inputs).values()
+    exact, rest = graphs.split(graphs.read([folder / "model.onnx"]))
+    handed = list(compiled(exact)({k: inputs[k] for k in (p.any_name for p in exact.inputs)}).values())
+    others = [inputs[port.any_name] for port in rest.inputs[len(handed) :]]
+    (came,) = compiled(rest)([*handed, *others]).values()
+    np.testing.assert_allclose(came, wanted, atol=1e-5)
+    assert heavy(rest) > 0
+    names = {port.any_name for port in rest.inputs[len(handed) :]}
+    assert names == {"x"}  # years and places are used in float32 only
+
+
+def test_years_are_told_apart_in_half_precision(exported):
+    """In bfloat16 the years 2017 to 2020 are one number: a cut model must not compute their encoding in it."""
+    network, folder = exported["segmentation"]
+    exact, _ = graphs.split(graphs.read([folder / "model.onnx"]))
+    codes, model = [], compiled(exact)
+    for year in range(2017, 2021):
+        inputs = given(network)
+        inputs["time"][..., 0] = year
+        codes.append(np.concatenate([v.ravel() for v in model(inputs).values()]))
+    for first in range(4):
+        for second in range(first):
+            assert np.abs(codes[first] - codes[second]).max() > 1e-3
+
+
+def test_what_differs_of_two_models_is_kept_and_what_is_equal_is_there_once(exported, make_network, tmp_path):
+    import torch
+
+    from models.runtime.export import export_onnx
+
+    network, folder = exported["classification"]
+    other = make_network("classification", backbone="prithvi_eo_v2_300")
+    with torch.no_grad():
+        for weight in other.head.parameters():
+            weight.add_(0.1)
+    export_onnx(other, tmp_path / "model.onnx")
+    files = [folder / "model.onnx", tmp_path / "model.onnx"]
+    alone = [graphs.read([file]) for file in files]
+    both = graphs.read(files)
+    inputs = given(network)
+    wanted = [next(iter(compiled(model)(inputs).values())) for model in alone]
+    came = list(compiled(both)(inputs).values())
+    assert not np.allclose(wanted[0], wanted[1])
+    for a, b in zip(wanted, came, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    head = 3  # the head's own linear layers
+    assert heavy(both) == heavy(alone[0]) + head
+
+
+def test_the_same_model_twice_is_one(exported, tmp_path):
+    network, folder = exported["segmentation"]
+    shutil.copy(folder / "model.onnx", tmp_path / "model.onnx")
+    both = graphs.read([folder / "model.onnx", tmp_path / "model.onnx"])
+    first, second = compiled(both)(given(network)).values()
+    np.testing.assert_array_equal(first, second)
+    assert heavy(both) == heavy(graphs.read([folder / "model.onnx"]))
+
+
+def linear_model(features, *, transposed):
+    """Two linear layers of 8 tokens: the first as large as asked, the second small."""
+    import openvino
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(0)
+    x = ops.parameter([1, 8, features], np.float32, name="x")
+    weight = rng.normal(0, 0.05, (640, features) if transposed else (features, 640)).astype(np.float32)
+    weight[3] = 0  # a feature that is never used, or a token feature that is never looked at
+    hidden = ops.matmul(x, ops.constant(weight), False, transposed)
+    y = ops.matmul(hidden, ops.constant(rng.normal(0, 0.05, (640, 4)).astype(np.float32)), False, False)
+    return openvino.Model([ops.result(y)], [x]), rng.normal(0, 1, (1, 8, features)).astype(np.float32)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_linear_layers_become_bytes_and_answer_alike(transposed):
+    model, x = linear_model(512, transposed=transposed)
+    (wanted,) = compiled(model)([x]).values()
+    wanted = wanted.copy()
+    assert graphs.quantise(model) == 1
+    kinds = [str(n.get_element_type()) for n in model.get_ordered_ops() if n.get_type_name() == "Constant" and n.shape]
+    assert kinds.count("<Type: 'int8_t'>") == 1
+    (came,) = compiled(model)([x]).values()  # the weights are rounded, the activations are not
+    assert 0 < np.abs(came - wanted).max() < 0.05 * wanted.std()
+
+
+def test_small_linear_layers_are_left_alone():
+    for features in (384, 500, 576):  # few, and not in whole groups
+        model, _ = linear_model(features, transposed=False)
+        assert graphs.quantise(model) == 0

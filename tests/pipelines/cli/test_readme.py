@@ -1,0 +1,163 @@
+"""Every command of the README is run: on small files under the names that it uses, with tiny weights."""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.cli.main import RECIPES, main
+from tests.downscale_files import coarsened
+from tests.pipelines.forecasts.test_forecast import hours, write_analyses
+from tests.pipelines.forecasts.test_seasonal import world
+from tests.pipelines.scenes.test_scene import stac_item
+from tests.rain_files import make_day
+from tests.runs import BANDS, TINY, make_chip, write
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
+LINES = [re.sub(r"\s+#.*", "", line) for line in BLOCKS.splitlines()]
+INLINE = [text for text in re.findall(r"`(earthtune \S[^`]*)`", README) if text != "earthtune COMMAND --help"]
+
+# What is run in place of what takes the published sizes; all else is run as it stands.
+INSTEAD = {
+    "embed prithvi_eo_v2_300_tl": "embed runs/landuse",  # 300M on a machine of any size
+    "prithvi_wxc_2300m_rollout": "prithvi_wxc_tiny --weights random",  # 2300M; by name in test_forecast.py
+    "--steps 8": "--steps 1",
+}
+# Options that make a fine-tuning small. The hub of the tests serves weights of this size under the published name.
+SMALL = f"--training.epochs 1 --model.overrides '{json.dumps(TINY)}' --model.blocks [0,1]"
+# Recipes are trained in test_recipe.py and test_..._run.py, on data of their own; here their options are read.
+OPTIONS_ONLY = [*INLINE, *(line for line in LINES if re.match("earthtune finetune (rainfall|downscale)", line))]
+
+
+def test_lines_of_the_readme_are_commands():
+    assert {line.split()[0] for line in LINES if line} == {"earthtune", "hf"}
+    assert {line.split()[1] for line in LINES if line.startswith("earthtune")} >= {"finetune", "score", "seasonal"}
+    assert set(re.findall(r"^    make (\w+)", README, re.MULTILINE)) == {"demo", "test"}
+
+
+def test_every_recipe_has_a_row_with_its_command():
+    command = r"`earthtune finetune (\w+) --data.root \w+`"
+    rows = re.findall(rf"^\| [^|]+ \| `(\w+)` \|.*\| {command} \|$", README, re.MULTILINE)
+    assert all(one == two for one, two in rows)
+    assert {name for name, _ in rows} == {path.stem for path in RECIPES.glob("*.yaml")} - {"demo"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+@pytest.mark.parametrize(
+    ("target", "last"), [("demo", "earthtune demo --out demo --overwrite"), ("test", "-m pytest -n 2 --dist loadfile")]
+)
+def test_make_has_the_two_targets(target, last):
+    """The demo itself is run in test_demo.py."""
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.splitlines()[-1].endswith(last)
+
+
+def test_files_and_options_that_the_text_names_exist():
+    named = re.findall(r"`((?:docs|pipelines)/[\w./]*)`|\((docs/[\w.]+)\)", README)
+    assert named and all((ROOT / (one or two)).exists() for one, two in named)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"the extra `(\w+)`", README)) == set(extras) - {"dev"}
+
+
+@pytest.fixture
+def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
+    """A folder that holds what the commands name."""
+    chips, groups = tmp_path / "chips", ["chip,group"]
+    dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-06-15"}, "nodata": -9999}
+    for folder in (chips, tmp_path / "other_chips"):
+        for i in range(12):
+            bands, codes = make_chip(i)
+            write(folder / f"c{i:02d}_hls.tif", bands, corner=(500000 + 5000 * i, 5000000), **dated)
+            write(folder / f"c{i:02d}_worldcover.tif", codes, corner=(500000 + 5000 * i, 5000000), nodata=0)
+            groups.append(f"c{i:02d},{i}")
+        (folder / "chips.csv").write_text("\n".join(groups[:13]) + "\n")
+    bands = make_chip(3)[0]
+    for name in ("scene.tif", "new.tif", "scenes/a.tif", "scenes/b.tif", "folder/c.tif"):
+        write(tmp_path / name, bands, **dated)
+    for code, band in zip((2, 3, 4, 5, 6, 7), bands, strict=True):
+        raw = ((band / 1e4 + 0.2) / 0.0000275).astype(np.uint16)
+        write(tmp_path / "LC08_folder" / f"LC08_L2SP_190030_20220705_20220708_02_T1_SR_B{code}.TIF", raw[None])
+    assets = {}
+    for key, band in zip(("blue", "green", "red", "nir08", "swir16", "swir22"), bands, strict=True):
+        write(tmp_path / "item" / f"{key}.tif", band[None])
+        assets[key] = {"href": f"./item/{key}.tif", "type": "image/tiff; application=geotiff"}
+        assets[key]["eo:bands"] = [{"name": key, "common_name": key}]
+    stac_item(tmp_path, assets=assets)
+    for name, source in (("trees", run), ("rain", rain_run), ("fine", fine_run)):
+        shutil.copytree(source, tmp_path / "runs" / name)
+    coarsened(fine_day, tmp_path / "coarse.nc")
+    make_day(tmp_path / "another_day", day="2020-04-02", seed=7)
+    shutil.copy(next((tmp_path / "another_day").glob("*inst1*")), tmp_path / "weather.nc")
+    for name, times in (("merra2", hours(12, 18)), ("later", hours(0, day="2020-03-31"))):
+        (tmp_path / name).mkdir()
+        write_analyses(tmp_path / name, times)
+    world(tmp_path / "era5_monthly.nc")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def published() -> bytes:
+    """Weights of Prithvi EO in the published layout, tiny."""
+    import torch
+    from terratorch.models.backbones.prithvi_mae import PrithviMAE
+
+    sizes = {"img_size": 32, "patch_size": [1, 16, 16], "decoder_embed_dim": 32, "decoder_depth": 1}
+    coordinates = {"coords_encoding": ["time", "location"], "coords_scale_learn": True}
+    mae, file = PrithviMAE(**TINY, **sizes, **coordinates, decoder_num_heads=2, num_frames=1, in_chans=6), io.BytesIO()
+    torch.save(mae.state_dict(), file)
+    return file.getvalue()
+
+
+def typed(line: str) -> list[str]:
+    """The words of a command as a shell would pass them on, with what stands in for the published sizes."""
+    line = re.sub(r" > \S+$", "", line)
+    for text, other in INSTEAD.items():
+        line = line.replace(text, other)
+    line += f" {SMALL}" if line.startswith("earthtune finetune") else ""
+    quoted = re.findall(r"'([^']*)'", line)
+    words = [[word] if word in quoted or "*" not in word else sorted(glob.glob(word)) for word in shlex.split(line)]
+    return [word for found in words for word in found][1:]
+
+
+@pytest.mark.parametrize("line", OPTIONS_ONLY)
+def test_recipes_of_the_readme_take_their_options(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*shlex.split(line)[1:], "--print_config"])
+    assert stop.value.code == 0 and shlex.split(line)[4] in capsys.readouterr().out
+
+
+def test_every_command_of_the_readme_runs(desk, hub, capsys):
+    repo, file = re.search(r"^hf download (\S+) (\S+)", README, re.MULTILINE).groups()  # its real hub is out of reach
+    hub.publish(repo, {file: published()})
+    (desk / file).write_bytes(published())
+    for line in LINES:
+        if line.startswith("earthtune") and line not in OPTIONS_ONLY:
+            code = main(typed(line))
+            out, err = capsys.readouterr()
+            assert (code, bool(out)) == (0, True), f"{line}: {err}"
+    assert any(path.startswith(f"/{repo}/resolve/") for _, path in hub.requests)
+    made = {"runs/landuse/report.html", "maps/new_map.tif", "tokens.tif", "fc/forecast.nc", "winter/skill.json"}
+    made |= {
+        "many/a_map.tif",
+        "sure/new_confidence.tif",
+        "patches/new_map.tif",
+        "p.gpkg",
+        "a.csv",
+        "maps/rain",
+        "maps/fine",
+    }
+    assert not [name for name in made if not (desk / name).exists()]

@@ -1,0 +1,94 @@
+"""Scores of a run against scores worked out by hand from its maps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from sklearn.metrics import accuracy_score, jaccard_score
+
+from models.bundle import read_bundle
+from models.errors import InputError
+from pipelines.commands.evaluate import baselines_of, evaluate
+from pipelines.commands.score import open_for, score
+from pipelines.scoring.rows import class_map
+from tests.runs import make_chips
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Labelled chips that the run never saw."""
+    root = make_chips(tmp_path_factory.mktemp("other"), 20)
+    for path in root.glob("c0*"):
+        path.unlink()
+    return root
+
+
+def test_scores_are_those_of_the_maps(run, other, tmp_path):
+    result = evaluate(run, data_root=other, out=tmp_path / "e", codes=[10, 80])
+    scenes = sorted(other.glob("*_hls.tif"))
+    maps = score(run, [str(path) for path in scenes], out=tmp_path / "maps", overlap=0)
+    truth, came = [], []
+    for scene, made in zip(scenes, maps, strict=True):
+        with rasterio.open(str(scene).replace("_hls", "_lc")) as label, rasterio.open(made["map"]) as file:
+            truth.append(label.read(1).ravel())
+            came.append(file.read(1).ravel())
+    truth, came = np.concatenate(truth), np.concatenate(came)
+    assert result["samples"] == 10 and result["model"]["n"] == truth.size
+    assert result["model"]["accuracy"] == pytest.approx(accuracy_score(truth, came), abs=1e-3)
+    iou = jaccard_score(truth, came, labels=[10, 30, 80], average=None)
+    assert [c["iou"] for c in result["model"]["per_class"]] == pytest.approx(list(iou), abs=2e-3)
+    assert result["model"]["mean_iou_of"]["mean_iou"] == pytest.approx((iou[0] + iou[2]) / 2, abs=2e-3)
+    assert set(result["baselines"]) == {"majority", "pixel forest"}
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == result
+    page = (tmp_path / "e" / "report.html").read_text()
+    assert "pixel forest" in page and page.count("c1") >= 6
+
+
+def test_own_data_means_the_test_split(run, tmp_path):
+    result = evaluate(run, out=tmp_path)
+    assert result["samples"] == 3
+    assert result["model"] == json.loads((run / "metrics.json").read_text())["model"]
+
+
+def test_baselines_are_left_out_with_a_word_when_the_training_data_is_gone(run, other, tmp_path):
+    import shutil
+
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    bundle = json.loads((moved / "bundle.json").read_text())
+    bundle["data"]["root"] = str(tmp_path / "gone")
+    (moved / "bundle.json").write_text(json.dumps(bundle))
+    result = evaluate(moved, data_root=other)
+    assert result["baselines"] == {}
+    assert "No baselines" in (moved / "report.html").read_text()
+
+
+def test_what_cannot_be_evaluated(run, tmp_path):
+    with pytest.raises(InputError, match="no such run"):
+        evaluate(tmp_path / "none")
+    with pytest.raises(InputError, match="no such folder"):
+        evaluate(run, data_root=tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="_hls"):
+        evaluate(run, data_root=tmp_path / "empty")
+
+
+def test_confusion_and_baselines_are_those_of_the_training(run):
+    """The matrix counts what the score counts; the forest, trained anew, scores what it scored then."""
+    told = json.loads((run / "metrics.json").read_text())
+    confusion = np.array(told["confusion"])
+    assert confusion.sum() == told["model"]["n"]
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(told["model"]["accuracy"])
+    again = baselines_of(run)
+    assert set(again) == set(told["baselines"])
+
+
+def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
+    bundle, forest = read_bundle(run), baselines_of(run)["pixel forest"]
+    scene = open_for(bundle, str(chips / "c03_hls.tif"))
+    x, _ = scene.read(scene.window)
+    wanted = forest(x[None], None, None)[0].argmax(axis=0)
+    np.testing.assert_array_equal(class_map(scene, bundle.spec, forest, overlap=8), wanted)

@@ -1,0 +1,109 @@
+"""What an output folder remembers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.records.ledger import FOLDER, Entry, digest, fingerprint, is_ours, remember
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def entry(tmp_path):
+    entry = Entry(tmp_path, "scene.v1", "a" * 64)
+    (entry.parts / "map").mkdir(parents=True)
+    return entry
+
+
+def test_maps_are_done_while_they_are_as_they_were(entry):
+    assert entry.done() is None
+    file = entry.out / "scene.v1_map.tif"
+    file.write_bytes(b"map")
+    entry.finish({"valid": 0.5}, [file])
+    assert entry.done() == {"valid": 0.5}
+    assert Entry(entry.out, entry.stem, "b" * 64).done() is None
+    assert Entry(entry.out, "scene", entry.key).done() is None
+    assert not entry.parts.exists()
+    file.write_bytes(b"shorter or longer")
+    assert entry.done() is None
+    file.unlink()
+    assert entry.done() is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {}, "key": 1, "result": 2', "null"])
+def test_a_damaged_page_means_not_done(entry, text):
+    (entry.out / FOLDER / "scene.v1.json").write_text(text)
+    assert entry.done() is None
+
+
+def test_parts_of_other_attempts_go_unless_somebody_works_on_them(entry):
+    left, busy = (Entry(entry.out, entry.stem, letter * 64) for letter in "bc")
+    other = Entry(entry.out, "scene.v12", "d" * 64)
+    for one in (left, busy, other):
+        one.parts.mkdir()
+    with busy.claim(wait=False) as granted:
+        assert granted
+        entry.finish({}, [])
+    assert not left.parts.exists() and not entry.parts.exists()
+    assert busy.parts.exists() and other.parts.exists()
+    with busy.claim("0-512", wait=False):  # a band of its rows
+        entry.finish({}, [])
+    assert busy.parts.exists()
+    entry.finish({}, [])
+    assert not busy.parts.exists()
+
+
+def test_a_table_is_ours_until_somebody_changes_it(tmp_path):
+    table = tmp_path / "areas.csv"
+    assert not is_ours(tmp_path, table)
+    table.write_text("a,b")
+    assert not is_ours(tmp_path, table)
+    remember(tmp_path, table)
+    assert is_ours(tmp_path, table)
+    table.write_text("a,b,c")
+    assert not is_ours(tmp_path, table)
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from pipelines.records.ledger import Entry
+with Entry(Path(sys.argv[1]), "scene.v1", "a" * 64).claim(sys.argv[2], wait=False) as granted:
+    print(granted, flush=True)
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+def test_a_claim_keeps_others_off_and_ends_with_its_process(entry):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def claim(what, seconds):
+        command = [sys.executable, "-c", CLAIM, str(entry.out), what, str(seconds)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    with claim("", 60) as first:
+        assert first.stdout.readline() == "True\n"
+        with entry.claim(wait=False) as granted:
+            assert not granted
+        with entry.claim("0-512", wait=False) as granted:
+            assert granted
+        first.kill()
+    with entry.claim(wait=True) as granted:
+        assert granted
+
+
+def test_fingerprints_tell_files_apart(tmp_path):
+    first, second = tmp_path / "a.tif", tmp_path / "b" / "a.tif"
+    second.parent.mkdir()
+    first.write_bytes(b"x" * 100_000)
+    second.write_bytes(b"y" + b"x" * 99_999)
+    os.utime(second, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
+    assert fingerprint(first)[:3] == fingerprint(second)[:3]
+    assert fingerprint(first) != fingerprint(second)
+    assert digest({"a": fingerprint(first), "b": 1}) == digest({"b": 1, "a": fingerprint(first)})

@@ -1,0 +1,211 @@
+"""Rain from recipe to map: a run folder, its scores beside the baselines, and maps that open where they belong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from safetensors.torch import load_file
+
+from models.errors import InputError
+from models.training.settings import Training
+from models.weather_bundle import load_weather, read_weather_bundle
+from pipelines.cli.main import main
+from pipelines.commands.evaluate import evaluate
+from pipelines.commands.score import score
+from pipelines.recipes.recipe import read_recipe
+from pipelines.recipes.weather import PRODUCTS, RainRecipe
+from pipelines.runs.folder import Launch
+from pipelines.runs.weather import finetune_weather
+from pipelines.samples.fields import read_weather
+from pipelines.scoring.fields import band_names, forecast
+from pipelines.tasks.rain import RainSamples, read_rain
+from tests.rain_files import VARIABLES, make_day, rain_recipe
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is not at {SHARED}")
+RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def day(rain_day):
+    return rain_day
+
+
+@pytest.fixture(scope="module")
+def run(rain_run):
+    return rain_run
+
+
+@pytest.fixture(scope="module")
+def other_day(tmp_path_factory):
+    return make_day(tmp_path_factory.mktemp("other"), day="2020-04-02", seed=7)
+
+
+@pytest.fixture(scope="module")
+def maps(run, other_day, tmp_path_factory):
+    out = tmp_path_factory.mktemp("maps") / "maps"
+    return out, score(run, [str(next(other_day.glob("*inst1*")))], out=out)
+
+
+def test_a_run_holds_what_it_promises(run):
+    held = {path.name for path in run.iterdir()}
+    files = {"bundle.json", "model.safetensors", "recipe.yaml", "split.csv", "metrics.csv", "metrics.json"}
+    assert files | {"report.html", "checkpoints"} <= held
+    bundle, metrics = read_weather_bundle(run), json.loads((run / "metrics.json").read_text())
+    assert metrics["model"] == dict(bundle.scores) and metrics["baselines"] == dict(bundle.baselines)
+    assert list(metrics["baselines"]) == ["zero", "climatology", "persistence", "ridge"]
+    assert bundle.spec.units == ("kg m-2", "K", "m s-1", "m s-1")
+    page = (run / "report.html").read_text()
+    assert "Reliability" in page and "CSI &gt; 1 mm/h" in page and "FSS &gt; 1 mm/h, 5 x 5 cells" in page
+
+
+def test_another_day_is_scored_beside_the_baselines_of_the_first(run, other_day, tmp_path):
+    result = evaluate(run, data_root=other_day, out=tmp_path)
+    model, baselines = result["model"], result["baselines"]
+    assert result["samples"] == 24
+    assert model["rmse"] < min(baselines[name]["rmse"] for name in ("zero", "climatology", "persistence"))
+    assert model["correlation"] > 0.8 and model["intervals"]["rmse"][0] < model["rmse"]
+    assert (tmp_path / "report.html").is_file() and not (run / "bundle.json").samefile(tmp_path / "metrics.json")
+
+
+def test_the_own_test_block_is_found_again(run):
+    before = json.loads((run / "metrics.json").read_text())
+    assert evaluate(run)["model"]["rmse"] == pytest.approx(before["model"]["rmse"], rel=1e-5)
+
+
+def test_shuffling_the_times_of_the_inputs_lowers_the_skill(run, other_day):
+    files = [sorted(other_day.glob(pattern)) for pattern in ("*inst1*", "*tavg1*")]
+    weather, spec = read_weather(files[0], VARIABLES), read_weather_bundle(run).spec
+    rain = read_rain(files[1], PRODUCTS["merra2"], weather)
+    order = np.random.default_rng(0).permutation(len(weather.times))
+    skill = []
+    for fields in (weather.fields, weather.fields[order]):
+        samples = RainSamples(spec, dataclasses.replace(weather, fields=fields), rain)
+        made = forecast(load_weather(run), samples, samples.samples)
+        truth = np.stack([samples.truth(s) for s in samples.samples])
+        skill.append(np.corrcoef(made.mean.ravel(), truth.ravel())[0, 1])
+    assert skill[1] < skill[0] - 0.3
+
+
+def test_maps_lie_where_the_cells_are(maps, run, other_day):
+    out, results = maps
+    assert len(results) == 24 and all(r["status"] == "done" and r["valid"] == 1 for r in results)
+    path = out / "rain_20200402T0500.tif"
+    assert str(path) in [r["map"] for r in results]
+    weather = read_weather([next(other_day.glob("*inst1*"))], VARIABLES)
+    samples = RainSamples(read_weather_bundle(run).spec, weather, None)
+    made = forecast(load_weather(run), samples, samples.samples[5:6])
+    with rasterio.open(path) as file:
+        assert file.crs == "EPSG:4326" and np.isnan(file.nodata)
+        assert file.bounds == pytest.approx((-100.3125, 29.75, -93.4375, 34.25))
+        names, units = band_names(samples.spec)
+        assert list(file.descriptions) == names and list(file.units) == units
+        tags, bands = file.tags(), file.read()
+    assert (tags["valid_time"], tags["lead_time"]) == ("2020-04-02T05:00:00Z", "0 h")
+    assert tags["interval"] == "2020-04-02T05:00:00Z/2020-04-02T06:00:00Z"
+    np.testing.assert_allclose(bands[:13], made.quantiles[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(bands[13], made.mean[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(bands[14:], made.exceedance[0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_series_is_cf_and_the_same_as_the_maps(maps):
+    out, _ = maps
+    with xr.open_dataset(out / "rain_20200402T0000.nc", engine=xr.backends.H5netcdfBackendEntrypoint) as series:
+        assert series.attrs["Conventions"] == "CF-1.8" and series.sizes["time"] == 24
+        assert series["rain"].attrs["units"] == "mm h-1" and series["rain"].attrs["grid_mapping"] == "crs"
+        one = series.sel(time="2020-04-02T05:00")
+        bounds = one["time_bnds"].values.astype("datetime64[h]")
+        assert list(bounds) == [np.datetime64("2020-04-02T05"), np.datetime64("2020-04-02T06")]
+        with rasterio.open(out / "rain_20200402T0500.tif") as file:
+            np.testing.assert_array_equal(one["rain"].values, file.read(14))
+            np.testing.assert_array_equal(one["rain_quantile"].values, file.read(list(range(1, 14))))
+
+
+def test_the_same_weights_give_the_same_maps_and_none_is_overwritten(maps, run, other_day, tmp_path):
+    out, _ = maps
+    source = [str(next(other_day.glob("*inst1*")))]
+    score(run, source, out=tmp_path / "again")
+    for name in ("rain_20200402T0000.tif", "rain_20200402T2300.tif"):
+        with rasterio.open(out / name) as one, rasterio.open(tmp_path / "again" / name) as two:
+            np.testing.assert_array_equal(one.read(), two.read())
+    with pytest.raises(InputError, match="exists already"):
+        score(run, source, out=out)
+    score(run, source, out=out, overwrite=True)
+
+
+def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
+    import lightning
+
+    training = Training(epochs=2, batch=8, lr=1e-2, keep="last", precision="32-true")
+    recipe = rain_recipe(day, training=training)
+    finetune_weather(recipe, tmp_path / "whole")
+
+    class Cut(lightning.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                raise InputError("cut off")
+
+    start = lightning.Trainer.fit
+    monkeypatch.setattr(
+        lightning.Trainer, "fit", lambda self, *a, **k: (self.callbacks.append(Cut()), start(self, *a, **k))
+    )
+    with pytest.raises(InputError, match="cut off"):
+        finetune_weather(recipe, tmp_path / "cut")
+    monkeypatch.setattr(lightning.Trainer, "fit", start)
+    finetune_weather(recipe, tmp_path / "cut", launch=Launch(resume=True))
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all((whole[key] == cut[key]).all() for key in whole)
+
+
+def test_what_cannot_be_a_run_is_refused(day, tmp_path):
+    data = rain_recipe(day).data
+    for change, said in (
+        ({"mode": "lora"}, "wanted one of frozen, full"),
+        ({"mode": "frozen"}, "random weights learns nothing"),
+        ({"training": Training(loss={"dice": 1.0})}, "wanted weights of pinball, mse"),
+        ({"weights": "none.pt"}, "no such file"),
+        ({"weights": "hub"}, "no weights were published"),
+        ({"thresholds": (-1.0,)}, "0 mm/h or more"),
+        ({"data": dataclasses.replace(data, variables=["TQV", "PRECTOT"])}, "variable PRECTOT: is the target"),
+        ({"data": dataclasses.replace(data, gap=24.0)}, "too few"),
+        ({"data": dataclasses.replace(data, target="chirps")}, "variable precip is wanted"),
+    ):
+        with pytest.raises(InputError, match=said):
+            finetune_weather(rain_recipe(day, **change), tmp_path / "run")
+    with pytest.raises(InputError, match="one device"):
+        finetune_weather(rain_recipe(day), tmp_path / "run", launch=Launch(devices="2"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
+    tiny = ["--model.overrides", '{"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}', "--model.detail", "8"]
+    tiny += ["--model.members", "1", "--training.epochs", "1"]
+    words = ["finetune", "rainfall_surface", "--data.root", str(day), "--data.variables", "[TQV, U10M, V10M]", *tiny]
+    run = tmp_path / "run"
+    assert main([*words, "--out", str(run), "--quiet"]) == 0
+    assert "RMSE" in capsys.readouterr().out
+    assert "trained anew on all blocks" in read_weather_bundle(run).training["notes"][0]
+    assert main(["evaluate", str(run), "--data.root", str(other_day), "--out", str(tmp_path / "e"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 24
+    weather = str(next(other_day.glob("*inst1*")))
+    assert main(["score", str(run), weather, "--out", str(tmp_path / "maps"), "--quiet"]) == 0
+    assert "24 done" in capsys.readouterr().out
+    assert main(["score", str(run), str(next(other_day.glob("*tavg1*"))), "--out", str(tmp_path / "m"), "--quiet"]) == 2
+    assert "TQV is wanted" in capsys.readouterr().err
+
+
+@needs_data
+def test_the_160_channels_run(tmp_path):
+    """One epoch of a tiny encoder over eight times, which is enough to see that they run and for no more."""
+    changes = {"data.root": SHARED / "merra2_wxc", "backbone": "prithvi_wxc_tiny", "weights": "random", "mode": "full"}
+    changes |= {"training.epochs": 1, "model.members": 1, "model.detail": 8, "refit": "false"}
+    recipe = read_recipe(RECIPES / "rainfall.yaml", RainRecipe, changes)
+    result = finetune_weather(recipe, tmp_path / "run")
+    assert np.isfinite(result["model"]["rmse"]) and len(result["baselines"]) == 4
+    assert len(read_weather_bundle(tmp_path / "run").spec.channels) == 160

@@ -1,0 +1,125 @@
+"""Chips: windows, labels, splits, augmentation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from models.spec import Spec
+from models.training.settings import Training
+from pipelines.recipes.recipe import Data
+from pipelines.samples.chips import ChipSet, EpochSampler, Reader, augment, find_chips
+from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
+
+
+def spec_of(tile=32, **changes):
+    spec = Spec("segmentation", BANDS, (1000.0,) * 6, (500.0,) * 6, tile=tile, patch=16, classes=tuple(CLASSES))
+    return dataclasses.replace(spec, **changes)
+
+
+def data_of(root, **changes):
+    return dataclasses.replace(Data(root, images="*_hls.tif", labels="*_lc.tif"), **changes)
+
+
+def test_sample_is_the_file(chips):
+    spec, data = spec_of(), data_of(chips)
+    (chip, *_) = find_chips(data, spec, seed=0)
+    sample, (bands, codes) = Reader(spec, data)(chip), make_chip(0)
+    np.testing.assert_array_equal(sample.x[:, 0], bands)
+    np.testing.assert_array_equal(np.array([10, 30, 80])[sample.y], codes[0])
+    assert sample.valid.all()
+
+
+def test_large_images_are_cut_and_small_ones_padded(tmp_path):
+    bands, codes = make_chip(2, side=40)
+    bands[:, 5, 7] = -9999
+    write(tmp_path / "a_hls.tif", bands, names=BANDS, nodata=-9999)
+    write(tmp_path / "a_lc.tif", codes)
+    spec, data = spec_of(), data_of(tmp_path)
+    chips = find_chips(data, spec, seed=0, split=False)
+    assert [chip.name for chip in chips] == ["a_hls_0_0", "a_hls_0_32", "a_hls_32_0", "a_hls_32_32"]
+    sample = Reader(spec, data)(chips[0])
+    assert sample.y[5, 7] == -1 and not sample.valid[5, 7]
+    assert sample.x[0, 0, 5, 7] == pytest.approx(sample.x[0, 0][sample.valid].mean(), rel=1e-5)
+    wide = spec_of(64)
+    (chip,) = find_chips(data, wide, seed=0, split=False)
+    sample = Reader(wide, data)(chip)
+    assert sample.x.shape == (6, 1, 64, 64) and not sample.valid[40:].any() and (sample.y[:, 40:] == -1).all()
+
+
+def test_groups_never_fall_into_two_splits(tmp_path):
+    make_chips(tmp_path, 12)
+    rows = "\n".join(f"c{i:02d},g{i // 3}" for i in range(12))
+    (tmp_path / "groups.csv").write_text(f"chip,group\n{rows}\n")
+    chips = find_chips(data_of(tmp_path, groups="groups.csv"), spec_of(), seed=1)
+    splits = {group: {chip.split for chip in chips if chip.group == group} for group in {c.group for c in chips}}
+    assert len(splits) == 4 and all(len(s) == 1 for s in splits.values())
+    assert {chip.split for chip in chips} == {"train", "val", "test"}
+    (tmp_path / "groups.csv").write_text("chip,group\nc00,g\n")
+    with pytest.raises(InputError, match="no group for"):
+        find_chips(data_of(tmp_path, groups="groups.csv"), spec_of(), seed=1)
+
+
+def test_lists_are_obeyed_and_leaks_refused(tmp_path):
+    make_chips(tmp_path, 4)
+    for name, lines in {"train": "c00_hls\nc01_hls", "val": "c02_hls", "test": "c03_hls"}.items():
+        (tmp_path / f"{name}.txt").write_text(lines)
+    data = data_of(tmp_path, train="train.txt", val="val.txt", test="test.txt")
+    assert [c.split for c in find_chips(data, spec_of(), seed=0)] == ["train", "train", "val", "test"]
+    (tmp_path / "test.txt").write_text("c03_hls\nc00_hls")
+    with pytest.raises(InputError, match="leak"):
+        find_chips(data, spec_of(), seed=0)
+
+
+@given(st.integers(0, 2**32), st.booleans())
+def test_bands_labels_and_features_turn_together(seed, jitter):
+    """Each is a picture of the row and column that a pixel came from, so they agree wherever they went."""
+    place = np.arange(16.0).reshape(4, 4).astype(np.float32)
+    item = {"x": np.stack([place] * 6)[:, None], "y": place.astype(np.int64), "features": place[None, None]}
+    training = Training(gain=0.1 if jitter else 0, offset=0)
+    out = augment(item, spec_of(), training, np.random.default_rng(seed))
+    np.testing.assert_array_equal(out["y"], out["features"][0, 0])
+    ratio = out["x"][:, 0].reshape(6, -1)[:, out["y"].ravel() > 0] / out["y"].ravel()[out["y"].ravel() > 0]
+    np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones_like(ratio), rtol=1e-5)
+    if not jitter:
+        np.testing.assert_allclose(ratio, 1)
+
+
+def test_all_eight_symmetries_come():
+    item = {"x": np.arange(9.0, dtype=np.float32).reshape(1, 1, 3, 3), "y": np.zeros((3, 3), np.int64)}
+    seen = {augment(item, spec_of(), Training(), np.random.default_rng(i))["x"].tobytes() for i in range(200)}
+    assert len(seen) == 8
+
+
+def test_items_are_a_function_of_seed_epoch_and_index(chips):
+    spec, data = spec_of(), data_of(chips)
+    found = find_chips(data, spec, seed=0)
+    first, again, other = (ChipSet(found, Reader(spec, data), Training(gain=0.1), seed=seed) for seed in (1, 1, 2))
+    assert (first[3, 2]["x"] == again[3, 2]["x"]).all()
+    assert not (first[3, 2]["x"] == first[4, 2]["x"]).all()
+    assert not (first[3, 2]["x"] == other[3, 2]["x"]).all()
+    assert (first[2]["x"] == Reader(spec, data)(found[2]).x).all()
+
+
+def test_sampler_draws_each_index_once_an_epoch():
+    sampler = EpochSampler(10, seed=3)
+    sampler.set_epoch(4)
+    pairs = list(sampler)
+    assert sorted(i for _, i in pairs) == list(range(10)) and {e for e, _ in pairs} == {4}
+    sampler.set_epoch(5)
+    assert [i for _, i in pairs] != [i for _, i in sampler]
+
+
+def test_ranks_share_out_an_epoch(monkeypatch):
+    import pipelines.samples.chips
+
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(pipelines.samples.chips, "_ranks", lambda rank=rank: (rank, 3))
+        shares.append([i for _, i in EpochSampler(10, seed=0)])
+    assert {len(share) for share in shares} == {4} and {i for share in shares for i in share} == set(range(10))

@@ -1,0 +1,259 @@
+"""Labels onto a grid, by raster and by polygon, and the pairing of files."""
+
+import warnings
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.warp import transform
+from shapely.geometry import Point, box
+
+from models.errors import InputError
+from pipelines.samples import labels
+from pipelines.scenes.scene import open_scene
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data is not here (../shared/data)")
+UTM = "EPSG:32633"
+GRID = GeoBox((20, 30), Affine(10, 0, 500000, 0, -10, 5000000), UTM)
+ALL = (slice(0, 20), slice(0, 30))
+
+
+def write(path, values, *, affine=GRID.affine, crs=UTM, nodata=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        out = rasterio.open(path, "w", "GTiff", *values.shape[::-1], 1, crs, affine, values.dtype, nodata=nodata)
+    with out:
+        out.write(values, 1)
+    return path
+
+
+# --- class codes --------------------------------------------------------------------------------------------------
+
+
+def test_codes_become_the_index_of_their_class(tmp_path):
+    codes = np.random.default_rng(0).choice([10, 20, 80, 99, 255], (20, 30)).astype(np.uint8)
+    path = write(tmp_path / "l.tif", codes, nodata=255)
+    got = labels.read_labels(path, GRID, ALL, codes=[80, 10, 20], ignore=[99])
+    for index, code in enumerate([80, 10, 20]):
+        np.testing.assert_array_equal(got == index, codes == code)
+    np.testing.assert_array_equal(got == -1, (codes == 99) | (codes == 255))
+    part = labels.read_labels(path, GRID, (slice(3, 9), slice(5, 30)), codes=[80, 10, 20], ignore=[99])
+    np.testing.assert_array_equal(part, got[3:9, 5:30])
+
+
+def test_a_class_code_that_is_also_the_declared_nodata_is_a_class(tmp_path):
+    codes = np.tile(np.array([0, 1], np.uint8), (20, 15))
+    path = write(tmp_path / "l.tif", codes, nodata=0)
+    np.testing.assert_array_equal(labels.read_labels(path, GRID, ALL, codes=[0, 1]), codes)
+    assert set(np.unique(labels.read_labels(path, GRID, ALL, codes=[1]))) == {-1, 0}
+
+
+def test_an_unknown_code_is_refused_by_name(tmp_path):
+    codes = np.full((20, 30), 10, np.uint8)
+    codes[0, 0], codes[1, 1] = 7, 77
+    path = write(tmp_path / "l.tif", codes)
+    with pytest.raises(InputError, match=r"l\.tif: holds code 7, 77, classes are 10; add the code to the classes or"):
+        labels.read_labels(path, GRID, ALL, codes=[10])
+    assert (labels.read_labels(path, GRID, ALL, codes=[10], ignore=[7, 77]) == -1).sum() == 2
+    assert (labels.read_labels(path, GRID, ALL, codes=[10, 20], ignore=[7, 10, 77]) == -1).all()
+
+
+def test_labels_on_another_grid_come_by_nearest_pixel(tmp_path):
+    codes = np.random.default_rng(1).choice([1, 2], (60, 90)).astype(np.uint8)
+    path = write(tmp_path / "l.tif", codes, affine=Affine(10 / 3, 0, 500000, 0, -10 / 3, 5000000))
+    np.testing.assert_array_equal(labels.read_labels(path, GRID, ALL, codes=[1, 2]), codes[1::3, 1::3] - 1)
+    half = write(tmp_path / "h.tif", codes[:10, :10], affine=Affine(10, 0, 500000, 0, -10, 5000000))
+    got = labels.read_labels(half, GRID, ALL, codes=[1, 2])
+    assert (got[:10, :10] >= 0).all() and (got[10:] == -1).all() and (got[:, 10:] == -1).all()
+
+
+def test_labels_of_other_ground_are_refused(tmp_path):
+    far = write(tmp_path / "l.tif", np.ones((20, 30), np.uint8), affine=Affine(10, 0, 600000, 0, -10, 5000000))
+    with pytest.raises(InputError, match=r"l\.tif: labels of other ground"):
+        labels.read_labels(far, GRID, ALL, codes=[1])
+    with pytest.raises(InputError, match=r"l\.tif: labels of other ground"):
+        labels.read_values(far, GRID, ALL)
+
+
+def test_values_keep_their_holes(tmp_path):
+    values = np.arange(600, dtype=np.float32).reshape(20, 30)
+    values[0, :4] = (-9999, -1, np.nan, np.inf)
+    got = labels.read_values(write(tmp_path / "v.tif", values, nodata=-9999), GRID, ALL, nodata=[-1])
+    assert np.isnan(got[0, :4]).all() and np.isnan(got).sum() == 4
+    np.testing.assert_array_equal(got[1:], values[1:])
+
+
+# --- polygons -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp"])
+@pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
+def test_polygons_label_the_pixels_whose_centre_they_hold(tmp_path, suffix, crs):
+    shapes = [box(500000, 4999900, 500100, 5000000), box(500203, 4999803, 500297, 4999947)]
+    table = geopandas.GeoDataFrame({"name": ["a", "b"], "kind": [5, 7]}, geometry=shapes, crs=UTM).to_crs(crs)
+    path = tmp_path / f"p{suffix}"
+    table.to_file(path)
+    got = labels.read_labels(path, GRID, ALL, codes=[7, 5], column="kind")
+    wanted = np.full((20, 30), -1)
+    wanted[:10, :10] = 1
+    wanted[5:20, 20:30] = 0  # centres at 5..295 m east and down: 205..295 and 55..195 lie inside
+    np.testing.assert_array_equal(got, wanted)
+    part = labels.read_labels(path, GRID, (slice(4, 9), slice(7, 22)), codes=[7, 5], column="kind")
+    np.testing.assert_array_equal(part, wanted[4:9, 7:22])
+
+
+def test_polygon_files_that_do_not_fit(tmp_path):
+    def save(name, columns, shape, crs=UTM):
+        path = tmp_path / f"{name}.gpkg"
+        geopandas.GeoDataFrame(columns, geometry=[shape], crs=crs).to_file(path)
+        return path
+
+    here = box(500000, 4999900, 500100, 5000000)
+    far = save("far", {"kind": [1]}, box(600000, 4999900, 600100, 5000000))
+    two = save("two", {"kind": [1], "other": [2]}, here)
+    text = save("text", {"kind": ["forest"]}, here)
+    fake = tmp_path / "fake.gpkg"
+    fake.write_text("nothing")
+    cases = [
+        (far, None, r"far\.gpkg: labels of other ground"),
+        (two, None, r"two\.gpkg: which column holds the class code\? it has kind, other"),
+        (two, "clas", r"two\.gpkg: no column clas; it has kind, other"),
+        (text, "kind", r"text\.gpkg: column kind holds text \('forest'\)"),
+        (fake, None, r"fake\.gpkg: not a polygon file"),
+        (tmp_path / "gone.gpkg", None, r"gone\.gpkg: no such file"),
+    ]
+    for path, column, message in cases:
+        with pytest.raises(InputError, match=message):
+            labels.read_labels(path, GRID, ALL, codes=[1], column=column)
+    with pytest.raises(InputError, match="the image has none"):
+        labels.read_labels(two, GeoBox((20, 30), Affine.identity(), None), ALL, codes=[1], column="kind")
+
+
+def test_points_label_their_pixel(tmp_path):
+    path = tmp_path / "points.gpkg"
+    geopandas.GeoDataFrame({"kind": [3]}, geometry=[Point(500047, 4999962)], crs=UTM).to_file(path)
+    assert np.argwhere(labels.read_labels(path, GRID, ALL, codes=[3]) == 0).tolist() == [[3, 4]]
+
+
+# --- pairing ------------------------------------------------------------------------------------------------------
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.from_regex(r"[a-z0-9_.]{1,8}", fullmatch=True), min_size=1, max_size=6))
+def test_every_image_meets_its_own_label(tmp_path_factory, stems):
+    root = tmp_path_factory.mktemp("pair")
+    touch(root, *(f"S2/x{stem}_S2Hand.tif" for stem in stems), *(f"Labels/x{stem}_LabelHand.tif" for stem in stems))
+    pairs = labels.pair(root, "S2/*_S2Hand.tif", "Labels/*_LabelHand.tif")
+    assert {(i.name, m.name) for i, m in pairs} == {(f"x{s}_S2Hand.tif", f"x{s}_LabelHand.tif") for s in stems}
+    assert [i for i, _ in pairs] == sorted(i for i, _ in pairs)
+
+
+def test_pairing_in_one_folder_in_subfolders_and_with_one_polygon_file(tmp_path):
+    touch(tmp_path, "a_hls.tif", "b_hls.tif", "a_wc.tif", "b_wc.tif", "fields.gpkg", "x/1/i.tif", "y/1.tif")
+    names = [(i.name, m.name) for i, m in labels.pair(tmp_path, "*_hls.tif", "*_wc.tif")]
+    assert names == [("a_hls.tif", "a_wc.tif"), ("b_hls.tif", "b_wc.tif")]
+    assert {m.name for _, m in labels.pair(tmp_path, "*_hls.tif", "fields.gpkg")} == {"fields.gpkg"}
+    assert labels.pair(tmp_path, "x/*/i.tif", "y/*.tif") == [(tmp_path / "x/1/i.tif", tmp_path / "y/1.tif")]
+    assert labels.pair(tmp_path, "**/*_hls.tif", "*_wc.tif")[1][1].name == "b_wc.tif"
+    assert [m for _, m in labels.pair(tmp_path, "*_hls.tif", None)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "marks", "message"),
+    [
+        (["a_i.tif", "b_i.tif", "a_l.tif"], "*_i.tif", "*_l.tif", r"2 images .*1 labels .*no label for b_i\.tif"),
+        (["a_i.tif", "b_l.tif", "a_l.tif"], "*_i.tif", "*_l.tif", r"1 images .*2 labels .*no image for b_l\.tif"),
+        ([f"{n}_i.tif" for n in range(6)] + ["z_l.tif"], "*_i.tif", "*_l.tif", r"0_i.tif, 1_i.tif, 2_i.tif and 3 more"),
+        (["a_i.tif"], "*_i.tif", "*_l.tif", r"no labels match \*_l\.tif"),
+        (["a_i.tif"], "*_i.tif", "l.gpkg", r"no labels match l\.gpkg"),
+        (["a_l.tif"], "*_i.tif", "*_l.tif", r"no images match \*_i\.tif"),
+        (["a.tif"], "*.tif", "*.tif", r"a\.tif both image .* and label"),
+        (["a.tif", "a_l.tif"], "*.tif", "*_l.tif", r"a_l\.tif both image .* and label"),
+        (["x/a.tif", "y/a.tif", "a.png"], "**/*.tif", "*.png", r"a\.tif and a\.tif match .* as the same"),
+        (["a_i.tif"], "/abs/*.tif", None, r"wanted a pattern that starts from"),
+    ],
+)
+def test_pairs_that_do_not_work_out(tmp_path, files, images, marks, message):
+    with pytest.raises(InputError, match=message) as caught:
+        labels.pair(touch(tmp_path, *files), images, marks)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_name_classes(tmp_path):
+    touch(tmp_path, "forest/1.tif", "forest/2.tif", "water/1.tif")
+    assert [(p.name, c) for p, c in labels.folder_classes(tmp_path, "*/*.tif")] == [
+        ("1.tif", "forest"),
+        ("2.tif", "forest"),
+        ("1.tif", "water"),
+    ]
+    with pytest.raises(InputError, match=r"1 class folder \(forest\)"):
+        labels.folder_classes(tmp_path, "forest/*.tif")
+    touch(tmp_path, "loose.tif")
+    with pytest.raises(InputError, match=r"loose\.tif in no class folder"):
+        labels.folder_classes(tmp_path, "**/*.tif")
+    with pytest.raises(InputError, match="no such folder"):
+        labels.folder_classes(tmp_path / "gone", "*/*.tif")
+
+
+# --- real files ---------------------------------------------------------------------------------------------------
+
+
+@needs_data
+def test_real_worldcover_labels_of_a_chip():
+    root = DATA / "hls_worldcover"
+    pairs = labels.pair(root, "*_hls.tif", "*_worldcover.tif")
+    assert len(pairs) == 193 and all(i.name[:8] == m.name[:8] for i, m in pairs)
+    scene = open_scene(pairs[0][0], ["RED"])
+    codes = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100]
+    got = labels.read_labels(pairs[0][1], scene.geobox, (slice(0, 128), slice(0, 128)), codes=codes, ignore=[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(pairs[0][1]) as source:
+            wanted = source.read(1)
+    np.testing.assert_array_equal(np.array([*codes, 0])[got], wanted)
+
+
+@needs_data
+def test_real_worldcover_tile_onto_a_small_grid_in_metres():
+    path = DATA / "rasters" / "ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"
+    (x,), (y,) = transform("EPSG:4326", "EPSG:32632", [6.6], [0.35])  # Sao Tome
+    grid = GeoBox((64, 64), Affine(30, 0, x, 0, -30, y), "EPSG:32632")
+    codes = [10, 20, 30, 40, 50, 60, 80, 90, 95]
+    got = labels.read_labels(path, grid, (slice(0, 64), slice(0, 64)), codes=codes)
+    with rasterio.open(path) as source:
+        for row, col in ((0, 0), (10, 50), (63, 63)):
+            (lon,), (lat,) = transform("EPSG:32632", "EPSG:4326", [x + 30 * (col + 0.5)], [y - 30 * (row + 0.5)])
+            (value,) = next(source.sample([(lon, lat)]))
+            assert (codes[got[row, col]] if got[row, col] >= 0 else 0) == value
+
+
+@needs_data
+def test_real_masks():
+    hand = DATA / "sen1floods11" / "Labels" / "Spain_7370579_LabelHand.tif"
+    scene = open_scene(DATA / "sen1floods11" / "S1" / "Spain_7370579_S1Hand.tif", ["VV"])
+    got = labels.read_labels(hand, scene.geobox, (slice(0, 512), slice(0, 512)), codes=[0, 1], ignore=[-1])
+    assert set(np.unique(got)) <= {-1, 0, 1} and (got == 1).any()
+    other = DATA / "s2_scene" / "mask.tif"
+    image = open_scene(DATA / "s2_scene" / "inference-img.tif", ["RED"], file_bands=["B", "G", "RED", "N", *"STUV"])
+    with pytest.raises(InputError, match=r"mask\.tif: labels of other ground"):
+        labels.read_labels(other, image.geobox, (slice(0, 9), slice(0, 9)), codes=[0, 1, 2])
+    sparse = DATA / "hls_regression" / "regression_test_0_label.tif"
+    with rasterio.open(sparse) as source:
+        grid = GeoBox(source.shape, source.transform, source.crs.to_wkt())
+    assert 0 < np.isfinite(labels.read_values(sparse, grid, (slice(0, 224),) * 2, nodata=[-1])).mean() < 0.5

@@ -1,0 +1,144 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Geod
+
+from models.errors import InputError
+from pipelines.samples.splits import SPLITS, spatial_blocks, split_by_group, split_by_lists
+
+items = st.lists(st.sampled_from([f"g{i}" for i in range(12)]), min_size=3, max_size=80).filter(
+    lambda groups: len(set(groups)) >= 3
+)
+
+
+@given(groups=items, seed=st.integers(0, 1000))
+def test_no_group_is_in_two_splits_and_no_split_is_empty(groups, seed):
+    assigned = split_by_group(groups, seed=seed)
+    assert len(assigned) == len(groups)
+    assert set(assigned) == set(SPLITS)
+    assert len(set(zip(groups, assigned, strict=True))) == len(set(groups))
+
+
+@given(groups=items, seed=st.integers(0, 1000), val=st.floats(0.05, 0.45), test=st.floats(0.05, 0.45))
+def test_no_split_exceeds_its_share_by_more_than_the_largest_group(groups, seed, val, test):
+    fractions = (1 - val - test, val, test)
+    sizes = Counter(split_by_group(groups, fractions=fractions, seed=seed))
+    largest = max(Counter(groups).values())
+    for split, share in zip(SPLITS, fractions, strict=True):
+        assert sizes[split] <= share * len(groups) + largest + 1e-6
+
+
+@given(groups=items, seed=st.integers(0, 1000))
+def test_a_split_depends_on_neither_order_nor_anything_but_the_seed(groups, seed):
+    forward = dict(zip(groups, split_by_group(groups, seed=seed), strict=True))
+    backward = dict(zip(groups[::-1], split_by_group(groups[::-1], seed=seed), strict=True))
+    assert forward == backward
+
+
+def test_many_small_groups_come_near_the_fractions_and_seeds_differ():
+    groups = [f"g{i // 5}" for i in range(1000)]
+    sizes = Counter(split_by_group(groups, seed=1))
+    assert [sizes[split] for split in SPLITS] == pytest.approx([700, 150, 150], abs=5)
+    assert split_by_group(groups, seed=1) != split_by_group(groups, seed=2)
+
+
+def test_too_few_groups_and_bad_fractions_are_refused():
+    with pytest.raises(InputError, match=r"2 groups \(a, b\): three splits want at least 3"):
+        split_by_group(["a", "b", "a"], seed=0)
+    for fractions in ((0.7, 0.3, 0.0), (0.5, 0.2, 0.2)):
+        with pytest.raises(InputError, match="positive shares"):
+            split_by_group(["a", "b", "c"], fractions=fractions, seed=0)
+
+
+def chip(x, y, crs, size=10.0):
+    return GeoBox((8, 8), Affine(size, 0, x - 4 * size, 0, -size, y + 4 * size), crs)
+
+
+@given(
+    lon=st.floats(-179, 179), lat=st.floats(-80, 80), east=st.floats(0, 3), north=st.floats(0, 3), km=st.floats(1, 30)
+)
+def test_chips_of_one_block_are_near_each_other(lon, lat, east, north, km):
+    there = lon + east * km / (111.32 * math.cos(math.radians(lat))), lat + north * km / 110.6
+    one, other = spatial_blocks([chip(lon, lat, "EPSG:4326", 1e-6), chip(*there, "EPSG:4326", 1e-6)], block_km=km)
+    distance = Geod(ellps="WGS84").inv(lon, lat, *there)[2] / 1000
+    if one == other:
+        assert distance < 1.5 * km  # the diagonal, and what a sphere and a band's middle latitude leave out
+    else:
+        assert distance > 0
+
+
+@pytest.mark.parametrize("lat", [5.0, 47.0, 68.0])
+def test_blocks_have_the_size_asked_for(lat):
+    lons, lats = np.meshgrid(np.linspace(10, 12, 81), np.linspace(lat, lat + 1.5, 81))
+    chips = [chip(x, y, "EPSG:4326", 1e-4) for x, y in zip(lons.flat, lats.flat, strict=True)]
+    names = spatial_blocks(chips, block_km=20)
+    geod = Geod(ellps="WGS84")
+    area = geod.line_length([10, 12], [lat + 0.75] * 2) * geod.line_length([11, 11], [lat, lat + 1.5]) / 1e6
+    assert area / 400 <= len(set(names)) <= 1.5 * area / 400 + 10  # blocks cut by the border count as well
+
+
+def test_chips_of_neighbouring_utm_zones_share_blocks():
+    # the same place, seen in zones 32 and 33 and in degrees
+    from pyproj import Transformer
+
+    lon, lat = 12.01, 47.3
+    chips = [chip(lon, lat, "EPSG:4326", 1e-4)]
+    for crs in ("EPSG:32632", "EPSG:32633"):
+        chips.append(chip(*Transformer.from_crs(4326, crs, always_xy=True).transform(lon, lat), crs))
+    assert len(set(spatial_blocks(chips, block_km=10))) == 1
+
+
+def test_a_hand_worked_block():
+    # 100 km are 0.8983 degrees; 47 / 0.8983 = 52.3; 9 * cos(47.16) / 0.8983 = 6.8
+    assert spatial_blocks([chip(9, 47, "EPSG:4326", 1e-4)], block_km=100) == ["block_52_6"]
+
+
+def test_blocks_want_a_place_and_a_size():
+    with pytest.raises(InputError, match="no longitude and latitude by its CRS EPSG:32632"):
+        spatial_blocks([chip(1e12, 1e12, "EPSG:32632")], block_km=10)
+    with pytest.raises(InputError, match="has no CRS"):
+        spatial_blocks([chip(0, 0, None)], block_km=10)
+    with pytest.raises(InputError, match="0 km"):
+        spatial_blocks([], block_km=0)
+
+
+def test_lists_match_whole_names(tmp_path):
+    names = ["tile_1", "tile_10", "tile_100", "HLS.T33.v2.0"]
+    train = tmp_path / "train.txt"
+    train.write_text("tile_10\r\n\n  HLS.T33.v2.0  \n")
+    assert split_by_lists(names, {"train": train, "val": ["tile_1"], "test": ("tile_100",)}) == [
+        "val",
+        "train",
+        "test",
+        "train",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ({"train": ["a", "b"], "test": ["b", "c"]}, "list for test: b also in train; a leak"),
+        ({"train": ["a", "b", "c", "d"]}, "list for train: d not in the data"),
+        ({"train": ["a"], "val": ["b"]}, r"c in no split list \(train, val\)"),
+        ({"train": ["a", "b", "c"], "dev": ["c"]}, "split 'dev'"),
+        ({"train": ["a", "b", "c"], "val": []}, "list for val: wanted at least one name"),
+    ],
+)
+def test_lists_that_leak_or_leave_gaps_are_refused(lists, said):
+    with pytest.raises(InputError, match=said):
+        split_by_lists(["a", "b", "c"], lists)
+
+
+def test_a_list_file_is_named_in_its_errors(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.txt: wanted a text file of train names"):
+        split_by_lists(["a"], {"train": tmp_path / "gone.txt"})
+    many = tmp_path / "many.txt"
+    many.write_text("\n".join("bcdef"))
+    with pytest.raises(InputError, match=r"many\.txt: b, c, d and 2 more not in the data"):
+        split_by_lists(["a"], {"train": many})

@@ -1,0 +1,154 @@
+"""Band names and file names, against the product guides' own tables and examples."""
+
+import datetime
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.scenes import sensors
+
+
+@pytest.mark.parametrize(
+    ("text", "band"),
+    [
+        ("Blue", "BLUE"),
+        ("blue", "BLUE"),
+        ("NIR narrow", "NIR_NARROW"),
+        ("NIR_NARROW", "NIR_NARROW"),
+        ("nir08", "NIR_NARROW"),
+        ("nir", sensors.NIR),
+        ("SWIR 1", "SWIR_1"),
+        ("SWIR1", "SWIR_1"),
+        ("swir16", "SWIR_1"),
+        ("swir22", "SWIR_2"),
+        ("rededge3", "RED_EDGE_3"),
+        ("coastal", "COASTAL_AEROSOL"),
+        ("B02 - Blue", "BLUE"),
+        ("Band 4 (Red)", "RED"),
+        ("VV", "VV"),
+        ("B02", None),
+        ("B8A", None),
+        ("ndvi", None),
+        ("", None),
+    ],
+)
+def test_plain_names(text, band):
+    assert sensors.band_name(text) == band
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("B2", "B02"),
+        ("b02", "B02"),
+        ("Band 8A", "B8A"),
+        ("B08A", "B8A"),
+        ("SR_B5", "B05"),
+        ("B11", "B11"),
+        ("blue", None),
+    ],
+)
+def test_codes(text, code):
+    assert sensors.band_code(text) == code
+
+
+def test_every_canonical_name_means_itself():
+    assert [sensors.band_name(band) for band in sensors.BANDS] == list(sensors.BANDS)
+
+
+@given(st.text(alphabet=string.printable, max_size=30))
+def test_any_text_is_named_or_not_but_never_fails(text):
+    assert sensors.band_name(text) in (None, sensors.NIR, *sensors.BANDS)
+    assert sensors.tidy(sensors.tidy(text)) == sensors.tidy(text)
+
+
+def test_a_code_means_another_band_to_each_sensor():
+    assert sensors.name_bands(["B05"], "L30") == ("NIR_NARROW",)
+    assert sensors.name_bands(["B05"], "S30") == ("RED_EDGE_1",)
+    assert sensors.name_bands(["SR_B5"], "TM") == ("SWIR_1",)
+    assert sensors.name_bands(["B02", "B05"]) == (None, None)
+
+
+def test_sentinel2_shows_by_its_own_codes():
+    codes = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"]
+    assert sensors.name_bands(codes) == sensors.BANDS[:13]
+    assert sensors.name_bands(["B4", "B8A", "SCL", None, "junk"]) == ("RED", "NIR_NARROW", "SCL", None, None)
+
+
+def test_a_band_called_nir_becomes_the_wanted_one_only_where_it_is_alone():
+    assert sensors.resolve_nir(["RED", "NIR"], ["NIR_NARROW"]) == ("RED", "NIR_NARROW")
+    assert sensors.resolve_nir(["RED", "NIR"], ["NIR_BROAD"]) == ("RED", "NIR_BROAD")
+    assert sensors.resolve_nir(["NIR", "NIR_NARROW"], ["NIR_BROAD"]) == ("NIR", "NIR_NARROW")
+    assert sensors.resolve_nir(["NIR"], ["NIR_BROAD", "NIR_NARROW"]) == ("NIR",)
+
+
+@pytest.mark.parametrize(
+    ("name", "sensor", "date", "band", "metres"),
+    [
+        ("HLS.S30.T13RCN.2024128T173909.v2.0.B8A.tif", "S30", (2024, 5, 7), "NIR_NARROW", None),
+        ("HLS.L30.T10TGS.2018285T183000.v2.0.B05.tif", "L30", (2018, 10, 12), "NIR_NARROW", None),
+        ("HLS.S30.T13RCN.2024128T173909.v2.0.Fmask.tif", "S30", (2024, 5, 7), "FMASK", None),
+        ("subsetted_512x512_HLS.S30.T10TGS.2018285.v1.4_merged.tif", "S30", (2018, 10, 12), None, None),
+        ("T36QWD_20200701T074619_B8A_20m.jp2", "S2", (2020, 7, 1), "NIR_NARROW", 20),
+        ("T36QWD_20200701T074619_SCL_20m.jp2", "S2", (2020, 7, 1), "SCL", 20),
+        ("T36QWD_20200701T074619_TCI_10m.jp2", None, None, None, None),
+        ("S2A_MSIL2A_20200101T100000_N0400_R098_T13RCN_20200101T120000.SAFE", "S2", (2020, 1, 1), None, None),
+        ("S2B_36QWD_20200701_0_L2A", "S2", (2020, 7, 1), None, None),
+        ("LC08_L2SP_042034_20200101_20200108_02_T1_SR_B5.TIF", "OLI", (2020, 1, 1), "NIR_NARROW", None),
+        ("LE07_L2SP_042034_20200101_20200108_02_T1_SR_B5.TIF", "TM", (2020, 1, 1), "SWIR_1", None),
+        ("LT05_L2SP_042034_20100101_20200108_02_T1_QA_PIXEL.TIF", "TM", (2010, 1, 1), "QA_PIXEL", None),
+        ("scene.tif", None, None, None, None),
+    ],
+)
+def test_file_names(name, sensor, date, band, metres):
+    found = sensors.parse_name(name)
+    if sensor is None:
+        assert found is None
+        return
+    assert (found.sensor, found.date, found.band, found.metres) == (sensor, datetime.date(*date), band, metres)
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("scene_2021-07-05.tif", "2021-07-05"),
+        ("scene_20210705.tif", "2021-07-05"),
+        ("x_20210705T101010_y", "2021-07-05"),
+        ("HLS.2021186.tif", "2021-07-05"),
+        ("2021-07-05T10:00:00Z", "2021-07-05"),
+        ("LC08_042034_20200101_20210108", "2020-01-01"),
+        ("a_20211399_b", None),
+        ("Spain_7370579", None),
+        ("ssl4eos12_val_0121563_0", None),
+        ("chip_1234567890", None),
+    ],
+)
+def test_dates_in_text(text, day):
+    found = sensors.find_date(text)
+    assert (found.isoformat() if found else None) == day
+
+
+@given(st.dates(datetime.date(1972, 1, 1), datetime.date(2099, 12, 31)))
+def test_every_day_is_found_in_all_three_spellings(day):
+    for spelling in ("%Y-%m-%d", "%Y%m%d", "%Y%j"):
+        assert sensors.find_date(f"T10_{day.strftime(spelling)}_x.tif") == day
+
+
+@pytest.mark.parametrize(
+    ("baseline", "offset"),
+    [("03.01", 0), ("04.00", -0.1), ("05.10", -0.1), ("0509", -0.1), ("2.09", 0), ("02.14", 0), (None, 0), ("", 0)],
+)
+def test_offset_of_the_processing_baseline(baseline, offset):
+    assert sensors.sentinel2_offset(baseline) == offset
+
+
+def test_baseline_in_the_product_name():
+    assert sensors.product_baseline("S2A_MSIL2A_20220201T100000_N0400_R098_T13RCN_20220201T120000") == "04.00"
+    assert sensors.product_baseline("S2B_36QWD_20200701_0_L2A") is None
+
+
+def test_a_near_miss_is_suggested():
+    assert sensors.suggest("NIR_NAROW", sensors.BANDS) == " (did you mean NIR_NARROW?)"
+    assert sensors.suggest("XYZ", sensors.BANDS) == ""

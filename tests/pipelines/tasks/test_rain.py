@@ -1,0 +1,234 @@
+"""Weather and rain by the hour: what may go in, what belongs together, and blocks that do not touch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from models.errors import InputError
+from models.rain_spec import RainSpec
+from models.weather_spec import Augmentation
+from pipelines.recipes.weather import PRODUCTS, RainData
+from pipelines.samples.fields import find_files, read_weather
+from pipelines.samples.loaders import WeatherSet
+from pipelines.tasks.rain import LEAKS, Rain, RainSamples, check_inputs, load, read_rain
+from tests.rain_files import VARIABLES, dataset, fields, make_day
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is not at {SHARED}")
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    return make_day(tmp_path_factory.mktemp("day"))
+
+
+def data_of(root, **changes):
+    fields = {"inputs": ["*inst1*.nc4"], "target_files": ["*tavg1*.nc4"], "variables": list(VARIABLES), "gap": 1.0}
+    return RainData(root, **fields | changes)
+
+
+def samples_of(root, *, leads=(0.0,), times=1, step=0.0, window=(0.0, 1.0), **options):
+    weather, rain = load(data_of(root))
+    count = len(VARIABLES)
+    spec = RainSpec(
+        VARIABLES, weather.units, (0.0,) * count, (1.0,) * count, times=times, step=step, leads=leads, window=window
+    )
+    return RainSamples(spec, weather, rain, **options)
+
+
+def test_rain_is_that_of_the_hour_after_the_fields(day):
+    samples, wanted = samples_of(day), fields()
+    assert len(samples.samples) == 24
+    for at in (0, 7, 23):
+        sample = samples.samples[at]
+        np.testing.assert_allclose(samples.truth(sample), wanted["rain"][at], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(samples.item(sample)["x"][0, 0], wanted["TQV"][at], rtol=1e-6)
+    assert (np.diff(samples.weather.lat) < 0).all()
+
+
+def test_a_full_hours_mean_is_that_of_the_two_around_it(day):
+    samples, wanted = samples_of(day, window=(-1.0, 1.0)), fields()["rain"]
+    assert [s.at for s in samples.samples] == list(range(1, 24))
+    np.testing.assert_allclose(samples.truth(samples.samples[4]), (wanted[4] + wanted[5]) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_leads_and_earlier_times_look_where_they_say(day):
+    samples, wanted = samples_of(day, leads=(0.0, 6.0), times=2, step=3.0), fields()
+    late = [s for s in samples.samples if s.lead == 6.0]
+    assert [s.at for s in late] == list(range(3, 18))
+    item = samples.item(late[0])
+    np.testing.assert_allclose(item["x"][:, 2], wanted["U10M"][[0, 3]], rtol=1e-5)
+    assert (item["input_time"], item["lead_time"]) == (3.0, 6.0)
+    np.testing.assert_allclose(samples.truth(late[0]), wanted["rain"][9], rtol=1e-4, atol=1e-5)
+
+
+def test_persistence_knows_nothing_after_the_input_time(day):
+    samples, wanted = samples_of(day, leads=(0.0, 6.0)), fields()["rain"]
+    now, ahead = (next(s for s in samples.samples if s.at == 10 and s.lead == lead) for lead in (0.0, 6.0))
+    np.testing.assert_allclose(samples.persisted(now), wanted[7], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(samples.persisted(ahead), wanted[9], rtol=1e-4, atol=1e-5)
+    assert np.isnan(samples.persisted(samples.samples[1])).all()
+
+
+def test_spans_that_are_not_covered_are_not_known():
+    hour = np.timedelta64(3600, "s")
+    start = np.datetime64("2020-01-01T00:00:00") + np.arange(3) * hour
+    rain = Rain(np.array([1.0, 2.0, np.nan], np.float32)[:, None, None], start, start + hour)
+    half = np.timedelta64(1800, "s")
+    first = start[[0, 0, 0, 1]] + np.array([0, 1, 0, 0]) * half
+    last = first + np.array([2, 1, 3, 2]) * hour
+    np.testing.assert_allclose(rain.over(first, last).ravel(), [1.5, 1.5, np.nan, np.nan])
+
+
+def test_blocks_are_in_order_and_a_gap_lies_between_them(day):
+    samples = samples_of(day, leads=(0.0, 3.0))
+    samples.divide({"val": 0.2, "train": 0.5, "test": 0.3}, gap=2.0)
+    ends = {}
+    for name in ("val", "train", "test"):
+        mine = samples.of(name)
+        ends[name] = min(samples.time(s) for s in mine), max(samples.valid(s) for s in mine)
+    hour = np.timedelta64(3600, "s")
+    assert ends["val"][1] + hour + 2 * hour <= ends["train"][0]
+    assert ends["train"][1] + hour + 2 * hour <= ends["test"][0]
+    assert len(samples.of("val", "train", "test", "")) == len(samples.samples)
+
+
+def test_a_day_too_short_for_its_blocks_is_refused(day):
+    samples = samples_of(day)
+    with pytest.raises(InputError, match="24 times are too few for blocks.*24 h between"):
+        samples.divide({"train": 0.6, "val": 0.15, "test": 0.25}, gap=24.0)
+    with pytest.raises(InputError, match="data.split"):
+        samples.divide({"train": 0.6, "test": 0.4}, gap=0.0)
+
+
+def test_means_are_those_of_the_training_block(day):
+    samples, wanted = samples_of(day), fields()
+    samples.divide({"train": 0.5, "val": 0.25, "test": 0.25}, gap=1.0)
+    spec = samples.measured("train")
+    used = [s.at for s in samples.of("train")]
+    assert spec.mean[0] == pytest.approx(wanted["TQV"][used].mean(), rel=1e-5)
+    assert spec.std[3] == pytest.approx(wanted["V10M"][used].std(), rel=1e-4)
+    assert spec.scale == pytest.approx(wanted["rain"][used].std(), rel=1e-4)
+
+
+def test_an_epochs_samples_are_a_function_of_seed_epoch_and_index(day):
+    samples = samples_of(day)
+    items = WeatherSet(samples, samples.samples[:5], Augmentation(offset=0.3), seed=1, repeat=2)
+    assert len(items) == 10
+    np.testing.assert_array_equal(items[(2, 3)]["x"], items[(2, 3)]["x"])
+    assert not np.array_equal(items[(2, 3)]["x"], items[(2, 8)]["x"])  # the same hour, once more
+    np.testing.assert_array_equal(items[3]["x"], items[8]["x"])
+
+
+@pytest.mark.parametrize(
+    "name", ["PRECTOT", "prectot", "PRECCON", "PREVTOT", "FRCAN", "tp", "precipitation", "rainfall"]
+)
+def test_rain_and_its_parts_are_refused_by_name(name):
+    with pytest.raises(InputError, match=f"variable {name}: "):
+        check_inputs(["T2M", name], "PRECTOT")
+
+
+def test_fields_that_sound_alike_are_no_leaks():
+    check_inputs(["FRLAND", "FRACI", "PS", "TPV", "PRESSURE", "SFC"], "PRECTOT")
+    assert all(pattern == pattern.lower() for pattern in LEAKS)
+
+
+def test_what_is_not_there_is_said(day, tmp_path):
+    files = find_files(day, ["*inst1*"])
+    with pytest.raises(InputError, match="variable T3M is wanted.*did you mean T2M"):
+        read_weather(files, ["T3M"])
+    with pytest.raises(InputError, match="no file matches 'x"):
+        find_files(day, ["x*"])
+    for pattern in ("/data/*.nc", ""):
+        with pytest.raises(
+            InputError, match=f"'{re.escape(pattern)}': wanted a pattern below data.root .*--data.root DIR"
+        ):
+            find_files(day, [pattern])
+    with pytest.raises(InputError, match="no such folder"):
+        find_files(tmp_path / "none", ["*"])
+    with pytest.raises(InputError, match="wanted one of merra2"):
+        data_of(day, target="merra3").product()
+    still = xr.open_dataset(files[0], engine=xr.backends.H5netcdfBackendEntrypoint).isel(time=0, drop=True)
+    still.to_netcdf(tmp_path / "still.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="a time axis is wanted"):
+        read_weather([tmp_path / "still.nc"], ["T2M"])
+
+
+def test_holes_are_refused(tmp_path):
+    found = fields(3)
+    found["T2M"][1, 2, 3] = np.nan
+    times = np.datetime64("2020-01-01T00") + np.arange(3) * np.timedelta64(1, "h")
+    dataset({"T2M": found["T2M"]}, times, shape=(9, 11)).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match="T2M: 1 of 297 values are missing"):
+        read_weather([tmp_path / "a.nc"], ["T2M"])
+
+
+def test_fields_come_in_the_models_units(day):
+    files = find_files(day, ["*inst1*"])
+    celsius = read_weather(files, ["T2M"], units=["degC"])
+    np.testing.assert_allclose(celsius.fields[:, 0], fields()["T2M"] - 273.15, atol=1e-3)
+
+
+def test_all_fields_are_taken_where_none_is_named(day):
+    assert read_weather(find_files(day, ["*inst1*"]), []).channels == VARIABLES
+
+
+def test_a_finer_product_is_averaged_by_area(day, tmp_path):
+    weather, coarse = load(data_of(day))
+    lat = np.repeat(weather.lat, 2) + np.tile([0.125, -0.125], len(weather.lat))
+    lon = np.repeat(weather.lon, 2) + np.tile([-0.15625, 0.15625], len(weather.lon))
+    fine = np.repeat(np.repeat(coarse.values, 2, axis=1), 2, axis=2)
+    times = weather.times.astype("datetime64[ns]")
+    found = xr.Dataset(
+        {"precipitation": (("time", "lat", "lon"), fine, {"units": "mm/hr"})},
+        {
+            "time": times,
+            "lat": ("lat", lat, {"units": "degrees_north"}),
+            "lon": ("lon", lon, {"units": "degrees_east"}),
+        },
+    )
+    found.to_netcdf(tmp_path / "imerg.nc", engine="h5netcdf")
+    product = dataclasses.replace(PRODUCTS["imerg"], hours=1.0)
+    rain = read_rain([tmp_path / "imerg.nc"], product, weather)
+    np.testing.assert_allclose(rain.values, coarse.values, rtol=1e-3, atol=1e-4)
+    assert (rain.start == weather.times).all()  # IMERG's times are the start of its intervals
+
+
+def test_amounts_become_rates_by_their_product(day, tmp_path):
+    weather, coarse = load(data_of(day))
+    amounts = xr.Dataset(
+        {"tp": (("time", "lat", "lon"), coarse.values / 1000, {"units": "m"})},
+        {
+            "time": (weather.times + np.timedelta64(1, "h")).astype("datetime64[ns]"),
+            "lat": weather.lat,
+            "lon": weather.lon,
+        },
+    )
+    amounts["lat"].attrs["units"], amounts["lon"].attrs["units"] = "degrees_north", "degrees_east"
+    amounts.to_netcdf(tmp_path / "era5.nc", engine="h5netcdf")
+    rain = read_rain([tmp_path / "era5.nc"], PRODUCTS["era5"], weather)
+    np.testing.assert_allclose(rain.values, coarse.values, rtol=1e-4, atol=1e-5)
+    assert (rain.start == weather.times).all()
+
+
+@needs_data
+def test_merra2s_hours_and_prithvis_agree():
+    """The extracted files of Prithvi WxC hold at full hours the mean of the two hourly means around."""
+    hourly = RainData(SHARED / "merra2_hourly", inputs=["*inst1*"], variables=["T2M"], target_files=["*flx*"])
+    weather, rain = load(hourly)
+    files = find_files(SHARED / "merra2_wxc", ["MERRA2_sfc*", "MERRA_pres*"])
+    three = read_weather(files, ["T2M", "U_72", "QV_34"])
+    assert three.fields.shape == (8, 3, 31, 49)
+    theirs = read_rain(files[:1], PRODUCTS["merra2_wxc"], three)
+    hour = np.timedelta64(3600, "s")
+    ours = rain.over(three.times[1:] - hour, three.times[1:] + hour)
+    same = theirs.over(three.times[1:] - hour, three.times[1:] + hour)
+    np.testing.assert_allclose(ours, same, atol=0.02)
+    np.testing.assert_allclose(weather.fields[::3, 0], three.fields[:, 0], atol=1e-3)
