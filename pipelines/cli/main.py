@@ -105,13 +105,14 @@ def _run(command: str, args: list[str]) -> int:
 
 def parser_of(command: str, args: Sequence[str]) -> tuple[ArgumentParser, Run]:
     """The command's parser, and what carries it out; fine-tuning by a recipe over weather has options of its own."""
-    from models.bundle import WEATHER
     from pipelines.cli.options import make_parser
     from pipelines.recipes.recipe import task_of
 
     recipe = next((Path(path) for flag, path in pairwise(args) if flag == "--config"), None)
     task = task_of(recipe) if command == "finetune" and recipe is not None else None
-    add, run = (partial(_add_weather, task), partial(_weather, task)) if task in WEATHER else COMMANDS[command]
+    add, run = (
+        (partial(_add_weather, task), partial(_weather, task)) if task in ("rain", "downscale") else COMMANDS[command]
+    )
     parser = make_parser(command)
     add(parser)
     return parser, run
@@ -193,7 +194,7 @@ def _recipe_first(args: list[str]) -> list[str]:
 
 
 def _add_finetune(parser: ArgumentParser) -> None:
-    from pipelines.recipes.recipe import Recipe
+    from pipelines.recipes.recipe import SceneRecipe as Recipe
 
     _add_recipe(parser, Recipe, "Fine-tune a Prithvi backbone on labelled images and write a run folder.")
 
@@ -218,24 +219,24 @@ def _add_launch(parser: ArgumentParser) -> None:
 
 
 def _add_weather(task: str, parser: ArgumentParser) -> None:
-    from pipelines.recipes.weather import RECIPES_BY_TASK
+    from pipelines.tasks.task import task_named
 
     what = {"rain": "rain from weather fields", "downscale": "a coarse weather field onto finer cells"}[task]
-    _add_recipe(parser, RECIPES_BY_TASK[task], f"Train {what} and write a run folder.")
+    _add_recipe(parser, task_named(task).recipe, f"Train {what} and write a run folder.")
 
 
 def _finetune(parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.commands.finetune import finetune
-    from pipelines.recipes.recipe import Recipe
+    from pipelines.recipes.recipe import SceneRecipe as Recipe
+    from pipelines.runs.finetune import finetune
 
     return _trained(parser, options, Recipe, finetune)
 
 
 def _weather(task: str, parser: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.recipes.weather import RECIPES_BY_TASK
-    from pipelines.runs.weather import finetune_weather
+    from pipelines.runs.finetune import finetune
+    from pipelines.tasks.task import task_named
 
-    return _trained(parser, options, RECIPES_BY_TASK[task], finetune_weather)
+    return _trained(parser, options, task_named(task).recipe, finetune)
 
 
 def _trained(
@@ -259,12 +260,12 @@ def _trained(
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
-    _add_function(parser, "pipelines.commands.evaluate:evaluate", "data_root")
+    _add_function(parser, "pipelines.runs.assess:evaluate", "data_root")
     parser.add_argument("--data.root", type=Path | None, default=None, help="another folder of labelled images")
 
 
 def _evaluate(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.commands.evaluate import evaluate
+    from pipelines.runs.assess import evaluate
 
     root = options.data.root
     result = evaluate(**_plain(options, "data"), data_root=root, progress=_progress(options))
@@ -420,7 +421,6 @@ def _add_completion(parser: ArgumentParser) -> None:
 
 def _completion(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
     from models.backbones.catalogue import VARIANTS, WXC_VARIANTS
-    from models.bundle import WEATHER
     from pipelines.cli.completion import script
     from pipelines.cli.options import option_names
     from pipelines.recipes.recipe import task_of
@@ -429,7 +429,7 @@ def _completion(_: ArgumentParser, __: Namespace) -> tuple[Any, str, int]:
     names = {"finetune": recipes, "embed": [*VARIANTS], "forecast": [*WXC_VARIANTS], "completion": ["bash"]}
     by_task = {task_of(path): path for path in RECIPES.glob("*.yaml")}
     words = {command: [*option_names(parser_of(command, [])[0]), *names.get(command, ())] for command in COMMANDS}
-    for task in WEATHER:
+    for task in ("rain", "downscale"):
         own = option_names(parser_of("finetune", ["--config", str(by_task[task])])[0])
         words["finetune"] = sorted({*words["finetune"], *own})
     text = script(words)

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
-from pipelines.recipes.weather import DownscaleData, RainData
+from pipelines.tasks.downscale import DownscaleData
+from pipelines.tasks.rain import RainData
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

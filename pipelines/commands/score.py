@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import WEATHER, Bundle, read_bundle, task_of
+from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError
-from models.spec import Spec
+from models.spec import WEATHER, Spec
 from pipelines.runs.folder import refuse_unused
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def score(
 
 def _over_weather(run: Path, given: Mapping[str, Any]) -> bool:
     """Whether a run is over weather; options that its kind does not take are refused."""
-    if task_of(run) in WEATHER:
+    if WEATHER in read_bundle(run).spec.inputs:
         refuse_unused(given, _OF_SCENES, "for scenes; a run over weather writes its maps and a series without")
         return True
     refuse_unused(given, {"elevation": (None,)}, "for runs that downscale weather; this one maps scenes")
@@ -167,7 +167,7 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
     if twice:
         raise InputError(f"{twice}: two runs bear this name, which tells their maps apart; rename one")
     spec = next(iter(runs.values())).spec
-    if classes and (spec.task == "regression" or (len(runs) > 1 and classes != "min_area")):
+    if classes and (not spec.answer.classes or (len(runs) > 1 and classes != "min_area")):
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
 
 
@@ -200,11 +200,11 @@ def _tabulated(
     maps, (polygons, table) = [Path(result["map"]) for result in results], (tables[".gpkg"], tables[".csv"])
     try:
         if maps and table:
-            area_table(maps, spec.classes, table, overwrite=True)
+            area_table(maps, spec.answer.classes, table, overwrite=True)
             remember(out, table)
         if maps and polygons:
             pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
-            write_polygons(pairs, spec.classes, polygons, overwrite=True)
+            write_polygons(pairs, spec.answer.classes, polygons, overwrite=True)
             remember(out, polygons)
     except EarthtuneError as error:  # the maps are there all the same
         told = {"error": str(error), "exit_code": error.exit_code}
@@ -236,11 +236,18 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
     for path, bundle in runs.items():
         spec = bundle.spec
         read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "mask_clouds")]
-        inputs = (spec.bands, spec.frames, spec.tile, spec.unit, spec.uses_time, spec.uses_location)
-        groups.setdefault((inputs, spec.task == "classification", repr(read)), []).append(path)
+        inputs = (
+            spec.imagery.channels,
+            spec.imagery.times,
+            spec.imagery.tile,
+            spec.imagery.unit,
+            spec.imagery.uses_time,
+            spec.imagery.uses_location,
+        )
+        groups.setdefault((inputs, spec.answer.support == "tile", repr(read)), []).append(path)
     passes = []
     for paths in groups.values():
-        tile = runs[paths[0]].spec.tile
+        tile = runs[paths[0]].spec.imagery.tile
         shared = tile // 4 if overlap is None else overlap
         if not 0 <= shared < tile:
             raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
@@ -451,25 +458,25 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     from pipelines.scenes.scene import Reading, open_scene
 
     spec, told = bundle.spec, reading or Reading()
-    files = source.split(",") if spec.frames > 1 else [source]
+    files = source.split(",") if spec.imagery.times > 1 else [source]
     scene = open_scene(
         files if len(files) > 1 else source,
-        spec.bands,
+        spec.imagery.channels,
         file_bands=told.bands,
         scale=told.scale,
         offset=told.offset,
         dates=told.dates,
-        frames=max(spec.frames // len(files), 1),
+        frames=max(spec.imagery.times // len(files), 1),
         mask_clouds=bool(bundle.data.get("mask_clouds")) if told.mask_clouds is None else told.mask_clouds,
         assumed=Assumed.like(bundle.data),
     )
-    if scene.frames != spec.frames:
+    if scene.frames != spec.imagery.times:
         raise InputError(
-            f"{source}: wanted {spec.frames} frames, came {scene.frames}; give one file per date, joined by commas"
+            f"{source}: wanted {spec.imagery.times} frames, came {scene.frames}; give one file per date, joined by commas"
         )
-    if spec.uses_time:
+    if spec.imagery.uses_time:
         scene.time()
-    if spec.uses_location:
+    if spec.imagery.uses_location:
         scene.location((slice(0, 1), slice(0, 1)))
     return scene
 
@@ -478,23 +485,25 @@ def warnings_about(scene: Scene, spec: Spec) -> list[str]:
     """What a person should know before a scene is scored: of its files, its units and the size of its pixels."""
     from pipelines.grids.areas import pixel_notes
 
-    return [*scene.notes, *unit_notes(scene, spec), *pixel_notes(scene.geobox, spec.pixel)]
+    return [*scene.notes, *unit_notes(scene, spec), *pixel_notes(scene.geobox, spec.imagery.pixel)]
 
 
 def unit_notes(scene: Scene, spec: Spec) -> list[str]:
     """A warning where the values in the middle of a scene lie far from those that the model knows."""
     import numpy as np
 
-    middle = [max((side - spec.tile) // 2, 0) for side in scene.shape]
-    rows, columns = (slice(m, min(m + spec.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
+    middle = [max((side - spec.imagery.tile) // 2, 0) for side in scene.shape]
+    rows, columns = (slice(m, min(m + spec.imagery.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
     x, valid = scene.read((rows, columns))
     if not valid.any():
         return []
     bright = np.percentile(np.abs(x[..., valid]), 98, axis=(1, 2))  # (C,)
-    ratio = float(np.median(bright / np.maximum(np.abs(spec.mean), 1e-6)))
+    ratio = float(np.median(bright / np.maximum(np.abs(spec.imagery.mean), 1e-6)))
     if 1 / 30 < ratio < 30:
         return []
-    return [f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {spec.unit} (--scale)"]
+    return [
+        f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {spec.imagery.unit} (--scale)"
+    ]
 
 
 def draw_map(

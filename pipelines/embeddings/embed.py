@@ -161,7 +161,7 @@ def _encoding(
     from pipelines.grids.windows import Tiles
 
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
-    frames = run.spec.frames if run else scene.count(",") + 1
+    frames = run.spec.imagery.times if run else scene.count(",") + 1
     encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
     for line in lines:
         say(line)
@@ -203,7 +203,7 @@ def _open(
     if opened.frames != frames:
         raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
     undated = encoder.uses_time and not all(opened.dates)
-    if undated and run and run.spec.uses_time:
+    if undated and run and run.spec.imagery.uses_time:
         opened.time()  # says which frame has no date
     if undated:
         say("time encoding off: a frame has no date (--dates gives one)")
@@ -222,9 +222,12 @@ def _encoder(
     from models.backbones.catalogue import variant
     from models.backbones.hub import locate, read_state_dict
     from models.bundle import load_network
+    from models.networks.network import Network
 
     if (Path(backbone) / "bundle.json").is_file():
         network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
+        if not isinstance(network, Network):
+            raise InputError(f"{backbone}: a run over weather, wanted one over scenes or the name of a Prithvi EO")
         encoder = network.backbone
         encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
         return encoder, (network.mean, network.std), []

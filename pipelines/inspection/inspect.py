@@ -158,9 +158,9 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
     if bundle is None:
         return _describe(path, find_products([path], **given))
     spec, assumed = bundle.spec, Assumed.like(bundle.data)
-    sources = path.split(",") if spec.frames > 1 else [path]
+    sources = path.split(",") if spec.imagery.times > 1 else [path]
     try:
-        products = find_products(sources, frames=max(spec.frames // len(sources), 1), assumed=assumed, **given)
+        products = find_products(sources, frames=max(spec.imagery.times // len(sources), 1), assumed=assumed, **given)
     except InputError:  # not so many frames in it: told below as a need that is not met
         products = find_products(sources, assumed=assumed, **given)
     found = _describe(path, products)
@@ -169,7 +169,7 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
         clear = all(product.clouds for product in products)
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
-    notes = (*found.notes, *pixel_notes(_finest(products), spec.pixel))
+    notes = (*found.notes, *pixel_notes(_finest(products), spec.imagery.pixel))
     return dataclasses.replace(found, notes=notes, needs=tuple(wants))
 
 
@@ -423,12 +423,12 @@ def _needs(found: Inspection, products: list[Product], spec: Spec) -> list[Need]
     needs.append(_need_size(found, spec))
     if needs[0].ok:
         needs.append(_need_unit(products[0], spec))
-    if spec.uses_time:
+    if spec.imagery.uses_time:
         missing = sum(day is None for day in found.dates)
         needs.append(
             Need("dates", not missing, f"{missing} frames without date" if missing else ", ".join(_text(found)))
         )
-    if spec.uses_location:
+    if spec.imagery.uses_location:
         needs.append(Need("location", found.crs is not None, found.crs or "no coordinate system"))
     return needs
 
@@ -440,17 +440,17 @@ def _text(found: Inspection) -> list[str]:
 
 def _need_bands(products: list[Product], spec: Spec) -> Need:
     """Every band of the model, in every frame."""
-    wanted = ", ".join(spec.bands)
+    wanted = ", ".join(spec.imagery.channels)
     for product in products:
         names = _names(product, spec)
-        absent = [band for band in spec.bands if band not in names]
+        absent = [band for band in spec.imagery.channels if band not in names]
         if product.problem:
             return Need("bands", False, product.problem)
         if absent:
             there = ", ".join(name for name in names if name) or "none that is named: give their names with --bands"
             return Need("bands", False, f"{', '.join(absent)} missing; it has {there}")
-    inside = [name for name in _names(products[0], spec) if name in spec.bands]
-    order = "in this order" if tuple(inside) == spec.bands else "in another order, which is put right"
+    inside = [name for name in _names(products[0], spec) if name in spec.imagery.channels]
+    order = "in this order" if tuple(inside) == spec.imagery.channels else "in another order, which is put right"
     return Need("bands", True, f"{wanted}, {order}")
 
 
@@ -458,21 +458,21 @@ def _names(product: Product, spec: Spec) -> tuple[str | None, ...]:
     """Names of a product's bands as the model would ask for them."""
     from pipelines.scenes import sensors
 
-    return sensors.resolve_nir([layer.name for layer in product.layers], spec.bands)
+    return sensors.resolve_nir([layer.name for layer in product.layers], spec.imagery.channels)
 
 
 def _need_frames(found: Inspection, spec: Spec) -> Need:
     """As many dates as the model was trained with."""
-    same = found.frames == spec.frames
-    advice = "" if same else f", {spec.frames} wanted: join that many files by commas"
+    same = found.frames == spec.imagery.times
+    advice = "" if same else f", {spec.imagery.times} wanted: join that many files by commas"
     return Need("frames", same, f"{found.frames}{advice}")
 
 
 def _need_size(found: Inspection, spec: Spec) -> Need:
     """A scene smaller than a tile is padded, which costs accuracy at its edges but works."""
     least = min(found.height, found.width)
-    text = f"{found.height} x {found.width} pixels, tile {spec.tile}"
-    return Need("size", least > 0, text + (" (padded)" if least < spec.tile else ""))
+    text = f"{found.height} x {found.width} pixels, tile {spec.imagery.tile}"
+    return Need("size", least > 0, text + (" (padded)" if least < spec.imagery.tile else ""))
 
 
 def _need_unit(product: Product, spec: Spec) -> Need:
@@ -488,11 +488,13 @@ def _need_unit(product: Product, spec: Spec) -> Need:
     from pipelines.scenes.scene import settled
 
     ratios = []
-    for band, mean in zip(spec.bands, spec.mean, strict=True):
+    for band, mean in zip(spec.imagery.channels, spec.imagery.mean, strict=True):
         layer = product.layers[_names(product, spec).index(band)]
         scale, offset = settled(layer).units or (1e-4, 0.0)
         if open_layer(layer).dtypes[layer.index - 1] == "uint8" and scale == 1e-4:
-            return Need("unit", False, f"{band} holds 8-bit counts; wanted {spec.unit}: give --scale and --offset")
+            return Need(
+                "unit", False, f"{band} holds 8-bit counts; wanted {spec.imagery.unit}: give --scale and --offset"
+            )
         values = (_look(layer) * scale + offset) * 1e4
         good = values[np.isfinite(values)]
         if good.size and mean > 0:
@@ -501,5 +503,5 @@ def _need_unit(product: Product, spec: Spec) -> Need:
         return Need("unit", False, "no pixel with data to tell the unit from")
     typical = float(np.median(ratios))
     ok = 1 / 30 < typical < 30
-    hint = "" if ok else f"; wanted {spec.unit}: give --scale and --offset, reflectance = raw * scale + offset"
+    hint = "" if ok else f"; wanted {spec.imagery.unit}: give --scale and --offset, reflectance = raw * scale + offset"
     return Need("unit", ok, f"bright pixels are {typical:.3g} times the model's mean{hint}")

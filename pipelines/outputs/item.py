@@ -190,7 +190,7 @@ def _folder(assets: Mapping[str, Path]) -> Path:
 
 def _quantity(spec: Spec) -> str:
     """What a map shows, in words."""
-    return f"{spec.target.name} map" if spec.target else "class map"
+    return f"{spec.answer.name} map" if not spec.answer.classes else "class map"
 
 
 def _description(bundle: Bundle, scene: Scene) -> str:
@@ -264,12 +264,12 @@ def _asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
         "file:checksum": "1220" + digest.hex(),  # multihash: sha2-256, 32 bytes
     }
     if kind == MODEL:
-        bands = [{"name": band} | _common_name(band) for band in spec.bands]
+        bands = [{"name": band} | _common_name(band) for band in spec.imagery.channels]
         return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": bands}
     if path.suffix.lower() in (".tif", ".tiff"):
         fields |= _raster(path)
-        if kind == "map" and spec.classes:
-            fields["classification:classes"] = _classes(spec.classes, fields.get("nodata"))
+        if kind == "map" and spec.answer.classes:
+            fields["classification:classes"] = _classes(spec.answer.classes, fields.get("nodata"))
     return fields
 
 
@@ -378,8 +378,8 @@ def _common_name(band: str) -> dict[str, str]:
 def _model_fields(bundle: Bundle) -> dict[str, Any]:
     """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
     pretrained = bundle.base.source != "random"
-    head = "linear head" if bundle.spec.task == "classification" else bundle.architecture.decoder
-    settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256"), **bundle.spec.calibration}
+    head = "linear head" if bundle.spec.answer.support == "tile" else f"{getattr(bundle.architecture, 'decoder', '')}"
+    settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256")}
     return {
         "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
         "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
@@ -397,21 +397,22 @@ def _inputs(spec: Spec) -> list[dict[str, Any]]:
     """The image; and dates and place, where the model takes them."""
     image = {
         "name": "image",
-        "description": f"{spec.unit}, frames by date",
-        "bands": list(spec.bands),
+        "description": f"{spec.imagery.unit}, frames by date",
+        "bands": list(spec.imagery.channels),
         "input": {
-            "shape": [-1, len(spec.bands), spec.frames, spec.tile, spec.tile],
+            "shape": [-1, len(spec.imagery.channels), spec.imagery.times, spec.imagery.tile, spec.imagery.tile],
             "dim_order": ["batch", "bands", "time", "height", "width"],
             "data_type": "float32",
         },
         "value_scaling": [
-            {"type": "z-score", "mean": mean, "stddev": std} for mean, std in zip(spec.mean, spec.std, strict=True)
+            {"type": "z-score", "mean": mean, "stddev": std}
+            for mean, std in zip(spec.imagery.mean, spec.imagery.std, strict=True)
         ],
         "resize_type": "pad",
     }
-    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.frames, 2], "time")
+    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.imagery.times, 2], "time")
     place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
-    return [image, *([time] if spec.uses_time else []), *([place] if spec.uses_location else [])]
+    return [image, *([time] if spec.imagery.uses_time else []), *([place] if spec.imagery.uses_location else [])]
 
 
 def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
@@ -422,19 +423,19 @@ def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> 
 
 def _output(spec: Spec) -> dict[str, Any]:
     """What the model answers for a tile."""
-    axis = "class" if spec.classes else "channel"
-    pixels = [] if spec.task == "classification" else ["height", "width"]
-    unit = f" in {spec.target.unit}" if spec.target and spec.target.unit else ""
+    axis = "class" if spec.answer.classes else "channel"
+    pixels = [] if spec.answer.support == "tile" else ["height", "width"]
+    unit = f" in {spec.answer.unit}" if spec.answer.unit else ""
     return {
-        "name": spec.target.name if spec.target else "class",
-        "description": f"{spec.target.name}{unit}" if spec.target else "probability of each class",
+        "name": spec.answer.name,
+        "description": f"{spec.answer.name}{unit}" if not spec.answer.classes else "probability of each class",
         "tasks": [_TASKS[spec.task]],
         "result": {
-            "shape": [-1, spec.outputs, *[spec.tile for _ in pixels]],
+            "shape": [-1, spec.answer.channels, *[spec.imagery.tile for _ in pixels]],
             "dim_order": ["batch", axis, *pixels],
             "data_type": "float32",
         },
-        "classification:classes": _classes(spec.classes),
+        "classification:classes": _classes(spec.answer.classes),
     }
 
 

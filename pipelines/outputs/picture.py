@@ -86,7 +86,7 @@ def _draw(map_file: Path, spec: Spec, longest: int) -> tuple[Picture, Picture]:
 
     values, nodata, label = _read(map_file, longest)
     width = max(values.shape[1] * _factor(values.shape), NARROWEST)
-    if spec.classes and values.dtype.kind == "u":
+    if spec.answer.classes and values.dtype.kind == "u":
         pixels, entries = _class_pixels(values, spec)
         legend = _class_legend(entries, width)
     else:
@@ -146,7 +146,7 @@ def _class_pixels(codes: Array, spec: Spec) -> tuple[Pixels, list[Entry]]:
     """Colours of the classes, transparent elsewhere; and names and colours of those that occur, in the Spec's order."""
     counts = np.bincount(codes.ravel())
     table = np.zeros((len(counts), 4), np.uint8)
-    occurring = [entry for entry in spec.classes if entry.code < len(counts) and counts[entry.code]]
+    occurring = [entry for entry in spec.answer.classes if entry.code < len(counts) and counts[entry.code]]
     for entry in occurring:
         table[entry.code] = (*entry.rgb, 255)
     return table[codes], [(_legible(entry), entry.rgb) for entry in occurring]

@@ -18,7 +18,7 @@ from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
-from pipelines.grids.mosaic import Array, Mask
+from models.types import Array, Mask, Progress
 from pipelines.outputs.geotiff import (
     BLOCK,
     Layout,
@@ -32,7 +32,7 @@ from pipelines.outputs.geotiff import (
 )
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.rows import Progress, draw, map_rows
+from pipelines.scoring.rows import draw, map_rows
 
 if TYPE_CHECKING:
     from models.runtime.engines import Runtime
@@ -208,7 +208,7 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
         rows = map_rows(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
         for first, block, valid in rows:
-            shares = np.split(block, np.cumsum([spec.outputs for spec in specs])[:-1])
+            shares = np.split(block, np.cumsum([spec.answer.channels for spec in specs])[:-1])
             answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
             for writer in writers:
                 writer.add(first, answers[writer.output.run], valid)
