@@ -9,18 +9,19 @@ import dataclasses
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from models.errors import InputError
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]  # True where there is data
+if TYPE_CHECKING:  # commands that only read a bundle start without numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.float32]"
+Mask: TypeAlias = "NDArray[np.bool_]"  # True where there is data
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]  # wraps what is gone through, and says what it is
 Say = Callable[[str], None]  # takes a line for the person who waits
-Inputs = Mapping[str, Array]  # a batch of what a model eats, by name: those of its Spec, and what goes with them
+Inputs: TypeAlias = Mapping[str, Array]  # a batch by name: what a model eats, and what goes with it
 Predict = Callable[[Inputs], Array]  # a batch to a model's answer
 Kind = TypeVar("Kind")
 

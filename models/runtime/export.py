@@ -54,7 +54,7 @@ def export_onnx(network: Network, path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
             _Predict(network).eval(),
-            (inputs,),
+            kwargs={"inputs": inputs},  # by name: a mapping at the end of what comes by place is taken apart
             input_names=list(inputs),
             output_names=list(network.spec.answers),
             dynamic_shapes={"inputs": dict.fromkeys(inputs, free)},
