@@ -36,7 +36,7 @@ from IPython.display import display
 
 from pipelines.commands.evaluate import read_curves
 from pipelines.commands.score import score
-from pipelines.recipes.recipe import read_recipe
+from pipelines.recipes.reading import read_recipe
 from pipelines.recipes.weather import RainRecipe
 from pipelines.reports import map_plots, plots
 from pipelines.runs.folder import Launch

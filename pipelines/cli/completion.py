@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from models.backbones.catalogue import VARIANTS, WXC_VARIANTS
+from models.bundle import WEATHER
+from pipelines.cli.options import call_of, recipe_names
+from pipelines.cli.parser import FLAGS
+from pipelines.cli.table import COMMANDS
+from pipelines.commands.outcome import Outcome
+from pipelines.recipes.reading import RECIPES, read_values
 
 _SCRIPT = """\
 # Completion of earthtune in bash: source this file.
@@ -21,11 +30,24 @@ complete -o default -F _earthtune earthtune
 """
 
 
-def script(words: Mapping[str, Sequence[str]]) -> str:
-    """A bash script that completes commands, and after each its words; file names where none of them fits.
+def completion(shell: Literal["bash"]) -> str:
+    """Print a script with which bash completes commands, options, recipes and backbones.
 
     Args:
-        words: the options and names that may follow each command.
+        shell: bash.
     """
-    cases = "\n".join(f'      {command}) known="{" ".join(known)}" ;;' for command, known in words.items())
-    return _SCRIPT.format(commands=" ".join(words), cases=cases)
+    names: dict[str, list[str]] = {"finetune": recipe_names(), "completion": [shell]}
+    names |= {"embed": [*VARIANTS], "forecast": [*WXC_VARIANTS]}
+    kinds = {read_values(RECIPES / f"{recipe}.yaml")["task"]: RECIPES / f"{recipe}.yaml" for recipe in recipe_names()}
+    cases = []
+    for name, command in COMMANDS.items():
+        recipes = [None, *(kinds[task] for task in WEATHER)] if name == "finetune" else [None]
+        options = {f"--{o.name}" for path in recipes for o in call_of(command, path).options if not o.positional}
+        flags = [*FLAGS, "--help", *(["--print_config"] if name == "finetune" else [])]
+        cases.append(f'      {name}) known="{" ".join([*sorted({*options, *flags}), *names.get(name, ())])}" ;;')
+    return _SCRIPT.format(commands=" ".join(COMMANDS), cases="\n".join(cases))
+
+
+def told(script: str, options: Mapping[str, Any]) -> Outcome:
+    """The script as it is."""
+    return Outcome({"script": script}, script)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import WEATHER, Bundle, read_bundle, task_of
 from models.errors import InputError, RunError
 from models.spec import Spec
+from pipelines.commands.outcome import Outcome
 from pipelines.recipes.recipe import Data, data_of
 from pipelines.runs.folder import refuse_unused, trained_on, write_result
 
@@ -346,3 +347,9 @@ def read_curves(path: Path) -> list[dict[str, float]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """The headline, and where the report is."""
+    folder = options.get("out") or options["run"]
+    return Outcome(result, f"{result['headline']}\nreport: {folder / 'report.html'}")

@@ -176,40 +176,6 @@ def recipe_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**values, "data": data}, sort_keys=True).encode()).hexdigest()
 
 
-def task_of(path: Path) -> str | None:
-    """The task that a recipe file names; None where it cannot be read."""
-    import yaml
-
-    try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None
-
-
-def load_recipe(path: Path, **changes: Any) -> Recipe:
-    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
-
-    Raises:
-        InputError: an unknown key or a value of the wrong kind.
-    """
-    return read_recipe(path, Recipe, changes)
-
-
-def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kind:
-    """Read a recipe of any kind; see `load_recipe`."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(kind, as_group=False, fail_untyped=False)
-    try:
-        parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
-    except ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    built = parser.instantiate(parsed)
-    return kind(**{name: built[name] for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
-
-
 def data_of(bundle: Record[Any, Any], kind: type[Kind]) -> Kind:
     """The data settings of a bundle.
 

@@ -12,7 +12,8 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from models.bundle import read_bundle
 from models.errors import InputError
 from pipelines.commands.evaluate import baselines_of, evaluate
-from pipelines.commands.score import open_for, score
+from pipelines.commands.score import score
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
 from tests.runs import make_chips
 

@@ -12,7 +12,7 @@ from models.backbones.catalogue import BANDS
 from models.bundle import read_bundle
 from models.errors import InputError
 from pipelines.commands.finetune import finetune
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from tests.runs import make_chip, write
 
 RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"

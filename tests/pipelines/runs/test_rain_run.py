@@ -18,7 +18,7 @@ from models.weather_bundle import load_weather, read_weather_bundle
 from pipelines.cli.main import main
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.recipes.recipe import read_recipe
+from pipelines.recipes.reading import read_recipe
 from pipelines.recipes.weather import PRODUCTS, RainRecipe
 from pipelines.runs.folder import Launch
 from pipelines.runs.weather import finetune_weather
