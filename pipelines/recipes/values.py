@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
@@ -18,8 +17,7 @@ _WORDS: Mapping[Any, str] = {
 }
 
 
-@cache
-def fields_of(kind: type) -> Mapping[str, Any]:
+def fields_of(kind: Any) -> Mapping[str, Any]:
     """The types of a dataclass's fields by their names."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
