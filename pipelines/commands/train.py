@@ -33,8 +33,9 @@ def train(recipe: Recipe, *, out: Path | None = None, launch: Launch = Launch(),
 
 
 def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
-    """The headline, and where the run is; nothing from another process of a distributed run."""
+    """The headline, which a run that had ended before lacks, and where the run is; nothing from other processes."""
     if not result:
         return Outcome({}, "")
     out = Path(result.pop("run"))
-    return Outcome(result, f"{result['headline']}\nrun: {out}\nreport: {out / 'report.html'}")
+    lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]
+    return Outcome(result, "\n".join(line for line in lines if line))

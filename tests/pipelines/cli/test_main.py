@@ -16,6 +16,8 @@ from pipelines.cli.main import main
 from pipelines.cli.options import call_of, recipe_path, respelled
 from pipelines.cli.parser import make_parser
 from pipelines.cli.table import COMMANDS
+from pipelines.commands.outcome import Outcome
+from pipelines.commands.train import told
 from tests.runs import BANDS, make_chip, write
 
 DATED = {"ACQUISITION_DATE": "2021-01-01"}
@@ -157,6 +159,12 @@ def test_evaluate_takes_another_folder(run, chips, tmp_path, capsys):
 def test_print_config_shows_the_recipe(capsys):
     code, out, _ = call(capsys, "finetune", "demo", "--training.epochs", "7", "--print_config")
     assert code == 0 and "epochs: 7" in out and "tree cover" in out
+
+
+def test_finetune_tells_where_the_run_is():
+    assert told({}, {}) == Outcome({}, "")  # another process of a distributed run
+    ended = told({"model": {}, "run": "runs/x"}, {})  # resumed, and had ended already
+    assert ended == Outcome({"model": {}}, "run: runs/x\nreport: runs/x/report.html")
 
 
 def test_backbones_lists_them(capsys):
