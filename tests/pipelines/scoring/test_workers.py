@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from pipelines.commands import score as scoring
 from pipelines.commands.score import score
+from pipelines.scoring import plan as scoring
 from pipelines.scoring import workers as launch
 from pipelines.scoring.plan import Maps, Share
 from pipelines.scoring.workers import shard_of
