@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import InputError, RunError
 from models.spec import WEATHER, Spec
 from models.training.settings import Architecture, Lora, WeatherArchitecture
-from models.types import typed
+from models.types import convert
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,12 +154,12 @@ def _from_json(content: dict[str, Any]) -> Bundle:
     """A bundle from what `write_bundle` wrote, each value of the type that it has to be."""
     spec = Spec.from_json(content.pop("spec"))
     kind: type[Architecture | WeatherArchitecture] = WeatherArchitecture if WEATHER in spec.inputs else Architecture
-    architecture = typed(kind, content.pop("architecture"), "architecture")
+    architecture = convert(content.pop("architecture"), kind, "architecture")
     hints: dict[str, Any] = {
         **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
         **dict.fromkeys(("backbone", "mode", "sha256"), str),
     }
-    fields = {key: typed(hints.get(key, Mapping[str, Any]), value, key) for key, value in content.items()}
+    fields = {key: convert(value, hints.get(key, Mapping[str, Any]), key) for key, value in content.items()}
     return Bundle(spec, architecture=architecture, **fields)
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 from models.errors import InputError
-from models.types import typed
+from models.types import convert
 
 REFLECTANCE = "reflectance x10000"
 LARGEST_TILE = 8192  # pixels; a bundle that wants more is damaged, or wants the machine's memory
@@ -380,7 +380,7 @@ class Spec:
         """
         try:
             return cls(
-                typed(str, data["task"], "task"),
+                convert(data["task"], str, "task"),
                 {name: _part(name, part, (Pixels, Cells)) for name, part in data["inputs"].items()},
                 {name: _part(name, part, (Classes, Values, Quantiles)) for name, part in data["answers"].items()},
             )
@@ -393,4 +393,4 @@ def _part(name: str, data: Mapping[str, Any], kinds: tuple[Any, ...]) -> Any:
     kind = next((kind for kind in kinds if kind.kind == data["kind"]), None)
     if kind is None:
         raise InputError(f"{name}: kind {data['kind']!r}, wanted {', '.join(kind.kind for kind in kinds)}")
-    return typed(kind, {key: value for key, value in data.items() if key != "kind"}, name)
+    return convert({key: value for key, value in data.items() if key != "kind"}, kind, name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+from pipelines.commands.outcome import Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,12 +44,12 @@ def demo(
     """
     from models.bundle import read_bundle
     from models.runtime.engines import load_runtimes
-    from pipelines.commands.score import draw_map, open_for
-    from pipelines.recipes.recipe import load_recipe
+    from pipelines.recipes.reading import load_recipe
     from pipelines.runs.assess import training_samples
     from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
     from pipelines.scenes.scene import Reading
+    from pipelines.scoring.opening import draw_map, open_for
     from pipelines.scoring.rows import class_map
     from pipelines.tasks.imagery import cheap_models
 
@@ -80,6 +81,12 @@ def demo(
         "picture": str(out / "demo.png"),
         "report": str(out / "run" / "report.html"),
     }
+
+
+def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """The headline, and where map, picture and report are."""
+    files = (f"{name}: {result[name]}" for name in ("map", "picture", "report"))
+    return Outcome(result, "\n".join([result["headline"], *files]))
 
 
 def _indices(path: Path, scene: Scene, bundle: Bundle) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from models.errors import InputError
 from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Lora, Training
-from models.types import typed
+from models.types import convert
 
 Kind = TypeVar("Kind")
 
@@ -146,40 +146,6 @@ def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
             raise InputError(f"{key} {number}: wanted {lowest:g} to {highest:g}")
 
 
-def task_of(path: Path) -> str | None:
-    """The task that a recipe file names; None where it cannot be read."""
-    import yaml
-
-    try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None
-
-
-def load_recipe(path: Path, **changes: Any) -> SceneRecipe:
-    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
-
-    Raises:
-        InputError: an unknown key or a value of the wrong kind.
-    """
-    return read_recipe(path, SceneRecipe, changes)
-
-
-def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kind:
-    """Read a recipe of any kind; see `load_recipe`."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(kind, as_group=False, fail_untyped=False)
-    try:
-        parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
-    except ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    built = parser.instantiate(parsed)
-    return kind(**{name: built[name] for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
-
-
 def data_of(bundle: Bundle, kind: type[Kind]) -> Kind:
     """The data settings of a bundle.
 
@@ -187,6 +153,7 @@ def data_of(bundle: Bundle, kind: type[Kind]) -> Kind:
         InputError: they are not of this kind.
     """
     try:
-        return typed(kind, bundle.data, "data")
+        made: Kind = convert(dict(bundle.data), kind, "data")
+        return made
     except InputError as error:
         raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from models.bundle import Bundle, read_bundle, replacing
 from models.errors import EarthtuneError, InputError, RunError
 from models.training.settings import Training
 from models.types import Progress, Say
+from pipelines.recipes.reading import read_values
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule
@@ -40,24 +41,6 @@ class Launch:
     overwrite: bool = False
     progress: Progress | None = None
     say: Say = lambda line: None
-
-
-def refuse_unused(given: Mapping[str, Any], without: Mapping[str, Sequence[Any]], why: str) -> None:
-    """Refuse options that would be left aside.
-
-    Args:
-        given: the values of all options by name.
-        without: of those that are not used, the values that ask for nothing.
-        why: what they are for, and what is done here.
-
-    Raises:
-        InputError: one of them asks for something; all that do are named.
-    """
-    names = [name for name, nothing in without.items() if given[name] not in nothing]
-    if names:
-        raise InputError(
-            f"{', '.join(f'--{name}' for name in names)}: {why}; leave {'it' if len(names) == 1 else 'them'} out"
-        )
 
 
 def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -86,16 +69,14 @@ def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
         raise InputError(
             f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
         )
-    import yaml
-
     stored = out / "recipe.yaml"
     if not stored.is_file():
         raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
     try:
-        before, now = dict(yaml.safe_load(stored.read_text(encoding="utf-8"))), recipe
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise InputError(f"{stored}: damaged ({_first_line(error)}); --overwrite starts anew") from error
-    changed = [key for key in now if before.get(key) != now[key]]
+        before = read_values(stored)
+    except InputError as error:
+        raise InputError(f"{stored}: damaged ({error}); --overwrite starts anew") from error
+    changed = [key for key in recipe if before.get(key) != recipe[key]]
     if changed:
         raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
     if not (out / "bundle.json").is_file():

@@ -15,7 +15,7 @@ from models.networks.network import Network
 from models.training.module import FineTuning
 from models.training.settings import Architecture, Training
 from pipelines.grids import align
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.samples.chips import Chips, ChipSet, Reader, find_chips
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "hls_worldcover"

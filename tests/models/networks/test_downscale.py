@@ -9,18 +9,18 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
+from models.downscale_spec import DownscaleSpec
+from models.weather_bundle import WeatherBundle, load_weather
+from models.weather_spec import Augmentation, WeatherArchitecture
 from PIL import Image
 from sklearn.linear_model import LinearRegression
 
 from models.backbones.wxc_inputs import make_batch
 from models.baselines.fields import fit_finer
 from models.bundle import read_bundle, write_bundle, write_weights
-from models.downscale_spec import DownscaleSpec
 from models.errors import InputError
 from models.networks.downscale import DownscaleNetwork, area_means, bicubic, repeated
 from models.training.variation import varied
-from models.weather_bundle import WeatherBundle, load_weather
-from models.weather_spec import Augmentation, WeatherArchitecture
 from pipelines.weather.elevation import find_elevation, read_elevation
 
 NAMES = ("T2M", "V10M")

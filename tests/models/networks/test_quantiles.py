@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models.rain_spec import LEVELS
 from scipy.integrate import quad
 from sklearn.metrics import mean_pinball_loss
 
 from models.errors import InputError
 from models.networks.quantiles import QuantileHead, exceedance, expectation, mean_weights, pinball_loss
-from models.rain_spec import LEVELS
 
 levels = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=8, unique_by=lambda p: round(p, 2)).map(sorted)
 

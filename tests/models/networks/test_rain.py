@@ -7,6 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from models.rain_spec import RainSpec
+from models.weather_bundle import WeatherBundle, load_encoder, load_weather, read_weather_bundle
+from models.weather_spec import Augmentation, WeatherArchitecture
 from safetensors.torch import save_file
 
 from models.backbones.wxc_inputs import make_batch
@@ -15,10 +18,7 @@ from models.errors import InputError
 from models.networks.quantiles import expectation
 from models.networks.rain import RainNetwork
 from models.networks.weather import encoder_config
-from models.rain_spec import RainSpec
 from models.training.variation import EASTWARD, NORTHWARD, signs, varied
-from models.weather_bundle import WeatherBundle, load_encoder, load_weather, read_weather_bundle
-from models.weather_spec import Augmentation, WeatherArchitecture
 
 NAMES = ("TQV", "U10M", "V10M")
 SPEC = RainSpec(NAMES, ("kg m-2", "m s-1", "m s-1"), (20.0, 1.0, -2.0), (8.0, 4.0, 5.0), scale=0.5)

@@ -11,8 +11,10 @@ from sklearn.metrics import accuracy_score, jaccard_score
 
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.commands.score import open_for, score
-from pipelines.runs.assess import evaluate, training_samples
+from pipelines.commands.evaluate import evaluate
+from pipelines.commands.score import score
+from pipelines.runs.assess import training_samples
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
 from pipelines.tasks.imagery import cheap_models
 from tests.runs import make_chips

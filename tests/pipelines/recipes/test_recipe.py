@@ -11,7 +11,7 @@ import pytest
 from models.backbones.catalogue import BANDS
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.runs.finetune import finetune
 from tests.runs import make_chip, write
 

@@ -15,9 +15,12 @@ from models.errors import InputError
 from models.spec import WEATHER
 from models.training.settings import Training
 from pipelines.cli.main import main
+from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.runs.assess import evaluate
 from pipelines.runs.finetune import finetune
+from pipelines.scenes.scene import Reading
+from pipelines.scoring.jobs import Engine
+from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare
 from tests.downscale_files import SHAPE, coarsened, downscale_recipe, make_fine_day
 
@@ -108,9 +111,15 @@ def test_files_that_a_run_cannot_eat_are_refused(run, day, maps, tmp_path):
 def test_options_that_would_not_be_used_are_refused_by_name(run, exported, day, maps, tmp_path):
     coarse, out = str(maps[0]), tmp_path / "maps"
     for given, said in (
-        ({"polygons": tmp_path / "p.gpkg"}, "--polygons: for scenes; a run over weather .*; leave it out"),
-        ({"bundle": [run], "probabilities": True, "workers": 2}, "--bundle, --probabilities, --workers: .* leave them"),
-        ({"shard": "1/2", "min_area": 1.0, "precision": "bf16"}, "--shard, --min_area, --precision: for scenes"),
+        ({"maps": Maps(polygons=tmp_path / "p.gpkg")}, "--polygons: for scenes; a run over weather .*; leave it out"),
+        (
+            {"bundle": [run], "maps": Maps(probabilities=True), "share": Share(workers=2)},
+            "--bundle, --probabilities, --workers: .* leave them",
+        ),
+        (
+            {"overlap": 0, "reading": Reading(scale=1.0), "engine": Engine("torch", "bf16", weights=run)},
+            "^--scale, --overlap, --precision: for scenes",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             score(run, [coarse], out=out, **given)

@@ -17,9 +17,9 @@ from models.errors import InputError
 from models.runtime.engines import load_runtime
 from models.training.settings import Training
 from pipelines.cli.main import main
+from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.recipes.recipe import read_recipe
-from pipelines.runs.assess import evaluate
+from pipelines.recipes.reading import read_recipe
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
 from pipelines.samples.fields import read_weather

@@ -11,8 +11,8 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime, load_runtimes
 from models.spec import ClassDef
-from pipelines.commands.score import open_for
 from pipelines.grids.mosaic import weights
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import draw, grid_of_tiles, layouts, map_rows, map_type, predict_tiles
 from tests.runs import BANDS, make_chip, write
 

@@ -1,0 +1,80 @@
+"""Score a run on its test split, or on other labelled files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.bundle import read_bundle
+from models.errors import InputError
+from models.runtime.engines import load_runtime
+from models.types import Progress
+from pipelines.commands.outcome import Outcome
+from pipelines.runs.assess import assess, tested, training_samples
+from pipelines.runs.folder import read_curves
+from pipelines.samples.sets import read_split
+from pipelines.tasks.task import data_for, task_named
+
+
+def evaluate(
+    run: Path,
+    *,
+    data_root: Path | None = None,
+    codes: list[int] | None = None,
+    out: Path | None = None,
+    runtime: str = "auto",
+    precision: str = "auto",
+    weights: Path | None = None,
+    elevation: Path | None = None,
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a run on its test split, or on all labelled files of another folder.
+
+    Writes metrics.json and report.html, over those of the run unless --out names another folder; the run's own scores
+    stay in bundle.json. The baselines are trained anew on the run's training split where that is still there.
+
+    Args:
+        run: the run folder.
+        data_root: another folder with the same kind of files; all of them are scored.
+        codes: class codes whose mean IoU is told beside the mean over all.
+        out: folder for metrics.json and report.html; the run folder when not given.
+        runtime: auto, openvino or torch.
+        precision: auto, f32, bf16 or i8.
+        weights: base weights, for --runtime torch and a bundle that stores its head only.
+        elevation: elevation of another place, for a downscaling run; that of the training when not given.
+        batch: tiles predicted at once.
+        progress: wraps the samples to show progress.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: not a run, or data that the run cannot eat.
+    """
+    bundle = read_bundle(run)
+    task = task_named(bundle.spec.task)
+    data = data_for(bundle)
+    predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
+    own = data_root is None or data_root.resolve() == data.root.resolve()
+    samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, elevation=elevation))
+    chosen, notes = tested(samples, read_split(run / "split.csv", samples.keys), own=own)
+    if own and bundle.training.get("refit"):
+        notes.append("This model was trained anew on all samples, these too: bundle.json holds the held-out scores.")
+    try:
+        trained = training_samples(run)
+        baselines = task.baselines(*trained) if trained[1] else {}
+    except InputError as error:
+        notes.append(f"No baselines: the training data cannot be read any more ({error}).")
+        baselines = {}
+    models = {"model": task.teller(predict, batch), **baselines}
+    curves = read_curves(run / "metrics.csv")
+    how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}
+    return assess(out or run, bundle, samples, chosen, models, curves=curves, notes=notes, **how)
+
+
+def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """The headline, and where the report is."""
+    folder = options.get("out") or options["run"]
+    return Outcome(result, f"{result['headline']}\nreport: {folder / 'report.html'}")

@@ -1,0 +1,38 @@
+"""earthtune finetune, as it is typed: a recipe of any kind, its run folder, and what is told at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.commands.outcome import Outcome
+from pipelines.recipes.recipe import Recipe
+from pipelines.runs.folder import Launch
+
+
+def train(recipe: Recipe, *, out: Path | None = None, launch: Launch = Launch(), name: str = "run") -> dict[str, Any]:
+    """Fine-tune a Prithvi backbone on labelled images, or on weather fields, and write a run folder.
+
+    Each key of a recipe is an option, too.
+
+    Args:
+        recipe: a YAML file, or the name of a recipe that comes with earthtune
+        out: the run folder (default: runs/RECIPE).
+        launch: how it is carried out.
+        name: what the report calls the run.
+    """
+    out = out or Path("runs") / name
+    from pipelines.runs.finetune import finetune  # torch, terratorch: not for the help
+
+    result = finetune(recipe, out, launch=launch, name=name)
+    return result and {"run": str(out), **result}
+
+
+def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """The headline, which a run that had ended before lacks, and where the run is; nothing from other processes."""
+    if not result:
+        return Outcome({}, "")
+    out = Path(result.pop("run"))
+    lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]
+    return Outcome(result, "\n".join(line for line in lines if line))
