@@ -88,7 +88,7 @@ def load_encoder(
         InputError: weights that are not there, not safe or of another architecture.
     """
     from models.backbones.hub import WeightFile
-    from models.backbones.prithvi_wxc import load_pretrained
+    from models.backbones.wxc_weights import load_pretrained
 
     if weights == "random":
         return Base(), None

@@ -328,7 +328,8 @@ def _ready(
     """The model in eval mode on its device, and that device's name."""
     import torch
 
-    from models.backbones.prithvi_wxc import WxCForecaster, fill_random, load_pretrained
+    from models.backbones.prithvi_wxc import WxCForecaster
+    from models.backbones.wxc_weights import fill_random, load_pretrained
 
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision not in kinds:

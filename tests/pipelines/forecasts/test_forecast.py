@@ -288,8 +288,8 @@ def test_a_forecast_that_is_not_finite_stops():
 
 
 def test_a_forecast_by_local_weights_is_that_of_the_model_itself(made, analyses, folder):
-    from models.backbones.prithvi_wxc import load_pretrained
     from models.backbones.wxc_files import climatology_names, local_files
+    from models.backbones.wxc_weights import load_pretrained
 
     out, _ = made
     files = local_files(folder)
