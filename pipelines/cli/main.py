@@ -330,7 +330,8 @@ def _add_forecast(parser: ArgumentParser) -> None:
 
 
 def _forecast(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.forecasts.forecast import forecast, table
+    from pipelines.forecasts.forecast import forecast
+    from pipelines.forecasts.verification import table
 
     result = forecast(**_plain(options), **_voice(options))
     lines = [f"{len(result['files'])} steps from {result['start']}: {result['series']}", table(result["verification"])]
@@ -347,7 +348,8 @@ def _add_seasonal(parser: ArgumentParser) -> None:
 
 
 def _seasonal(_: ArgumentParser, options: Namespace) -> tuple[Any, str, int]:
-    from pipelines.forecasts.seasonal import seasonal, table
+    from pipelines.forecasts.seasonal import seasonal
+    from pipelines.forecasts.seasonal_skill import table
 
     result = seasonal(**_plain(options), **_voice(options))
     lines = [result["headline"], table(result), f"map: {result['map']}", f"picture: {result['picture']}"]

@@ -24,8 +24,8 @@ from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, make_
 from models.errors import InputError, RunError
 from models.files import draft_folder
 from pipelines.cli.main import main
-from pipelines.forecasts import forecast as module
 from pipelines.forecasts.forecast import forecast
+from pipelines.forecasts.verification import table
 from pipelines.reports.scores import area_rmse
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.merra2 import UNITS, choose_channels, open_merra2, split_channel
@@ -358,7 +358,7 @@ def test_the_scores_are_those_worked_from_the_files(made, folder):
     for name, guess in (("rmse", predicted), ("persistence", last), ("climatology", normal)):
         wanted = np.sqrt(np.average(((guess - truth) ** 2).mean(axis=1), weights=areas))
         assert rows["T2M", 12][name] == pytest.approx(wanted, rel=1e-5)
-    text = module.table(result["verification"])
+    text = table(result["verification"])
     assert text.count("\n") == 6 and "persistence" in text and "climatology" in text
 
 
