@@ -66,7 +66,8 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
-    from pipelines.outputs.geotiff import Layout, write_rows
+    from pipelines.outputs.geotiff import write_rows
+    from pipelines.outputs.layout import Layout
     from pipelines.scenes.scene import Reading
 
     reading = Reading(bands, dates, mask_clouds=mask_clouds)
@@ -157,7 +158,7 @@ def _encoding(
     say: Callable[[str], None],
 ) -> _Encoding:
     """Load the encoder and open the scene for it."""
-    from pipelines.grids.align import coarser
+    from pipelines.grids.positions import coarser
     from pipelines.grids.windows import Tiles
 
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None

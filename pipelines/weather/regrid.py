@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.errors import InputError
-from pipelines.grids import align
+from pipelines.grids import resample
 from pipelines.weather import regions
 
 _MARGIN = 2
@@ -88,7 +88,7 @@ def _sampled(part: xr.DataArray, rows: np.ndarray, cols: np.ndarray, resampling:
     out = np.empty((*leading, *rows.shape), np.float32)
     for at in np.ndindex(*leading):
         values = np.asarray(part.variable[at].values, np.float32)
-        out[at] = align.sample(values[None], rows, cols, resampling)[0]
+        out[at] = resample.sample(values[None], rows, cols, resampling)[0]
     return out
 
 
