@@ -289,7 +289,7 @@ def _survey(
     Raises:
         InputError: a scene that a run cannot eat, a map that exists, or one that would replace another or an input.
     """
-    from pipelines.outputs.geotiff import check_target
+    from pipelines.outputs.layout import check_target
     from pipelines.records.ledger import fingerprint
     from pipelines.scoring.jobs import Job
 
@@ -395,7 +395,7 @@ def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
 
 def _bands(job: Job, pieces: int) -> list[Job]:
     """A job as several of about as many rows each, where there are workers for them."""
-    from pipelines.outputs.geotiff import BLOCK
+    from pipelines.outputs.layout import BLOCK
 
     height = job.rows[1]
     rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)

@@ -19,7 +19,8 @@ from models.bundle import bundle_id
 from models.networks.weather import WeatherNetwork
 from models.weather_bundle import load_weather, read_weather_bundle
 from models.weather_spec import WeatherSpec
-from pipelines.outputs.geotiff import Layout, check_target, write_rows
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import write_netcdf
 from pipelines.samples.fields import Sample, Samples, batch_of
 from pipelines.tasks.weather import TASKS, data_for
