@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipelines.inspection.survey import Survey
+    from pipelines.inspection.weather_contents import WeatherContents
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Inspection:
     bands: tuple[BandInfo, ...] = ()
     codes: dict[int, float] | None = None
     contents: dict[str, int] | None = None
-    weather: Survey | None = None
+    weather: WeatherContents | None = None
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
 

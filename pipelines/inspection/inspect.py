@@ -51,7 +51,7 @@ def inspect(
     if detect.is_weather(str(path)):
         return _weather(str(path), bundle.spec if bundle else None, group)
     given = {"file_bands": bands, "dates": dates, "scale": scale, "offset": offset}
-    contents = _contents(Path(path))
+    contents = _folder_contents(Path(path))
     if contents is None:
         return _raster(str(path), bundle, given)
     if bundle is None:
@@ -105,14 +105,14 @@ def _scene_needs(folder: str, bundle: Bundle, given: Mapping[str, Any]) -> tuple
 
 def _weather(path: str, spec: Spec | None, group: str | None) -> Inspection:
     """A weather file, which no model of scenes reads."""
-    from pipelines.inspection.survey import survey
+    from pipelines.inspection.weather_contents import describe_weather
 
-    found = survey(Path(path), group=group)
+    found = describe_weather(Path(path), group=group)
     reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
     return Inspection(path, weather=found, needs=() if spec is None else (Need("scene", False, reason),))
 
 
-def _contents(path: Path) -> dict[str, int] | None:
+def _folder_contents(path: Path) -> dict[str, int] | None:
     """Kinds of raster in a folder of many scenes; None for anything else."""
     from pipelines.scenes import sensors
     from pipelines.weather.formats import detect

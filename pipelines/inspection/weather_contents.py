@@ -89,7 +89,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Survey:
+class WeatherContents:
     """What a weather file holds: its format and its parts."""
 
     format: str
@@ -113,14 +113,14 @@ class Survey:
         return out
 
 
-def survey(path: Path, *, group: str | None = None) -> Survey:
+def describe_weather(path: Path, *, group: str | None = None) -> WeatherContents:
     """Look at a weather file: headers, and up to two million values of each variable.
 
     Raises:
         InputError: the file is missing, damaged, or holds no fields on a grid.
     """
     kind = format_of(path)
-    return Survey(kind.value, tuple(_part(part) for part in dataset.open_parts(path, group=group)))
+    return WeatherContents(kind.value, tuple(_part(part) for part in dataset.open_parts(path, group=group)))
 
 
 def _part(data: xr.Dataset) -> Part:
