@@ -408,7 +408,7 @@ def _write(target: Path, state: Mapping[str, torch.Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from models.bundle import replacing
+    from models.files import replacing
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from models.backbones.lora import add_lora
-from models.bundle import replacing
 from models.errors import InputError
+from models.files import replacing
 from models.networks.network import Network
 from models.training.losses import weighted_sum
 from models.training.settings import MODES, Lora, Training

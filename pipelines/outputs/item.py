@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, replacing
+from models.bundle import Bundle
 from models.errors import InputError
+from models.files import replacing
 from models.spec import Spec
 from pipelines.outputs.footprint import footprint
 from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, relative

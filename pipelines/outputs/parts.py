@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; r
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from models.errors import RunError
+from models.files import replacing
 from pipelines.outputs.layout import Array, Layout
 
 
@@ -47,16 +46,14 @@ def write_part(folder: Path, row: int, block: Array, layout: Layout, path: Path)
         "bigtiff": "IF_SAFER",
     }
     checksum = zlib.crc32(np.ascontiguousarray(block).data)
-    with errors_named(path), tempfile.TemporaryDirectory(dir=folder, prefix=".part.") as work:
-        draft = Path(work) / "part.tif"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the joined map has a place
-            with rasterio.open(draft, "w", **profile) as dataset:
-                dataset.write(block)
-            with rasterio.open(draft) as dataset:  # GDAL may lose blocks on a full disk and close silently
-                if zlib.crc32(dataset.read()) != checksum:
-                    raise OSError(f"rows {row} to {row + rows - 1} were read back changed")
-        os.replace(draft, folder / f"{row:09d}-{checksum:08x}.part.tif")
+    part = folder / f"{row:09d}-{checksum:08x}.part.tif"
+    with errors_named(path), replacing(part) as draft, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the joined map has a place
+        with rasterio.open(draft, "w", **profile) as dataset:
+            dataset.write(block)
+        with rasterio.open(draft) as dataset:  # GDAL may lose blocks on a full disk and close silently
+            if zlib.crc32(dataset.read()) != checksum:
+                raise OSError(f"rows {row} to {row + rows - 1} were read back changed")
 
 
 def parts(folder: Path) -> dict[int, tuple[Path, int]]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import replacing
 from models.errors import InputError
+from models.files import replacing
 from models.spec import ClassDef, Spec
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Record, parse_bundle, replacing
+from models.bundle import Record, parse_bundle
 from models.errors import EarthtuneError, InputError, RunError
+from models.files import replacing
 from models.training.settings import Training
 
 if TYPE_CHECKING:

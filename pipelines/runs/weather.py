@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.baselines.fields import Forecast
-from models.bundle import Base, replacing, stored_whole, write_bundle, write_weights
+from models.bundle import Base, stored_whole, write_bundle, write_weights
 from models.errors import InputError, RunError
+from models.files import replacing
 from models.training.settings import Training
 from models.weather_bundle import WeatherBundle, load_encoder, load_weather, network_kind, read_weather_bundle
 from pipelines.recipes.recipe import check_training

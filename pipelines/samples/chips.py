@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.bundle import replacing
 from models.errors import InputError
+from models.files import replacing
 from models.spec import Spec
 from models.training.settings import Training
 from pipelines.grids.mosaic import fill_invalid, pad_tile

@@ -22,7 +22,6 @@ from models.backbones.rollout import rollout
 from models.backbones.wxc_files import WxCConfig, read_climatology
 from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, make_batch
 from models.errors import InputError, RunError
-from models.files import draft_folder
 from pipelines.cli.main import main
 from pipelines.forecasts.forecast import forecast
 from pipelines.forecasts.verification import table
@@ -406,13 +405,6 @@ def test_a_later_forecast_replaces_an_earlier_one_whole(analyses, tmp_path):
     names = sorted(path.name for path in out.iterdir())
     assert names == ["forecast.json", "forecast.nc", "forecast_006h.tif", "mine.txt"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), draft_folder(tmp_path / "o", replaces="*.tif") as work:
-        (work / "a.tif").write_text("half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
