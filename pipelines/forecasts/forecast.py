@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.errors import InputError
-from pipelines.forecasts.forecast_fields import Forecast, write_forecast
-from pipelines.forecasts.start import Climatology, as_region, find_climatology, find_config, last_time
-from pipelines.forecasts.verification import check_truth, verified
+from models.files import check_folder
+from models.types import Array, Progress, Say
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from models.backbones.prithvi_wxc import WxCForecaster
     from models.backbones.wxc_files import WxCConfig, WxCFiles
     from models.backbones.wxc_inputs import Batch
+    from pipelines.forecasts.start import Climatology
 
-    Array = NDArray[np.float32]
-    Time = np.datetime64
+Time = np.datetime64
 
 DEFAULT = ("T2M", "SLP", "U10M", "V10M")
 MEANINGLESS = "weights random: this forecast means nothing; it shows that the way from files to maps works"
@@ -42,8 +41,8 @@ def forecast(
     precision: str = "float32",
     device: str = "auto",
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Forecast the weather in steps of 6 hours with Prithvi WxC, from MERRA-2 files that hold two times 6 hours apart.
 
@@ -78,10 +77,11 @@ def forecast(
         InputError: files without what is needed, a gap in their times, unknown names, a folder that is not empty.
         RunError: the forecast is not finite, or the disk does not take it.
     """
-    import numpy as np
-
+    # All of these bring torch, which no other command's help has to wait for.
     from models.backbones.rollout import STEP_HOURS
-    from models.files import check_folder
+    from pipelines.forecasts.forecast_fields import Forecast, write_forecast
+    from pipelines.forecasts.start import as_region, find_climatology, find_config, last_time
+    from pipelines.forecasts.verification import check_truth, verified
     from pipelines.weather.merra2 import choose_channels, open_merra2
     from pipelines.weather.regions import geobox
 
@@ -125,7 +125,6 @@ def _rolled(
     at: Sequence[int],
 ) -> Array:
     """The channels `at` these indices for every target, (T, C, H, W)."""
-    import numpy as np
     import torch
 
     from models.backbones.rollout import rollout

@@ -6,17 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import xarray as xr
-    from numpy.typing import NDArray
+import numpy as np
+import xarray as xr
 
-    from pipelines.weather.merra2 import Merra2
+from models.files import draft_folder
+from models.types import Array
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout
+from pipelines.outputs.netcdf import grid_axes, write_netcdf
+from pipelines.weather.merra2 import Merra2, split_channel
+from pipelines.weather.regions import geobox
 
-    Array = NDArray[np.float32]
-    Time = np.datetime64
+Time = np.datetime64
 
 # Names of the CF standard name table, version 86 (cfconventions.org).
 STANDARD_NAMES = {
@@ -58,22 +61,16 @@ class Forecast:
 
     def lead_hours(self, i: int) -> int:
         """Hours from the start to a valid time."""
-        import numpy as np
-
         return int((self.times[i] - self.start) / np.timedelta64(1, "h"))
 
 
 def stamp(time: Time) -> str:
     """A time to the minute, UTC."""
-    import numpy as np
-
     return f"{np.datetime_as_string(time, 'm')}Z"
 
 
 def write_forecast(out: Path, made: Forecast, origin: Mapping[str, str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Write all files, or none; returns what forecast.json holds."""
-    from models.files import draft_folder
-
     with draft_folder(out, replaces="forecast_*h.tif") as folder:
         names = [_write_map(folder, made, i, origin) for i in range(len(made.times))]
         _write_series(folder / "forecast.nc", made, origin)
@@ -91,25 +88,11 @@ def write_forecast(out: Path, made: Forecast, origin: Mapping[str, str], rows: l
 
 def _write_map(folder: Path, made: Forecast, i: int, origin: Mapping[str, str]) -> str:
     """One step as a GeoTIFF; returns its name."""
-    from pipelines.outputs.geotiff import write_rows
-    from pipelines.outputs.layout import Layout
-    from pipelines.weather.regions import geobox
-
     lead = made.lead_hours(i)
-    layout = Layout(
-        geobox(made.analyses.grid),
-        dtype="float32",
-        bands=len(made.channels),
-        nodata=float("nan"),
-        descriptions=made.channels,
-        units=[str(made.analyses.attrs(channel).get("units", "")) for channel in made.channels],
-        tags={
-            "reference_time": stamp(made.start),
-            "valid_time": stamp(made.times[i]),
-            "lead_time": f"{lead} h",
-            **{f"EARTHTUNE_{key.upper()}": value for key, value in origin.items()},
-        },
-    )
+    units = [str(made.analyses.attrs(channel).get("units", "")) for channel in made.channels]
+    tags = {"reference_time": stamp(made.start), "valid_time": stamp(made.times[i]), "lead_time": f"{lead} h"}
+    tags |= {f"EARTHTUNE_{key.upper()}": value for key, value in origin.items()}
+    layout = Layout.of_fields(geobox(made.analyses.grid), made.channels, units, tags=tags)
     name = f"forecast_{lead:03d}h.tif"
     write_rows(folder / name, [(0, made.fields[i])], layout)
     return name
@@ -117,8 +100,6 @@ def _write_map(folder: Path, made: Forecast, i: int, origin: Mapping[str, str]) 
 
 def _write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None:
     """All steps as one NetCDF file after the CF conventions, version 1.11."""
-    from pipelines.outputs.netcdf import write_netcdf
-
     data = series(made)
     data.attrs |= {"Conventions": "CF-1.11", "title": "Forecast by Prithvi WxC", **origin}
     since = str(made.start.astype("datetime64[s]")).replace("T", " ")
@@ -128,19 +109,13 @@ def _write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None
 
 def series(made: Forecast) -> xr.Dataset:
     """The forecast as a dataset: a variable (time, lat, lon) per channel, with lead_time beside the valid time."""
-    import numpy as np
-    import xarray as xr
-
-    from pipelines.weather.merra2 import split_channel
-
     leads = np.array([made.lead_hours(i) for i in range(len(made.times))], float)
     grid = made.analyses.grid
     coords = {
         "time": ("time", np.array(made.times, "datetime64[ns]"), {"standard_name": "time", "long_name": "valid time"}),
         "lead_time": ("time", leads, {"standard_name": "forecast_period", "units": "hours"}),
         "reference_time": ((), made.start, {"standard_name": "forecast_reference_time"}),
-        "lat": ("lat", grid["lat"].values, {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}),
-        "lon": ("lon", grid["lon"].values, {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}),
+        **grid_axes(grid["lat"].values, grid["lon"].values),
     }
     fields = {}
     for k, channel in enumerate(made.channels):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import calendar
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from models.errors import InputError
 
-if TYPE_CHECKING:
-    import numpy as np
-    import xarray as xr
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 LETTERS = "JFMAMJJASOND"
 WHOLE = 0.9  # share of a month's days that have to be there
@@ -82,8 +80,6 @@ class Months:
         Raises:
             InputError: no time axis, fewer than two times, or steps longer than a month.
         """
-        import numpy as np
-
         if "time" not in field.dims or field.sizes["time"] < 2:
             raise InputError(f"{name}: {field.name} wants many times, monthly or finer; pass dated files of many years")
         times = field["time"].values
@@ -102,10 +98,8 @@ class Months:
         ]
         return cls(field, {month: np.flatnonzero(months == month) for month in whole})
 
-    def mean(self, months: Iterable[int]) -> Array:
+    def mean(self, months: Iterable[int]) -> Floats:
         """The mean over whole months, each counting its days: (..., lat, lon), NaN where a value is missing."""
-        import numpy as np
-
         chosen = list(months)
         axis = self.field.dims.index("time")
         fields = [self.field.isel(time=self.at[month]).values.mean(axis=axis, dtype=np.float64) for month in chosen]

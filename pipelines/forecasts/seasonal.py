@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from models.baselines.seasons import ENOUGH, METHODS, cross_validate, predict, skill
 from models.errors import InputError
+from models.files import check_folder
+from models.types import Progress, Say
 from pipelines.forecasts.months import Season
 from pipelines.forecasts.seasonal_files import write_outlook
 from pipelines.forecasts.seasonal_skill import headline, not_told
 from pipelines.forecasts.seasonal_years import gather
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
 
 
 def seasonal(
@@ -31,8 +27,8 @@ def seasonal(
     predictors: list[Path] | None = None,
     region: list[float] | None = None,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Tell the chances of a season being below, near or above normal, and how such outlooks fared in years past.
 
@@ -65,9 +61,6 @@ def seasonal(
         InputError: names, a season or a region that are not there, too few years, a folder that is not empty.
         RunError: the disk does not take the files.
     """
-    from models.baselines.seasons import ENOUGH, METHODS, cross_validate, predict, skill
-    from models.files import check_folder
-
     check_folder(out, overwrite=overwrite)
     if method not in METHODS:
         raise InputError(f"method {method!r}: wanted one of {', '.join(METHODS)}")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import xarray as xr
+
+from models.baselines.seasons import METHODS, TERCILES, Hindcasts, Outlook
+from models.files import draft_folder
+from models.spec import ClassDef
+from models.types import Array
 from pipelines.forecasts.seasonal_skill import table, verdict
 from pipelines.forecasts.seasonal_years import Case
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout
+from pipelines.outputs.netcdf import grid_axes, write_netcdf
+from pipelines.weather.regions import geobox
+from pipelines.weather.units import quantities
 
-if TYPE_CHECKING:
-    import numpy as np
-    import xarray as xr
-    from numpy.typing import NDArray
-
-    from models.baselines.seasons import Hindcasts, Outlook
-
-    Array = NDArray[np.float64]
 CLEAR = 0.4  # chance from which the picture names a tercile: a third is what nothing known gives
 RAINY = ("rain rate", "rain amount")
 
@@ -29,29 +33,15 @@ def write_outlook(
     out: Path, case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result: Mapping[str, Any]
 ) -> None:
     """Write all files, or none."""
-    from models.baselines.seasons import TERCILES
-    from models.files import draft_folder
-    from pipelines.outputs.geotiff import write_rows
-    from pipelines.outputs.layout import Layout
-    from pipelines.outputs.netcdf import write_netcdf
-    from pipelines.weather.regions import geobox
-
     chances = case.spread(outlook.chances(result["method"]))  # (3, H, W)
-    layout = Layout(
-        geobox(case.grid),
-        dtype="float32",
-        bands=3,
-        nodata=float("nan"),
-        descriptions=TERCILES,
-        units=["1"] * 3,
-        tags={
-            "variable": case.target,
-            "season": f"{result['season']} {case.year}",
-            "known": result["known_month"],
-            "method": result["method"],
-            "skill": table(result),
-        },
-    )
+    tags = {
+        "variable": case.target,
+        "season": f"{result['season']} {case.year}",
+        "known": result["known_month"],
+        "method": result["method"],
+        "skill": table(result),
+    }
+    layout = Layout.of_fields(geobox(case.grid), TERCILES, ["1"] * 3, tags=tags)
     with draft_folder(out, replaces="probabilities.tif") as folder:
         write_rows(folder / "probabilities.tif", [(0, chances)], layout)
         write_netcdf(folder / "outlook.nc", as_dataset(case, outlook, hindcasts, result))
@@ -61,11 +51,6 @@ def write_outlook(
 
 def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result: Mapping[str, Any]) -> xr.Dataset:
     """The outlook by every method, the boundaries between terciles, and the RPSS of each cell where skill is told."""
-    import numpy as np
-    import xarray as xr
-
-    from models.baselines.seasons import METHODS, TERCILES
-
     grid = ("lat", "lon")
     chances = np.stack([case.spread(outlook.chances(method)) for method in METHODS])
     bounds = case.spread(outlook.trend + outlook.terciles)
@@ -73,8 +58,7 @@ def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result
         "model": list(METHODS),  # not "method", which is an argument of xarray's sel
         "tercile": list(TERCILES),
         "boundary": ["lower", "upper"],
-        "lat": ("lat", case.grid["lat"].values, {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}),
-        "lon": ("lon", case.grid["lon"].values, {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}),
+        **grid_axes(case.grid["lat"].values, case.grid["lon"].values),
     }
     unit = {"units": case.unit}
     fields: dict[str, Any] = {
@@ -89,14 +73,9 @@ def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": title, "comment": result["headline"]})
 
 
-def _picture(path: Path, case: Case, chances: NDArray[np.float32], result: Mapping[str, Any]) -> None:
+def _picture(path: Path, case: Case, chances: Array, result: Mapping[str, Any]) -> None:
     """A map of the most likely tercile, where its chance is 40 % or more, with a legend."""
-    import numpy as np
-
-    from models.baselines.seasons import TERCILES
-    from models.spec import ClassDef
     from pipelines.reports import plots
-    from pipelines.weather.regions import geobox
 
     low, high = (ORANGE, BLUE) if _is_rain(case.unit) else (BLUE, ORANGE)
     names = zip((*TERCILES, f"none reaches {CLEAR:.0%}"), (low, GREY, high, PALE), strict=True)
@@ -120,6 +99,4 @@ def _picture(path: Path, case: Case, chances: NDArray[np.float32], result: Mappi
 
 def _is_rain(unit: str) -> bool:
     """Whether more of it is wetter, which is drawn in blue."""
-    from pipelines.weather.units import quantities
-
     return any(quantity in RAINY for quantity in quantities(unit))

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from models.baselines.seasons import ENOUGH, Years
 from pipelines.forecasts.seasonal_years import Case
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from models.baselines.seasons import Years
-
-    Array = NDArray[np.float64]
 WORTH = 0.01  # RPSS that the interval has to lie above for a method to be called better than climatology
 
 
@@ -34,8 +28,6 @@ def _interval(score: Mapping[str, float]) -> str:
 
 def not_told(years: int) -> str:
     """Why no skill is told."""
-    from models.baselines.seasons import ENOUGH
-
     return f"skill: not told: {years} years, {ENOUGH} wanted"
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from models.baselines.seasons import LEAST, Years
 from models.errors import InputError
-from pipelines.forecasts.months import Months, Season, month_name
-
-if TYPE_CHECKING:
-    import numpy as np
-    import xarray as xr
-    from numpy.typing import NDArray
-
-    from models.baselines.seasons import Years
-
-    Array = NDArray[np.float64]
+from models.types import Array, Mask
+from pipelines.forecasts.months import Floats, Months, Season, month_name
+from pipelines.weather import regions
+from pipelines.weather.dataset import open_weather
+from pipelines.weather.joining import instead
+from pipelines.weather.regions import cell_areas
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,21 @@ class Case:
     season: Season
     year: int
     grid: xr.Dataset
-    valid: NDArray[np.bool_]
+    valid: Mask
     data: Years
 
     @property
     def hindcast(self) -> bool:
         """Whether the season to predict is there already."""
-        import numpy as np
-
         return bool(np.isfinite(self.data.target[self.data.years == self.year]).any())
 
     def split(self) -> tuple[Years, int]:
         """The years to learn from, which are all others, and the place of the year to predict."""
-        import numpy as np
-
         at = self.data.years == self.year
         return self.data.only(~at), int(np.flatnonzero(at)[0])
 
-    def spread(self, values: Array) -> NDArray[np.float32]:
+    def spread(self, values: Floats) -> Array:
         """Values of cells (..., P) as maps (..., H, W), NaN where there is no outlook."""
-        import numpy as np
-
         maps = np.full((*values.shape[:-1], *self.valid.shape), np.nan, np.float32)
         maps[..., self.valid] = values
         return maps
@@ -73,11 +67,6 @@ def gather(
     region: list[float] | None,
 ) -> Case:
     """Read what is known of every year."""
-    import numpy as np
-
-    from pipelines.weather.dataset import open_weather
-    from pipelines.weather.regions import cell_areas
-
     data = open_weather(files)
     name, source = Path(files[0]).name, Path((predictors or files)[0]).name
     mine = _target(data, target, region, name)
@@ -112,9 +101,6 @@ def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str
     Raises:
         InputError: it is not there, has further dimensions, or lies on no even grid; a region that is none.
     """
-    from pipelines.weather import regions
-    from pipelines.weather.joining import instead
-
     if target not in data:
         raise InputError(f"{name}: variable {target} is wanted{instead(target, [str(key) for key in data.data_vars])}")
     mine = data[[target]]
@@ -131,14 +117,12 @@ def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str
     return mine
 
 
-def _check_data(fields: Array, what: list[str], field: str, name: str) -> None:
+def _check_data(fields: Floats, what: list[str], field: str, name: str) -> None:
     """Refuse years of which a field has no data at all, where it has some of others.
 
     Raises:
         InputError: the message says which.
     """
-    import numpy as np
-
     empty = [words for words, values in zip(what, fields, strict=True) if not np.isfinite(values).any()]
     if empty and len(empty) < len(what):
         raise InputError(
@@ -147,30 +131,22 @@ def _check_data(fields: Array, what: list[str], field: str, name: str) -> None:
         )
 
 
-def _varies(seasons: Array, years: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _varies(seasons: Floats, years: NDArray[np.int64]) -> Mask:
     """Where seasons (n, H, W) have terciles: not dry in two of three years, nor on a line but for rounding."""
-    import numpy as np
-
     low, high = np.quantile(seasons, [1 / 3, 2 / 3], axis=0)
     time = (years - years.mean())[:, None, None]
     anomalies = seasons - seasons.mean(axis=0)
     anomalies = anomalies - time * (time * anomalies).sum(axis=0) / (time**2).sum()
     rounding = 1e-6 * np.abs(seasons).max(axis=0)  # of numbers of 32 bits, several times over
-    varies: NDArray[np.bool_] = (low < high) & (anomalies.std(axis=0) > rounding)
+    varies: Mask = (low < high) & (anomalies.std(axis=0) > rounding)
     return varies
 
 
-def _as_years(years: list[int], *arrays: Array) -> Years:
-    import numpy as np
-
-    from models.baselines.seasons import Years
-
+def _as_years(years: list[int], *arrays: Floats) -> Years:
     return Years(np.array(years), *arrays)
 
 
-def _blank(data: xr.Dataset) -> Array:
-    import numpy as np
-
+def _blank(data: xr.Dataset) -> Floats:
     return np.ones((data.sizes["lat"], data.sizes["lon"]))
 
 
@@ -182,7 +158,6 @@ def _years(
     Raises:
         InputError: too few years, or the month of the year asked for is not there.
     """
-    from models.baselines.seasons import LEAST
 
     def known(each: int) -> bool:
         return all(when.known(each) in months.at for months in (wanted, *fields))
@@ -206,16 +181,12 @@ def _years(
     return [each for each in usable if each in seen or each == chosen], seen, chosen
 
 
-def _columns(fields: list[Months], months: list[int], name: str) -> tuple[Array, Array]:
+def _columns(fields: list[Months], months: list[int], name: str) -> tuple[Floats, Floats]:
     """Predictors (n, F) and their weights (F,), roots of the areas; cells without a value in some year are left out.
 
     Raises:
         InputError: a field has no data at all in some of the months.
     """
-    import numpy as np
-
-    from pipelines.weather.regions import cell_areas
-
     values, weights = [], []
     for each in fields:
         stacked = np.stack([each.mean([month]) for month in months])  # (n, ..., lat, lon)

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from models.backbones.rollout import STEP_HOURS
+from models.backbones.wxc_files import (
+    WxCConfig,
+    WxCFiles,
+    climatology_names,
+    local_files,
+    locate_climatology,
+    locate_files,
+    published_config,
+    read_climatology,
+    read_config,
+)
 from models.errors import InputError
+from models.types import Array
+from pipelines.weather.merra2 import Merra2
+from pipelines.weather.regions import Region
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from models.backbones.wxc_files import WxCConfig, WxCFiles
-    from pipelines.weather.merra2 import Merra2
-
-    Array = NDArray[np.float32]
-    Time = np.datetime64
+Time = np.datetime64
 
 
 def find_config(backbone: str, weights: str) -> tuple[WxCConfig, WxCFiles | None]:
     """The architecture, and the files of the weights unless they are random."""
-    import dataclasses
-
-    from models.backbones.wxc_files import local_files, locate_files, published_config, read_config
-
     known = published_config(backbone)
     if weights == "random":
         return known, None
@@ -49,8 +55,6 @@ def as_region(region: Sequence[float] | None) -> Any:
     Raises:
         InputError: they are not four.
     """
-    from pipelines.weather.regions import Region
-
     if region is None:
         return None
     if len(region) != 4:
@@ -64,10 +68,6 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     Raises:
         InputError: none does; the message says which times there are.
     """
-    import numpy as np
-
-    from models.backbones.rollout import STEP_HOURS
-
     step, there = np.timedelta64(STEP_HOURS, "h"), set(times)
     listed = ", ".join(np.datetime_as_string(time, "m") for time in times[-8:]) or "none"
     held = f"the files hold all variables at {len(times)} times{', the last ' if len(times) > 8 else ': '}{listed}"
@@ -114,8 +114,6 @@ class Climatology:
 
     def read(self, time: Time) -> Array:
         """The channels at a time, (C, H, W)."""
-        from models.backbones.wxc_files import read_climatology
-
         if self.mean is not None:
             return self.mean
         surface, vertical = self.files(time)
@@ -123,8 +121,6 @@ class Climatology:
 
     def files(self, time: Time) -> tuple[Path, Path]:
         """The surface and the vertical file of a time."""
-        from models.backbones.wxc_files import climatology_names, locate_climatology
-
         if self.folder is None:
             return locate_climatology(time)
         surface, vertical = climatology_names(time)
@@ -150,8 +146,6 @@ def find_climatology(
 
     With random weights and no choice the mean of the analyses up to the start stands in.
     """
-    import numpy as np
-
     if where is None and weights == "random":
         times = [time for time in merra.times() if time <= start]
         mean = np.mean([merra.stack(time) for time in times], axis=0)

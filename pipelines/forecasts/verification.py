@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from models.errors import InputError
 from pipelines.forecasts.forecast_fields import Forecast, stamp
 from pipelines.forecasts.start import Climatology
+from pipelines.reports.scores import area_rmse
+from pipelines.weather.merra2 import Merra2, split_channel
+from pipelines.weather.regions import cell_areas
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from pipelines.weather.merra2 import Merra2
-
-    Array = NDArray[np.float32]
-    Time = np.datetime64
+Time = np.datetime64
 
 
 def check_truth(truth: Merra2 | None, merra: Merra2, targets: Sequence[Time]) -> None:
@@ -25,8 +23,6 @@ def check_truth(truth: Merra2 | None, merra: Merra2, targets: Sequence[Time]) ->
     Raises:
         InputError: another grid, or none of the valid times.
     """
-    import numpy as np
-
     if truth is None:
         return
     for dim in ("lat", "lon"):
@@ -42,10 +38,6 @@ def check_truth(truth: Merra2 | None, merra: Merra2, targets: Sequence[Time]) ->
 
 def verified(made: Forecast, truth: Merra2, climate: Climatology | None) -> list[dict[str, Any]]:
     """A row per variable and lead that an analysis is there for."""
-    from pipelines.reports.scores import area_rmse
-    from pipelines.weather.merra2 import split_channel
-    from pipelines.weather.regions import cell_areas
-
     areas = cell_areas(made.analyses.lat)
     every = made.analyses.channels
     at = [every.index(channel) for channel in made.channels]

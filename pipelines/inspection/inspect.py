@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.bundle import read_bundle
+from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError
 from models.spec import Spec
 from pipelines.inspection.findings import BandInfo, Inspection, Need
-from pipelines.inspection.needs import needs_of
-from pipelines.inspection.scene_contents import describe_scene, finest_grid
-
-if TYPE_CHECKING:
-    from models.bundle import Bundle
+from pipelines.scenes import sensors
+from pipelines.weather.formats import detect
 
 _FOLDER_SHOWN = 12
 
@@ -45,8 +42,6 @@ def inspect(
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
     """
-    from pipelines.weather.formats import detect
-
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
         return _weather(str(path), bundle.spec if bundle else None, group)
@@ -62,6 +57,8 @@ def inspect(
 def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspection:
     """Look at one scene, put beside a model where there is one; `given` are arguments of `find_products`."""
     from pipelines.grids.areas import pixel_notes
+    from pipelines.inspection.needs import needs_of
+    from pipelines.inspection.scene_contents import describe_scene, finest_grid
     from pipelines.scenes.products import Assumed, find_products
 
     gcps = _control_points(Path(path))
@@ -114,9 +111,6 @@ def _weather(path: str, spec: Spec | None, group: str | None) -> Inspection:
 
 def _folder_contents(path: Path) -> dict[str, int] | None:
     """Kinds of raster in a folder of many scenes; None for anything else."""
-    from pipelines.scenes import sensors
-    from pipelines.weather.formats import detect
-
     if not path.is_dir():
         return None
     suffixes = (".tif", ".tiff", ".jp2", *detect.SUFFIXES)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
 from models.spec import Spec
 from pipelines.inspection.findings import Inspection, Need
 from pipelines.inspection.scene_contents import look
-
-if TYPE_CHECKING:
-    from pipelines.scenes.bands import Product
+from pipelines.scenes import sensors
+from pipelines.scenes.bands import Product, open_layer
+from pipelines.scenes.scene import settled
 
 
 def needs_of(found: Inspection, products: list[Product], spec: Spec) -> list[Need]:
@@ -52,8 +52,6 @@ def _need_bands(products: list[Product], spec: Spec) -> Need:
 
 def _names(product: Product, spec: Spec) -> tuple[str | None, ...]:
     """Names of a product's bands as the model would ask for them."""
-    from pipelines.scenes import sensors
-
     return sensors.resolve_nir([layer.name for layer in product.layers], spec.bands)
 
 
@@ -78,11 +76,6 @@ def _need_unit(product: Product, spec: Spec) -> Need:
     thousand times too small, while clouds, snow and water change a scene by a factor of ten or so. Counts of 8 bits
     would pass for dark reflectance, so they are told by their type.
     """
-    import numpy as np
-
-    from pipelines.scenes.bands import open_layer
-    from pipelines.scenes.scene import settled
-
     ratios = []
     for band, mean in zip(spec.bands, spec.mean, strict=True):
         layer = product.layers[_names(product, spec).index(band)]

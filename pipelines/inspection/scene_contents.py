@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.errors import InputError
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioIOError
+
+from models.errors import InputError, RunError
 from models.spec import REFLECTANCE
+from pipelines.grids import align
 from pipelines.inspection.findings import BandInfo, Inspection
-
-if TYPE_CHECKING:
-    import numpy as np
-    from odc.geo.geobox import GeoBox
-
-    from pipelines.scenes.bands import Layer, Product
+from pipelines.scenes.bands import Layer, Product, open_layer
 
 _SIDE = 512
 _MOST_CODES = 64
@@ -21,8 +22,6 @@ _MOST_CODES = 64
 
 def describe_scene(path: str, products: list[Product]) -> Inspection:
     """Look at every band of every frame."""
-    from pipelines.scenes.bands import open_layer
-
     layers = [layer for product in products for layer in product.layers]
     if not layers:
         raise InputError(f"{path}: no band in it")
@@ -52,9 +51,6 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
 
 def finest_grid(products: list[Product]) -> GeoBox:
     """The grid of the band with the smallest pixels."""
-    from pipelines.grids import align
-    from pipelines.scenes.bands import open_layer
-
     grids = [align.grid(open_layer(layer)) for product in products for layer in product.layers]
     return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
 
@@ -66,13 +62,6 @@ def _crs_name(crs: Any) -> str:
 
 def look(layer: Layer) -> np.ndarray:
     """At most 512x512 pixels of a band spread over the whole, with NaN where it has no data: float64 (n,)."""
-    import numpy as np
-    from rasterio.enums import Resampling
-    from rasterio.errors import RasterioIOError
-
-    from models.errors import RunError
-    from pipelines.scenes.bands import open_layer
-
     source = open_layer(layer)
     shape = tuple(min(size, _SIDE) for size in source.shape)
     try:
@@ -91,10 +80,6 @@ def look(layer: Layer) -> np.ndarray:
 
 def _band(number: int, layer: Layer) -> BandInfo:
     """Describe one band."""
-    import numpy as np
-
-    from pipelines.scenes.bands import open_layer
-
     source, at = open_layer(layer), layer.index - 1
     values = look(layer)
     good = values[np.isfinite(values)]
@@ -138,8 +123,6 @@ def _unit(dtype: str, median: float | None, high: float | None, units: tuple[flo
 
 def _codes(layer: Layer) -> dict[int, float] | None:
     """Share of each value of what looks like class labels: few whole numbers; None otherwise."""
-    import numpy as np
-
     values = look(layer)
     good = values[np.isfinite(values)]
     found, counts = np.unique(good, return_counts=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS
 
 from models.errors import EarthtuneError
 from pipelines.weather import canonical, dataset, intervals, regions
@@ -190,8 +191,6 @@ def _place(data: xr.Dataset) -> dict[str, Any]:
 
 def _crs_name(wkt: str) -> str:
     """EPSG code, or the system's own name."""
-    from pyproj import CRS
-
     crs = CRS.from_wkt(wkt)
     code = crs.to_epsg()
     method = crs.coordinate_operation.method_name if crs.coordinate_operation else ""

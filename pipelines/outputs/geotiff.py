@@ -19,17 +19,17 @@ from xml.etree import ElementTree
 import numpy as np
 import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
+from models.types import Mask
 from pipelines.outputs.categories import sidecar, write_categories
-from pipelines.outputs.layout import Array, Layout, Regroup, check_target
+from pipelines.outputs.layout import Layout, Pixels, Regroup, check_target
 from pipelines.outputs.parts import compression, errors_named, parts, write_part
 
 CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as the map grows
 
 
-def write_rows(path: Path, rows: Iterable[tuple[int, Array]], layout: Layout, *, overwrite: bool = False) -> int:
+def write_rows(path: Path, rows: Iterable[tuple[int, Pixels]], layout: Layout, *, overwrite: bool = False) -> int:
     """Write rows, as they come, to a Cloud Optimized GeoTIFF with overviews.
 
     After an error nothing is left behind, and a map that was there before is still there. Names of classes, and colours
@@ -157,11 +157,11 @@ def _compare(cog: Path, written: Mapping[int, tuple[Path, int]], layout: Layout)
     return filled
 
 
-def has_data(values: Array, nodata: float | None) -> NDArray[np.bool_]:
+def has_data(values: Pixels, nodata: float | None) -> Mask:
     """Where values are not nodata."""
     if nodata is None:
         return np.ones(values.shape, bool)
-    answer: NDArray[np.bool_] = ~np.isnan(values) if np.isnan(nodata) else values != nodata
+    answer: Mask = ~np.isnan(values) if np.isnan(nodata) else values != nodata
     return answer
 
 

@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from models.errors import InputError, RunError
 from models.spec import ClassDef
 
-Array = NDArray[Any]
+Pixels = NDArray[Any]
 BLOCK = 512  # pixels; side of the tiles of a map
 Colour = tuple[int, int, int, int]  # red, green, blue, opacity; 0..255
 TRANSPARENT: Colour = (0, 0, 0, 0)
@@ -45,6 +45,13 @@ class Layout:
     units: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     overview_resampling: str | None = None
+
+    @classmethod
+    def of_fields(
+        cls, geobox: GeoBox, names: Sequence[str], units: Sequence[str] = (), *, tags: Mapping[str, str]
+    ) -> Layout:
+        """That of fields: a float32 band for each name, with its unit where given, NaN where there is no data."""
+        return cls(geobox, "float32", len(names), float("nan"), (), names, units, tags)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,7 +115,7 @@ class Regroup:
         self.done, self.end = within or (0, layout.shape[1])
         self.block = np.empty((layout.bands, min(layout.side, self.end - self.done), layout.shape[2]), layout.dtype)
 
-    def add(self, first: int, strip: Array) -> Iterator[tuple[int, Array]]:
+    def add(self, first: int, strip: Pixels) -> Iterator[tuple[int, Pixels]]:
         """Take rows (bands, n, width) from `first`; give the parts that are full, each overwritten by the next.
 
         Raises:

@@ -19,10 +19,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from models.errors import RunError
 from models.files import replacing
-from pipelines.outputs.layout import Array, Layout
+from pipelines.outputs.layout import Layout, Pixels
 
 
-def write_part(folder: Path, row: int, block: Array, layout: Layout, path: Path) -> None:
+def write_part(folder: Path, row: int, block: Pixels, layout: Layout, path: Path) -> None:
     """Keep a block of whole rows that starts at `row`, of the map `path`; a reader finds it whole, or not at all.
 
     Raises:
@@ -99,7 +99,7 @@ def missing(folder: Path, layout: Layout, within: tuple[int, int]) -> list[tuple
     return gaps
 
 
-def read_parts(folder: Path) -> Iterator[tuple[int, Array]]:
+def read_parts(folder: Path) -> Iterator[tuple[int, Pixels]]:
     """The rows of a map whose parts are all there: first row, and rows (bands, n, width)."""
     for row, (path, _) in sorted(parts(folder).items()):
         with warnings.catch_warnings():

@@ -18,7 +18,7 @@ from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
-from pipelines.grids.mosaic import Array, Mask
+from models.types import Array, Mask
 from pipelines.outputs.geotiff import join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part

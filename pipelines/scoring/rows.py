@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.errors import InputError, RunError
 from models.spec import Spec
-from pipelines.grids.mosaic import Mask, Prediction, Rows, blend, fill_invalid, pad_tile
+from models.types import Mask
+from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
 from pipelines.grids.positions import coarser
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.layout import Layout
