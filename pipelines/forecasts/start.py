@@ -11,17 +11,8 @@ from typing import Any
 import numpy as np
 
 from models.backbones.rollout import STEP_HOURS
-from models.backbones.wxc_files import (
-    WxCConfig,
-    WxCFiles,
-    climatology_names,
-    local_files,
-    locate_climatology,
-    locate_files,
-    published_config,
-    read_climatology,
-    read_config,
-)
+from models.backbones.wxc_climatology import climatology_names, locate_climatology, read_climatology
+from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_files, published_config, read_config
 from models.errors import InputError
 from models.types import Array
 from pipelines.weather.merra2 import Merra2

@@ -11,6 +11,7 @@ import json
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +142,6 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 
 def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     """How the map came about. L4: "model output or results from analyses of lower level data"."""
-    from importlib.metadata import version
-
     recipe = Path(str(bundle.training.get("recipe") or "")).name
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",

@@ -11,6 +11,7 @@ import xarray as xr
 from models.errors import InputError
 from pipelines.weather import canonical, intervals
 from pipelines.weather.formats.detect import Format, format_of
+from pipelines.weather.formats.grib import open_grib
 from pipelines.weather.formats.netcdf import by_grid, open_netcdf
 from pipelines.weather.joining import having, joined, merged, require_variables, source_name
 
@@ -72,12 +73,7 @@ def open_parts(path: Path, *, group: str | None = None) -> list[xr.Dataset]:
         InputError: as in `open_weather`.
     """
     kind = format_of(path)
-    if kind is Format.GRIB:
-        from pipelines.weather.formats.grib import open_grib
-
-        raw = open_grib(path)
-    else:
-        raw = by_grid(open_netcdf(path, kind, group))
+    raw = open_grib(path) if kind is Format.GRIB else by_grid(open_netcdf(path, kind, group))
     parts, problems = [], []
     for part in raw:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
@@ -210,8 +211,6 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
 
 def _pixels_of(geobox: GeoBox, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns and rows in a grid of longitudes and latitudes."""
-    from odc.geo.crs import CRS
-
     crs = _crs(geobox)
     x, y = (np.asarray(v) for v in CRS("EPSG:4326").transformer_to_crs(crs)(lon, lat))
     if crs.geographic:  # the turn nearest to the middle of the grid

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from xarray import backends
 
 from models.errors import InputError
 from pipelines.weather import fill, lazy
@@ -41,8 +42,6 @@ def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
 
 def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     """Open with the engine of a format."""
-    from xarray import backends
-
     decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
     plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:

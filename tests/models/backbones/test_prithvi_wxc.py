@@ -21,18 +21,16 @@ from models.backbones import wxc_canvas
 from models.backbones.catalogue import WXC_REPO, WXC_VARIANTS
 from models.backbones.prithvi_wxc import WxCEncoder, WxCForecaster
 from models.backbones.wxc_canvas import Canvas, from_units, to_units
+from models.backbones.wxc_climatology import climatology_names, locate_climatology, read_climatology
 from models.backbones.wxc_files import (
     SCALER_FILES,
     WxCConfig,
     WxCFiles,
     WxCScalers,
     as_safetensors,
-    climatology_names,
     local_files,
-    locate_climatology,
     locate_files,
     published_config,
-    read_climatology,
     read_config,
     read_scalers,
 )

@@ -19,7 +19,8 @@ import yaml
 from models.backbones.catalogue import WXC_REPO, WXC_VARIANTS
 from models.backbones.prithvi_wxc import WxCForecaster
 from models.backbones.rollout import rollout
-from models.backbones.wxc_files import WxCConfig, read_climatology
+from models.backbones.wxc_climatology import read_climatology
+from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, make_batch
 from models.errors import InputError, RunError
 from pipelines.cli.main import main
@@ -287,7 +288,8 @@ def test_a_forecast_that_is_not_finite_stops():
 
 
 def test_a_forecast_by_local_weights_is_that_of_the_model_itself(made, analyses, folder):
-    from models.backbones.wxc_files import climatology_names, local_files
+    from models.backbones.wxc_climatology import climatology_names
+    from models.backbones.wxc_files import local_files
     from models.backbones.wxc_weights import load_pretrained
 
     out, _ = made
@@ -344,7 +346,7 @@ def test_the_series_follows_cf_and_holds_what_the_maps_hold(made):
 
 
 def test_the_scores_are_those_worked_from_the_files(made, folder):
-    from models.backbones.wxc_files import climatology_names
+    from models.backbones.wxc_climatology import climatology_names
 
     out, result = made
     rows = {(row["variable"], row["lead_hours"]): row for row in result["verification"]}
