@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, RunError
+from models.files import replacing
 from models.spec import WEATHER, Spec
 from models.training.settings import Architecture, Lora, WeatherArchitecture
 from models.types import convert
@@ -98,17 +97,6 @@ class Bundle:
         """Whether the model is known to answer alike in a reduced precision."""
         known = self.rounding.get(precision, {})
         return known.get("equal", 1.0) >= SAME_LABELS and known.get("difference", 1.0) <= SAME_ANSWERS
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` on success, remove it on any error."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.backbones import prithvi_eo, prithvi_wxc
+from models.backbones import prithvi_eo, wxc_weights
 from models.backbones.catalogue import BANDS, variant
 from models.backbones.hub import WeightFile, locate, read_state_dict
 from models.backbones.loading import LoadReport
@@ -76,7 +76,7 @@ def load_backbone(
             else WxCFiles(Path(weights), network.backbone.config)
         )
         base = _found(WeightFile(files.weights, files.repo, files.revision), (), wanted)
-        return base, prithvi_wxc.load_pretrained(network.backbone, files)
+        return base, wxc_weights.load_pretrained(network.backbone, files)
     bands = tuple(bands) or BANDS
     found = _published(backbone, revision) if weights == "hub" else WeightFile(Path(weights))
     state = read_state_dict(found.path)

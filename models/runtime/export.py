@@ -6,16 +6,15 @@ import ast
 import contextlib
 import io
 import logging
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.files import replacing
 from models.networks.detail import BandFeatures
 from models.networks.network import Network
 from models.runtime.graphs import EXACT as EXACT_NAME
@@ -46,7 +45,7 @@ def export_onnx(network: Network, path: Path) -> None:
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)
     with (
-        _drafted(path) as draft,
+        replacing(path) as draft,  # above 2 GB the weights lie beside it, in a file that the graph names
         warnings.catch_warnings(),
         torch.no_grad(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -74,19 +73,6 @@ def _name_exact(graph: Any, modules: Sequence[str]) -> None:
         for value in [value for node in inside for value in node.outputs]:
             if any(node not in inside for node, _ in value.uses()):
                 value.name = f"{EXACT_NAME}{value.name}"
-
-
-@contextlib.contextmanager
-def _drafted(path: Path) -> Iterator[Path]:
-    """A path of the same name in a temporary folder beside; its files are moved to `path` at the end.
-
-    Above 2 GB the weights lie in a file of their own, which the graph names: so both are written under their names.
-    """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file == draft):  # the graph last
-            os.replace(file, path.parent / file.name)
 
 
 def example_inputs(imagery: Pixels, *, batch: int) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from models.backbones.lora import add_lora
-from models.bundle import replacing
 from models.errors import InputError
+from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
 from models.training.objectives import Ensemble, Labelled

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.commands.outcome import Outcome
-from pipelines.forecasts.forecast import forecast, table
+from pipelines.forecasts.forecast import forecast
+from pipelines.forecasts.verification import table
 
 __all__ = ["forecast", "told"]
 

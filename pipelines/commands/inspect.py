@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.commands.outcome import Outcome
-from pipelines.inspection.inspect import Inspection, format_text, inspect
+from pipelines.inspection.findings import Inspection
+from pipelines.inspection.inspect import format_text, inspect
 
 __all__ = ["inspect", "told"]
 

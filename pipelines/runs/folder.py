@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, read_bundle, replacing
+from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError, RunError
+from models.files import replacing
 from models.training.settings import Training
 from models.types import Progress, Say
 from pipelines.recipes.reading import read_values

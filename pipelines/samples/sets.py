@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.bundle import replacing
 from models.errors import RunError
+from models.files import replacing
 from models.spec import Spec
 from models.training.settings import Training
 

@@ -18,7 +18,8 @@ from models.bundle import bundle_id, read_bundle
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
 from models.types import Progress
-from pipelines.outputs.geotiff import Layout, check_target, write_rows
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import write_netcdf
 from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.tasks.task import data_for, task_named

@@ -19,17 +19,9 @@ from shapely.errors import ShapelyError
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
 from models.types import Array, Mask, Progress
-from pipelines.outputs.geotiff import (
-    BLOCK,
-    Layout,
-    Regroup,
-    drop_damaged,
-    join,
-    missing,
-    read_parts,
-    write_part,
-    write_rows,
-)
+from pipelines.outputs.geotiff import join, write_rows
+from pipelines.outputs.layout import BLOCK, Layout, Regroup
+from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import draw, map_rows

@@ -15,7 +15,7 @@ from models.errors import EarthtuneError, InputError
 from models.files import check_target as check_file
 from models.spec import Spec
 from models.types import Progress
-from pipelines.outputs.geotiff import BLOCK, check_target
+from pipelines.outputs.layout import BLOCK, check_target
 from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import Reading, Scene

@@ -14,10 +14,10 @@ from models.bundle import Bundle
 from models.errors import InputError, RunError
 from models.spec import IMAGERY, Spec
 from models.types import Array, Mask, Predict, Progress
-from pipelines.grids.align import coarser
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
+from pipelines.grids.positions import coarser
 from pipelines.grids.windows import Tiles, Window, enlarged
-from pipelines.outputs.geotiff import Layout
+from pipelines.outputs.layout import Layout
 
 if TYPE_CHECKING:
     from models.runtime.engines import Runtime

@@ -1,16 +1,16 @@
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import bundle as bundles
 from models.backbones.hub import WeightFile, locate, read_state_dict
 from models.backbones.lora import add_lora
 from models.backbones.prithvi_eo import BANDS, PrithviEO, load_pretrained
-from models.bundle import Base, Bundle, load_network, read_bundle, replacing, stored_whole, write_bundle, write_weights
-from models.errors import InputError, RunError
+from models.bundle import Base, Bundle, load_network, read_bundle, stored_whole, write_bundle, write_weights
+from models.errors import InputError
 from models.runtime.export import example_inputs
 from models.spec import Spec
 from models.training.settings import Architecture, Lora
@@ -261,21 +261,6 @@ def test_a_bundle_holds_no_pickle(make_network, published, tmp_path):
 # ---------------------------------------------------------------- writing
 
 
-def test_an_error_leaves_the_old_file_and_no_draft(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(RunError), replacing(path) as draft:
-        draft.write_text("half")
-        raise RunError("the disk is full")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with replacing(path) as draft:
-        draft.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_failing_writes_leave_a_run_as_it_was(make_network, published, tmp_path, monkeypatch):
     network = fine_tuned(make_network, published, "full")
     folder = save(tmp_path / "run", network, "full", from_file(published))
@@ -286,7 +271,7 @@ def test_failing_writes_leave_a_run_as_it_was(make_network, published, tmp_path,
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundles.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         write_weights(folder, make_network(seed=8), whole=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

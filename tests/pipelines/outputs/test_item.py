@@ -26,7 +26,8 @@ from models.bundle import Base, Bundle
 from models.errors import InputError
 from models.spec import ClassDef, Target
 from models.training.settings import Architecture
-from pipelines.outputs.item import footprint, stac_item, write_stac_item
+from pipelines.outputs.footprint import footprint
+from pipelines.outputs.item import stac_item, write_stac_item
 from pipelines.outputs.picture import write_quicklook
 from pipelines.scenes.scene import Frame, Scene
 from tests.runs import write_map
