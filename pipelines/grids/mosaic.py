@@ -10,7 +10,7 @@ from models.errors import RunError
 from models.types import Array, Mask
 from pipelines.grids.windows import Tiles, Window, starts
 
-Prediction = tuple[Window, Array | None, Mask]
+Prediction = tuple[Window, "Array | None", Mask]
 Rows = tuple[int, Array, Mask]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.bundle import Bundle
-from models.spec import Spec
+from models.spec import IMAGERY, Spec
 from pipelines.outputs.item_assets import classes_of
 
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
@@ -32,7 +32,7 @@ def model_fields(bundle: Bundle) -> dict[str, Any]:
 def _inputs(spec: Spec) -> list[dict[str, Any]]:
     """The image; and dates and place, where the model takes them."""
     image = {
-        "name": "image",
+        "name": IMAGERY,
         "description": f"{spec.imagery.unit}, frames by date",
         "bands": list(spec.imagery.channels),
         "input": {

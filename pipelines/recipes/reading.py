@@ -18,7 +18,7 @@ from pipelines.recipes.values import typed
 
 Kind = TypeVar("Kind")
 RECIPES = Path(__file__).parent
-BYTES = 64_000  # of a recipe; the longest of ours has 2,500
+BYTES = 32_000  # of a recipe; the longest of ours has 2,500
 DEPTH = 20  # of mappings and lists in each other; ours go three deep
 
 

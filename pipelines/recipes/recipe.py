@@ -114,6 +114,7 @@ class SceneRecipe(Recipe):
     """A recipe over labelled scenes.
 
     Attributes:
+        data: the images, their labels and the split.
         classes: classes as {code, name, colour}; for classification the name is the folder's.
         target: name and unit of the predicted quantity, for regression.
         bands: bands that the model reads; the six that Prithvi was pretrained on when empty.

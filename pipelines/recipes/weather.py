@@ -37,6 +37,7 @@ class WeatherRecipe(Recipe):
     """A recipe over weather fields.
 
     Attributes:
+        data: the fields, the target and the split.
         position: let the model know latitude, longitude and hour; a few days of data do not tell what they mean.
         model: widths, and how many networks share the encoder.
         augment: how samples are varied.

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from pipelines.commands.train import told
 
 from models.errors import InputError
 from pipelines.cli.main import main
 from pipelines.cli.options import call_of, recipe_path, respelled
 from pipelines.cli.parser import make_parser
 from pipelines.cli.table import COMMANDS
+from pipelines.commands.finetune import told
 from pipelines.commands.outcome import Outcome
 from tests.runs import BANDS, make_chip, write
 

@@ -86,7 +86,7 @@ def write_products(folder: Path, spec, geobox, *, name="a") -> dict[str, Path]:
         options = {"dtype": "uint8", "nodata": 0, "classes": spec.answer.classes, "descriptions": ["class"]}
     else:
         codes = np.resize(np.array([np.nan, 3, 4.5], np.float32), (1, height, width))
-        options = {"dtype": "float32", "nodata": np.nan, "descriptions": ["biomass"], "units": [spec.target.unit]}
+        options = {"dtype": "float32", "nodata": np.nan, "descriptions": ["biomass"], "units": [spec.answer.unit]}
     layers = len(spec.answer.classes) or 1
     shares = np.full((layers, height, width), 1 / layers, np.float32)
     names = [entry.name for entry in spec.answer.classes] or ["biomass"]
@@ -139,7 +139,7 @@ def test_item_is_valid_and_pystac_reads_every_extension(make_spec, products, mod
     described = MLMExtension.ext(item)
     assert described.pretrained_source == "ibm-nasa-geospatial/Prithvi-EO-2.0-300M-TL@0123abc"
     assert described.input[0].bands == ["BLUE", "RED", "NIR_NARROW"]
-    assert [entry.name for entry in described.input] == ["image", "time", "location"]
+    assert [entry.name for entry in described.input] == ["imagery", "time", "location"]
     assert described.output[0].result.shape == [-1, 3, 32, 32]
     assert item.assets["model"].href == "../run/model.onnx"
     for asset in item.assets.values():
