@@ -48,7 +48,7 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
         return _either(args, value, name)
     if origin in (list, tuple):
         return _listed(origin, args, value, name)
-    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {_typed(args[0], key, name): _typed(args[1], held, f"{name}.{key}") for key, held in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return _built(kind, value, name)
@@ -62,8 +62,8 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
 
 
 def _either(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
-    """The value as the first of some types that takes it."""
-    for kind in kinds:
+    """The value as the first of some types that takes it; where none does, the refusal is the last one's."""
+    for kind in sorted(kinds, key=lambda kind: kind is not types.NoneType):  # "wanted nothing" would say little
         try:
             return _typed(kind, value, name)
         except InputError as error:
@@ -108,6 +108,6 @@ def told(kind: Any) -> str:
         return " or ".join("nothing" if arg is types.NoneType else told(arg) for arg in args)
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
-    if dataclasses.is_dataclass(kind) or (origin is not None and issubclass(origin, Mapping)):
+    if dataclasses.is_dataclass(kind) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         return "keys and values"
     return words.get(kind, "a list" if origin in (list, tuple) else str(kind))

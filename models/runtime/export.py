@@ -54,7 +54,7 @@ def export_onnx(network: Network, path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
             _Predict(network).eval(),
-            (inputs,),
+            kwargs={"inputs": inputs},  # a dict that comes last in `args` would be taken for these
             input_names=list(inputs),
             output_names=list(network.spec.answers),
             dynamic_shapes={"inputs": dict.fromkeys(inputs, free)},
