@@ -186,7 +186,11 @@ def test_a_damaged_bundle_is_refused_in_one_line(make_spec, tmp_path, damage):
 WRONG = [  # where, what, and what the refusal says of it
     (("spec", "task"), 1, "task: wanted a text, came 1"),
     (("spec", "answers", "class", "classes"), [{"code": 1, "name": 2, "colour": "#000000"}], "name: wanted a text"),
-    (("spec", "answers", "class", "classes"), [{"code": "1", "name": "a", "colour": "#000000"}], "code: wanted a whole"),
+    (
+        ("spec", "answers", "class", "classes"),
+        [{"code": "1", "name": "a", "colour": "#000000"}],
+        "code: wanted a whole",
+    ),
     (("spec", "answers", "class", "classes"), [1], "class.classes[0]: wanted keys and values, came 1"),
     (("spec", "answers", "class", "kind"), "maps", "class: kind 'maps', wanted classes, values, quantiles"),
     ((*IMAGERY, "channels"), "RED", "imagery.channels: wanted a list, came 'RED'"),

@@ -200,7 +200,10 @@ def test_colours_that_are_none_are_refused(colour):
         ({"inputs": {"imagery": {"channels": []}}}, "not a model Spec: 'kind'"),
         ({"inputs": {"imagery": {"kind": "classes"}}}, "imagery: kind 'classes', wanted pixels, cells"),
         ({"answers": {"class": {"kind": "cells"}}}, "class: kind 'cells', wanted classes, values, quantiles"),
-        ({"answers": {"class": {"kind": "classes", "classes": [{"code": 1}]}}}, r"class\.classes\[0\]: name is missing"),
+        (
+            {"answers": {"class": {"kind": "classes", "classes": [{"code": 1}]}}},
+            r"class\.classes\[0\]: name is missing",
+        ),
         ({"answers": {"class": {"kind": "classes", "hidden": 1}}}, "class: unknown key hidden"),
     ],
 )

@@ -1,9 +1,9 @@
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 

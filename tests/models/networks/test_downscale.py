@@ -46,7 +46,9 @@ def network(spec=SPEC, *, seed=0):
 
 def batch(seed=0):
     rng = np.random.default_rng(seed)
-    fields = {n: rng.normal(m, s, (1, 4, 5)) for n, m, s in zip(NAMES, SPEC.weather.mean, SPEC.weather.std, strict=True)}
+    fields = {
+        n: rng.normal(m, s, (1, 4, 5)) for n, m, s in zip(NAMES, SPEC.weather.mean, SPEC.weather.std, strict=True)
+    }
     lat, lon = LAT.reshape(4, 3).mean(1), LON.reshape(5, 3).mean(1)
     time = [np.datetime64("2020-03-30T00")]
     made = make_batch(NAMES, fields, lat=lat, lon=lon, times=time, lead=0.0, static={}, static_names=())

@@ -162,7 +162,9 @@ def test_turning_and_mirroring_keep_what_the_wind_does_to_the_rain():
         order = np.argsort(start["y"], axis=None), np.argsort(new["y"], axis=None)
         old, now = (divergence(i["weather"]).ravel()[o] for i, o in zip((start, new), order, strict=True))
         np.testing.assert_allclose(old, now, rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(*(i["weather"][0, 0].ravel()[o] for i, o in zip((start, new), order, strict=True)))
+        np.testing.assert_array_equal(
+            *(i["weather"][0, 0].ravel()[o] for i, o in zip((start, new), order, strict=True))
+        )
         assert (np.diff(new["static"][0, :, 0]) < 0).all()  # rows still run from north to south
     assert 0 < kept < 16
 
