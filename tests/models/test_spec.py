@@ -202,7 +202,7 @@ def test_colours_that_are_none_are_refused(colour):
         ({"answers": {"class": {"kind": "cells"}}}, "class: kind 'cells', wanted classes, values, quantiles"),
         (
             {"answers": {"class": {"kind": "classes", "classes": [{"code": 1}]}}},
-            r"class\.classes\[0\]: name is missing",
+            r"classes\[0\]: name is missing",
         ),
         ({"answers": {"class": {"kind": "classes", "hidden": 1}}}, "class: unknown key hidden"),
     ],
