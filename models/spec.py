@@ -220,7 +220,7 @@ class Values:
         _check_support(self.support, "pixel", "cell")
         _check_leads(self.leads)
         if not 1 <= self.factor <= 16:
-            raise InputError(f"factor {self.factor}: wanted 2 to 16")
+            raise InputError(f"factor {self.factor}: wanted 1 to 16")
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class Quantiles:
         if not self.window[0] < self.window[1]:
             raise InputError(f"window {list(self.window)}: wanted hours that rise")
         if any(t < 0 for t in self.thresholds):
-            raise InputError(f"thresholds {list(self.thresholds)}: wanted {self.unit} of 0 or more")
+            raise InputError(f"thresholds {list(self.thresholds)}: wanted 0 {self.unit} or more")
         check_levels(self.levels)
 
     @property

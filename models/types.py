@@ -77,7 +77,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         return value
     several = [member for member in members(kind) if member is not type(None)]
     if len(several) > 1:  # text, or a list of it
-        kind = next((m for m in several if is_list(m) == isinstance(value, list | tuple)), several[0])
+        same = [m for m in several if isinstance(m, type) and type(value) is m]
+        kind = next((m for m in (*same, *several) if is_list(m) == isinstance(value, list | tuple)), several[0])
         return convert(value, kind, where)
     kind = several[0]
     if is_record(kind):
@@ -85,7 +86,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     if is_list(kind):
         return _list(value, kind, where)
     if get_origin(kind) in (dict, Mapping):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or not all(isinstance(key, get_args(kind)[0]) for key in value):
             raise _refused(where, value, kind)
         return {key: convert(item, get_args(kind)[1], f"{where}.{key}") for key, item in value.items()}
     if get_origin(kind) is Literal:

@@ -78,7 +78,7 @@ class Member(Trunk):
 class DownscaleNetwork(WeatherNetwork):
     """A field on finer cells; with random weights as bicubic has it.
 
-    A batch is one of `wxc_inputs.make_batch` over the coarse cells, with `coarse` (B, 1, h, w), the target; `area`
+    A batch holds `weather`, `static` and hours over the coarse cells; `coarse` (B, 1, h, w), the target; `area`
     (B, H, 1), the relative areas of the fine rows; and `fine` (B, 1, H, W), their elevation in m, for models with it.
     """
 

@@ -37,7 +37,7 @@ class RainNetwork(WeatherNetwork):
     member = Member
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles of each member, (M, B, Q, H, W) in mm/h, of a batch as `wxc_inputs.make_batch` builds it.
+        """Quantiles of each member, (M, B, Q, H, W) in mm/h, of a batch as `samples.fields` builds it.
 
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
