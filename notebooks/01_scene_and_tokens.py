@@ -30,15 +30,20 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch's threads: training stays qui
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from pipelines.commands.finetune import finetune
-from pipelines.embeddings.embed import read_tokens
-from pipelines.grids.tokens import components, similarity
-from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.reading import load_recipe
-from pipelines.reports import map_plots, plots
-from pipelines.reports.webmap import similarity_map
-from pipelines.runs.folder import Launch
-from pipelines.scenes.scene import open_scene
+from pipelines.api import (
+    Launch,
+    components,
+    finetune,
+    format_text,
+    inspect,
+    load_recipe,
+    map_plots,
+    open_scene,
+    plots,
+    read_tokens,
+    similarity,
+    similarity_map,
+)
 
 # %% [markdown]
 # ## What is in the file?

@@ -30,17 +30,21 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # torch's threads: training stays qui
 import matplotlib.pyplot as plt
 import numpy as np
 
-from models.bundle import read_bundle
-from models.runtime.engines import load_runtime
-from pipelines.commands.evaluate import baselines_of, read_curves
-from pipelines.commands.finetune import finetune
-from pipelines.recipes.reading import load_recipe
-from pipelines.reports import map_plots, plots
-from pipelines.runs.folder import Launch
-from pipelines.samples.labels import read_labels
-from pipelines.scenes.scene import open_scene
-from pipelines.scoring.opening import open_for
-from pipelines.scoring.rows import class_map
+from pipelines.api import (
+    Launch,
+    baselines_of,
+    class_map,
+    finetune,
+    load_recipe,
+    load_runtime,
+    map_plots,
+    open_for,
+    open_scene,
+    plots,
+    read_bundle,
+    read_curves,
+    read_labels,
+)
 
 # %% [markdown]
 # ## The recipe

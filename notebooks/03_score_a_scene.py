@@ -30,22 +30,27 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from models.bundle import read_bundle
-from pipelines.commands.finetune import finetune
-from pipelines.commands.score import score
-from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.reading import load_recipe
-from pipelines.reports import map_plots, plots
-from pipelines.reports.webmap import web_map
-from pipelines.runs.folder import Launch
-from pipelines.samples.labels import read_labels, read_values
-from pipelines.scoring.opening import open_for
-from pipelines.scoring.plan import Maps
+from pipelines.api import (
+    Launch,
+    Maps,
+    finetune,
+    format_text,
+    inspect,
+    load_recipe,
+    map_plots,
+    open_for,
+    plots,
+    read_bundle,
+    read_labels,
+    read_values,
+    score,
+    web_map,
+)
 
 RUN, SCENE, MAPS = Path("runs/landuse"), "../sample_data/new_scene/new_scene_hls.tif", Path("runs/maps")
 finetune(load_recipe(Path("landuse.yaml")), RUN, launch=Launch(resume=True), name="landuse")
 bundle = read_bundle(RUN)
-classes = bundle.spec.classes
+classes = bundle.spec.answer.classes
 
 # %% [markdown]
 # ## Can the model read this scene?
@@ -80,7 +85,7 @@ for path in sorted(MAPS.glob("new_scene*")):
 # %%
 scene = open_for(bundle, SCENE)
 x, valid = scene.read(scene.window)
-indices = read_labels(Path(result["maps"]["map"]), scene.geobox, scene.window, codes=bundle.spec.codes)
+indices = read_labels(Path(result["maps"]["map"]), scene.geobox, scene.window, codes=bundle.spec.answer.codes)
 confidence = read_values(Path(result["maps"]["confidence"]), scene.geobox, scene.window)
 images = {
     "scene": plots.true_colour(x[:, 0], bands=scene.bands, valid=valid),

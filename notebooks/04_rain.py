@@ -33,15 +33,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import display
-from pipelines.runs.weather import finetune_weather
 
-from pipelines.commands.evaluate import read_curves
-from pipelines.commands.score import score
-from pipelines.recipes.reading import read_recipe
-from pipelines.recipes.weather import RainRecipe
-from pipelines.reports import map_plots, plots
-from pipelines.runs.folder import Launch
-from pipelines.weather.dataset import open_weather
+from pipelines.api import Launch, finetune, load_recipe, map_plots, open_weather, plots, read_curves, score
 
 # %% [markdown]
 # ## Any weather file as one canonical dataset
@@ -90,8 +83,8 @@ title = figure.suptitle(f"{fields.time.dt.strftime('%d %B %Y, %H:%M').values[hou
 # %%
 RUN, RECIPE = Path("runs/rain"), Path("rain.yaml")
 print(RECIPE.read_text())
-recipe = read_recipe(RECIPE, RainRecipe, {})
-result = finetune_weather(recipe, RUN, launch=Launch(overwrite=True), name="rain")
+recipe = load_recipe(RECIPE)
+result = finetune(recipe, RUN, launch=Launch(overwrite=True), name="rain")
 print(result["headline"])
 
 # %%

@@ -32,13 +32,17 @@ import pandas as pd
 import rasterio
 from rasterio.features import shapes
 
-from models.errors import InputError
-from pipelines.commands.finetune import prepare
-from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.reading import load_recipe
-from pipelines.reports import map_plots, plots
-from pipelines.samples.labels import read_labels
-from pipelines.scenes.scene import open_scene
+from pipelines.api import (
+    InputError,
+    format_text,
+    inspect,
+    load_recipe,
+    map_plots,
+    open_scene,
+    plots,
+    prepare,
+    read_labels,
+)
 
 MINE = Path("runs/mine")
 shutil.rmtree(MINE, ignore_errors=True)
@@ -109,14 +113,14 @@ recipe = load_recipe(recipe_file)
 # `finetune` does this first and stops where something is wrong. Called alone it takes seconds, and no weights.
 
 # %%
-spec, reader, chips, notes = prepare(recipe)
-samples = {chip.name: reader(chip) for chip in chips}
-print(f"{len(chips)} samples of {spec.tile} x {spec.tile} pixels")
+samples = prepare(recipe)
+spec = samples.spec
+print(f"{len(samples.samples)} {samples.described}")
 for split in ("train", "val", "test"):
-    labels = np.concatenate([samples[chip.name].y.ravel() for chip in chips if chip.split == split])
+    labels = np.concatenate([samples.truth(chip).ravel() for chip in samples.of(split)])
     counts = ", ".join(f"{entry.name} {(labels == i).sum():,}" for i, entry in enumerate(recipe.classes))
-    print(f"{split:5} {sum(chip.split == split for chip in chips):3} samples; labelled pixels: {counts}")
-for note in notes:
+    print(f"{split:5} {len(samples.of(split)):3} samples; labelled pixels: {counts}")
+for note in samples.notes:
     print("note:", note)
 
 # %% [markdown]
@@ -126,9 +130,9 @@ for note in notes:
 # number.
 
 # %%
-scene = open_scene(MINE / "scene_a_hls.tif", spec.bands, mask_clouds=True)
+scene = open_scene(MINE / "scene_a_hls.tif", spec.imagery.channels, mask_clouds=True)
 x, valid = scene.read(scene.window)
-drawn = read_labels(MINE / "polygons.gpkg", scene.geobox, scene.window, codes=spec.codes, column="landuse")
+drawn = read_labels(MINE / "polygons.gpkg", scene.geobox, scene.window, codes=spec.answer.codes, column="landuse")
 figure = plt.figure(figsize=(10, 5.4), layout="constrained")
 pictures = {
     "scene a (white: cloud, swath edge)": plots.true_colour(x[:, 0], bands=scene.bands, valid=valid),
@@ -153,15 +157,17 @@ with rasterio.open(MINE / "nameless.tif", "w", **profile) as file:
     file.write(bands)
 with rasterio.open(MINE / "no_infrared.tif", "w", **profile | {"count": 3}) as file:  # and one of three bands
     file.write(bands[:3])
-    file.descriptions = spec.bands[:3]
+    file.descriptions = spec.imagery.channels[:3]
 
 drawn, place = MINE / "polygons.gpkg", (scene.geobox, scene.window)
 trials = {
-    "a file that does not name its bands": lambda: open_scene(MINE / "nameless.tif", spec.bands),
-    "a scene that lacks bands": lambda: open_scene(MINE / "no_infrared.tif", spec.bands),
-    "no column of that name": lambda: read_labels(drawn, *place, codes=spec.codes, column="class"),
-    "a column that holds text": lambda: read_labels(drawn, *place, codes=spec.codes, column="drawn_by"),
-    "a class that the recipe does not name": lambda: read_labels(drawn, *place, codes=spec.codes[:3], column="landuse"),
+    "a file that does not name its bands": lambda: open_scene(MINE / "nameless.tif", spec.imagery.channels),
+    "a scene that lacks bands": lambda: open_scene(MINE / "no_infrared.tif", spec.imagery.channels),
+    "no column of that name": lambda: read_labels(drawn, *place, codes=spec.answer.codes, column="class"),
+    "a column that holds text": lambda: read_labels(drawn, *place, codes=spec.answer.codes, column="drawn_by"),
+    "a class that the recipe does not name": lambda: read_labels(
+        drawn, *place, codes=spec.answer.codes[:3], column="landuse"
+    ),
     "a pattern that matches nothing": lambda: prepare(load_recipe(recipe_file, **{"data.images": "*.jp2"})),
     "a key that does not exist": lambda: load_recipe(recipe_file, **{"training.epoch": 10}),
 }

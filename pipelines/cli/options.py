@@ -109,7 +109,7 @@ def call_of(command: Command, recipe: Path | None = None) -> Call:
             continue
         positional, kind = parameter.kind is not Parameter.KEYWORD_ONLY, hints[part]
         if is_record(kind) and positional:  # a positional dataclass is a recipe, read from a file
-            from_file, kind = part, recipe_kind(recipe)
+            from_file, kind = part, _recipe_kind(recipe)
             told = f"{docs[part]}: {', '.join(recipe_names())}"
             options.append(Option(part, Path, MISSING, told, part, positional=True))
         if is_record(kind):
@@ -122,14 +122,13 @@ def call_of(command: Command, recipe: Path | None = None) -> Call:
     return Call(function, home.told, tuple(options), kinds, from_file)
 
 
-def recipe_kind(path: Path | None) -> type[Any]:
-    """What kind of recipe a file holds, by its task; one over scenes where that is not known."""
-    task = read_values(path).get("task") if path else None
-    if task is None:
+def _recipe_kind(path: Path | None) -> type[Any]:
+    """What kind of recipe a file holds; without one the help starts in no time, for tasks bring torch."""
+    if path is None:
         return SceneRecipe
-    from pipelines.tasks.task import TASKS, task_named  # torch
+    from pipelines.tasks.task import recipe_kind
 
-    return task_named(task).recipe if task in TASKS else SceneRecipe
+    return recipe_kind(path)
 
 
 def _fields(kind: type, part: str, *, required: bool, prefix: str = "", heading: str = "") -> Iterator[Option]:

@@ -44,14 +44,13 @@ def demo(
     """
     from models.bundle import read_bundle
     from models.runtime.engines import load_runtimes
-    from pipelines.recipes.reading import load_recipe
-    from pipelines.runs.assess import training_samples
+    from pipelines.runs.assess import baselines_of
     from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
     from pipelines.scenes.scene import Reading
     from pipelines.scoring.opening import draw_map, open_for
     from pipelines.scoring.rows import class_map
-    from pipelines.tasks.imagery import cheap_models
+    from pipelines.tasks.task import load_recipe
 
     source = SAMPLES / "new_scene" / "new_scene_hls.tif"
     if not source.is_file():
@@ -67,7 +66,7 @@ def demo(
     runtime = load_runtimes([out / "run"], runtime="openvino")
     draw_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
     mapped, truth = (_indices(file, scene, bundle) for file in (path, SAMPLES / "truth" / "new_scene_landuse.tif"))
-    others = cheap_models(*training_samples(out / "run")).items()
+    others = baselines_of(out / "run").items()
     maps = {"model": mapped} | {
         name: class_map(scene, bundle.spec, predict, overlap=overlap) for name, predict in others
     }

@@ -13,7 +13,6 @@ import yaml
 
 from models.errors import InputError
 from models.types import convert, fields_of, is_record
-from pipelines.recipes.recipe import SceneRecipe
 from pipelines.recipes.values import typed
 
 Kind = TypeVar("Kind")
@@ -104,17 +103,8 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_recipe(path: Path, **changes: Any) -> SceneRecipe:
-    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
-
-    Raises:
-        InputError: an unknown key or a value of the wrong kind.
-    """
-    return read_recipe(path, SceneRecipe, changes)
-
-
 def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kind:
-    """Read a recipe of any kind; see `load_recipe`."""
+    """Read a recipe of any kind; see `tasks.task.load_recipe`."""
     values = read_values(path)
     try:
         for key, value in changes.items():

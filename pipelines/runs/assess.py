@@ -8,11 +8,12 @@ from typing import Any
 
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError
-from models.types import Progress
+from models.types import Predict, Progress
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
+from pipelines.tasks.imagery import cheap_models
 from pipelines.tasks.task import Teller, data_for, task_named
 
 
@@ -93,3 +94,12 @@ def training_samples(run: Path) -> tuple[Any, list[Any], int]:
     split = read_split(run / "split.csv", samples.keys)
     chosen = [sample for sample in samples.samples if split.get(key_of(samples, sample)) == "train"]
     return samples, chosen, int(bundle.training.get("seed", 0))
+
+
+def baselines_of(run: Path) -> Mapping[str, Predict]:
+    """The baselines of a run over scenes, trained anew on its training split; each is called as a runtime is.
+
+    Raises:
+        InputError: the training data cannot be read any more.
+    """
+    return cheap_models(*training_samples(run))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from models.bundle import Bundle
 from models.errors import InputError
 from models.types import Predict
-from pipelines.recipes.recipe import Recipe, data_of
+from pipelines.recipes.reading import read_recipe, read_values
+from pipelines.recipes.recipe import Recipe, SceneRecipe, data_of
 
 if TYPE_CHECKING:
     from models.spec import Spec
@@ -104,6 +105,31 @@ def task_named(name: str) -> Task:
         raise InputError(f"task {name!r}: wanted one of {', '.join(TASKS)}")
     task: Task = importlib.import_module(f"pipelines.tasks.{name}").TASK
     return task
+
+
+def recipe_kind(path: Path | None) -> type[Recipe]:
+    """What kind of recipe a file holds, by its task; one over scenes where that is not known."""
+    task = read_values(path).get("task") if path else None
+    return task_named(task).recipe if task in TASKS else SceneRecipe
+
+
+def load_recipe(path: Path, **changes: Any) -> Recipe:
+    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
+
+    Raises:
+        InputError: an unknown key or a value of the wrong kind.
+    """
+    recipe: Recipe = read_recipe(path, recipe_kind(path), changes)
+    return recipe
+
+
+def prepare(recipe: Recipe) -> Samples:
+    """Read what a recipe names, and nothing else: samples with their splits, and the Spec that fits them.
+
+    Raises:
+        InputError: what `finetune` would stop at before it trains.
+    """
+    return task_named(recipe.task).prepare(recipe)
 
 
 def data_for(bundle: Bundle, *, root: Path | None = None, elevation: Path | None = None) -> Any:

@@ -16,10 +16,9 @@ from models.training.module import FineTuning
 from models.training.objectives import Labelled
 from models.training.settings import Architecture, Training
 from pipelines.grids import align
-from pipelines.recipes.reading import load_recipe
 from pipelines.samples.chips import Chips, find_chips
 from pipelines.samples.sets import ItemSet, Loaders
-from pipelines.tasks.task import task_named
+from pipelines.tasks.task import load_recipe, task_named
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "hls_worldcover"
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "landuse.yaml"

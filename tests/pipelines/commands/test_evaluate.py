@@ -13,10 +13,9 @@ from models.bundle import read_bundle
 from models.errors import InputError
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.runs.assess import training_samples
+from pipelines.runs.assess import baselines_of
 from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
-from pipelines.tasks.imagery import cheap_models
 from tests.runs import make_chips
 
 
@@ -85,12 +84,12 @@ def test_confusion_and_baselines_are_those_of_the_training(run):
     confusion = np.array(told["confusion"])
     assert confusion.sum() == told["model"]["n"]
     assert np.trace(confusion) / confusion.sum() == pytest.approx(told["model"]["accuracy"])
-    again = cheap_models(*training_samples(run))
+    again = baselines_of(run)
     assert set(again) == set(told["baselines"])
 
 
 def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
-    bundle, forest = read_bundle(run), cheap_models(*training_samples(run))["pixel forest"]
+    bundle, forest = read_bundle(run), baselines_of(run)["pixel forest"]
     scene = open_for(bundle, str(chips / "c03_hls.tif"))
     x, _ = scene.read(scene.window)
     wanted = forest({"imagery": x[None]})[0].argmax(axis=0)

@@ -53,7 +53,7 @@ def test_the_bar_counts_epochs_as_the_log_does_and_tells_no_version():
 
 
 def test_recipe_of_a_run_is_a_recipe(run):
-    from pipelines.recipes.reading import load_recipe
+    from pipelines.tasks.task import load_recipe
 
     recipe = load_recipe(run / "recipe.yaml")
     assert recipe.to_json() == yaml.safe_load((run / "recipe.yaml").read_text())

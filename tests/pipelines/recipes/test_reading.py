@@ -8,8 +8,8 @@ import pytest
 
 from models.errors import InputError
 from pipelines.cli.main import main
-from pipelines.cli.options import recipe_kind
-from pipelines.recipes.reading import BYTES, RECIPES, dump, load_recipe, parse, read_recipe, read_values
+from pipelines.recipes.reading import BYTES, RECIPES, dump, parse, read_recipe, read_values
+from pipelines.tasks.task import load_recipe, recipe_kind
 
 NESTED = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)

@@ -11,8 +11,8 @@ import pytest
 from models.backbones.catalogue import BANDS
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.recipes.reading import load_recipe
 from pipelines.runs.finetune import finetune
+from pipelines.tasks.task import load_recipe
 from tests.runs import make_chip, write
 
 RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"

@@ -1,0 +1,47 @@
+"""What notebooks and other programs may call, by name; whatever is not named here may move.
+
+Each name is imported where it is asked for, so that a program starts with what it uses.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "models.bundle": ("read_bundle",),
+    "models.errors": ("InputError", "RunError"),
+    "models.runtime.engines": ("load_runtime", "load_runtimes"),
+    "pipelines.commands.evaluate": ("evaluate",),
+    "pipelines.commands.score": ("score",),
+    "pipelines.embeddings.embed": ("embed", "read_tokens"),
+    "pipelines.forecasts.forecast": ("forecast",),
+    "pipelines.forecasts.seasonal": ("seasonal",),
+    "pipelines.grids.tokens": ("components", "similarity"),
+    "pipelines.inspection.inspect": ("format_text", "inspect"),
+    "pipelines.reports.webmap": ("similarity_map", "web_map"),
+    "pipelines.runs.assess": ("baselines_of",),
+    "pipelines.runs.finetune": ("finetune",),
+    "pipelines.runs.folder": ("Launch", "read_curves"),
+    "pipelines.samples.labels": ("read_labels", "read_values"),
+    "pipelines.scenes.scene": ("Reading", "open_scene"),
+    "pipelines.scoring.jobs": ("Engine",),
+    "pipelines.scoring.opening": ("open_for",),
+    "pipelines.scoring.plan": ("Maps", "Share"),
+    "pipelines.scoring.rows": ("class_map",),
+    "pipelines.tasks.task": ("load_recipe", "prepare"),
+    "pipelines.weather.dataset": ("open_weather",),
+}
+_MODULES = {"plots": "pipelines.reports.plots", "map_plots": "pipelines.reports.map_plots"}
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted((*_WHERE, *_MODULES))
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the table, imported now."""
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"pipelines.api has no {name!r}; it has {', '.join(__all__)}")
