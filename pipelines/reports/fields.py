@@ -53,7 +53,10 @@ def field_parts(
     field: Values | Quantiles, reliability: Sequence[Mapping[str, float]], examples: Sequence[FieldExample]
 ) -> View:
     """What a report shows of a run over weather: reliability by threshold where there are any, and the maps."""
-    return {"charts": [*([_reliability(reliability, field.unit)] if reliability else []), _maps(examples, field)]}
+    return {
+        "counted": "cells",
+        "charts": [*([_reliability(reliability, field.unit)] if reliability else []), _maps(examples, field)],
+    }
 
 
 def _reliability(rows: Sequence[Mapping[str, float]], unit: str) -> View:

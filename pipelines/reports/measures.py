@@ -50,7 +50,7 @@ def named(key: str, unit: str = "") -> str:
     """A score's name with its unit, or its threshold and window."""
     kind = kind_of(key)
     rest = key.removeprefix(kind).strip("_").split("_")
-    threshold = f" > {rest[0]} {unit}" if rest[0] else f" {unit}" if unit and kind in WITH_UNIT else ""
+    threshold = f" > {rest[0]} {unit}" if rest[0] else f" ({unit})" if unit and kind in WITH_UNIT else ""
     return NAMES.get(kind, kind) + threshold.rstrip() + (f", {rest[1]} x {rest[1]} cells" if len(rest) > 1 else "")
 
 
@@ -61,7 +61,7 @@ def number(key: str, value: float | None, *, sign: str = "") -> str:
     if kind_of(key) not in WITH_UNIT:
         return f"{value:{sign}.3f}".replace("-", "−") if abs(value) >= 0.0005 else "0.000"
     size = abs(value)
-    form = ",.0f" if size >= 1000 else ".1f" if size >= 10 else ".2f" if size >= 1 else ".3g"
+    form = ",.0f" if size >= 1000 else ".1f" if size >= 10 else ".2f" if size >= 1 else "#.3g"
     return f"{value:{sign}{form}}".replace("-", "−")
 
 

@@ -23,36 +23,9 @@ from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
 from pipelines.weather.dataset import open_weather
+from pipelines.weather.products import PRODUCTS, RainProduct
 
 # --- the recipe -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Product:
-    """A rain product, as its files have it.
-
-    Attributes:
-        variable: its name.
-        unit: its unit, where a file does not say.
-        stamp: where in its interval a time lies, where a file does not say.
-        hours: length of the interval.
-    """
-
-    variable: str
-    unit: str
-    stamp: Literal["start", "middle", "end"]
-    hours: float
-
-
-PRODUCTS: Mapping[str, Product] = {
-    "merra2": Product("PRECTOT", "kg m-2 s-1", "middle", 1.0),
-    "merra2_corrected": Product("PRECTOTCORR", "kg m-2 s-1", "middle", 1.0),
-    # The files of Prithvi WxC hold means of the two hours around each full hour.
-    "merra2_wxc": Product("PRECTOT", "kg m-2 s-1", "middle", 2.0),
-    "imerg": Product("precipitation", "mm/h", "start", 0.5),
-    "era5": Product("tp", "m", "end", 1.0),
-    "chirps": Product("precip", "mm", "start", 24.0),
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +48,7 @@ class RainData(WeatherData):
     window: tuple[float, float] = (0.0, 1.0)
     persistence: float = 3.0
 
-    def product(self) -> Product:
+    def product(self) -> RainProduct:
         """The product that is named.
 
         Raises:
@@ -150,7 +123,7 @@ class Rain:
         return out.astype(np.float32)
 
 
-def read_rain(files: Sequence[Path], product: Product, weather: Weather, *, variable: str | None = None) -> Rain:
+def read_rain(files: Sequence[Path], product: RainProduct, weather: Weather, *, variable: str | None = None) -> Rain:
     """Read a rain product onto the grid of some weather; a finer one is averaged by area.
 
     Raises:

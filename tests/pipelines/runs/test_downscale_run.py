@@ -63,7 +63,7 @@ def test_a_run_is_ahead_of_bicubic_and_says_what_it_did(run):
     assert baselines["ridge"]["rmse"] < 0.5 * baselines["bicubic"]["rmse"]  # the detail is linear in height
     assert bundle.spec.field.factor == 3 and bundle.spec.field.unit == "K" and bundle.spec.field.positive
     page = (run / "report.html").read_text()
-    assert "RMSE K" in page and "from 1.5 x 1.875 deg" in page and "Reliability" not in page
+    assert "RMSE (K)" in page and "from 1.5 x 1.875 deg" in page and "Reliability" not in page
     assert "elevation of M.const_2d_asm_Nx.nc4" in page and "leaves 1 rows in the south" in page
 
 

@@ -24,8 +24,9 @@ from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
 from pipelines.samples.fields import read_weather
 from pipelines.scoring.fields import band_names
-from pipelines.tasks.rain import PRODUCTS, RainRecipe, RainSamples, read_rain
+from pipelines.tasks.rain import RainRecipe, RainSamples, read_rain
 from pipelines.tasks.weather import forecast
+from pipelines.weather.products import PRODUCTS
 from tests.rain_files import VARIABLES, make_day, rain_recipe
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"

@@ -15,7 +15,8 @@ from models.spec import WEATHER
 from models.training.settings import Augmentation
 from pipelines.samples.fields import find_files, read_weather
 from pipelines.samples.sets import ItemSet
-from pipelines.tasks.rain import LEAKS, PRODUCTS, Rain, RainData, RainSamples, check_inputs, load, read_rain
+from pipelines.tasks.rain import LEAKS, Rain, RainData, RainSamples, check_inputs, load, read_rain
+from pipelines.weather.products import PRODUCTS
 from tests.rain_files import VARIABLES, dataset, fields, make_day
 from tests.specs import rain_spec
 
