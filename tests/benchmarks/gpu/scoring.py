@@ -49,10 +49,10 @@ def of_forward(bench: Bench, name: str, rate: float) -> Facts:
 
 def scene(bench: Bench) -> Rows:
     """`score` of a made-up scene: reading, the model, blending, writing; and all that without a model."""
-    side, made = 256 if bench.small else 8192, {}
+    importlib.import_module("rasterio")
+    side, made = 256 if bench.small else 4096, {}
 
     def make() -> Facts:
-        importlib.import_module("rasterio")
         begun = time.perf_counter()
         made["small"] = write_scene(bench.folder / "small.tif", bench.tile)
         made["large"] = write_scene(bench.folder / "large.tif", side)

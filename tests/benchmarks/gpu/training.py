@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +42,7 @@ def _trained(bench: Bench, mode: str) -> Facts:
 
 def wxc(bench: Bench) -> Rows:
     """Prithvi WxC's encoder in bf16: a region and the globe of MERRA-2."""
+    importlib.import_module("PrithviWxC")
     from models.backbones.prithvi_wxc import WxCEncoder
     from models.backbones.wxc_files import published_config
 
