@@ -5,28 +5,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, RunError
-from models.spec import Spec
-from models.training.settings import Architecture, Lora
+from models.files import replacing
+from models.spec import WEATHER, Spec
+from models.training.settings import Architecture, Lora, WeatherArchitecture
+from models.types import convert
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from models.networks.network import Network
+    from models.networks.assembly import AnyNetwork
 
-FORMAT = 1
+FORMAT = 2
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
-WEATHER = ("rain", "downscale")  # tasks of runs over weather fields
-Parsed = TypeVar("Parsed")
-SpecKind = TypeVar("SpecKind")
-ArchitectureKind = TypeVar("ArchitectureKind")
 
 
 @dataclass(frozen=True)
@@ -57,27 +53,33 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Record(Generic[SpecKind, ArchitectureKind]):
-    """What bundle.json says of any run.
+class Bundle:
+    """What bundle.json says of a run.
 
     Attributes:
         spec: what the model eats and says.
-        backbone: a name of `variants.VARIANTS` or `variants.WXC_VARIANTS`.
+        backbone: a name of `catalogue.VARIANTS` or `catalogue.WXC_VARIANTS`.
         architecture: what, beside these two, builds the network.
         base: where the backbone's weights came from.
         mode: "frozen", "lora" or "full".
         whole: model.safetensors holds every weight; otherwise those beside the backbone only, and the base is needed
-            to build the torch model.
+            to build the torch model. model.onnx is always whole.
         sha256: hash of model.safetensors.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
         baselines: the same of each baseline.
+        lora: size of the adapters, in mode "lora".
+        rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
+            samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
+            pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
+        members: further models whose answers are averaged with this one's, by name.
+        confidence: what turns answers into confidence, by name.
     """
 
-    spec: SpecKind
+    spec: Spec
     backbone: str
-    architecture: ArchitectureKind
+    architecture: Architecture | WeatherArchitecture
     base: Base = field(default_factory=Base)
     mode: str = "full"
     whole: bool = True
@@ -86,27 +88,10 @@ class Record(Generic[SpecKind, ArchitectureKind]):
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Bundle(Record[Spec, Architecture]):
-    """What bundle.json says of a run over scenes; its model.onnx is always whole.
-
-    Attributes:
-        lora: size of the adapters, in mode "lora".
-        rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
-            samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
-            pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
-    """
-
     lora: Lora = field(default_factory=Lora)
     rounding: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse what is no comparison."""
-        for name, known in self.rounding.items():
-            if not all(isinstance(value, int | float) for value in known.values()):
-                raise InputError(f"rounding of {name}: wanted numbers, came {dict(known)}")
+    members: Mapping[str, Any] = field(default_factory=dict)
+    confidence: Mapping[str, Any] = field(default_factory=dict)
 
     def bears(self, precision: str) -> bool:
         """Whether the model is known to answer alike in a reduced precision."""
@@ -114,46 +99,15 @@ class Bundle(Record[Spec, Architecture]):
         return known.get("equal", 1.0) >= SAME_LABELS and known.get("difference", 1.0) <= SAME_ANSWERS
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` on success, remove it on any error."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_bundle(folder: Path, bundle: Record[Any, Any]) -> None:
+def write_bundle(folder: Path, bundle: Bundle) -> None:
     """Write bundle.json; a reader sees the old file or the new one, never half of one."""
-    content = {"format": FORMAT, **dataclasses.asdict(bundle)}
+    content = {"format": FORMAT, **dataclasses.asdict(bundle), "spec": bundle.spec.to_json()}
     with replacing(folder / "bundle.json") as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_bundle(folder: Path) -> Bundle:
     """Read bundle.json.
-
-    Raises:
-        InputError: as `parse_bundle`; or a run over weather.
-    """
-    task = task_of(folder)
-    if task in WEATHER:
-        raise InputError(f"{folder}: a {task} run; it takes weather files (`earthtune score` and `evaluate` know it)")
-    return parse_bundle(folder, _from_json)
-
-
-def task_of(folder: Path) -> str | None:
-    """The task of a run, or None where its bundle.json is missing or damaged."""
-    try:
-        return str(json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["spec"]["task"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def parse_bundle(folder: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
-    """Read bundle.json by a function of its content.
 
     Raises:
         InputError: no run folder, a run that has not ended, another format, or a damaged file.
@@ -168,11 +122,15 @@ def parse_bundle(folder: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Par
         raise InputError(f"{folder}: holds no bundle.json: {hint}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") == FORMAT:
-            return parse(content)
-    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        made_in = content.pop("format")
+        if made_in == FORMAT:
+            return _from_json(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
         raise InputError(f"{path}: damaged ({error}); train again or copy the run again") from error
-    raise InputError(f"{path}: written by another version of earthtune (format is not {FORMAT})")
+    raise InputError(
+        f"{path}: wanted format {FORMAT}, came {made_in}, of another version of earthtune; train it again: "
+        f"earthtune finetune {folder / 'recipe.yaml'} --out ANOTHER"
+    )
 
 
 def bundle_id(folder: Path) -> str:
@@ -181,21 +139,16 @@ def bundle_id(folder: Path) -> str:
 
 
 def _from_json(content: dict[str, Any]) -> Bundle:
-    architecture = content.pop("architecture")
-    architecture["blocks"] = tuple(architecture["blocks"])
-    return Bundle(
-        spec=Spec.from_json(content.pop("spec")),
-        architecture=Architecture(**architecture),
-        base=base_of(content),
-        lora=Lora(**content.pop("lora")),
-        **content,
-    )
-
-
-def base_of(content: dict[str, Any]) -> Base:
-    """Take the base out of the content of a bundle.json."""
-    base = content.pop("base")
-    return Base(**base | {"pretrained_bands": tuple(base["pretrained_bands"])})
+    """A bundle from what `write_bundle` wrote, each value of the type that it has to be."""
+    spec = Spec.from_json(content.pop("spec"))
+    kind: type[Architecture | WeatherArchitecture] = WeatherArchitecture if WEATHER in spec.inputs else Architecture
+    architecture = convert(content.pop("architecture"), kind, "architecture")
+    hints: dict[str, Any] = {
+        **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
+        **dict.fromkeys(("backbone", "mode", "sha256"), str),
+    }
+    fields = {key: convert(value, hints.get(key, Mapping[str, Any]), key) for key, value in content.items()}
+    return Bundle(spec, architecture=architecture, **fields)
 
 
 def stored_whole(base: Base, mode: str) -> bool:
@@ -227,7 +180,7 @@ def _own(key: str) -> bool:
     return not key.startswith("backbone.") or key.endswith((".down", ".up"))
 
 
-def load_network(folder: Path, *, weights: Path | None = None) -> Network:
+def load_network(folder: Path, *, weights: Path | None = None) -> AnyNetwork:
     """Build the torch model of a run, in eval mode, adapters merged.
 
     Args:
@@ -239,16 +192,20 @@ def load_network(folder: Path, *, weights: Path | None = None) -> Network:
     """
     from models.backbones.hub import read_state_dict
     from models.backbones.lora import add_lora, merge_lora
-    from models.networks.network import Network
+    from models.networks.assembly import assemble, load_backbone
 
     bundle = read_bundle(folder)
-    network = Network(bundle.spec, bundle.backbone, bundle.architecture)
+    base, pretrained = bundle.base, bundle.base.source != "random"
+    network = assemble(bundle.spec, bundle.backbone, bundle.architecture, pretrained=pretrained)
     if not bundle.whole:
-        _load_base(network, bundle.base, weights)
+        if weights is None and not base.repo:
+            raise InputError(f"{folder}: holds the head only; its backbone is {base}: give that file with --weights")
+        bands, source = base.pretrained_bands, str(weights or "hub")
+        load_backbone(network, bundle.backbone, source, revision=base.revision, bands=bands, wanted=base)
         if bundle.mode == "lora":
             add_lora(network.backbone, rank=bundle.lora.rank, alpha=bundle.lora.alpha)
-    state = read_state_dict(folder / "model.safetensors")
-    fill(network, state, folder / "model.safetensors", whole=bundle.whole)
+    path = folder / "model.safetensors"
+    fill(network, read_state_dict(path), path, whole=bundle.whole)
     merge_lora(network)
     return network.eval()
 
@@ -264,19 +221,3 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, whole: 
     if wrong:
         raise InputError(f"{path}: does not fit its bundle.json (tensor {min(wrong)}); copy the whole run folder again")
     network.load_state_dict(state, strict=False)
-
-
-def _load_base(network: Network, base: Base, weights: Path | None) -> None:
-    from models.backbones.hub import WeightFile, locate, read_state_dict
-    from models.backbones.prithvi_eo import load_pretrained
-
-    if weights is not None:
-        found = WeightFile(weights)
-    elif base.repo and base.file:
-        found = locate(base.repo, base.file, revision=base.revision)
-    else:
-        raise InputError(f"this bundle holds the head only; its backbone is {base}: give that file with --weights")
-    state = read_state_dict(found.path)
-    if base.sha256 and found.sha256() != base.sha256:
-        raise InputError(f"{found.path}: not the base of this bundle: wanted {base}; the file's sha256 differs")
-    load_pretrained(network.backbone, state, source=str(found.path), pretrained_bands=base.pretrained_bands)

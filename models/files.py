@@ -33,17 +33,45 @@ def check_target(path: Path, suffix: str, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def draft(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a file in a hidden folder beside `path`; it takes that name when the block ends, and vanishes on an error.
+
+    Other files that the block leaves beside it move along, before it. All get the permissions of any new file.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        file = Path(folder) / path.name
+        yield file
+        file.stat()  # raises where the block wrote nothing
+        _move(Path(folder), path.parent, last=path.name)
+
+
+def _move(work: Path, folder: Path, *, last: str = "") -> list[str]:
+    """Move the files of a folder to another, one of them last; return their names."""
+    files = sorted(work.iterdir(), key=lambda file: (file.name == last, file.name))
+    probe = work / ".mode"  # some writers make files that nobody else may read; this one has what the umask says
+    probe.touch()
+    for file in files:
+        file.chmod(probe.stat().st_mode)
+        os.replace(file, folder / file.name)
+    return [file.name for file in files]
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """As `replacing`, for commands.
 
     Raises:
         RunError: the disk does not take the file.
     """
+    with _told(path), replacing(path) as file:
+        yield file
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into one line."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            file = Path(folder) / path.name
-            yield file
-            os.replace(file, path)
+        yield
     except OSError as error:
         raise RunError(
             f"{path}: could not be written ({error.strerror or error}); "
@@ -87,21 +115,14 @@ def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
     Raises:
         RunError: the disk does not take the files.
     """
-    try:
+    with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as hidden:
             work = Path(hidden) / folder.name
             work.mkdir()
             yield work
             folder.mkdir(exist_ok=True)
-            made = sorted(file.name for file in work.iterdir())
-            for name in made:
-                os.replace(work / name, folder / name)
+            made = _move(work, folder)
             for old in folder.glob(replaces):
                 if old.name not in made:
                     old.unlink()
-    except OSError as error:
-        raise RunError(
-            f"{folder}: could not be written ({error.strerror or error}); "
-            f"see that {folder.parent} can be written and has space, and run again"
-        ) from error

@@ -34,7 +34,7 @@ from pipelines.commands.finetune import finetune
 from pipelines.embeddings.embed import read_tokens
 from pipelines.grids.tokens import components, similarity
 from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.reports import map_plots, plots
 from pipelines.reports.webmap import similarity_map
 from pipelines.runs.folder import Launch

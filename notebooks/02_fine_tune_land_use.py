@@ -34,12 +34,12 @@ from models.bundle import read_bundle
 from models.runtime.engines import load_runtime
 from pipelines.commands.evaluate import baselines_of, read_curves
 from pipelines.commands.finetune import finetune
-from pipelines.commands.score import open_for
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.reports import map_plots, plots
 from pipelines.runs.folder import Launch
 from pipelines.samples.labels import read_labels
 from pipelines.scenes.scene import open_scene
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
 
 # %% [markdown]

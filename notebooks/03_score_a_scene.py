@@ -32,13 +32,15 @@ from IPython.display import display
 
 from models.bundle import read_bundle
 from pipelines.commands.finetune import finetune
-from pipelines.commands.score import open_for, score
+from pipelines.commands.score import score
 from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.reports import map_plots, plots
 from pipelines.reports.webmap import web_map
 from pipelines.runs.folder import Launch
 from pipelines.samples.labels import read_labels, read_values
+from pipelines.scoring.opening import open_for
+from pipelines.scoring.plan import Maps
 
 RUN, SCENE, MAPS = Path("runs/landuse"), "../sample_data/new_scene/new_scene_hls.tif", Path("runs/maps")
 finetune(load_recipe(Path("landuse.yaml")), RUN, launch=Launch(resume=True), name="landuse")
@@ -64,7 +66,7 @@ print(format_text(inspect(SCENE, for_run=RUN)))
 
 # %%
 AREAS = Path("runs/areas.csv")
-(result,) = score(RUN, [SCENE], out=MAPS, confidence=True, min_area=0.5, area_table=AREAS, overwrite=True)
+(result,) = score(RUN, [SCENE], out=MAPS, overwrite=True, maps=Maps(confidence=True, min_area=0.5, area_table=AREAS))
 print(f"{result['status']}: {result['valid']:.1%} of the pixels are valid")
 for path in sorted(MAPS.glob("new_scene*")):
     print(f"{path.name:32} {path.stat().st_size / 1000:6.0f} kB")

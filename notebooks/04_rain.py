@@ -33,14 +33,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from IPython.display import display
+from pipelines.runs.weather import finetune_weather
 
 from pipelines.commands.evaluate import read_curves
 from pipelines.commands.score import score
-from pipelines.recipes.recipe import read_recipe
+from pipelines.recipes.reading import read_recipe
 from pipelines.recipes.weather import RainRecipe
 from pipelines.reports import map_plots, plots
 from pipelines.runs.folder import Launch
-from pipelines.runs.weather import finetune_weather
 from pipelines.weather.dataset import open_weather
 
 # %% [markdown]

@@ -35,7 +35,7 @@ from rasterio.features import shapes
 from models.errors import InputError
 from pipelines.commands.finetune import prepare
 from pipelines.inspection.inspect import format_text, inspect
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
 from pipelines.reports import map_plots, plots
 from pipelines.samples.labels import read_labels
 from pipelines.scenes.scene import open_scene

@@ -9,9 +9,10 @@ import subprocess
 import pytest
 from hypothesis import settings
 
-from models.spec import ClassDef, Spec
+from models.spec import ClassDef
 from models.training.settings import Architecture
 from tests.hub_server import serving
+from tests.specs import scene_spec
 
 # Threads that wait without spinning: where others use the cores too, tiny networks train ten times faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -62,7 +63,7 @@ def make_spec():
             "tile": 32,
             "classes": () if task == "regression" else CLASSES,
         }
-        return Spec(task, **fields | changes)
+        return scene_spec(task, **fields | changes)
 
     return make
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from models.training.settings import Training
-from models.weather_spec import WeatherArchitecture
-from pipelines.recipes.weather import DownscaleData, DownscaleRecipe
+from models.training.settings import Training, WeatherArchitecture
+from pipelines.tasks.downscale import DownscaleData, DownscaleRecipe
 
 SHAPE = (13, 16)  # factor 3 leaves a row and a column out
 TINY = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12)

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from models.training.settings import Training
-from models.weather_spec import Augmentation, WeatherArchitecture
-from pipelines.recipes.weather import RainData, RainRecipe
+from models.training.settings import Augmentation, Training, WeatherArchitecture
+from pipelines.tasks.rain import RainData, RainRecipe
 
 VARIABLES = ("TQV", "T2M", "U10M", "V10M")
 TINY = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)

@@ -13,11 +13,10 @@ from rasterio.transform import from_origin
 
 from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Training
-from pipelines.commands.finetune import finetune
 from pipelines.outputs import geotiff
-from pipelines.recipes.recipe import Data, Recipe
+from pipelines.recipes.recipe import Data, SceneRecipe
+from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
-from pipelines.runs.weather import finetune_weather
 from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
 
@@ -70,9 +69,9 @@ def make_chips(root: Path, count: int = 12, *, side: int = 32) -> Path:
     return root
 
 
-def tiny_recipe(root: Path, **changes) -> Recipe:
+def tiny_recipe(root: Path, **changes) -> SceneRecipe:
     """A recipe over `make_chips` that trains in seconds."""
-    recipe = Recipe(
+    recipe = SceneRecipe(
         "segmentation",
         Data(root, images="*_hls.tif", labels="*_lc.tif", fractions=(0.5, 0.25, 0.25)),
         classes=CLASSES,
@@ -141,7 +140,7 @@ def rain_day(tmp_path_factory):
 def rain_run(rain_day, tmp_path_factory):
     """A run of rain from surface weather."""
     out = tmp_path_factory.mktemp("runs") / "rain"
-    finetune_weather(rain_recipe(rain_day), out, name="test")
+    finetune(rain_recipe(rain_day), out, name="test")
     return out
 
 
@@ -155,5 +154,5 @@ def fine_day(tmp_path_factory):
 def fine_run(fine_day, tmp_path_factory):
     """A run of downscaling by three."""
     out = tmp_path_factory.mktemp("runs") / "fine"
-    finetune_weather(downscale_recipe(fine_day), out, name="test")
+    finetune(downscale_recipe(fine_day), out, name="test")
     return out

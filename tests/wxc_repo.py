@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import yaml
 
-from models.backbones.wxc_files import climatology_names
+from models.backbones.wxc_climatology import climatology_names
 from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL
 
 PARAMS = {

@@ -1,4 +1,4 @@
-"""What the repositories of Prithvi WxC hold: configuration, scalers, climatology, weights; from the Hub or a folder."""
+"""What the repositories of Prithvi WxC hold: configuration, scalers, weights; from the Hub or a folder."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
-from numpy.typing import NDArray
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from models.backbones.catalogue import WXC_REPO, wxc_variant
-from models.backbones.wxc_inputs import (
-    LEVELS,
-    STATIC,
-    SURFACE,
-    VERTICAL,
-    channel_names,
-    climatology_index,
-    stack_channels,
-)
+from models.backbones.hub import locate, reachable, read_state_dict
+from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, channel_names
 from models.errors import InputError, RunError
+from models.files import replacing
 
 if TYPE_CHECKING:
-    import h5py
     import torch
 
 SCALER_FILES = {
@@ -35,7 +30,6 @@ SCALER_FILES = {
     "anomaly_surface": "climatology/anomaly_variance_surface.nc",
     "anomaly_vertical": "climatology/anomaly_variance_vertical.nc",
 }
-CLOSE = 1e-3  # degrees within which two coordinates are the same
 
 
 @dataclass(frozen=True)
@@ -140,8 +134,6 @@ def read_config(path: Path, default: WxCConfig | None = None) -> WxCConfig:
     Raises:
         InputError: no such file, not such a file, or an architecture that is not supported.
     """
-    import yaml
-
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -202,8 +194,6 @@ def locate_files(name: str, *, revision: str | None = None) -> WxCFiles:
         InputError: no such model, or none published; a file that is not in the cache and cannot be had (see
             `hub.locate`).
     """
-    from models.backbones.hub import locate, reachable
-
     published, online = wxc_variant(name), reachable()
     if not (published.repo and published.file):
         raise InputError(f"{name}: no weights were published; give a folder or file that holds some, or random")
@@ -249,18 +239,16 @@ def read_scalers(files: Mapping[str, Path], config: WxCConfig) -> WxCScalers:
         InputError: a file or variable that is not there or cannot be read.
     """
     inputs: dict[str, tuple[float, float]] = {}
-    inputs |= _read(files["input_surface"], lambda file: _moments(file, (*config.surface, *config.static), ()))
-    inputs |= _read(files["input_vertical"], lambda file: _moments(file, config.vertical, config.levels))
+    inputs |= read_hdf5(files["input_surface"], lambda file: _moments(file, (*config.surface, *config.static), ()))
+    inputs |= read_hdf5(files["input_vertical"], lambda file: _moments(file, config.vertical, config.levels))
     spread: dict[str, float] = {}
-    spread |= _read(files["anomaly_surface"], lambda file: _values(file, config.surface, (), ()))
-    spread |= _read(files["anomaly_vertical"], lambda file: _values(file, config.vertical, config.levels, ()))
+    spread |= read_hdf5(files["anomaly_surface"], lambda file: _values(file, config.surface, (), ()))
+    spread |= read_hdf5(files["anomaly_vertical"], lambda file: _values(file, config.vertical, config.levels, ()))
     return WxCScalers(inputs, {name: float(np.clip(value, 1e-7, 1e7)) ** 0.5 for name, value in spread.items()})
 
 
-def _read(path: Path, work: Callable[[h5py.File], Any]) -> Any:
+def read_hdf5(path: Path, work: Callable[[h5py.File], Any]) -> Any:
     """Do work on an open NetCDF 4 file; what the file lacks is told by the file's name."""
-    import h5py
-
     try:
         with h5py.File(path, "r") as file:
             return work(file)
@@ -284,78 +272,6 @@ def _values(file: h5py.File, names: Sequence[str], levels: Sequence[float], at: 
     return {f"{name}_{level:g}": float(file[name][(*at, i)]) for name in names for level, i in places.items()}
 
 
-def climatology_names(time: datetime | np.datetime64) -> tuple[str, str]:
-    """The surface and the vertical file of the climatology at a time, as they are called in the repository.
-
-    Raises:
-        InputError: not a multiple of three hours; the climatology has no others.
-    """
-    day, hour = climatology_index(time)
-    if hour % 3:
-        when = np.datetime64(time).astype("datetime64[m]")
-        raise InputError(f"climatology at {when}: there is one every three hours from 00 UTC on")
-    kinds = ("surface", "vertical")
-    return tuple(f"climatology/climate_{kind}_doy{day:03}_hour{hour:02}.nc" for kind in kinds)  # type: ignore[return-value]
-
-
-def locate_climatology(time: datetime | np.datetime64) -> tuple[Path, Path]:
-    """Find the climatology of a target time: in the local cache, else on the Hub.
-
-    Raises:
-        InputError: no climatology at that hour, or a file that cannot be had.
-    """
-    from models.backbones.hub import locate, reachable
-
-    surface, vertical = climatology_names(time)
-    online = reachable()
-    return locate(WXC_REPO, surface, online=online).path, locate(WXC_REPO, vertical, online=online).path
-
-
-def read_climatology(
-    surface: Path, vertical: Path, *, lat: NDArray[Any], lon: NDArray[Any], config: WxCConfig | None = None
-) -> NDArray[np.float32]:
-    """Read the climatology at grid points, in their order.
-
-    Args:
-        surface: climate_surface_doyDDD_hourHH.nc.
-        vertical: climate_vertical_doyDDD_hourHH.nc.
-        lat: (H,) degrees north, in either direction; each is a row of the files.
-        lon: (W,) degrees east; each is a column of the files, whole turns aside.
-        config: names the channels; the published one when None.
-
-    Returns:
-        (C, H, W) in the units of MERRA-2, channels in their order.
-
-    Raises:
-        InputError: a file that cannot be read, lacks values, or a coordinate that is not in it.
-    """
-    config = config or WxCConfig()
-    flat = _read(surface, lambda file: _region(file, surface, config.surface, lat, lon))
-    deep = _read(vertical, lambda file: _region(file, vertical, config.vertical, lat, lon))
-    levels = _read(vertical, lambda file: file["lev"][()])
-    try:
-        return stack_channels(config.channels, flat, deep, levels=[float(level) for level in levels])
-    except InputError as error:
-        raise InputError(f"{surface}, {vertical.name}: {error}") from error
-
-
-def _region(
-    file: h5py.File, path: Path, names: Sequence[str], lat: NDArray[Any], lon: NDArray[Any]
-) -> dict[str, NDArray[Any]]:
-    rows = _places(file["lat"][()], np.asarray(lat, float), f"{path}: latitude")
-    columns = _places(file["lon"][()] % 360, np.asarray(lon, float) % 360, f"{path}: longitude")
-    strip = slice(rows.min(), rows.max() + 1)
-    return {name: file[name][..., strip, :][..., rows - rows.min(), :][..., columns] for name in names}
-
-
-def _places(axis: NDArray[Any], wanted: NDArray[Any], what: str) -> NDArray[np.intp]:
-    distance = np.abs(axis[None, :] - wanted[:, None])
-    absent = wanted[distance.min(axis=1) > CLOSE]
-    if absent.size:
-        raise InputError(f"{what} {absent[0]:g} is not among its {axis.size} from {axis[0]:g} to {axis[-1]:g}")
-    return np.asarray(distance.argmin(axis=1))
-
-
 def as_safetensors(path: Path, *, dtype: torch.dtype | None = None, folder: Path | None = None) -> Path:
     """Convert a weight file once to safetensors; later calls return what the first one wrote.
 
@@ -372,8 +288,6 @@ def as_safetensors(path: Path, *, dtype: torch.dtype | None = None, folder: Path
         InputError: not a weight file, or one that could execute code.
         RunError: the converted file cannot be written.
     """
-    from models.backbones.hub import read_state_dict
-
     if path.suffix == ".safetensors" and dtype is None:
         return path
     target = _converted(path, dtype, folder)
@@ -405,11 +319,6 @@ def _converted(path: Path, dtype: torch.dtype | None, folder: Path | None) -> Pa
 
 
 def _write(target: Path, state: Mapping[str, torch.Tensor]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    from models.bundle import replacing
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as draft:

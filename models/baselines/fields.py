@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from models.types import Array
+
 ROWS = 500_000  # more would only cost memory: there are some tens of coefficients
 
 

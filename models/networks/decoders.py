@@ -71,13 +71,13 @@ class DenseHead(nn.Module):
         """Build the head for maps of `dims` channels each."""
         super().__init__()
         channels, detail = architecture.channels, architecture.detail
-        self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.patch, channels=channels)
+        self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.imagery.patch, channels=channels)
         self.detail: DetailPath | None = None
-        self.classify: nn.Module = nn.Conv2d(channels, spec.outputs, 1)
+        self.classify: nn.Module = nn.Conv2d(channels, spec.answer.channels, 1)
         if detail:
             self.classify = nn.Identity()
             self.detail = DetailPath(
-                spec, joined=channels, outputs=spec.outputs, width=detail, dropout=architecture.dropout
+                spec.imagery, joined=channels, outputs=spec.answer.channels, width=detail, dropout=architecture.dropout
             )
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
@@ -98,11 +98,11 @@ class SceneHead(nn.Module):
         """Build the head for maps of `dims` channels each."""
         super().__init__()
         channels = architecture.channels
-        self.features = BandFeatures(spec)
+        self.features = BandFeatures(spec.imagery)
         self.statistics = nn.Sequential(nn.BatchNorm1d(2 * self.features.channels), nn.Dropout(architecture.dropout))
-        self.vote = nn.Linear(2 * self.features.channels, spec.outputs)
+        self.vote = nn.Linear(2 * self.features.channels, spec.answer.channels)
         self.tokens = nn.Sequential(nn.LayerNorm(sum(dims)), nn.Linear(sum(dims), channels), nn.GELU())
-        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.outputs))
+        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.answer.channels))
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""

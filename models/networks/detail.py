@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.spec import Spec
+from models.spec import Pixels
 
 # Normalised differences (a - b) / (a + b) by band names, with the index that each is known as.
 INDICES: Mapping[str, tuple[str, str]] = {
@@ -31,17 +31,21 @@ class BandFeatures(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: Spec, *, noise: float = 0.3) -> None:
-        """Build for a Spec's bands and frames; `noise` is added to the tile's statistics while training."""
+    def __init__(self, imagery: Pixels, *, noise: float = 0.3) -> None:
+        """Build for bands and frames; `noise` is added to the tile's statistics while training."""
         super().__init__()
-        self.noise, count = noise, len(spec.bands)
-        pairs = [(spec.bands.index(a), spec.bands.index(b)) for a, b in INDICES.values() if {a, b} <= set(spec.bands)]
+        self.noise, count = noise, len(imagery.channels)
+        pairs = [
+            (imagery.channels.index(a), imagery.channels.index(b))
+            for a, b in INDICES.values()
+            if {a, b} <= set(imagery.channels)
+        ]
         # Channels come as (C, T) flattened: channel c of frame t is c * T + t.
-        self.pairs = [(a * spec.frames + t, b * spec.frames + t) for a, b in pairs for t in range(spec.frames)]
-        shape = (1, count * spec.frames, 1, 1)
-        self.register_buffer("mean", torch.tensor(spec.mean).repeat_interleave(spec.frames).reshape(shape), False)
-        self.register_buffer("std", torch.tensor(spec.std).repeat_interleave(spec.frames).reshape(shape), False)
-        bands, all_features = count * spec.frames, count * spec.frames + len(self.pairs)
+        self.pairs = [(a * imagery.times + t, b * imagery.times + t) for a, b in pairs for t in range(imagery.times)]
+        shape = (1, count * imagery.times, 1, 1)
+        self.register_buffer("mean", torch.tensor(imagery.mean).repeat_interleave(imagery.times).reshape(shape), False)
+        self.register_buffer("std", torch.tensor(imagery.std).repeat_interleave(imagery.times).reshape(shape), False)
+        bands, all_features = count * imagery.times, count * imagery.times + len(self.pairs)
         self.channels = 3 * all_features + 3 * bands
         self.norm = nn.BatchNorm2d(self.channels)
 
@@ -95,12 +99,12 @@ class DetailPath(nn.Module):
     """
 
     def __init__(
-        self, spec: Spec, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
+        self, imagery: Pixels, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
     ) -> None:
         """Build the path.
 
         Args:
-            spec: the bands and frames.
+            imagery: the bands and frames.
             joined: channels of the decoder's features.
             outputs: classes, or 1 for values.
             width: channels at full resolution.
@@ -108,7 +112,7 @@ class DetailPath(nn.Module):
             branch_dropout: share of samples that train without the tokens, or without the U-Net.
         """
         super().__init__()
-        self.features = BandFeatures(spec)
+        self.features = BandFeatures(imagery)
         self.pixel = nn.Sequential(
             _block(self.features.channels, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1)
         )

@@ -11,9 +11,9 @@ from torch.nn import functional
 from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
-from models.downscale_spec import DownscaleSpec
 from models.networks.weather import LIMIT, Trunk, WeatherNetwork, block
-from models.weather_spec import WeatherArchitecture
+from models.spec import Spec
+from models.training.settings import WeatherArchitecture
 
 EDGE = 2  # cells that bicubic looks beyond
 
@@ -54,14 +54,16 @@ def unresolved(fine: Tensor, area: Tensor, factor: int) -> Tensor:
 class Member(Trunk):
     """A trunk over the coarse cells, its features shuffled onto the fine ones, and convolutions there."""
 
-    def __init__(self, spec: DownscaleSpec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
+    def __init__(self, spec: Spec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
         """Build for a Spec's channels and an encoder's tokens."""
         super().__init__(spec, config, architecture)
         width, up, drop = architecture.detail, architecture.channels, architecture.dropout
         self.finer = nn.Sequential(
-            nn.Conv2d(width, up * spec.factor**2, 1), nn.PixelShuffle(spec.factor), nn.GELU()
+            nn.Conv2d(width, up * spec.field.factor**2, 1), nn.PixelShuffle(spec.field.factor), nn.GELU()
         )  # (B, up, H, W)
-        self.decoder = nn.Sequential(block(up + 2 + 2 * bool(spec.elevation), width, drop), block(width, width, drop))
+        self.decoder = nn.Sequential(
+            block(up + 2 + 2 * bool(spec.weather.elevation), width, drop), block(width, width, drop)
+        )
         self.head = nn.Conv2d(width, 1, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type] # there is one
@@ -76,7 +78,7 @@ class Member(Trunk):
 class DownscaleNetwork(WeatherNetwork):
     """A field on finer cells; with random weights as bicubic has it.
 
-    A batch is one of `wxc_inputs.make_batch` over the coarse cells, with `coarse` (B, 1, h, w), the target; `area`
+    A batch holds `weather`, `static` and hours over the coarse cells; `coarse` (B, 1, h, w), the target; `area`
     (B, H, 1), the relative areas of the fine rows; and `fine` (B, 1, H, W), their elevation in m, for models with it.
     """
 
@@ -89,23 +91,23 @@ class DownscaleNetwork(WeatherNetwork):
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
-        spec, coarse, area = self.spec, batch["coarse"].float(), batch["area"].float()
-        base = bicubic(coarse, spec.factor)  # (B, 1, H, W)
+        told, coarse, area = self.spec.field, batch["coarse"].float(), batch["area"].float()
+        base = bicubic(coarse, told.factor)  # (B, 1, H, W)
         encoded, fine = self.encoded(batch), self._fine(batch, coarse, base, area)
-        answers = [base + spec.scale * member(*encoded, fine) for member in self.members]
-        if spec.conserve:
-            answers = [a + repeated(coarse - area_means(a, area, spec.factor), spec.factor) for a in answers]
+        answers = [base + told.scale * member(*encoded, fine) for member in self.members]
+        if told.conserve:
+            answers = [a + repeated(coarse - area_means(a, area, told.factor), told.factor) for a in answers]
         return torch.cat(answers, dim=1).movedim(1, 0)
 
     def predict(self, batch: Batch) -> Tensor:
         """The members' answers averaged, (B, H, W); none is below 0 where the target never is."""
         answer = super().predict(batch)
-        return answer.clamp(min=0) if self.spec.positive else answer
+        return answer.clamp(min=0) if self.spec.field.positive else answer
 
     def loss(self, answer: Tensor, y: Tensor, weights: Mapping[str, float]) -> Tensor:
         """The losses over known cells in scales of the detail."""
         known = y.isfinite()
-        error = (answer - y)[known] / self.spec.scale
+        error = (answer - y)[known] / self.spec.field.scale
         zero = torch.zeros_like(error)
         kinds = {
             "mse": functional.mse_loss(error, zero),
@@ -120,11 +122,11 @@ class DownscaleNetwork(WeatherNetwork):
 
     def _fine(self, batch: Batch, coarse: Tensor, base: Tensor, area: Tensor) -> Tensor:
         """What is known of the fine cells, normalised: (B, S, H, W)."""
-        spec = self.spec
-        at = spec.channels.index(spec.target)
-        known = [(base - spec.mean[at]) / spec.std[at], (base - repeated(coarse, spec.factor)) / spec.scale]
-        if spec.elevation:
-            mean, std, detail = spec.elevation
+        given, told = self.spec.weather, self.spec.field
+        at = given.channels.index(told.name)
+        known = [(base - given.mean[at]) / given.std[at], (base - repeated(coarse, told.factor)) / told.scale]
+        if given.elevation:
+            mean, std, detail = given.elevation
             height = batch["fine"].float()
-            known += [(height - mean) / std, unresolved(height, area, spec.factor) / detail]
+            known += [(height - mean) / std, unresolved(height, area, told.factor) / detail]
         return torch.cat(known, dim=1).clamp(-LIMIT, LIMIT)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.rain_spec import LEVELS, check_levels
+from models.baselines.fields import Forecast
+from models.spec import LEVELS, Quantiles, Values, check_levels
+from models.types import Array
 
 
 class QuantileHead(nn.Module):
@@ -23,7 +25,7 @@ class QuantileHead(nn.Module):
         """Build for (B, features, H, W) and Q levels; it starts close to zero rain.
 
         Raises:
-            InputError: see `rain_spec.check_levels`.
+            InputError: see `spec.check_levels`.
         """
         super().__init__()
         check_levels(tuple(levels))
@@ -96,3 +98,12 @@ def exceedance(quantiles: Tensor, levels: Sequence[float], threshold: float, *, 
     scale = ((q[-1] - q[-2]) / math.log((1 - levels[-2]) / tail)).clamp(min=1e-12)
     beyond = tail * torch.exp(-(threshold - q[-1]).clamp(min=0) / scale)
     return torch.where(threshold > q[-1], beyond, 1 - below)
+
+
+def forecast_of(field: Values | Quantiles, answer: Array) -> Forecast:
+    """What a model says of a field: quantiles (N, Q, H, W) with mean and exceedances, or values (N, H, W) alone."""
+    if not isinstance(field, Quantiles):
+        return Forecast.sure(answer)
+    quantiles = torch.from_numpy(answer)
+    above = torch.stack([exceedance(quantiles, field.levels, t) for t in field.thresholds], dim=1)
+    return Forecast(expectation(quantiles, field.levels).numpy(), answer, above.numpy())

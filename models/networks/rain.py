@@ -10,20 +10,19 @@ from torch import Tensor
 from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
-from models.baselines.fields import Forecast
-from models.networks.quantiles import QuantileHead, exceedance, expectation, pinball_loss
+from models.networks.quantiles import QuantileHead, expectation, pinball_loss
 from models.networks.weather import Trunk, WeatherNetwork
-from models.rain_spec import RainSpec
-from models.weather_spec import WeatherArchitecture
+from models.spec import Spec
+from models.training.settings import WeatherArchitecture
 
 
 class Member(Trunk):
     """A trunk with quantiles on top."""
 
-    def __init__(self, spec: RainSpec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
+    def __init__(self, spec: Spec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
         """Build for a Spec's channels and an encoder's tokens."""
         super().__init__(spec, config, architecture)
-        self.head = QuantileHead(architecture.detail, spec.levels)
+        self.head = QuantileHead(architecture.detail, spec.field.levels)
 
     def forward(self, fields: Tensor, tokens: Tensor, lead: Tensor, canvas: Canvas) -> Tensor:
         """What `WeatherNetwork.encoded` gives, to quantiles (B, Q, H, W) in scales."""
@@ -38,31 +37,25 @@ class RainNetwork(WeatherNetwork):
     member = Member
 
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles of each member, (M, B, Q, H, W) in mm/h, of a batch as `wxc_inputs.make_batch` builds it.
+        """Quantiles of each member, (M, B, Q, H, W) in mm/h, of a batch as `samples.fields` builds it.
 
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
         encoded = self.encoded(batch)
-        return torch.stack([self.spec.scale * member(*encoded) for member in self.members])
-
-    def forecast(self, batch: Batch) -> Forecast:
-        """Mean, quantiles and exceedances as arrays."""
-        quantiles, spec = self.predict(batch), self.spec
-        above = torch.stack([exceedance(quantiles, spec.levels, t) for t in spec.thresholds], dim=1)
-        return Forecast(self.expected(quantiles).numpy(), quantiles.numpy(), above.numpy())
+        return torch.stack([self.spec.field.scale * member(*encoded) for member in self.members])
 
     def loss(self, answer: Tensor, y: Tensor, weights: Mapping[str, float]) -> Tensor:
         """The pinball loss, and the squared error of the mean, in scales of the training rain."""
-        spec, known = self.spec, y.isfinite()
-        loss = weights.get("pinball", 0.0) * pinball_loss(answer, y, spec.levels) / spec.scale
+        told, known = self.spec.field, y.isfinite()
+        loss = weights.get("pinball", 0.0) * pinball_loss(answer, y, told.levels) / told.scale
         if "mse" in weights:
-            error = (self.expected(answer) - y)[known] / spec.scale
+            error = (self.expected(answer) - y)[known] / told.scale
             loss = loss + weights["mse"] * error.square().mean()
         total: Tensor = loss
         return total
 
     def expected(self, answer: Tensor) -> Tensor:
         """The mean of quantiles (B, Q, H, W): (B, H, W)."""
-        mean: Tensor = expectation(answer, self.spec.levels)
+        mean: Tensor = expectation(answer, self.spec.field.levels)
         return mean

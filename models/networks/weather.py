@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from models.backbones.prithvi_wxc import WxCEncoder
 from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig, WxCScalers, published_config
 from models.backbones.wxc_inputs import TIME_TERMS, Batch
-from models.baselines.fields import Forecast
 from models.errors import InputError
-from models.weather_spec import WeatherArchitecture, WeatherSpec
+from models.spec import WEATHER, Spec
+from models.training.settings import WeatherArchitecture
 
 LIMIT = 6.0  # deviations beyond which a field says no more: another day may lie far outside of the training's
 
@@ -51,7 +51,7 @@ class WeatherNetwork(nn.Module):
     std: Tensor
 
     def __init__(
-        self, spec: WeatherSpec, backbone: str, architecture: WeatherArchitecture, *, pretrained: bool = False
+        self, spec: Spec, backbone: str, architecture: WeatherArchitecture, *, pretrained: bool = False
     ) -> None:
         """Build with random weights.
 
@@ -65,18 +65,18 @@ class WeatherNetwork(nn.Module):
             InputError: see `encoder_config`.
         """
         super().__init__()
-        self.spec: Any = spec  # of the subclass's kind
+        self.spec, given = spec, spec.weather
         config = encoder_config(backbone, architecture)
-        measured = dict(zip(spec.channels, zip(spec.mean, spec.std, strict=True), strict=True))
+        measured = dict(zip(given.channels, zip(given.mean, given.std, strict=True), strict=True))
         known = set(config.channels) if pretrained else set()
         scalers = WxCScalers({name: pair for name, pair in measured.items() if name not in known})
         self.backbone = WxCEncoder(
-            config, channels=spec.channels, static=(), times=spec.times, climatology=False, scalers=scalers
+            config, channels=given.channels, static=(), times=given.times, climatology=False, scalers=scalers
         )
         self.members = nn.ModuleList(self.member(spec, config, architecture) for _ in range(architecture.members))
-        shape = (1, 1, len(spec.channels), 1, 1)
-        self.register_buffer("mean", torch.tensor(spec.mean).reshape(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).reshape(shape), persistent=False)
+        shape = (1, 1, len(given.channels), 1, 1)
+        self.register_buffer("mean", torch.tensor(given.mean).reshape(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(given.std).reshape(shape), persistent=False)
 
     def encoded(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Canvas]:
         """Normalised fields (B, T*C, H, W), tokens (B, E, h, w), lead hours (B,), and how the tokens lie.
@@ -84,7 +84,7 @@ class WeatherNetwork(nn.Module):
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
-        fields = ((batch["x"].float() - self.mean) / self.std).clamp(-LIMIT, LIMIT)  # (B, T, C, H, W)
+        fields = ((batch[WEATHER].float() - self.mean) / self.std).clamp(-LIMIT, LIMIT)  # (B, T, C, H, W)
         batch = batch | {"x": fields * self.std + self.mean, "static": self._placed(batch["static"])}
         canvas = self.backbone.canvas(batch)
         return fields.flatten(1, 2), self.backbone(batch)[-1], batch["lead_time"].float(), canvas
@@ -94,10 +94,6 @@ class WeatherNetwork(nn.Module):
         with torch.inference_mode():
             answer: Tensor = self(batch).mean(dim=0)
         return answer
-
-    def forecast(self, batch: Batch) -> Forecast:
-        """What is told of a batch, as arrays."""
-        return Forecast.sure(self.expected(self.predict(batch)).numpy())
 
     def loss(self, answer: Tensor, y: Tensor, weights: Mapping[str, float]) -> Tensor:
         """The losses of answers (B, ...) added up by weights, in scales; y (B, H, W), NaN where not known."""
@@ -109,7 +105,7 @@ class WeatherNetwork(nn.Module):
 
     def _placed(self, static: Tensor) -> Tensor:
         """Latitude, longitude and time as they are, or the same for all where the model is not to know them."""
-        if self.spec.position:
+        if self.spec.weather.position:
             return static
         static = static.clone()
         static[:, :2] = static[:, :2] - static[:, :2].mean(dim=(2, 3), keepdim=True)
@@ -120,13 +116,13 @@ class WeatherNetwork(nn.Module):
 class Trunk(nn.Module):
     """Convolutions over the fields at their resolution that take the tokens in half way."""
 
-    def __init__(self, spec: WeatherSpec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
+    def __init__(self, spec: Spec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
         """Build for a Spec's channels and an encoder's tokens."""
         super().__init__()
         width, tokens, drop = architecture.detail, architecture.channels, architecture.dropout
         self.token_dropout, patch = architecture.token_dropout, config.patch
         self.before = nn.Sequential(
-            block(spec.times * len(spec.channels), width, drop), block(width, width, drop, dilation=2)
+            block(spec.weather.times * len(spec.weather.channels), width, drop), block(width, width, drop, dilation=2)
         )
         self.lead = nn.Linear(1, width)
         self.neck = nn.Sequential(nn.Conv2d(config.embed_dim, tokens * patch**2, 1), nn.PixelShuffle(patch), nn.GELU())

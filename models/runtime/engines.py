@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import queue
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
+from models.spec import IMAGERY
+from models.training.settings import Architecture
+from models.types import Array, Inputs, Predict
 
-Array = NDArray[np.float32]
-Predict = Callable[[Array, Array | None, Array | None], Array]
 RUNTIMES = ("auto", "openvino", "torch")
 PRECISIONS = ("auto", "f32", "bf16", "i8")
 CUDA_BATCH = 16
@@ -35,15 +34,15 @@ class Runtime:
     A tile's answer does not depend on how many lanes there are, nor, with `batch` 1, on the tiles beside it.
 
     Attributes:
-        run: takes x (B, C, T, H, W) float32 in the Spec's unit, time (B, T, 2) and location (B, 2) or None where the
-            model does not use them; gives for each bundle (B, K, H, W), or (B, K) for scene classes, float32. May be
-            called from several threads.
+        run: takes the inputs of the Spec by name, such as `imagery` (B, C, T, H, W) in its unit, float32; gives the
+            answer of each bundle: (B, K, H, W), or (B, K) for classes of tiles, float32. May be called from several
+            threads.
         lanes: how many calls at once keep the device busy.
         batch: tiles that a call should hold.
         name: library, device and precision.
     """
 
-    run: Callable[[Array, Array | None, Array | None], list[Array]]
+    run: Callable[[Inputs], list[Array]]
     lanes: int
     batch: int
     name: str
@@ -54,7 +53,7 @@ def load_runtime(
 ) -> Predict:
     """Load a bundle as a function of tiles: what `Runtime.run` gives for it. Arguments as of `load_runtimes`."""
     loaded = load_runtimes([folder], runtime=runtime, precision=precision, weights=weights)
-    return lambda x, time, location: loaded.run(x, time, location)[0]
+    return lambda inputs: loaded.run(inputs)[0]
 
 
 def load_runtimes(
@@ -88,6 +87,8 @@ def load_runtimes(
         if value not in known:
             raise InputError(f"{what} {value!r}: wanted one of {', '.join(known)}")
     bundles = [read_bundle(folder) for folder in folders]
+    if runtime == "auto" and any(IMAGERY not in bundle.spec.inputs for bundle in bundles):
+        runtime = "torch"  # any grid, where model.onnx has that of the training
     # torch needs the base of a bundle that stores its head only
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
@@ -144,10 +145,10 @@ def _openvino(
     for _ in range(threads):
         lanes.put(_Lane(parts))
 
-    def one(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+    def one(inputs: Inputs) -> list[Array]:
         lane = lanes.get()
         try:
-            return lane({"x": x, "time": time, "location": location})
+            return lane(inputs)
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{files[0]}: does not fit its bundle.json; copy the whole run folder again") from error
         except RuntimeError as error:
@@ -156,12 +157,13 @@ def _openvino(
         finally:
             lanes.put(lane)
 
-    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
-        if len(x) == 1:
-            return one(x, time, location)
-        tiles = [[None if a is None else a[i : i + 1] for a in (x, time, location)] for i in range(len(x))]
+    def run(inputs: Inputs) -> list[Array]:
+        count = len(next(iter(inputs.values())))
+        if count == 1:
+            return one(inputs)
+        tiles = [{name: a[i : i + 1] for name, a in inputs.items()} for i in range(count)]
         with ThreadPoolExecutor(threads) as pool:
-            answers = list(pool.map(lambda tile: one(*tile), tiles))
+            answers = list(pool.map(one, tiles))
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
     return Runtime(run, threads, 1, f"OpenVINO CPU {name}")
@@ -206,10 +208,10 @@ class _Lane:
                     self.given.append((port.any_name, request.get_input_tensor(i).data))
         self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
 
-    def __call__(self, given: dict[str, Array | None]) -> list[Array]:
+    def __call__(self, given: Inputs) -> list[Array]:
         for name, buffer in self.given:
             array = given[name]
-            if array is None or array.shape != buffer.shape:
+            if array.shape != buffer.shape:
                 raise ValueError(f"{name}: wanted {buffer.shape}")
             buffer[...] = array
         for request in self.requests:
@@ -224,6 +226,7 @@ def _torch(
     import torch
 
     from models.bundle import load_network
+    from models.networks.network import Network
 
     if precision == "i8":
         raise InputError("precision i8: OpenVINO only; give --runtime openvino")
@@ -240,25 +243,26 @@ def _torch(
 
     own = threading.local()  # a stream for each lane
 
-    def moved(array: Array | None) -> torch.Tensor | None:
-        if array is None:
-            return None
+    def moved(array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor.pin_memory().to(device, non_blocking=True) if cuda else tensor
 
-    def run(x: Array, time: Array | None, location: Array | None) -> list[Array]:
+    def run(inputs: Inputs) -> list[Array]:
         if cuda and not hasattr(own, "stream"):
             own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
         stream = torch.cuda.stream(own.stream) if cuda else contextlib.nullcontext()
         with stream, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            inputs = [moved(a) for a in (x, time, location)]
+            tensors = {name: moved(array) for name, array in inputs.items()}
             bases: dict[tuple[Any, ...], list[torch.Tensor]] = {}
             answers = []
             for network, bundle in zip(networks, bundles, strict=True):
+                if not isinstance(network, Network):
+                    answers.append(network.predict(tensors))
+                    continue
                 key = _base(bundle)
                 if key not in bases:
-                    bases[key] = network.features(*inputs)  # type: ignore[arg-type]
-                answers.append(network.finish(network(*inputs, features=bases[key])))
+                    bases[key] = network.features(tensors)
+                answers.append(network.finish(network(tensors, features=bases[key])))
             return [answer.cpu().numpy() for answer in answers]
 
     return Runtime(run, 2 if cuda else 1, CUDA_BATCH if cuda else 1, f"torch {device.type} {'bf16' if half else 'f32'}")
@@ -268,11 +272,6 @@ def _base(bundle: Bundle) -> tuple[Any, ...]:
     """What bundles have in common whose backbones answer alike; a backbone of its own is like no other."""
     if bundle.whole or bundle.mode != "frozen":
         return (id(bundle),)
-    inputs = dataclasses.replace(bundle.spec, task="regression", classes=(), target=None, calibration={})
-    return (
-        bundle.backbone,
-        bundle.base.sha256,
-        repr(inputs),
-        bundle.architecture.blocks,
-        repr(bundle.architecture.overrides),
-    )
+    built = bundle.architecture
+    blocks = built.blocks if isinstance(built, Architecture) else ()
+    return bundle.backbone, bundle.base.sha256, repr(bundle.spec.inputs), blocks, repr(built.overrides)

@@ -6,20 +6,19 @@ import ast
 import contextlib
 import io
 import logging
-import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.files import replacing
 from models.networks.detail import BandFeatures
 from models.networks.network import Network
 from models.runtime.graphs import EXACT as EXACT_NAME
-from models.spec import Spec
+from models.spec import IMAGERY, Pixels
 
 EXACT = (BandFeatures,)  # its differences of squares do not survive bfloat16
 
@@ -31,24 +30,22 @@ class _Predict(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, time: Tensor | None, location: Tensor | None) -> Tensor:
-        return self.network.predict(x, time, location)
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.network.predict(inputs)
 
 
 def export_onnx(network: Network, path: Path) -> None:
     """Write a network as ONNX.
 
-    Inputs are `x` (B, C, T, H, W) and, where the Spec says so, `time` (B, T, 2) and `location` (B, 2); the output is
-    `y` as of `Network.predict`. H and W are the Spec's tile.
+    Inputs are `imagery` (B, C, T, H, W) and, where the Spec says so, `time` (B, T, 2) and `location` (B, 2); the output
+    bears the answer's name and is as of `Network.predict`. H and W are the Spec's tile.
     """
-    spec = network.spec
-    x, time, location = example_inputs(spec, batch=2)
-    names = ["x", *(["time"] if spec.uses_time else []), *(["location"] if spec.uses_location else [])]
+    inputs = example_inputs(network.spec.imagery, batch=2)
     free = {0: torch.export.Dim("batch", min=1, max=4096)}
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)
     with (
-        _drafted(path) as draft,
+        replacing(path) as draft,  # above 2 GB the weights lie beside it, in a file that the graph names
         warnings.catch_warnings(),
         torch.no_grad(),
         contextlib.redirect_stdout(io.StringIO()),
@@ -56,14 +53,10 @@ def export_onnx(network: Network, path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
             _Predict(network).eval(),
-            (x, time, location),
-            input_names=names,
-            output_names=["y"],
-            dynamic_shapes={
-                "x": free,
-                "time": free if time is not None else None,
-                "location": free if location is not None else None,
-            },
+            kwargs={"inputs": inputs},  # by name: a mapping at the end of what comes by place is taken apart
+            input_names=list(inputs),
+            output_names=list(network.spec.answers),
+            dynamic_shapes={"inputs": dict.fromkeys(inputs, free)},
             dynamo=True,
             optimize=False,  # the runtime optimises what it compiles; this takes half of the time
         )
@@ -82,25 +75,14 @@ def _name_exact(graph: Any, modules: Sequence[str]) -> None:
                 value.name = f"{EXACT_NAME}{value.name}"
 
 
-@contextlib.contextmanager
-def _drafted(path: Path) -> Iterator[Path]:
-    """A path of the same name in a temporary folder beside; its files are moved to `path` at the end.
-
-    Above 2 GB the weights lie in a file of their own, which the graph names: so both are written under their names.
-    """
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        yield draft
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file == draft):  # the graph last
-            os.replace(file, path.parent / file.name)
-
-
-def example_inputs(spec: Spec, *, batch: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Plausible x, time and location for a Spec: bands around their means, a date, a place; None where not used."""
+def example_inputs(imagery: Pixels, *, batch: int) -> dict[str, Tensor]:
+    """Plausible inputs by name: bands around their means, and where they are used a date and a place."""
     generator = torch.Generator().manual_seed(0)
-    shape = (batch, len(spec.bands), spec.frames, spec.tile, spec.tile)
-    mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (spec.mean, spec.std))
-    x = torch.randn(shape, generator=generator) * std + mean
-    time = torch.tensor([2020.0, 180.0]).expand(batch, spec.frames, 2).clone() if spec.uses_time else None
-    location = torch.tensor([45.0, 9.0]).expand(batch, 2).clone() if spec.uses_location else None
-    return x, time, location
+    shape = (batch, len(imagery.channels), imagery.times, imagery.tile, imagery.tile)
+    mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (imagery.mean, imagery.std))
+    inputs = {IMAGERY: torch.randn(shape, generator=generator) * std + mean}
+    if imagery.uses_time:
+        inputs["time"] = torch.tensor([2020.0, 180.0]).expand(batch, imagery.times, 2).clone()
+    if imagery.uses_location:
+        inputs["location"] = torch.tensor([45.0, 9.0]).expand(batch, 2).clone()
+    return inputs

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.spec import IMAGERY
+
 EXACT = "exact."  # values of these names are computed in float32, and all that they depend on
 GROUP = 128  # features that share a scale in 8-bit products
 LEAST = 512  # features in and out from which 8-bit products are faster than bfloat16 ones, as measured
@@ -159,8 +161,8 @@ def _named(model: Any) -> list[Any]:
 def _coordinates(model: Any) -> list[Any]:
     """Outputs that depend on no image, but on time or location, and go where images go."""
     inputs = {port.any_name: port.get_node() for port in model.inputs}
-    images = _above(model, [inputs["x"]])
-    places = _above(model, [node for name, node in inputs.items() if name != "x"])
+    images = _above(model, [inputs[IMAGERY]])
+    places = _above(model, [node for name, node in inputs.items() if name != IMAGERY])
     ports = (
         port.get_source_output()
         for node in model.get_ordered_ops()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import InputError
+from models.spec import Answer, Classes
 
 Loss = Callable[..., Tensor]
 
@@ -65,42 +66,49 @@ def _masked(pixel_loss: Callable[..., Tensor], values: Tensor, truth: Tensor) ->
 
 
 CLASS_LOSSES: Mapping[str, Callable[..., Tensor]] = {"ce": cross_entropy, "dice": dice, "focal": focal}
-VALUE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+VALUE_LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "huber": partial(_masked, functional.huber_loss),
     "mse": partial(_masked, functional.mse_loss),
     "mae": partial(_masked, functional.l1_loss),
-    "huber": partial(_masked, functional.huber_loss),
 }
 
 
-def check_loss(task: str, weights: Mapping[str, float]) -> None:
-    """Refuse losses that the task does not know.
-
-    Raises:
-        InputError: an unknown name, or no loss at all.
-    """
-    known = VALUE_LOSSES if task == "regression" else CLASS_LOSSES
-    wrong = [name for name in weights if name not in known]
-    if wrong or not weights:
-        raise InputError(f"loss {', '.join(wrong) or '(none)'}: {task} knows {', '.join(known)}")
+def known_losses(answer: Answer) -> Mapping[str, Callable[..., Tensor]]:
+    """The losses that an answer may be learned by; the first that is named here is taken where none is chosen."""
+    return CLASS_LOSSES if isinstance(answer, Classes) else VALUE_LOSSES
 
 
-def weighted_sum(task: str, shares: Mapping[str, float], *, smoothing: float = 0.0) -> Loss:
+def weighted_sum(answer: Answer, shares: Mapping[str, float], *, smoothing: float = 0.0) -> Loss:
     """The loss of a run: a weighted sum of named losses, such as {"ce": 1.0, "dice": 0.5}.
+
+    Args:
+        answer: what is learned.
+        shares: weight of each loss; the first of `known_losses` alone when empty.
+        smoothing: label smoothing, of classes.
 
     Returns:
         A function of output, truth and, for classes, the weight of each class (K,) or None.
 
     Raises:
-        InputError: see `check_loss`.
+        InputError: a loss that the answer does not know.
     """
-    check_loss(task, shares)
+    known = known_losses(answer)
+    check_losses(shares, tuple(known))
+    chosen = {known[name]: share for name, share in (shares or {next(iter(known)): 1.0}).items()}
 
     def loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
-        if task == "regression":
-            terms = [share * VALUE_LOSSES[name](output, truth) for name, share in shares.items()]
-        else:
-            given = {"weights": weights, "smoothing": smoothing}
-            terms = [share * CLASS_LOSSES[name](output, truth, **given) for name, share in shares.items()]
-        return torch.stack(terms).sum()
+        given = {"weights": weights, "smoothing": smoothing} if isinstance(answer, Classes) else {}
+        return torch.stack([share * function(output, truth, **given) for function, share in chosen.items()]).sum()
 
     return loss
+
+
+def check_losses(shares: Mapping[str, float], known: Sequence[str]) -> None:
+    """Refuse losses that are not known.
+
+    Raises:
+        InputError: names them, and what is known.
+    """
+    wrong = [name for name in shares if name not in known]
+    if wrong:
+        raise InputError(f"training.loss {', '.join(wrong)}: wanted weights of {', '.join(known)}")

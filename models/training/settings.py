@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.errors import InputError
+
 MODES = ("frozen", "lora", "full")
 
 
@@ -30,6 +32,36 @@ class Architecture:
     detail: int = 16
     dropout: float = 0.1
     drop_path: float = 0.0
+
+
+@dataclass(frozen=True)
+class WeatherArchitecture:
+    """What, beside the Spec and the name of the backbone, builds a network again.
+
+    Attributes:
+        overrides: fields of the encoder's configuration (`WxCConfig`) that differ from its own, such as embed_dim: 64.
+        channels: features that the tokens become at the resolution of the fields.
+        detail: width of the convolutions beside the tokens.
+        members: networks over the one encoder whose answers are averaged.
+        dropout: share of feature maps dropped while training.
+        token_dropout: share of samples that train without the tokens.
+    """
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    channels: int = 16
+    detail: int = 48
+    members: int = 1
+    dropout: float = 0.15
+    token_dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        for key in ("channels", "detail", "members"):
+            if getattr(self, key) < 1:
+                raise InputError(f"model.{key} {getattr(self, key)}: wanted 1 or more")
+        for key in ("dropout", "token_dropout"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"model.{key} {getattr(self, key)}: wanted 0 or more, below 1")
 
 
 @dataclass(frozen=True)
@@ -96,3 +128,27 @@ class Training:
     keep: str = "best"
     precision: str = "auto"
     workers: int = 0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What another day may differ in.
+
+    Attributes:
+        offset: spread of the random offset on each field of a sample, in its standard deviations.
+        gain: spread of the random factor on each field's deviations.
+        shift: degrees by which a sample's latitudes and longitudes are moved at most, so that places are not learned.
+        turns: turn samples by 180 degrees (the equations of motion stay as they are on an f-plane) and mirror them from
+            north to south with their latitudes, as in the other hemisphere; wind changes its sign.
+    """
+
+    offset: float = 0.0
+    gain: float = 0.0
+    shift: float = 0.0
+    turns: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for key, most in (("offset", 10.0), ("gain", 10.0), ("shift", 180.0)):
+            if not 0 <= getattr(self, key) <= most:
+                raise InputError(f"augment.{key} {getattr(self, key)}: wanted 0 to {most:g}")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.weather_spec import Augmentation
+from models.spec import WEATHER
+from models.training.settings import Augmentation
 
 EASTWARD = r"u(\d+m?|lml|_.+)?|taux|taugwx"
 NORTHWARD = r"v(\d+m?|lml|_.+)?|tauy|taugwy"
@@ -33,9 +34,11 @@ def varied(
     """A sample as it might have come on another day, or in the other hemisphere.
 
     Args:
-        item: x (T, C, H, W), static (6, H, W) with latitude and longitude in radians first, other maps (..., H, W).
-        names: for x and each of the other maps what its last dimension but two holds, one name for maps without it.
-        std: standard deviations of the channels of x.
+        item: weather (T, C, H, W), static (6, H, W) with latitude and longitude in radians first, other maps
+            (..., H, W).
+        names: for the fields and each of the other maps what its last dimension but two holds, one name for maps
+            without it.
+        std: standard deviations of the fields.
         augmentation: what to vary.
         rng: the draw.
     """
@@ -47,14 +50,14 @@ def varied(
         for key, held in names.items():
             arrays[key] = _turned(arrays[key][..., ::-1, :], signs(held, NORTHWARD))
         arrays["static"][0] = -arrays["static"][0, ::-1]
-    x, shape = arrays["x"], (len(names["x"]), 1, 1)
+    x, shape = arrays[WEATHER], (len(names[WEATHER]), 1, 1)
     if augmentation.gain:
         middle = x.mean(axis=(0, 2, 3)).reshape(shape)
         x = middle + (x - middle) * np.exp(augmentation.gain * rng.normal(size=shape))
     if augmentation.offset:
         x = x + augmentation.offset * rng.normal(size=shape) * np.reshape(std, shape)
     arrays["static"][:2] += np.radians(augmentation.shift) * rng.uniform(-1, 1, (2, 1, 1))
-    return item | {key: np.ascontiguousarray(a, dtype=np.float32) for key, a in (arrays | {"x": x}).items()}
+    return item | {key: np.ascontiguousarray(a, dtype=np.float32) for key, a in (arrays | {WEATHER: x}).items()}
 
 
 def _turned(values: NDArray[Any], sign: NDArray[np.float32]) -> NDArray[Any]:

@@ -1,31 +1,58 @@
-"""What makes bash complete the commands: a script with all words in it, so that a TAB starts no Python."""
+"""What makes a shell complete the commands: a script with all words in it, so that a TAB starts no Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-_SCRIPT = """\
-# Completion of earthtune in bash: source this file.
-_earthtune() {{
-  local known current="${{COMP_WORDS[COMP_CWORD]}}"
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    known="{commands} --help --version"
-  else
-    case "${{COMP_WORDS[1]}}" in
-{cases}
-    esac
-  fi
-  COMPREPLY=($(compgen -W "$known" -- "$current"))
-}}
-complete -o default -F _earthtune earthtune
-"""
+import shtab
+
+from models.backbones.catalogue import VARIANTS, WXC_VARIANTS
+from models.types import is_list
+from pipelines.cli.options import call_of, recipe_names
+from pipelines.cli.parser import FLAGS
+from pipelines.cli.table import COMMANDS
+from pipelines.commands.outcome import Outcome
+from pipelines.recipes.reading import RECIPES, read_values
+from pipelines.recipes.values import is_switch
+
+Shell = Literal["bash", "zsh"]
+_WORDS: Mapping[tuple[str, str], list[str]] = {
+    ("finetune", "recipe"): recipe_names(),
+    ("embed", "backbone"): [*VARIANTS],
+    ("forecast", "backbone"): [*WXC_VARIANTS],
+    ("completion", "shell"): [*get_args(Shell)],
+}
 
 
-def script(words: Mapping[str, Sequence[str]]) -> str:
-    """A bash script that completes commands, and after each its words; file names where none of them fits.
+def completion(shell: Shell) -> str:
+    """Print a script with which the shell completes commands, options, recipes and backbones.
 
     Args:
-        words: the options and names that may follow each command.
+        shell: bash or zsh.
     """
-    cases = "\n".join(f'      {command}) known="{" ".join(known)}" ;;' for command, known in words.items())
-    return _SCRIPT.format(commands=" ".join(words), cases=cases)
+    root = argparse.ArgumentParser("earthtune")
+    root.add_argument("--version", action="store_true")
+    commands = root.add_subparsers()
+    tasks = {read_values(path)["task"]: path for path in RECIPES.glob("*.yaml")}
+    for name, command in COMMANDS.items():
+        recipes = [*tasks.values()] if name == "finetune" else [None]
+        options = {o.name: o for recipe in recipes for o in call_of(command, recipe).options}
+        parser = commands.add_parser(name, help=command.help)
+        for flag in (*FLAGS, *(["--print_config"] if name == "finetune" else [])):
+            parser.add_argument(flag, action="store_true")
+        for option in options.values():
+            words = ["true", "false"] if is_switch(option.kind) else _WORDS.get((name, option.name))
+            nargs = "*" if option.several or (option.positional and is_list(option.kind)) else None
+            spelled = option.name if option.positional else f"--{option.name}"
+            action: Any = parser.add_argument(spelled, choices=words, nargs=nargs, help=option.help.replace("%", "%%"))
+            if words is None and Path in (option.kind, *get_args(option.kind)):
+                action.complete = shtab.FILE
+    return str(shtab.complete(root, shell))
+
+
+def told(script: str, options: Mapping[str, Any]) -> Outcome:
+    """The script as it is."""
+    return Outcome({"script": script}, script)

@@ -1,239 +1,238 @@
-"""How options are spelled, and how a command tells them in its help."""
+"""Options of a command, from the signature and docstring of its function and of the dataclasses that it takes."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from argparse import SUPPRESS
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from functools import cache
+from importlib import import_module
+from inspect import Parameter, cleandoc, signature
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from models.errors import InputError
-from pipelines.recipes.weather import DownscaleData, RainData
+from models.types import convert, entry, fields_of, is_list, is_record, nearest, only
+from pipelines.cli.table import Command
+from pipelines.recipes.reading import RECIPES, put, read_values
+from pipelines.recipes.recipe import SceneRecipe
+from pipelines.recipes.values import is_switch, typed, typed_list
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
-# After `earthtune`: how a command is called, and what somebody types.
-USAGE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "finetune": (
-        "finetune RECIPE [--data.root DIR] [--out RUN] [--resume] ...",
-        (
-            "finetune landuse --data.root chips --out runs/landuse",
-            "finetune landuse --training.epochs 20 --print_config",
-        ),
-    ),
-    "evaluate": (
-        "evaluate RUN [--data.root DIR] [--out DIR] ...",
-        ("evaluate runs/landuse --data.root other_chips --out elsewhere",),
-    ),
-    "score": (
-        "score RUN SCENE [SCENE ...] --out DIR ...",
-        (
-            "score runs/landuse new.tif --out maps",
-            "score runs/landuse 'scenes/*.tif' --out maps --probabilities",
-        ),
-    ),
-    "embed": (
-        "embed BACKBONE SCENE --out FILE ...",
-        ("embed prithvi_eo_v2_300_tl scene.tif --out tokens.tif",),
-    ),
-    "forecast": (
-        "forecast BACKBONE FILE [FILE ...] --out DIR [--steps N] ...",
-        ("forecast prithvi_wxc_2300m_rollout merra2/*.nc4 --out fc --steps 8",),
-    ),
-    "seasonal": (
-        "seasonal FILE [FILE ...] --target NAME --season DJF --out DIR",
-        ("seasonal era5_monthly.nc --target pr --season DJF --out winter",),
-    ),
-    "inspect": (
-        "inspect PATH [--for RUN] ...",
-        ("inspect scene.tif", "inspect new.tif --for runs/landuse"),
-    ),
-    "backbones": ("backbones", ("backbones",)),
-    "demo": ("demo [--out DIR] ...", ("demo --out demo",)),
-    "completion": (
-        "completion SHELL",
-        ("completion bash > earthtune.bash",),
-    ),
-}
-
-# Headings in the help of every command; options of no heading come first, those of a recipe's parts under their own.
-HEADINGS = {
-    "what is written": (
-        *("out", "probabilities", "confidence", "min_area", "polygons", "area_table", "codes", "variables"),
-        *("overwrite", "resume"),
-    ),
-    "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds"),
-    "how it runs": (
-        *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray"),
-        *("device", "devices", "strategy"),
-    ),
-}
-EVERY = "every command"
-
-SWITCHES = tuple(
-    f"--{name}"
-    for name in (
-        *("overwrite", "resume", "mask_clouds", "data.mask_clouds", "training.flips", "refit", "augment.turns"),
-        *("probabilities", "confidence", "conserve"),
-    )
-)
+FILLED = ("progress", "say", "debug", "name")  # parameters that the command line fills in itself
 
 
-def lists(kind: type, *, of: str = "") -> list[str]:
-    """Names of the keys of a recipe's part that are lists, of a type where one is told."""
-    return [field.name for field in dataclasses.fields(kind) if str(field.type).startswith(f"list[{of}")]
+@dataclass(frozen=True)
+class Option:
+    """What a person may say.
+
+    Attributes:
+        name: as it is typed after --, and a recipe's key.
+        kind: its type.
+        default: its value where nothing is said; MISSING where something has to be.
+        help: what it does.
+        part: the parameter that it becomes, or whose dataclass it is a field of.
+        heading: what it stands under in the help, where that follows from its place in a recipe.
+        positional: whether it comes without its name.
+        several: whether it takes all words that follow.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    part: str
+    heading: str = ""
+    positional: bool = False
+    several: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is MISSING
+
+    def value(self, words: Sequence[str]) -> Any:
+        """What was typed, as its type asks for it."""
+        where = self.name.upper() if self.positional else f"--{self.name}"
+        if is_list(self.kind) and self.positional:
+            return [typed(word, entry(self.kind), where) for word in words]
+        return typed_list(words, self.kind, where) if is_list(self.kind) else typed(words[-1], self.kind, where)
 
 
-# Options that hold lists: they may be given again, or with commas; and the list that each makes up.
-REPEATED = {"--bundle": "bundle", "--date": "dates"}
-REPEATED |= {f"--{name}": name for name in ("bands", "dates", "data.bands", "data.dates", "variables", "region")}
-REPEATED |= {f"--data.{name}": f"data.{name}" for kind in (RainData, DownscaleData) for name in lists(kind)}
-NUMBERS = {"region"} | {f"data.{name}" for name in lists(RainData, of="float")}
+@dataclass(frozen=True)
+class Call:
+    """A command's function and what may be said to it.
+
+    Attributes:
+        function: what is called.
+        told: makes the `Outcome` of what it returns.
+        options: in the order of the signature.
+        kinds: parameters that are dataclasses, and which.
+        recipe: the parameter that comes from a recipe file, if any.
+    """
+
+    function: Callable[..., Any]
+    told: Callable[..., Any]
+    options: tuple[Option, ...]
+    kinds: Mapping[str, type]
+    recipe: str | None
+
+    def arguments(self, said: Mapping[str, Any], voice: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of the function, from the values of options by their names and what the command line fills in."""
+        known = signature(self.function).parameters
+        made = {name: voice[name] for name in FILLED if name in known}
+        for option in self.options:
+            if option.name in said and option.part not in self.kinds:
+                made[option.part] = said[option.name]
+        for part, kind in self.kinds.items():
+            given = {o.name: said[o.name] for o in self.options if o.part == part and o.name in said}
+            if part == self.recipe:
+                made[part] = _recipe(given.pop(part), kind, given)
+            else:
+                given |= {name: voice[name] for name in FILLED if name in fields_of(kind)}
+                made[part] = kind(**given)
+        return made
 
 
-def switches(args: list[str]) -> list[str]:
-    """Let an option that is on or off stand alone, --overwrite for --overwrite true; --date DAY and --bundle RUN."""
-    args = [word for arg in args for word in _spelled(arg)]
-    following = [*args[1:], ""][: len(args)]
-    alone = [arg in SWITCHES and after not in ("true", "false") for arg, after in zip(args, following, strict=True)]
-    args = [f"{arg}=true" if lonely else arg for arg, lonely in zip(args, alone, strict=True)]
-    plain: list[str] = []
-    many: dict[str, list[str]] = {}
-    rest = list(args)
-    while rest:
-        arg = rest.pop(0)
-        if arg in REPEATED:  # a list reads better as an option that is given again
-            if not rest:
-                raise InputError(f"{arg}: wanted a value after it, nothing came")
-            values = many.setdefault(REPEATED[arg], [])
-            values.extend(_listed(rest.pop(0), commas=arg != "--bundle"))
-            while arg == "--region" and rest and _is_number(rest[0]):  # -100 30 -70 45
-                values.append(rest.pop(0))
-        else:
-            plain.append(arg)
-    return plain + [f"--{name}={_as_json(name, values)}" for name, values in many.items()]
+def call_of(command: Command, recipe: Path | None = None) -> Call:
+    """The function of a command; a recipe's task decides which options it has."""
+    module, _, name = command.function.partition(":")
+    home = import_module(module)
+    function = getattr(home, name)
+    docs, hints = described(function), get_type_hints(function)
+    options: list[Option] = []
+    kinds: dict[str, type] = {}
+    from_file = None
+    for parameter in signature(function).parameters.values():
+        part = parameter.name
+        if part in FILLED:
+            continue
+        positional, kind = parameter.kind is not Parameter.KEYWORD_ONLY, hints[part]
+        if is_record(kind) and positional:  # a positional dataclass is a recipe, read from a file
+            from_file, kind = part, recipe_kind(recipe)
+            told = f"{docs[part]}: {', '.join(recipe_names())}"
+            options.append(Option(part, Path, MISSING, told, part, positional=True))
+        if is_record(kind):
+            kinds[part] = kind
+            options += _fields(kind, part, required=not positional)
+            continue
+        default = MISSING if parameter.default is Parameter.empty else parameter.default
+        spelled, several = command.spelled.get(part, part), part in command.several
+        options.append(Option(spelled, kind, default, docs[part], part, positional=positional, several=several))
+    return Call(function, home.told, tuple(options), kinds, from_file)
 
 
-def _as_json(name: str, values: list[str]) -> str:
-    """A list as jsonargparse reads it; a region is of numbers, and so are lead times."""
-    return json.dumps([float(value) if name in NUMBERS and _is_number(value) else value for value in values])
+def recipe_kind(path: Path | None) -> type[Any]:
+    """What kind of recipe a file holds, by its task; one over scenes where that is not known."""
+    task = read_values(path).get("task") if path else None
+    if task is None:
+        return SceneRecipe
+    from pipelines.tasks.task import TASKS, task_named  # torch
+
+    return task_named(task).recipe if task in TASKS else SceneRecipe
 
 
-def _is_number(text: str) -> bool:
+def _fields(kind: type, part: str, *, required: bool, prefix: str = "", heading: str = "") -> Iterator[Option]:
+    """Options from the fields of a dataclass; those of a dataclass in it have its name before their own."""
+    docs, types = described(kind), fields_of(kind)
+    for field in dataclasses.fields(kind):
+        name, inner = f"{prefix}{field.name}", types[field.name]
+        if field.name in FILLED or not field.metadata.get("option", True):
+            continue
+        if is_record(inner):
+            title = f"--{name}: {docs[field.name]}"
+            yield from _fields(inner, part, required=required, prefix=f"{name}.", heading=title)
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        default = None if default is MISSING and not required else default  # a recipe holds it
+        yield Option(name, inner, default, docs.get(field.name, ""), part, heading)
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with earthtune."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(words: Sequence[str]) -> Path | None:
+    """The recipe that is named first: a file, or the name of one that comes with earthtune.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = ", ".join(recipe_names())
+    if not words:
+        raise InputError(f"finetune wants a recipe first: a YAML file, or one that comes with earthtune ({names})")
+    if words[0].startswith("-"):
+        return None
+    shipped = RECIPES / f"{words[0]}.yaml"
+    path = shipped if shipped.is_file() and not Path(words[0]).is_file() else Path(words[0])
+    if not path.is_file():
+        raise InputError(f"{words[0]}: no such recipe file, nor one that comes with earthtune ({names})")
+    return path
+
+
+def _recipe(path: Path, kind: type, given: Mapping[str, Any]) -> Any:
+    """The recipe of a file, with what was said in other words."""
+    values = read_values(path)
+    for key, value in given.items():
+        put(values, key, value)
     try:
-        float(text)
+        return convert(values, kind, "")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+@cache
+def described(what: Any) -> dict[str, str]:
+    """What the docstring says of each argument of a function, or of each attribute of a dataclass and its parents."""
+    found: dict[str, str] = {}
+    for one in reversed(what.__mro__) if isinstance(what, type) else (what,):
+        section = re.search(r"^(?:Args|Attributes):\n((?:[ ]{4}.*\n?|\n)+)", cleandoc(one.__doc__ or ""), re.MULTILINE)
+        for told in re.split(r"^ {4}(?=\w+: )", section[1], flags=re.MULTILINE)[1:] if section else ():
+            name, _, text = told.partition(": ")
+            found[name] = " ".join(text.split()).replace(". (", " (").removesuffix(".")
+    return found
+
+
+def respelled(words: Sequence[str], options: Sequence[Option], flags: Sequence[str]) -> list[str]:
+    """Words as the parser takes them: _ for - in a name, each value after =, switches that stand alone with =true.
+
+    Raises:
+        InputError: an option that is not there, or one without its value.
+    """
+    known = {f"--{option.name}": option for option in options if not option.positional}
+    known |= {"--date": known["--dates"]} if "--dates" in known else {}
+    plain: list[str] = []
+    rest = list(words)
+    while rest:
+        name, mark, value = (word := rest.pop(0)).partition("=")
+        name = f"--{name[2:].replace('-', '_')}"
+        if not word.startswith("--") or name in flags:
+            plain.append(name if word.startswith("--") else word)
+            continue
+        if name not in known:
+            raise InputError(f"{name}: no such option; {nearest(name, [*known, *flags])}")
+        option = known[name]
+        if not mark and is_switch(option.kind):
+            value = rest.pop(0) if rest[:1] in (["true"], ["false"]) else "true"
+        elif not mark:
+            if not rest or rest[0].startswith("--"):
+                raise InputError(f"{name}: wanted a value after it, nothing came")
+            value = rest.pop(0)
+        plain.append(f"--{option.name}={value}")
+        while is_list(option.kind) and not mark and rest and (option.several or _continues(option, rest[0])):
+            if rest[0].startswith("--"):
+                break
+            plain.append(f"--{option.name}={rest.pop(0)}")
+    return plain
+
+
+def _continues(option: Option, word: str) -> bool:
+    """Whether a word is one more number of a list of them: -100 30 -70 45."""
+    if {int, float}.isdisjoint(getattr(only(option.kind), "__args__", ())):
+        return False
+    try:
+        float(word)
     except ValueError:
         return False
     return True
-
-
-def _listed(value: str, *, commas: bool) -> list[str]:
-    """The entries of a list: [BLUE, RED], or BLUE,RED."""
-    bare = value.strip().removeprefix("[").removesuffix("]") if value.strip().endswith("]") else value
-    return [entry.strip().strip("'\"") for entry in bare.split(",")] if commas or bare != value else [value]
-
-
-def _spelled(arg: str) -> list[str]:
-    """An argument with _ for the - in an option's name, and a value after = apart where options may be given again."""
-    name, mark, value = arg.partition("=")
-    if not name.startswith("--"):
-        return [arg]
-    name = f"--{name[2:].replace('-', '_')}"
-    return [name, value] if mark and name in REPEATED else [f"{name}{mark}{value}"]
-
-
-def make_parser(command: str) -> ArgumentParser:
-    """A parser of what every command takes, whose help is told in paragraphs, under headings, with examples."""
-    import jsonargparse
-
-    class Parser(jsonargparse.ArgumentParser):
-        def format_help(self, formatter: Any = None) -> str:
-            # jsonargparse heads options by the function they came from; a reader looks for what they are about.
-            self._action_groups = [_group(self, title, actions) for title, actions in sections(self).items()]
-            text: str = super().format_help()
-            return text
-
-    # Names of a function's parameters are the names of the options, with - for _ understood as well.
-    parser = Parser(prog=f"earthtune {command}", exit_on_error=False, allow_abbrev=False, formatter_class=_formatter())
-    usage, examples = USAGE[command]
-    parser.usage = f"earthtune {usage}"
-    parser.epilog = "\n".join([f"example{'s' * (len(examples) > 1)}:", *(f"  earthtune {line}" for line in examples)])
-    parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
-
-
-def _group(parser: ArgumentParser, title: str, actions: Iterable[Any]) -> Any:
-    group = type(parser._positionals)(parser, title)
-    group._group_actions.extend(actions)
-    return group
-
-
-def sections(parser: ArgumentParser) -> dict[str, list[Any]]:
-    """The parser's actions by the heading they stand under, in the order of reading."""
-    own = {action.dest: str(group.title) for group in parser._action_groups for action in group._group_actions}
-    found: dict[str, list[Any]] = {title: [] for title in ("arguments", "options", *HEADINGS)}
-    every: list[Any] = []
-    recipe = any(action.dest == "config" for action in parser._actions)  # its bands are the model's
-    for action in parser._actions:
-        if action.help == SUPPRESS or _machinery(action):
-            continue
-        heading = next((title for title, names in HEADINGS.items() if action.dest in names), "options")
-        heading = "options" if recipe and action.dest == "bands" else heading
-        heading = "arguments" if not action.option_strings or action.dest == "config" else heading
-        heading = f"--{action.dest.split('.')[0]}: {own[action.dest]}" if recipe and "." in action.dest else heading
-        (every if action.dest in ("help", "quiet", "json") else found.setdefault(heading, [])).append(action)
-    return {title: actions for title, actions in {**found, EVERY: every}.items() if actions}
-
-
-def _machinery(action: Any) -> bool:
-    """Whether it is an option of jsonargparse that no person asks for, such as a file for a part of a recipe."""
-    return type(action).__name__ == "_ActionConfigLoad" or "".join(action.option_strings).endswith(".help")
-
-
-def option_names(parser: ArgumentParser) -> list[str]:
-    """Every option as it is typed."""
-    shown = [action for actions in sections(parser).values() for action in actions if action.dest != "config"]
-    return sorted({name for action in shown for name in action.option_strings if name[:2] == "--" and name[-1] != "+"})
-
-
-def _formatter() -> type:
-    """The formatter's class, made where jsonargparse is wanted."""
-    from jsonargparse import DefaultHelpFormatter
-
-    class Help(DefaultHelpFormatter):
-        """Says what an option does; its Python type, and that nothing is its default, are noise to a reader."""
-
-        def _get_type_str(self, action: Any) -> None:
-            return None
-
-        def _get_help_string(self, action: Any) -> str:
-            if action.dest == "print_config":
-                return "print the recipe as all options make it, and stop"
-            text: str = super()._get_help_string(action)
-            if action.default is None or action.default is False or action.default in ([], (), {}):
-                text = text.replace(" (default: %(default)s)", "")
-            if not action.option_strings or action.dest == "task":  # the usage says so; a recipe holds its task
-                text = text.replace(" (required)", "")
-            return text.replace(". (", " (").removesuffix(".")
-
-        def _format_action_invocation(self, action: Any) -> str:
-            if not action.option_strings or action.dest == "config":
-                return str(action.metavar or action.dest).upper()
-            name = action.option_strings[0]
-            on_or_off = name in SWITCHES and action.default is False
-            if on_or_off or action.nargs == 0 or action.dest in ("help", "print_config"):
-                return ", ".join(action.option_strings)
-            value = self._format_args(action, self._get_default_metavar_for_optional(action))
-            return f"{name} {value.replace(',null}', '}')}"
-
-        def _fill_text(self, text: str, width: int, indent: str) -> str:
-            """Wrap each paragraph by itself, and leave indented lines, which are examples, as they are."""
-            if "\n  " in text:
-                return text
-            fill = super()._fill_text
-            return "\n\n".join(fill(paragraph, width, indent) for paragraph in text.split("\n\n"))
-
-    return Help

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
+from pipelines.commands.outcome import Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,13 +44,14 @@ def demo(
     """
     from models.bundle import read_bundle
     from models.runtime.engines import load_runtimes
-    from pipelines.commands.evaluate import baselines_of
-    from pipelines.commands.finetune import finetune
-    from pipelines.commands.score import draw_map, open_for
-    from pipelines.recipes.recipe import load_recipe
+    from pipelines.recipes.reading import load_recipe
+    from pipelines.runs.assess import training_samples
+    from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
     from pipelines.scenes.scene import Reading
+    from pipelines.scoring.opening import draw_map, open_for
     from pipelines.scoring.rows import class_map
+    from pipelines.tasks.imagery import cheap_models
 
     source = SAMPLES / "new_scene" / "new_scene_hls.tif"
     if not source.is_file():
@@ -59,13 +61,13 @@ def demo(
     finetune(load_recipe(RECIPE, **changes), out / "run", launch=launch, name="demo")
     bundle = read_bundle(out / "run")
     scene = open_for(bundle, str(source), Reading(mask_clouds=True))
-    path, overlap = out / "maps" / f"{scene.name}_map.tif", bundle.spec.tile // 2
+    path, overlap = out / "maps" / f"{scene.name}_map.tif", bundle.spec.imagery.tile // 2
     path.parent.mkdir(parents=True, exist_ok=True)
     say(f"mapping {scene.name}")
     runtime = load_runtimes([out / "run"], runtime="openvino")
     draw_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
     mapped, truth = (_indices(file, scene, bundle) for file in (path, SAMPLES / "truth" / "new_scene_landuse.tif"))
-    others = baselines_of(out / "run").items()
+    others = cheap_models(*training_samples(out / "run")).items()
     maps = {"model": mapped} | {
         name: class_map(scene, bundle.spec, predict, overlap=overlap) for name, predict in others
     }
@@ -81,11 +83,17 @@ def demo(
     }
 
 
+def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
+    """The headline, and where map, picture and report are."""
+    files = (f"{name}: {result[name]}" for name in ("map", "picture", "report"))
+    return Outcome(result, "\n".join([result["headline"], *files]))
+
+
 def _indices(path: Path, scene: Scene, bundle: Bundle) -> NDArray[Any]:
     """Class indices of a map on the scene's grid, -1 where it has none."""
     from pipelines.samples.labels import read_labels
 
-    return read_labels(path, scene.geobox, scene.window, codes=bundle.spec.codes)
+    return read_labels(path, scene.geobox, scene.window, codes=bundle.spec.answer.codes)
 
 
 def _agreement(truth: NDArray[Any], mapped: NDArray[Any]) -> float:
@@ -99,7 +107,7 @@ def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: NDArray[Any], tru
     from pipelines.reports.map_plots import map_row
 
     x, valid = scene.read(scene.window)
-    classes = bundle.spec.classes
+    classes = bundle.spec.answer.classes
     panels = {
         "scene": plots.true_colour(x[:, -1], bands=scene.bands, valid=valid),
         "map by the fine-tuned model": plots.class_image(mapped, classes),

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from models.backbones.catalogue import variant
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError
+from models.types import Array, Progress, Say
+from pipelines.grids.mosaic import Prediction, blend, fill_invalid, pad_tile
+from pipelines.grids.positions import coarser
+from pipelines.grids.tokens import Tokens
+from pipelines.grids.windows import Tiles, Window, enlarged
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout
+from pipelines.scenes.products import Assumed
+from pipelines.scenes.scene import Reading, Scene, open_scene
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from odc.geo.geobox import GeoBox
-
     from models.backbones.prithvi_eo import PrithviEO
-    from pipelines.grids.mosaic import Prediction
-    from pipelines.grids.tokens import Tokens
-    from pipelines.grids.windows import Tiles, Window
-    from pipelines.scenes.scene import Reading, Scene
-
-    Array = NDArray[np.float32]
 
 
 def embed(
@@ -37,8 +40,8 @@ def embed(
     dates: list[str] | None = None,
     mask_clouds: bool | None = None,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Write the patch tokens of a scene as a raster: one pixel per token, one band per feature.
 
@@ -66,22 +69,14 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
-    from pipelines.outputs.geotiff import Layout, write_rows
-    from pipelines.scenes.scene import Reading
-
     reading = Reading(bands, dates, mask_clouds=mask_clouds)
     encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
     if out.resolve() in encoding.scene.files:
         raise InputError(f"{out}: is the scene itself; --out wants another file")
     frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
-    layout = Layout(
-        encoding.geobox,
-        dtype="float32",
-        bands=encoding.features,
-        nodata=float("nan"),
-        descriptions=[f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)],
-        tags={"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)},
-    )
+    names = [f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)]
+    tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
+    layout = Layout.of_fields(encoding.geobox, names, tags=tags)
     shown = (lambda windows: progress(windows, out.name)) if progress else iter
     write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
     return {"file": str(out), "tokens": [height, width], "features": encoding.features}
@@ -96,14 +91,9 @@ def read_tokens(
     tile: int = 224,
     overlap: int = 0,
     reading: Reading | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Tokens:
     """The patch tokens of a scene in memory; arguments and errors as of `embed`."""
-    import numpy as np
-
-    from pipelines.grids.tokens import Tokens
-    from pipelines.scenes.scene import Reading
-
     encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading or Reading(), say)
     return Tokens(np.concatenate([tokens for _, tokens in encoding.rows(iter)], axis=1), encoding.geobox)
 
@@ -135,10 +125,7 @@ class _Encoding:
 
     def rows(self, shown: Callable[[Iterable[Window]], Iterable[Window]]) -> Iterator[tuple[int, Array]]:
         """Finished rows: the first row, and tokens (features, rows, columns), NaN where no pixel was seen."""
-        import numpy as np
         import torch
-
-        from pipelines.grids.mosaic import blend
 
         with torch.inference_mode():
             tiles = _token_tiles(self.scene, self.encoder, self.statistics, shown(self.windows), tile=self.tile)
@@ -154,14 +141,11 @@ def _encoding(
     tile: int,
     overlap: int,
     reading: Reading,
-    say: Callable[[str], None],
+    say: Say,
 ) -> _Encoding:
     """Load the encoder and open the scene for it."""
-    from pipelines.grids.align import coarser
-    from pipelines.grids.windows import Tiles
-
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
-    frames = run.spec.frames if run else scene.count(",") + 1
+    frames = run.spec.imagery.times if run else scene.count(",") + 1
     encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
     for line in lines:
         say(line)
@@ -182,12 +166,9 @@ def _open(
     reading: Reading,
     *,
     frames: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Scene:
     """Open the frames as the encoder wants them; tell what a person should know."""
-    from pipelines.scenes.products import Assumed
-    from pipelines.scenes.scene import open_scene
-
     sources = scene.split(",")
     opened = open_scene(
         sources,
@@ -203,7 +184,7 @@ def _open(
     if opened.frames != frames:
         raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
     undated = encoder.uses_time and not all(opened.dates)
-    if undated and run and run.spec.uses_time:
+    if undated and run and run.spec.imagery.uses_time:
         opened.time()  # says which frame has no date
     if undated:
         say("time encoding off: a frame has no date (--dates gives one)")
@@ -219,12 +200,14 @@ def _encoder(
     import torch
 
     from models.backbones import prithvi_eo
-    from models.backbones.catalogue import variant
     from models.backbones.hub import locate, read_state_dict
     from models.bundle import load_network
+    from models.networks.network import Network
 
     if (Path(backbone) / "bundle.json").is_file():
         network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
+        if not isinstance(network, Network):
+            raise InputError(f"{backbone}: a run over weather, wanted one over scenes or the name of a Prithvi EO")
         encoder = network.backbone
         encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
         return encoder, (network.mean, network.std), []
@@ -254,11 +237,7 @@ def _token_tiles(
     scene: Scene, encoder: PrithviEO, statistics: tuple[Any, Any], windows: Iterable[Window], *, tile: int
 ) -> Iterator[Prediction]:
     """Features of each window of tokens, and which tokens saw a valid pixel."""
-    import numpy as np
     import torch
-
-    from pipelines.grids.mosaic import fill_invalid, pad_tile
-    from pipelines.grids.windows import enlarged
 
     patch = encoder.patch[1]
     mean, std = statistics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import threading
@@ -22,14 +21,12 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
+from pipelines.grids.positions import Lattice, clip, footprint, halves, moved, pixel_ratio, whole_shift
+from pipelines.grids.resample import resample
 from pipelines.grids.windows import Window
 
 _OPEN_FILES = 64
 _CHUNK_PIXELS = 1 << 24
-_GRID_NODES = 17
-_SAME_PIXEL = 0.01
-_ROUNDING = 1e-6
-_MOST_POINTS = 16
 _MOST_IN_A_BLOCK = 1 << 29  # bytes
 
 
@@ -165,7 +162,7 @@ def overlaps(source: Any, geobox: GeoBox) -> bool:
     theirs = grid(source)
     if _unlocated(source, theirs, geobox):
         return True
-    return _clip(_footprint(theirs, geobox, pad=0), theirs.shape) is not None
+    return clip(footprint(theirs, geobox, pad=0), theirs.shape) is not None
 
 
 def read_onto(
@@ -202,9 +199,9 @@ def read_onto(
     """
     theirs = grid(source)
     request = _Request(source, tuple(indexes), nodata, masked)
-    shift = (0, 0) if _unlocated(source, theirs, geobox) else _shift(theirs, geobox)
+    shift = (0, 0) if _unlocated(source, theirs, geobox) else whole_shift(theirs, geobox)
     if shift is not None:
-        return request.read(_moved(window, shift))
+        return request.read(moved(window, shift))
     # Not `resampling or ...`: nearest is 0.
     method = continuous(theirs, geobox) if resampling is None else resampling
     return _warp(request, theirs, geobox, window, method)
@@ -212,7 +209,7 @@ def read_onto(
 
 def continuous(theirs: GeoBox, geobox: GeoBox) -> Resampling:
     """Resampling for reflectance and other quantities: average from a finer grid (1.5 times or more), else bilinear."""
-    across, down = _ratio(theirs, geobox)
+    across, down = pixel_ratio(theirs, geobox)
     return Resampling.average if min(across, down) >= 1.5 else Resampling.bilinear
 
 
@@ -225,7 +222,7 @@ class _Request:
     def read(self, window: Window) -> np.ndarray:
         """Read a window that may reach beyond the raster: float32 (bands, rows, cols), NaN outside and where masked."""
         rows, cols = window
-        inside = _clip(window, self.source.shape)
+        inside = clip(window, self.source.shape)
         if inside == window:
             return self._pixels(window)
         out = np.full((len(self.indexes), rows.stop - rows.start, cols.stop - cols.start), np.nan, np.float32)
@@ -284,214 +281,22 @@ def _unlocated(source: Any, theirs: GeoBox, geobox: GeoBox) -> bool:
     return True
 
 
-def _shift(theirs: GeoBox, geobox: GeoBox) -> tuple[int, int] | None:
-    """Rows and columns between the origins of two grids with the same pixels; None where the pixels differ."""
-    if theirs.crs != geobox.crs:
-        return None
-    height, width = geobox.shape
-    down, right = np.array([0.0, height, 0.0]), np.array([0.0, 0.0, width])
-    rows, cols = _project(theirs, geobox, down, right)
-    shift = round(float(rows[0])), round(float(cols[0]))
-    drift = max(np.abs(rows - down - shift[0]).max(), np.abs(cols - right - shift[1]).max())
-    return shift if drift < _SAME_PIXEL else None
-
-
 def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, method: Resampling) -> np.ndarray:
     """Resample the raster onto a window, in halves where the raster is so fine that its pixels would not fit."""
     rows, cols = window
     height, width = rows.stop - rows.start, cols.stop - cols.start
-    ratio = max(_ratio(theirs, geobox))
-    under = _clip(_footprint(theirs, crop(geobox, window), pad=2 + math.ceil(2 * ratio)), theirs.shape)
+    ratio = max(pixel_ratio(theirs, geobox))
+    under = clip(footprint(theirs, crop(geobox, window), pad=2 + math.ceil(2 * ratio)), theirs.shape)
     if under is None:
         return np.full((len(request.indexes), height, width), np.nan, np.float32)
     pixels = (under[0].stop - under[0].start) * (under[1].stop - under[1].start) * len(request.indexes)
     if pixels > _CHUNK_PIXELS and max(height, width) > 1:
-        parts = _halves(window)
+        parts = halves(window)
         axis = 1 if height >= width else 2
         return np.concatenate([_warp(request, theirs, geobox, part, method) for part in parts], axis=axis)
-    return _resample(request.read(under), _Lattice(theirs, geobox, window, under), method)
-
-
-def _halves(window: Window) -> tuple[Window, Window]:
-    """Cut a window in two across its longer side."""
-    rows, cols = window
-    if rows.stop - rows.start >= cols.stop - cols.start:
-        middle = (rows.start + rows.stop) // 2
-        return (slice(rows.start, middle), cols), (slice(middle, rows.stop), cols)
-    middle = (cols.start + cols.stop) // 2
-    return (rows, slice(cols.start, middle)), (rows, slice(middle, cols.stop))
-
-
-class _Lattice:
-    """Where the pixels of a window lie in the pixels that were read of a raster, transformed exactly at their corners.
-
-    GDAL's warper interpolates the transform along each row of a window (to 1/8 pixel), so that neighbouring windows
-    disagree; positions found from the grid's own pixel numbers are the same for every window.
-    """
-
-    def __init__(self, theirs: GeoBox, geobox: GeoBox, window: Window, under: Window) -> None:
-        rows, cols = np.mgrid[window[0].start : window[0].stop + 1, window[1].start : window[1].stop + 1]
-        down, across = _project(theirs, geobox, rows.ravel().astype(float), cols.ravel().astype(float))
-        off = -1e9  # far outside of any raster
-        self.rows = np.where(np.isfinite(down), down - under[0].start, off).reshape(rows.shape)
-        self.cols = np.where(np.isfinite(across), across - under[1].start, off).reshape(rows.shape)
-        self.ratio = _ratio(theirs, geobox)
-
-    def at(self, down: float, across: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the points that lie `down` and `across` of the way through each pixel (0..1)."""
-        return _between(self.rows, down, across), _between(self.cols, down, across)
-
-
-def _between(corners: np.ndarray, down: float, across: float) -> np.ndarray:
-    """Interpolate from the four corners of each pixel: (h + 1, w + 1) to (h, w)."""
-    top = corners[:-1, :-1] * (1 - across) + corners[:-1, 1:] * across
-    bottom = corners[1:, :-1] * (1 - across) + corners[1:, 1:] * across
-    inside: np.ndarray = top * (1 - down) + bottom * down
-    return inside
-
-
-def _resample(values: np.ndarray, lattice: _Lattice, method: Resampling) -> np.ndarray:
-    """Resample pixels in memory, float32 (bands, H, W) with NaN where invalid, to (bands, h, w).
-
-    Raises:
-        ValueError: the method is none of nearest, bilinear and average.
-    """
-    if method == Resampling.nearest:
-        return _nearest(values, *lattice.at(0.5, 0.5))
-    if method == Resampling.bilinear:
-        return _bilinear(values, *lattice.at(0.5, 0.5))
-    if method == Resampling.average:
-        return _average(values, lattice)
-    raise ValueError(f"resampling {method}: wanted nearest, bilinear or average")
-
-
-def _nearest(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """The pixel that holds each point; on an edge (but for rounding) the one below and to the right."""
-    return _pick(values, np.floor(rows + _ROUNDING).astype(np.int64), np.floor(cols + _ROUNDING).astype(np.int64))
-
-
-def _pick(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Pixels by row and column, NaN outside."""
-    _, height, width = values.shape
-    inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
-    picked: np.ndarray = values[:, rows.clip(0, height - 1), cols.clip(0, width - 1)]
-    picked[:, ~inside] = np.nan
-    return picked
-
-
-def _bilinear(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Mean of the four pixels around each point by distance, of those with data; NaN where the nearest has none."""
-    first_row, first_col = np.floor(rows - 0.5).astype(np.int64), np.floor(cols - 0.5).astype(np.int64)
-    down, across = rows - 0.5 - first_row, cols - 0.5 - first_col
-    total, weight = np.zeros((len(values), *rows.shape)), np.zeros((len(values), *rows.shape))
-    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        near = _pick(values, first_row + i, first_col + j)
-        share = np.where(np.isnan(near), 0.0, (down if i else 1 - down) * (across if j else 1 - across))
-        total += np.where(np.isnan(near), 0.0, near) * share
-        weight += share
-    known = np.isfinite(_nearest(values, rows, cols)) & (weight > 0)
-    mean: np.ndarray = np.divide(total, weight, out=np.full(total.shape, np.nan), where=known)
-    return mean.astype(np.float32)
-
-
-def _average(values: np.ndarray, lattice: _Lattice) -> np.ndarray:
-    """Mean of the pixels under each pixel of the grid, NaN where less than half of them have data.
-
-    The pixels are found at as many points as the raster is finer, at most 16 x 16, spread evenly: where a whole number
-    of pixels fits, each is met once.
-    """
-    across, down = (min(max(math.ceil(ratio - _SAME_PIXEL), 1), _MOST_POINTS) for ratio in lattice.ratio)
-    shape = (len(values), lattice.rows.shape[0] - 1, lattice.rows.shape[1] - 1)
-    total, count = np.zeros(shape), np.zeros(shape, np.int64)
-    for point in range(down * across):
-        near = _nearest(values, *lattice.at((point // across + 0.5) / down, (point % across + 0.5) / across))
-        known = np.isfinite(near)
-        total += np.where(known, near, 0.0)
-        count += known
-    enough = 2 * count >= down * across
-    mean: np.ndarray = np.divide(total, count, out=np.full(shape, np.nan), where=enough)
-    return mean.astype(np.float32)
-
-
-@functools.lru_cache(maxsize=256)
-def _ratio(theirs: GeoBox, geobox: GeoBox) -> tuple[float, float]:
-    """Pixels of the raster per pixel of the grid, across and down, at its centre (1 where that is off the map)."""
-    row, col = geobox.shape[0] / 2, geobox.shape[1] / 2
-    rows, cols = _project(theirs, geobox, np.array([row, row, row + 1]), np.array([col, col + 1, col]))
-    across, down = abs(cols[1] - cols[0]) + abs(cols[2] - cols[0]), abs(rows[1] - rows[0]) + abs(rows[2] - rows[0])
-    return (float(across), float(down)) if math.isfinite(across + down) and across * down > 0 else (1.0, 1.0)
-
-
-def _footprint(theirs: GeoBox, geobox: GeoBox, *, pad: int) -> Window | None:
-    """Rows and columns of the raster that lie under a grid, unclipped; None where no pixel can be transformed."""
-    rows, cols = np.meshgrid(
-        np.linspace(0, geobox.shape[0], _GRID_NODES), np.linspace(0, geobox.shape[1], _GRID_NODES), indexing="ij"
-    )
-    rows, cols = _project(theirs, geobox, rows.ravel(), cols.ravel())
-    good = np.isfinite(rows) & np.isfinite(cols)
-    return (_span(rows[good], pad), _span(cols[good], pad)) if good.any() else None
-
-
-def _span(positions: np.ndarray, pad: int) -> slice:
-    """The pixels from the least to the greatest position, and a margin for what curves between them."""
-    first, last = float(positions.min()), float(positions.max())
-    # A shared edge is no overlap: positions that are whole numbers but for rounding stay on their side.
-    margin = pad + (math.ceil(0.01 * (last - first)) if pad else 0)
-    return slice(math.floor(first + 1e-6) - margin, math.ceil(last - 1e-6) + margin)
-
-
-def _project(theirs: GeoBox, geobox: GeoBox, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns in the raster of positions in the grid; infinite where there is no transformation."""
-    a, b, c, d, e, f = tuple(geobox.affine)[:6]
-    xs, ys = a * cols + b * rows + c, d * cols + e * rows + f
-    if theirs.crs is not None and geobox.crs is not None and theirs.crs != geobox.crs:
-        xs, ys = geobox.crs.transformer_to_crs(theirs.crs)(xs, ys)
-    a, b, c, d, e, f = tuple(~theirs.affine)[:6]
-    return d * xs + e * ys + f, a * xs + b * ys + c
-
-
-def _clip(window: Window | None, shape: Sequence[int]) -> Window | None:
-    """The part of a window that lies inside a raster of a shape; None where nothing does."""
-    if window is None:
-        return None
-    rows, cols = (slice(max(s.start, 0), min(s.stop, size)) for s, size in zip(window, shape, strict=True))
-    return (rows, cols) if rows.start < rows.stop and cols.start < cols.stop else None
-
-
-def _moved(window: Window, shift: tuple[int, int]) -> Window:
-    """The window shifted by rows and columns."""
-    rows, cols = (slice(s.start + by, s.stop + by) for s, by in zip(window, shift, strict=True))
-    return rows, cols
+    return resample(request.read(under), Lattice(theirs, geobox, window, under), method)
 
 
 def _line(error: RasterioError) -> str:
     """The message of an error, and of what caused it, on one line."""
     return " ".join(str(error.__cause__ or error).split())
-
-
-def coarser(geobox: GeoBox, cells: int) -> GeoBox:
-    """The grid whose pixels are `cells` x `cells` pixels of another, from the same corner, covering all of it."""
-    height, width = (-(-int(side) // cells) for side in geobox.shape)
-    return GeoBox((height, width), geobox.affine * Affine.scale(cells), geobox.crs)
-
-
-def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, method: Resampling) -> np.ndarray:
-    """Values of pixels in memory at any points, by the rules of `read_onto`.
-
-    Args:
-        values: float32 (bands, H, W), NaN where invalid.
-        rows: rows of the points, counted from the upper edge (the centre of the first row is 0.5), any shape.
-        cols: columns of the points, likewise.
-        method: nearest or bilinear.
-
-    Returns:
-        float32 (bands, ...), NaN outside and where the nearest pixel is invalid.
-
-    Raises:
-        ValueError: the method is neither.
-    """
-    if method == Resampling.nearest:
-        return _nearest(values, rows, cols)
-    if method == Resampling.bilinear:
-        return _bilinear(values, rows, cols)
-    raise ValueError(f"resampling {method}: wanted nearest or bilinear")

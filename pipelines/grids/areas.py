@@ -13,6 +13,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
 from models import files
@@ -249,9 +251,6 @@ def _quads(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:
     Corners are taken to the ellipsoid in space, where neither poles nor the antimeridian are special; half the cross
     product of the diagonals is the area between them.
     """
-    from pyproj import Transformer
-    from pyproj.exceptions import ProjError
-
     system = ground_system(geobox, name)
     try:
         to_degrees = Transformer.from_crs(system, "EPSG:4326", always_xy=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import RunError
+from models.types import Array, Mask
 from pipelines.grids.windows import Tiles, Window, starts
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Prediction = tuple[Window, Array | None, Mask]
+Prediction = tuple[Window, "Array | None", Mask]
 Rows = tuple[int, Array, Mask]
 
 

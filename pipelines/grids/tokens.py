@@ -10,8 +10,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.warp import transform
 
 from models.errors import InputError
-
-Array = NDArray[np.float32]
+from models.types import Array, Mask
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Tokens:
     geobox: GeoBox
 
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def known(self) -> Mask:
         """Which tokens saw a valid pixel, (h, w)."""
         return np.asarray(np.isfinite(self.values).all(axis=0))
 

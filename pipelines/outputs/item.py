@@ -6,24 +6,22 @@ model, the scene and the files: it holds no time of writing and no path of the m
 
 from __future__ import annotations
 
-import base64
 import datetime
-import functools
-import hashlib
 import json
-import math
 import os
-import re
-import unicodedata
 import urllib.parse
-import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, replacing
+from models.bundle import Bundle
 from models.errors import InputError
-from models.spec import ClassDef, Spec
+from models.files import replacing
+from models.spec import Spec
+from pipelines.outputs.footprint import footprint
+from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, relative
+from pipelines.outputs.item_model import model_fields
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -40,33 +38,7 @@ EXTENSIONS: Mapping[str, str] = {
     "mlm": "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
     "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
 }
-MODEL = "model"  # the one asset that may lie in another folder
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
-
-_GEOTIFF = "image/tiff; application=geotiff"
-_TYPES = {".tif": _GEOTIFF, ".tiff": _GEOTIFF, ".jp2": "image/jp2", ".png": "image/png", ".json": "application/json"}
-_ROLES = {"thumbnail": "thumbnail", MODEL: "mlm:model"}
-_TITLES = {
-    "map": "Map",
-    "probabilities": "Probability of each class",
-    "confidence": "Confidence",
-    "thumbnail": "Picture of the map",
-    MODEL: "Model that drew the map",
-}
-_ARTIFACTS = {".onnx": "onnx", ".safetensors": "safetensors.torch.save_file", ".json": "earthtune bundle"}
-_TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
-_COMMON_NAMES = {
-    "COASTAL_AEROSOL": "coastal",
-    "BLUE": "blue",
-    "GREEN": "green",
-    "RED": "red",
-    "NIR_BROAD": "nir",
-    "NIR_NARROW": "nir08",
-    "SWIR_1": "swir16",
-    "SWIR_2": "swir22",
-}
-_WEB_MERCATOR = 3857
-_SIDE = 16  # points on each side of a footprint
 
 
 def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name: str) -> dict[str, Any]:
@@ -94,9 +66,9 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
         InputError: no file is given, one is missing, or they lie in several folders.
     """
     folder = _folder(assets)
-    described = {kind: _asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
+    described = {kind: asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
     geometry, bbox = footprint(scene.geobox)
-    model = _model_fields(bundle) if MODEL in assets else {}
+    model = model_fields(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{_quantity(bundle.spec)} of {scene.name}",
         "description": _description(bundle, scene),
@@ -124,59 +96,6 @@ def write_stac_item(path: Path, item: Mapping[str, Any]) -> None:
         draft.write_text(json.dumps(item, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def footprint(geobox: GeoBox) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Outline of a grid on the ground, as GeoJSON in degrees (EPSG:4326), and its bounding box.
-
-    Sides that bend in degrees are followed with up to `_SIDE` points each, to a ten-thousandth of the grid. An outline
-    across the antimeridian becomes two polygons, and its box starts in the east, at a greater longitude than it ends
-    at (RFC 7946, 5.2).
-
-    Returns:
-        The geometry and [west, south, east, north]; (None, None) without a coordinate system, or where the grid lies
-        outside of what its system can show.
-    """
-    import antimeridian
-    import numpy as np
-    import shapely
-
-    if geobox.crs is None:
-        return None, None
-    a, b, c, d, e, f = tuple(geobox.affine)[:6]
-    column, row = _ring(geobox)
-    longitudes, latitudes = geobox.crs.transformer_to_crs("EPSG:4326")(
-        a * column + b * row + c, d * column + e * row + f
-    )
-    points = np.column_stack((longitudes, latitudes))
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) < 3:
-        return None, None
-    points[:, 1] = points[:, 1].clip(-90, 90)
-    outline = antimeridian.fix_polygon(shapely.Polygon(points), fix_winding=False)
-    west, south, east, north = outline.bounds
-    outline = outline.simplify(1e-4 * min(east - west, north - south))
-    outline = shapely.transform(outline, lambda xy: xy.round(7))  # a centimetre
-    box = list(antimeridian.bbox(outline))
-    if box[0] == box[2]:  # it ends where it began: around the whole world
-        box[0], box[2] = -180.0, 180.0
-    return json.loads(shapely.to_geojson(outline)), box
-
-
-def _ring(geobox: GeoBox) -> Any:
-    """Columns and rows of points around a grid, anticlockwise on the ground: float (2, 4 * _SIDE)."""
-    import numpy as np
-
-    height, width = geobox.shape
-    way = np.arange(_SIDE) / _SIDE
-    zero, one = np.zeros(_SIDE), np.ones(_SIDE)
-    columns = width * np.concatenate((zero, way, one, 1 - way))
-    rows = height * np.concatenate((way, one, 1 - way, zero))
-    ring = np.stack((columns, rows))
-    return ring if geobox.affine.determinant < 0 else ring[:, ::-1]
-
-
-# --- what the item says -------------------------------------------------------------------------------------------
-
-
 def _folder(assets: Mapping[str, Path]) -> Path:
     """The folder of the files, which all exist."""
     folders = {path.parent.resolve() for kind, path in assets.items() if kind != MODEL}
@@ -190,7 +109,7 @@ def _folder(assets: Mapping[str, Path]) -> Path:
 
 def _quantity(spec: Spec) -> str:
     """What a map shows, in words."""
-    return f"{spec.target.name} map" if spec.target else "class map"
+    return f"{spec.answer.name} map" if not spec.answer.classes else "class map"
 
 
 def _description(bundle: Bundle, scene: Scene) -> str:
@@ -223,8 +142,6 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 
 def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     """How the map came about. L4: "model output or results from analyses of lower level data"."""
-    from importlib.metadata import version
-
     recipe = Path(str(bundle.training.get("recipe") or "")).name
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",
@@ -249,198 +166,6 @@ def _extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str,
     return [url for prefix, url in EXTENSIONS.items() if prefix in used]
 
 
-# --- assets -------------------------------------------------------------------------------------------------------
-
-
-def _asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
-    """One file: where, of what kind, which bytes; and its pixels or its model."""
-    digest = _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
-    fields = {
-        "href": _relative(path, folder) or _by_content(digest),
-        "title": _TITLES.get(kind, kind),
-        "type": _TYPES.get(path.suffix.lower(), "application/octet-stream"),
-        "roles": [_ROLES.get(kind, "data")],
-        "file:size": path.stat().st_size,
-        "file:checksum": "1220" + digest.hex(),  # multihash: sha2-256, 32 bytes
-    }
-    if kind == MODEL:
-        bands = [{"name": band} | _common_name(band) for band in spec.bands]
-        return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": bands}
-    if path.suffix.lower() in (".tif", ".tiff"):
-        fields |= _raster(path)
-        if kind == "map" and spec.classes:
-            fields["classification:classes"] = _classes(spec.classes, fields.get("nodata"))
-    return fields
-
-
-@functools.lru_cache(maxsize=8)
-def _sha256(path: Path, changed: int, size: int) -> bytes:
-    """Hash of a file's content; that of a model is worked out once for many maps."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _by_content(digest: bytes) -> str:
-    """An address that names a file by its content (RFC 6920), where a path would show another machine's folders."""
-    return "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def _relative(path: Path, folder: Path) -> str | None:
-    """Address of a file or folder from `folder`, if it is within it or within the one above; else None."""
-    path, above = path.resolve(), folder.resolve().parent
-    house = folder.resolve() if above == Path(above.anchor) else above  # all of a disk is no neighbourhood
-    if not path.is_relative_to(house):
-        return None
-    steps = Path(os.path.relpath(path, folder.resolve())).as_posix() + ("/" if path.is_dir() else "")
-    return ("" if steps.startswith("../") else "./") + urllib.parse.quote(steps)
-
-
-def _raster(path: Path) -> dict[str, Any]:
-    """What the header of a GeoTIFF says: grid, type, nodata, unit, bands."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(path)
-    with dataset:
-        cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
-        metres = _metres(dataset.crs, dataset.transform)
-        return {
-            "type": _GEOTIFF + ("; profile=cloud-optimized" if cloud_optimized else ""),
-            "proj:shape": [dataset.height, dataset.width],
-            **({"proj:transform": list(dataset.transform)[:6]} if dataset.crs else {}),
-            "data_type": dataset.dtypes[0],
-            **({} if dataset.nodata is None else {"nodata": _number(dataset.nodata)}),
-            **({"unit": dataset.units[0]} if dataset.units[0] else {}),
-            "raster:sampling": "area",
-            **({"raster:spatial_resolution": metres} if metres else {}),
-            "bands": [_band(dataset, index) for index in dataset.indexes],
-        }
-
-
-def _band(dataset: Any, index: int) -> dict[str, Any]:
-    """Name of a band, and its statistics where the header holds them."""
-    tags = dataset.tags(index)
-    keys = {"minimum": "MINIMUM", "maximum": "MAXIMUM", "mean": "MEAN", "stddev": "STDDEV"}
-    found = {name: tags.get(f"STATISTICS_{key}") for name, key in keys.items()}
-    statistics = {name: float(text) for name, text in found.items() if text and math.isfinite(float(text))}
-    name = {"name": dataset.descriptions[index - 1] or f"b{index}"}
-    return name | ({"statistics": statistics} if statistics else {})
-
-
-def _number(value: float) -> float | int | str:
-    """A nodata value as STAC writes it."""
-    if not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return int(value) if value == int(value) else value
-
-
-def _metres(crs: Any, transform: Any) -> float | None:
-    """Side of a pixel in metres; None where the system does not give it, such as degrees or Web Mercator."""
-    if not crs or not crs.is_projected or crs.to_epsg() == _WEB_MERCATOR:
-        return None
-    _, factor = crs.linear_units_factor
-    return round(math.sqrt(abs(transform.determinant)) * float(factor), 6)
-
-
-def _classes(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[str, Any]]:
-    """Codes, names and colours; the name is a word for programs, the title what people read."""
-    words = [_word(entry.name) for entry in classes]
-    listed: list[dict[str, Any]] = [
-        {
-            "value": entry.code,
-            "name": word if word and words.count(word) == 1 else f"{word or 'class'}-{entry.code}",
-            "title": entry.name,
-            "color_hint": entry.colour[1:].upper(),
-        }
-        for entry, word in zip(classes, words, strict=True)
-    ]
-    return listed + (
-        [] if nodata is None else [{"value": nodata, "name": "nodata", "title": "no data", "nodata": True}]
-    )
-
-
-def _word(text: str) -> str:
-    """A text in the letters, digits, - and _ that the extension allows in a name; accents go."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-")
-
-
-def _common_name(band: str) -> dict[str, str]:
-    """The band's name in the EO extension, if it has one."""
-    return {"common_name": _COMMON_NAMES[band]} if band in _COMMON_NAMES else {}
-
-
-# --- the model ----------------------------------------------------------------------------------------------------
-
-
-def _model_fields(bundle: Bundle) -> dict[str, Any]:
-    """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
-    pretrained = bundle.base.source != "random"
-    head = "linear head" if bundle.spec.task == "classification" else bundle.architecture.decoder
-    settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256"), **bundle.spec.calibration}
-    return {
-        "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
-        "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
-        "mlm:tasks": [_TASKS[bundle.spec.task]],
-        "mlm:framework": "PyTorch",
-        "mlm:pretrained": pretrained,
-        "mlm:pretrained_source": str(bundle.base) if pretrained else None,
-        "mlm:input": _inputs(bundle.spec),
-        "mlm:output": [_output(bundle.spec)],
-        "mlm:hyperparameters": {key: value for key, value in settings.items() if value is not None},
-    }
-
-
-def _inputs(spec: Spec) -> list[dict[str, Any]]:
-    """The image; and dates and place, where the model takes them."""
-    image = {
-        "name": "image",
-        "description": f"{spec.unit}, frames by date",
-        "bands": list(spec.bands),
-        "input": {
-            "shape": [-1, len(spec.bands), spec.frames, spec.tile, spec.tile],
-            "dim_order": ["batch", "bands", "time", "height", "width"],
-            "data_type": "float32",
-        },
-        "value_scaling": [
-            {"type": "z-score", "mean": mean, "stddev": std} for mean, std in zip(spec.mean, spec.std, strict=True)
-        ],
-        "resize_type": "pad",
-    }
-    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.frames, 2], "time")
-    place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
-    return [image, *([time] if spec.uses_time else []), *([place] if spec.uses_location else [])]
-
-
-def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
-    """An input without bands."""
-    structure = {"shape": shape, "dim_order": ["batch", *dimensions, "coordinate"], "data_type": "float32"}
-    return {"name": name, "description": description, "bands": [], "input": structure}
-
-
-def _output(spec: Spec) -> dict[str, Any]:
-    """What the model answers for a tile."""
-    axis = "class" if spec.classes else "channel"
-    pixels = [] if spec.task == "classification" else ["height", "width"]
-    unit = f" in {spec.target.unit}" if spec.target and spec.target.unit else ""
-    return {
-        "name": spec.target.name if spec.target else "class",
-        "description": f"{spec.target.name}{unit}" if spec.target else "probability of each class",
-        "tasks": [_TASKS[spec.task]],
-        "result": {
-            "shape": [-1, spec.outputs, *[spec.tile for _ in pixels]],
-            "dim_order": ["batch", axis, *pixels],
-            "data_type": "float32",
-        },
-        "classification:classes": _classes(spec.classes),
-    }
-
-
-# --- links --------------------------------------------------------------------------------------------------------
-
-
 def _links(scene: Scene, folder: Path) -> list[dict[str, str]]:
     """Each source of the scene that can be named, once."""
     addresses = [_address(source, folder) for source in scene.sources]
@@ -450,7 +175,7 @@ def _links(scene: Scene, folder: Path) -> list[dict[str, str]]:
 def _link(address: str) -> dict[str, str]:
     """A link to a source."""
     suffix = Path(urllib.parse.urlsplit(address).path).suffix.lower()
-    kind = "application/geo+json" if suffix in (".json", ".geojson") else _TYPES.get(suffix)
+    kind = "application/geo+json" if suffix in (".json", ".geojson") else MEDIA_TYPES.get(suffix)
     name = urllib.parse.unquote(address.rstrip("/").rpartition("/")[2])
     return {"rel": "derived_from", "href": address, **({"type": kind} if kind else {}), "title": name}
 
@@ -461,4 +186,4 @@ def _address(source: str, folder: Path) -> str | None:
     if url.scheme.lower() in ("http", "https", "s3", "gs"):
         host = url.netloc.rpartition("@")[2]  # without name and password
         return urllib.parse.urlunsplit((url.scheme, host, url.path, "", ""))
-    return _relative(Path(source), folder) if os.path.exists(source) else None
+    return relative(Path(source), folder) if os.path.exists(source) else None

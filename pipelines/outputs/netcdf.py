@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from numpy.typing import NDArray
+
+
+def grid_axes(lat: NDArray[Any], lon: NDArray[Any]) -> dict[str, tuple[str, NDArray[Any], dict[str, str]]]:
+    """The coordinates `lat` and `lon` of a grid in degrees, as CF wants them (CF 1.11, sections 4.1 and 4.2)."""
+    north = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
+    east = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
+    return {"lat": ("lat", lat, north), "lon": ("lon", lon, east)}
 
 
 def write_netcdf(path: Path, data: xr.Dataset, *, encoding: Mapping[str, Mapping[str, Any]] | None = None) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import replacing
 from models.errors import InputError
+from models.files import replacing
 from models.spec import ClassDef, Spec
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Font = FreeTypeFont | ImageFont
     Entry = tuple[str, tuple[int, int, int]]
 
-Array = NDArray[Any]
+Values = NDArray[Any]
 Pixels = NDArray[np.uint8]  # (h, w, 4): red, green, blue, opacity
 
 LONGEST = 1024  # pixels; of the picture with its legend
@@ -86,7 +86,7 @@ def _draw(map_file: Path, spec: Spec, longest: int) -> tuple[Picture, Picture]:
 
     values, nodata, label = _read(map_file, longest)
     width = max(values.shape[1] * _factor(values.shape), NARROWEST)
-    if spec.classes and values.dtype.kind == "u":
+    if spec.answer.classes and values.dtype.kind == "u":
         pixels, entries = _class_pixels(values, spec)
         legend = _class_legend(entries, width)
     else:
@@ -114,7 +114,7 @@ def _stacked(image: Picture, legend: Picture) -> Picture:
 # --- the map ------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, longest: int) -> tuple[Array, float | None, str]:
+def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:
     """First band at `longest` pixels or fewer a side, (h, w); its nodata value; and its name and unit.
 
     Classes are thinned by majority, values by mean.
@@ -142,17 +142,17 @@ def _fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
 
 
-def _class_pixels(codes: Array, spec: Spec) -> tuple[Pixels, list[Entry]]:
+def _class_pixels(codes: Values, spec: Spec) -> tuple[Pixels, list[Entry]]:
     """Colours of the classes, transparent elsewhere; and names and colours of those that occur, in the Spec's order."""
     counts = np.bincount(codes.ravel())
     table = np.zeros((len(counts), 4), np.uint8)
-    occurring = [entry for entry in spec.classes if entry.code < len(counts) and counts[entry.code]]
+    occurring = [entry for entry in spec.answer.classes if entry.code < len(counts) and counts[entry.code]]
     for entry in occurring:
         table[entry.code] = (*entry.rgb, 255)
     return table[codes], [(_legible(entry), entry.rgb) for entry in occurring]
 
 
-def _value_pixels(values: Array, nodata: float | None) -> tuple[Pixels, tuple[float, float] | None]:
+def _value_pixels(values: Values, nodata: float | None) -> tuple[Pixels, tuple[float, float] | None]:
     """Colours of the ramp, transparent without data; and the values at its ends, low < high, None without data."""
     known = np.isfinite(values) & (values != nodata)
     if not known.any():
@@ -166,7 +166,7 @@ def _value_pixels(values: Array, nodata: float | None) -> tuple[Pixels, tuple[fl
     return pixels, (low, high)
 
 
-def _ramp(share: Array) -> Pixels:
+def _ramp(share: Values) -> Pixels:
     """Colour of each share (0..1) of the way from `low` to `high`: (..., 3)."""
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP.values()], float)  # (12, 3)
     table = np.stack([np.interp(range(256), list(RAMP), stops[:, i]) for i in range(3)], axis=1)  # (256, 3)

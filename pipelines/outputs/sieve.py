@@ -8,8 +8,9 @@ import numpy as np
 import rasterio.features
 from numpy.typing import NDArray
 
+from models.types import Mask
+
 Codes = NDArray[Any]
-Mask = NDArray[np.bool_]
 _STRIP = 1 << 20  # pixels
 
 

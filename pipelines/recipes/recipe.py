@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.bundle import Record
+from models.bundle import Bundle
 from models.errors import InputError
 from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Lora, Training
+from models.types import convert
 
 Kind = TypeVar("Kind")
 
@@ -69,85 +70,67 @@ class Data:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a run makes; the same recipe and data give the same bundle on the same machine.
+    """What every recipe says; the same recipe and data give the same bundle on the same machine.
 
     Attributes:
-        task: segmentation (a class a pixel), regression (a value a pixel) or classification (a class a tile).
-        data: the images, their labels and the split.
-        classes: classes as {code, name, colour}; for classification the name is the folder's.
-        target: name and unit of the predicted quantity, for regression.
-        bands: bands that the model reads; the six that Prithvi was pretrained on when empty.
+        task: segmentation (a class a pixel), regression (a value a pixel), classification (a class a tile), rain or
+            downscale (weather fields).
+        data: the files, what they hold, and the split.
         backbone: a name that `earthtune backbones` lists.
         weights: hub for the published ones, random for none, or a weight file.
         revision: commit, branch or tag of the published weights.
-        pretrained_bands: bands of the weight file's patch embedding in its order; the six when empty.
-        mode: frozen trains the head, lora the head and adapters, full everything.
-        model: decoder, widths and blocks.
-        lora: size of the adapters.
-        training: epochs, rates, losses, augmentation.
+        mode: frozen trains what is on top of the backbone, lora that and adapters, full everything.
+        model: what, beside the backbone, builds the network.
+        training: epochs, rates, losses.
+        refit: after the scores, train anew on all samples and keep that; the scores stay those of the held-out ones.
         seed: seeds the split, the weights, the order and the augmentation.
     """
 
     task: str
-    data: Data
-    classes: list[ClassDef] = field(default_factory=list)
-    target: Target | None = None
-    bands: list[str] = field(default_factory=list)
-    backbone: str = "prithvi_eo_v2_300_tl"
+    data: Any
+    backbone: str
     weights: str = "hub"
     revision: str | None = None
-    pretrained_bands: list[str] = field(default_factory=list)
     mode: str = "full"
-    model: Architecture = field(default_factory=Architecture)
-    lora: Lora = field(default_factory=Lora)
+    model: Any = None
     training: Training = field(default_factory=Training)
+    refit: bool = False
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, the data's root absolute."""
-        return plain(self, self.data.root)
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return values | {"data": values["data"] | {"root": str(self.data.root.resolve())}}
 
     def sha256(self) -> str:
         """Hash of `to_json` without the folder, so that two machines agree."""
-        return recipe_hash(self.to_json())
+        values = self.to_json()
+        data = {key: value for key, value in values["data"].items() if key != "root"}
+        return hashlib.sha256(json.dumps({**values, "data": data}, sort_keys=True).encode()).hexdigest()
 
 
-def check_training(training: Training, weights: str, *, batch: int) -> None:
-    """Refuse settings that no training takes, before any file is opened; a batch holds `batch` samples at least.
+@dataclass(frozen=True)
+class SceneRecipe(Recipe):
+    """A recipe over labelled scenes.
 
-    Raises:
-        InputError: the setting, and what is wanted.
+    Attributes:
+        data: the images, their labels and the split.
+        classes: classes as {code, name, colour}; for classification the name is the folder's.
+        target: name and unit of the predicted quantity, for regression.
+        bands: bands that the model reads; the six that Prithvi was pretrained on when empty.
+        pretrained_bands: bands of the weight file's patch embedding in its order; the six when empty.
+        model: decoder, widths and blocks.
+        lora: size of the adapters.
     """
-    choices = {
-        "keep": ("best", "last"),
-        "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
-    }
-    for key, known in choices.items():
-        if getattr(training, key) not in known:
-            raise InputError(f"training.{key} {getattr(training, key)!r}: wanted one of {', '.join(known)}")
-    least = {"epochs": 1, "batch": batch, "accumulate": 1, "workers": 0, "patience": 0}
-    for key, low in least.items():
-        if getattr(training, key) < low:
-            raise InputError(f"training.{key} {getattr(training, key)}: wanted at least {low}")
-    check_ranges(
-        {
-            "training.weight_decay": (training.weight_decay, 0.0, 100.0),
-            "training.backbone_lr": (training.backbone_lr, 0.0, 100.0),
-            "training.layer_decay": (training.layer_decay, 1e-3, 1.0),
-            "training.clip": (training.clip, 0.0, 1e6),
-            "training.freeze_norm": (training.freeze_norm, 0.0, 1.0),
-            "training.gain": (training.gain, 0.0, 10.0),
-            "training.offset": (training.offset, 0.0, 10.0),
-            **{f"training.loss.{loss}": (share, 1e-9, 1e9) for loss, share in training.loss.items()},
-            "training.lr": (training.lr, 1e-12, 10.0),
-            "training.ema": (training.ema, 0.0, 0.999999),
-            "training.warmup": (training.warmup, 0.0, 1.0),
-            "training.smoothing": (training.smoothing, 0.0, 0.999),
-            "training.class_weights": (training.class_weights, 0.0, 1.0),
-        }
-    )
-    if weights not in ("hub", "random") and not Path(weights).is_file():
-        raise InputError(f"weights {weights}: no such file; wanted hub, random or a weight file")
+
+    data: Data
+    backbone: str = "prithvi_eo_v2_300_tl"
+    model: Architecture = field(default_factory=Architecture)
+    classes: list[ClassDef] = field(default_factory=list)
+    target: Target | None = None
+    bands: list[str] = field(default_factory=list)
+    pretrained_bands: list[str] = field(default_factory=list)
+    lora: Lora = field(default_factory=Lora)
 
 
 def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
@@ -164,60 +147,14 @@ def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:
             raise InputError(f"{key} {number}: wanted {lowest:g} to {highest:g}")
 
 
-def plain(recipe: Any, root: Path) -> dict[str, Any]:
-    """A recipe as plain JSON types, the data's root absolute."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
-    return values | {"data": values["data"] | {"root": str(root.resolve())}}
-
-
-def recipe_hash(values: Mapping[str, Any]) -> str:
-    """Hash of a plain recipe without the data's folder, so that two machines agree."""
-    data = {key: value for key, value in values["data"].items() if key != "root"}
-    return hashlib.sha256(json.dumps({**values, "data": data}, sort_keys=True).encode()).hexdigest()
-
-
-def task_of(path: Path) -> str | None:
-    """The task that a recipe file names; None where it cannot be read."""
-    import yaml
-
-    try:
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["task"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None
-
-
-def load_recipe(path: Path, **changes: Any) -> Recipe:
-    """Read a recipe file; `changes` are options by their dotted names, such as {"data.root": "files"}.
-
-    Raises:
-        InputError: an unknown key or a value of the wrong kind.
-    """
-    return read_recipe(path, Recipe, changes)
-
-
-def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kind:
-    """Read a recipe of any kind; see `load_recipe`."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config")
-    parser.add_class_arguments(kind, as_group=False, fail_untyped=False)
-    try:
-        parsed = parser.parse_args([f"--config={path}", *(f"--{key}={value}" for key, value in changes.items())])
-    except ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    built = parser.instantiate(parsed)
-    return kind(**{name: built[name] for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
-
-
-def data_of(bundle: Record[Any, Any], kind: type[Kind]) -> Kind:
+def data_of(bundle: Bundle, kind: type[Kind]) -> Kind:
     """The data settings of a bundle.
 
     Raises:
         InputError: they are not of this kind.
     """
     try:
-        tuples = {key: tuple(bundle.data[key]) for key in ("fractions", "window") if key in bundle.data}
-        return kind(**{**bundle.data, **tuples, "root": Path(bundle.data["root"])})
-    except (KeyError, TypeError) as error:
+        made: Kind = convert(dict(bundle.data), kind, "data")
+        return made
+    except InputError as error:
         raise InputError(f"bundle.json: its data settings are damaged ({error}); copy the run folder again") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.bundle import replacing
+from models.files import replacing
 
 FOLDER = ".earthtune"
 KINDS = ("map", "probabilities", "confidence")  # the maps of a scene

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Record, parse_bundle, replacing
+from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError, RunError
+from models.files import replacing
 from models.training.settings import Training
+from models.types import Progress, Say
+from pipelines.recipes.reading import read_values
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule
     from torch import nn
-
-    from pipelines.recipes.recipe import Recipe
-    from pipelines.recipes.weather import WeatherRecipe
-
-_RESULT = {"model": "scores", "baselines": "baselines"}  # what metrics.json and bundle.json call the same
-Say = Callable[[str], None]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,24 +42,6 @@ class Launch:
     overwrite: bool = False
     progress: Progress | None = None
     say: Say = lambda line: None
-
-
-def refuse_unused(given: Mapping[str, Any], without: Mapping[str, Sequence[Any]], why: str) -> None:
-    """Refuse options that would be left aside.
-
-    Args:
-        given: the values of all options by name.
-        without: of those that are not used, the values that ask for nothing.
-        why: what they are for, and what is done here.
-
-    Raises:
-        InputError: one of them asks for something; all that do are named.
-    """
-    names = [name for name, nothing in without.items() if given[name] not in nothing]
-    if names:
-        raise InputError(
-            f"{', '.join(f'--{name}' for name in names)}: {why}; leave {'it' if len(names) == 1 else 'them'} out"
-        )
 
 
 def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -92,19 +70,20 @@ def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
         raise InputError(
             f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
         )
-    import yaml
-
     stored = out / "recipe.yaml"
     if not stored.is_file():
         raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
     try:
-        before, now = dict(yaml.safe_load(stored.read_text(encoding="utf-8"))), recipe
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
-        raise InputError(f"{stored}: damaged ({_first_line(error)}); --overwrite starts anew") from error
-    changed = [key for key in now if before.get(key) != now[key]]
+        before = read_values(stored)
+    except InputError as error:
+        raise InputError(f"{stored}: damaged ({error}); --overwrite starts anew") from error
+    changed = [key for key in recipe if before.get(key) != recipe[key]]
     if changed:
         raise InputError(f"{out}: was started with another {', '.join(changed)}; resume with the same, or --overwrite")
-    return (out / "bundle.json").is_file() and (out / "metrics.json").is_file()
+    if not (out / "bundle.json").is_file():
+        return False
+    bundle = read_bundle(out)  # it is written before the scores, and again after a training on all samples
+    return bool(bundle.scores) and bundle.training.get("refit", False) == recipe.get("refit", False)
 
 
 def result_before(out: Path, recipe: Mapping[str, Any], launch: Launch) -> dict[str, Any] | None:
@@ -112,33 +91,14 @@ def result_before(out: Path, recipe: Mapping[str, Any], launch: Launch) -> dict[
     if not ended(out, recipe, launch):
         return None
     launch.say(f"{out}: this run has ended already")
-    return parse_bundle(out, lambda content: {key: dict(content[old]) for key, old in _RESULT.items()})
+    bundle = read_bundle(out)
+    return {"model": dict(bundle.scores), "baselines": dict(bundle.baselines)}
 
 
-def history(
-    recipe: Recipe | WeatherRecipe,
-    name: str,
-    epochs: int,
-    split: Mapping[str, int],
-    packages: Sequence[str],
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """What bundle.json tells of any run; packages are those whose versions matter beside ours, torch and Lightning."""
-    return {
-        "recipe": name,
-        "sha256": recipe.sha256(),
-        "seed": recipe.seed,
-        "epochs": epochs,
-        "split": dict(split),
-        "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", *packages)},
-        "notes": list(notes),
-    }
-
-
-def trained_on(bundle: Record[Any, Any]) -> dict[str, str]:
+def trained_on(bundle: Bundle) -> dict[str, str]:
     """What a report tells of the training of any run, by what it is called."""
     training = bundle.training
-    return {
+    told = {
         "Backbone": bundle.backbone,
         "Backbone weights": str(bundle.base),
         "Mode": bundle.mode,
@@ -146,6 +106,14 @@ def trained_on(bundle: Record[Any, Any]) -> dict[str, str]:
         "Epochs": str(training.get("epochs", "")),
         "Seed": str(training.get("seed", "")),
     }
+    return told | ({"Reduced precision": "; ".join(map(_rounding, bundle.rounding.items()))} if bundle.rounding else {})
+
+
+def _rounding(item: tuple[str, Mapping[str, float]]) -> str:
+    """How a reduced precision compares with float32, in words."""
+    name, known = item
+    same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
+    return f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}"
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -330,3 +298,11 @@ def _precision(asked: str) -> str:
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.csv; empty where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]

@@ -1,25 +1,20 @@
-"""Windows and labels -> training samples: which chips there are, their split, and batches of them."""
+"""Windows and labels of scenes -> samples: which chips there are, their split, and what each holds."""
 
 from __future__ import annotations
 
 import csv
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from lightning import LightningDataModule
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.bundle import replacing
 from models.errors import InputError
-from models.spec import Spec
+from models.spec import IMAGERY, Answer, Classes, Spec
 from models.training.settings import Training
+from models.types import Array, Mask
 from pipelines.grids.mosaic import fill_invalid, pad_tile
 from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
@@ -27,7 +22,6 @@ from pipelines.samples.labels import folder_classes, pair, read_labels, read_val
 from pipelines.samples.splits import spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.scene import Scene, open_scene
 
-Array = NDArray[np.float32]
 CACHE_BYTES = 2 << 30  # chips are kept in memory, once read, up to this many bytes
 
 
@@ -53,7 +47,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Tile:
     """One chip in memory.
 
     Attributes:
@@ -63,7 +57,7 @@ class Sample:
     """
 
     x: Array
-    valid: NDArray[np.bool_]
+    valid: Mask
     y: NDArray[Any]
 
 
@@ -81,7 +75,7 @@ def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Sce
     )
 
 
-def find_images(data: Data, *, task: str) -> list[tuple[tuple[Path, ...], Path | str | None]]:
+def find_images(data: Data, answer: Answer) -> list[tuple[tuple[Path, ...], Path | str | None]]:
     """Images (one file per frame) with their label files or class names, checked to be complete.
 
     Raises:
@@ -93,10 +87,10 @@ def find_images(data: Data, *, task: str) -> list[tuple[tuple[Path, ...], Path |
     if not patterns:
         raise InputError("data.images: wanted a pattern, or one per frame; none was given")
     labelled: Sequence[tuple[Path, Path | str | None]]
-    if task == "classification":
+    if answer.support == "tile":
         labelled = folder_classes(data.root, patterns[0])
     elif data.labels is None:
-        raise InputError(f"data.labels: {task} wants a pattern for the label files; none was given")
+        raise InputError("data.labels: wanted a pattern for the label files; none was given")
     else:
         labelled = pair(data.root, patterns[0], data.labels)
     others = [{a: b for a, b in pair(data.root, patterns[0], pattern) if b} for pattern in patterns[1:]]
@@ -116,9 +110,9 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
         InputError: as `find_images`, `open_scene` and the splits.
     """
     chips, boxes = [], []
-    for images, label in find_images(data, task=spec.task):
-        scene = open_images(images, spec.bands, data)
-        windows = cells(*scene.shape, spec.tile)  # a pixel in two chips would leak between splits
+    for images, label in find_images(data, spec.answer):
+        scene = open_images(images, spec.imagery.channels, data)
+        windows = cells(*scene.shape, spec.imagery.tile)  # a pixel in two chips would leak between splits
         for window in windows:
             corner = f"_{window[0].start}_{window[1].start}" if len(windows) > 1 else ""
             chips.append(Chip(images[0].stem + corner, images, label, window))
@@ -183,16 +177,16 @@ class Reader:
         """Keep what is wanted and how files are read."""
         self.spec, self.data = spec, data
         self._scenes: dict[tuple[Path, ...], Scene] = {}
-        self._kept: dict[tuple[tuple[Path, ...], str], Sample] = {}
+        self._kept: dict[tuple[tuple[Path, ...], str], Tile] = {}
         self._bytes = 0
 
     def scene(self, chip: Chip) -> Scene:
         """The chip's scene."""
         if chip.images not in self._scenes:
-            self._scenes[chip.images] = open_images(chip.images, self.spec.bands, self.data)
+            self._scenes[chip.images] = open_images(chip.images, self.spec.imagery.channels, self.data)
         return self._scenes[chip.images]
 
-    def __call__(self, chip: Chip) -> Sample:
+    def __call__(self, chip: Chip) -> Tile:
         """Read a chip.
 
         Raises:
@@ -211,91 +205,97 @@ class Reader:
     def coordinates(self, chip: Chip) -> dict[str, Array]:
         """`time` (T, 2) and `location` (2,) where the Spec uses them."""
         scene, found = self.scene(chip), {}
-        if self.spec.uses_time:
+        if self.spec.imagery.uses_time:
             found["time"] = scene.time()
-        if self.spec.uses_location:
+        if self.spec.imagery.uses_location:
             found["location"] = scene.location(chip.window)
         return found
 
-    def _read(self, chip: Chip) -> Sample:
+    def _read(self, chip: Chip) -> Tile:
         scene = self.scene(chip)
-        if scene.frames != self.spec.frames:
-            raise InputError(f"{chip.images[0]}: wanted {self.spec.frames} frames, came {scene.frames}")
+        if scene.frames != self.spec.imagery.times:
+            raise InputError(f"{chip.images[0]}: wanted {self.spec.imagery.times} frames, came {scene.frames}")
         x, valid = scene.read(chip.window)
         y = self._label(chip, scene, valid)
         if valid.any():
             x = fill_invalid(x, valid)
-        missing = [(0, self.spec.tile - side) for side in valid.shape]
-        x, valid = pad_tile(x, valid, self.spec.tile)
+        missing = [(0, self.spec.imagery.tile - side) for side in valid.shape]
+        x, valid = pad_tile(x, valid, self.spec.imagery.tile)
         if y.ndim:
             y = np.pad(y, missing, constant_values=-1 if y.dtype.kind == "i" else np.nan)
-        return Sample(x, valid, y)
+        return Tile(x, valid, y)
 
-    def _label(self, chip: Chip, scene: Scene, valid: NDArray[np.bool_]) -> NDArray[Any]:
-        spec, data = self.spec, self.data
-        if spec.task == "classification":
-            names = [c.name for c in spec.classes]
+    def _label(self, chip: Chip, scene: Scene, valid: Mask) -> NDArray[Any]:
+        answer, data = self.spec.answer, self.data
+        if answer.support == "tile":
+            names = [c.name for c in answer.classes]
             if chip.label not in names:
                 raise InputError(
                     f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({', '.join(names)})"
                 )
             return np.array(names.index(str(chip.label)), np.int64)
         path = Path(str(chip.label))
-        if spec.task == "regression":
+        if not isinstance(answer, Classes):
             values = read_values(path, scene.geobox, chip.window, nodata=data.label_nodata)
             return np.where(valid, values, np.float32(np.nan))
-        indices = read_labels(path, scene.geobox, chip.window, codes=spec.codes, ignore=data.ignore, column=data.column)
-        return np.where(valid, indices, -1).astype(np.int64)
+        found = read_labels(path, scene.geobox, chip.window, codes=answer.codes, ignore=data.ignore, column=data.column)
+        return np.where(valid, found, -1).astype(np.int64)
 
 
-class ChipSet(Dataset[dict[str, Any]]):
-    """Chips as a torch dataset of batch items (see `models.training.module.FineTuning`).
+class Chips:
+    """Chips as samples, see `sets.Samples`."""
 
-    An item is asked for by its index, or by (epoch, index): then it is augmented, as a pure function of the seed, the
-    epoch and the index, so that a resumed run sees what an uninterrupted one sees.
-    """
+    keys: ClassVar[tuple[str, ...]] = ("chip",)
+    epoch: ClassVar[int] = 0
 
-    def __init__(self, chips: Sequence[Chip], reader: Reader, training: Training, *, seed: int) -> None:
-        """Keep the chips; nothing is read yet."""
-        self.chips, self.reader, self.training, self.seed = list(chips), reader, training, seed
-        self.features: NDArray[Any] | None = None  # (N, L, D, h, w), where a frozen backbone's maps are known
+    def __init__(
+        self,
+        spec: Spec,
+        data: Data,
+        chips: Sequence[Chip],
+        training: Training | None = None,
+        *,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Keep the chips and how they are varied; nothing is read yet."""
+        self.spec, self.data, self.samples = spec, data, list(chips)
+        self.training, self.reader = training or Training(), Reader(spec, data)
+        self.notes = list(notes)
+        self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
 
-    def __len__(self) -> int:
-        """Number of chips."""
-        return len(self.chips)
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.data.root)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """One item, augmented if the key has an epoch."""
-        epoch, index = key if isinstance(key, tuple) else (None, key)
-        chip = self.chips[index]
-        sample = self.reader(chip)
-        item: dict[str, Any] = {"x": sample.x, "y": sample.y}
-        if self.features is not None:
-            item["features"] = np.array(self.features[index])
-        if epoch is not None:
-            item = augment(item, self.reader.spec, self.training, np.random.default_rng((self.seed, epoch, index)))
-        return item | self.reader.coordinates(chip)
+    @property
+    def described(self) -> str:
+        """The size of a sample."""
+        tile = self.spec.imagery.tile
+        return f"samples of {tile} x {tile} pixels"
 
-    def samples(self) -> Iterator[Sample]:
-        """The chips as they are, one after the other."""
-        return map(self.reader, self.chips)
+    def of(self, *splits: str) -> list[Chip]:
+        """The chips of some splits."""
+        return [chip for chip in self.samples if chip.split in splits]
 
-    def compute_features(self, features: Callable[..., list[Tensor]], *, batch: int) -> None:
-        """Run a frozen backbone over every chip once and keep its maps for all epochs."""
-        kept: NDArray[Any] | None = None
-        first = 0
-        for items in DataLoader(self, batch_size=batch):
-            maps = features(items["x"], items.get("time"), items.get("location"))
-            rows = torch.stack(maps, dim=1)  # (B, L, D, h, w)
-            if kept is None:  # in a file without a name: it goes when the run ends, however it ends
-                with tempfile.TemporaryFile() as file:
-                    kept = np.memmap(file, np.float32, "w+", shape=(len(self), *rows.shape[1:]))
-            kept[first : first + len(rows)] = rows.numpy()
-            first += len(rows)
-        self.features = kept
+    def item(self, sample: Chip) -> dict[str, Any]:
+        """`imagery` (C, T, H, W), and `time` (T, 2) and `location` (2,) where the Spec uses them."""
+        return {IMAGERY: self.reader(sample).x, **self.reader.coordinates(sample)}
+
+    def truth(self, sample: Chip) -> NDArray[Any]:
+        """See `Tile.y`."""
+        return self.reader(sample).y
+
+    def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Turned, mirrored, brighter or darker; see `augment`."""
+        return augment(item, self.spec.imagery.std, self.training, rng)
+
+    def row(self, sample: Chip) -> dict[str, str]:
+        """Chip, group and split."""
+        return {"chip": sample.name, "group": sample.group, "split": sample.split}
 
 
-def augment(item: dict[str, Any], spec: Spec, training: Training, rng: np.random.Generator) -> dict[str, Any]:
+def augment(item: dict[str, Any], std: Sequence[float], training: Training, rng: np.random.Generator) -> dict[str, Any]:
     """One of the eight symmetries of the square, and a random gain and offset of each band.
 
     Bands, labels and feature maps turn together. The maps of a frozen backbone are those of the upright chip, laid
@@ -304,105 +304,14 @@ def augment(item: dict[str, Any], spec: Spec, training: Training, rng: np.random
     turns, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if training.flips else (0, False)
 
     def turned(a: NDArray[Any]) -> NDArray[Any]:
-        if a.ndim < 2:
-            return a
         a = np.rot90(a, turns, axes=(-2, -1))
         return np.ascontiguousarray(a[..., ::-1] if mirror else a)
 
-    out = {name: turned(value) for name, value in item.items()}
+    maps = [name for name in (IMAGERY, "y", "features") if name in item and item[name].ndim > 1]
+    out = item | {name: turned(item[name]) for name in maps}
     if training.gain or training.offset:
-        shape = (len(spec.bands), 1, 1, 1)
+        shape = (len(std), 1, 1, 1)
         gain = np.exp(training.gain * (rng.normal() + rng.normal(size=shape)))
-        shift = rng.normal(0, training.offset, shape) * np.reshape(spec.std, shape)
-        out["x"] = (out["x"] * gain + shift).astype(np.float32)
+        shift = rng.normal(0, training.offset, shape) * np.reshape(std, shape)
+        out[IMAGERY] = (out[IMAGERY] * gain + shift).astype(np.float32)
     return out
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs, a function of seed and epoch alone; ranks of a distributed run share them out."""
-
-    def __init__(self, size: int, *, seed: int) -> None:
-        """Sample `size` items."""
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Items for this rank."""
-        return -(-self.size // _ranks()[1])
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This rank's share of the epoch; the last ranks repeat the first items where shares are uneven."""
-        rank, world = _ranks()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        share = np.resize(order, len(self) * world)[rank::world]
-        return ((self.epoch, int(index)) for index in share)
-
-
-def _ranks() -> tuple[int, int]:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if ready else (0, 1)
-
-
-class Chips(LightningDataModule):
-    """The three splits as loaders."""
-
-    def __init__(self, chips: Sequence[Chip], reader: Reader, training: Training, *, seed: int) -> None:
-        """Sort chips into their splits.
-
-        Raises:
-            InputError: the training or validation split is empty.
-        """
-        super().__init__()
-        self.training, self.seed = training, seed
-        self.sets = {
-            split: ChipSet([c for c in chips if c.split == split], reader, training, seed=seed)
-            for split in ("train", "val", "test")
-        }
-        for split, least in (("train", 2), ("val", 1)):
-            if len(self.sets[split]) < least:
-                raise InputError(
-                    f"{reader.data.root}: fewer than {least} samples in the {split} split; "
-                    "look at data.fractions or the lists"
-                )
-
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Shuffled and augmented."""
-        train = self.sets["train"]
-        return self._loader(train, sampler=EpochSampler(len(train), seed=self.seed))
-
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """As they are."""
-        return self._loader(self.sets["val"])
-
-    def _loader(self, chips: ChipSet, sampler: EpochSampler | None = None) -> DataLoader[dict[str, Any]]:
-        workers = self.training.workers
-        return DataLoader(
-            chips,
-            batch_size=self.training.batch,
-            sampler=sampler,
-            drop_last=sampler is not None
-            and len(sampler) > self.training.batch,  # batch norm wants more than one sample
-            num_workers=workers,
-            generator=torch.Generator().manual_seed(self.seed),  # else each pass would draw from the one of dropout
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-def write_split(path: Path, chips: Sequence[Chip]) -> None:
-    """Write which chip fell into which split: CSV with columns chip, group, split."""
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(("chip", "group", "split"))
-        table.writerows((c.name, c.group, c.split) for c in chips)
-
-
-def read_split(path: Path) -> dict[str, str]:
-    """The split of each chip by name, as `write_split` wrote it; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["chip"]: row["split"] for row in csv.DictReader(file)}

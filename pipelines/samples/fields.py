@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +9,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from models.backbones.wxc_inputs import kept_rows, stack_channels, static_channels
-from models.baselines.fields import Forecast
 from models.errors import InputError
+from models.spec import WEATHER, Spec
+from models.training.settings import Augmentation
+from models.training.variation import varied
+from models.types import Array
+from pipelines.samples.sets import SPLITS, Item
 from pipelines.weather import intervals
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.regions import cell, cell_areas, check_rectilinear
-
-Array = NDArray[np.float32]
-Item = dict[str, Any]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Weather:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Moment:
     """One input and what is to be told of it.
 
     Attributes:
@@ -156,8 +154,8 @@ def _spread(field: xr.DataArray, data: xr.Dataset) -> NDArray[Any]:
 # --- samples ---------------------------------------------------------------------------------------------------
 
 
-class Samples:
-    """Weather by sample; a task says what is to be told of it.
+class FieldSamples:
+    """Weather by sample, see `sets.Samples`; a task says what is to be told of it.
 
     Attributes:
         shown: the baselines that pictures show; the best one where empty.
@@ -168,27 +166,41 @@ class Samples:
         samples: what there is, with a split each.
     """
 
+    keys: ClassVar[tuple[str, ...]] = ("time", "lead")
+    epoch: ClassVar[int] = 64
     shown: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, spec: Any, weather: Weather, *, known: bool) -> None:
+    def __init__(self, spec: Spec, weather: Weather, *, known: bool) -> None:
         """Find every sample whose input times, and if anything is known whose truth, are there.
 
         Raises:
             InputError: there is none.
         """
         self.spec, self.weather = spec, weather
+        self.augmentation = Augmentation()
         self.notes: list[str] = []
-        self.found: dict[str, Any] = {}
-        self.samples = [Sample(at, lead) for lead in spec.leads for at in range(len(weather.times)) if self._past(at)]
+        self.found: Mapping[str, Any] = {}
+        leads = spec.field.leads
+        self.samples = [Moment(at, lead) for lead in leads for at in range(len(weather.times)) if self._past(at)]
         if known:
             self.samples = [s for s in self.samples if np.isfinite(self.truth(s)).any()]
         if not self.samples:
             span = f"{weather.times[0]} to {weather.times[-1]}"
-            what = f"with {spec.target} after it" if known else "with the times before it"
+            what = f"with {spec.field.name} after it" if known else "with the times before it"
             raise InputError(
-                f"{weather.name}: no time of {span} {what} ({spec.times} times of {spec.step:g} h wanted, leads "
-                f"{list(spec.leads)} h); pass more files"
+                f"{weather.name}: no time of {span} {what} ({spec.weather.times} times of {spec.weather.step:g} h "
+                f"wanted, leads {list(leads)} h); pass more files"
             )
+
+    @property
+    def name(self) -> str:
+        """The files."""
+        return self.weather.name
+
+    @property
+    def described(self) -> str:
+        """Times and grid."""
+        return describe(self.weather)
 
     @property
     def grid(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -203,18 +215,14 @@ class Samples:
 
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
-        """What the maps of an item hold, see `weather_variation.varied`."""
-        return {"x": self.spec.channels, "y": (self.spec.target,)}
+        """What the maps of an item hold, see `variation.varied`."""
+        return {WEATHER: self.spec.weather.channels, "y": (self.spec.field.name,)}
 
-    def truth(self, sample: Sample) -> Array:
+    def truth(self, sample: Moment) -> Array:
         """What is to be told, (H, W) in the unit of the Spec; NaN where not known."""
         raise NotImplementedError
 
-    def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
-        """The baselines, trained on some samples."""
-        raise NotImplementedError
-
-    def seen(self, sample: Sample) -> dict[str, Array]:
+    def seen(self, sample: Moment) -> dict[str, Array]:
         """Maps on the grid of what is told to show beside the forecasts, by title."""
         return {}
 
@@ -224,31 +232,39 @@ class Samples:
 
     def _past(self, at: int) -> list[int] | None:
         """Indices of the input times that end at one, oldest first; None where one is not there."""
-        step = np.timedelta64(round(self.spec.step * 3600), "s")
-        wanted = [self.weather.times[at] - back * step for back in range(self.spec.times - 1, -1, -1)]
+        step = np.timedelta64(round(self.spec.weather.step * 3600), "s")
+        wanted = [self.weather.times[at] - back * step for back in range(self.spec.weather.times - 1, -1, -1)]
         places = np.searchsorted(self.weather.times, wanted)
         return [int(i) for i in places] if (self.weather.times[places] == np.array(wanted)).all() else None
 
-    def time(self, sample: Sample) -> np.datetime64:
+    def time(self, sample: Moment) -> np.datetime64:
         """The last input time."""
         time: np.datetime64 = self.weather.times[sample.at]
         return time
 
-    def valid(self, sample: Sample) -> np.datetime64:
+    def valid(self, sample: Moment) -> np.datetime64:
         """The input time plus the lead."""
         return self.time(sample) + np.timedelta64(round(sample.lead * 3600), "s")
 
-    def item(self, sample: Sample) -> Item:
-        """X (T, C, H, W), static (6, H, W), input_time, lead_time, all float32."""
-        spec, weather = self.spec, self.weather
+    def item(self, sample: Moment) -> Item:
+        """`weather` (T, C, H, W), `static` (6, H, W), `input_time`, `lead_time`, all float32."""
+        weather = self.weather
         return {
-            "x": weather.fields[self._past(sample.at)],
+            WEATHER: weather.fields[self._past(sample.at)],
             "static": static_channels(self.time(sample), weather.lat, weather.lon, {}, names=()),
-            "input_time": np.float32(spec.step),
+            "input_time": np.float32(self.spec.weather.step),
             "lead_time": np.float32(sample.lead),
         }
 
-    def of(self, *splits: str) -> list[Sample]:
+    def varied(self, item: Item, rng: np.random.Generator) -> Item:
+        """As another day might have brought it."""
+        return varied(item, self.names, self.spec.weather.std, self.augmentation, rng)
+
+    def row(self, sample: Moment) -> dict[str, str]:
+        """Time, lead and split."""
+        return {"time": str(self.time(sample)), "lead": f"{sample.lead:g}", "split": sample.split or "gap"}
+
+    def of(self, *splits: str) -> list[Moment]:
         """The samples of some splits."""
         return [s for s in self.samples if s.split in splits]
 
@@ -267,12 +283,12 @@ class Samples:
         edges = [0, *np.round(ends * len(times)).astype(int)]
         blocks = {name: times[a:b] for name, a, b in zip(shares, edges[:-1], edges[1:], strict=True)}
         width = np.timedelta64(round(gap * 3600), "s")
-        divided: list[Sample] = []
+        divided: list[Moment] = []
         for sample in self.samples:
             name = next(n for n, block in blocks.items() if self.time(sample) in block)
             last = blocks[name][-1] == times[-1]
             clear = last or self._end(sample) + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
-            divided.append(Sample(sample.at, sample.lead, name if clear else ""))
+            divided.append(Moment(sample.at, sample.lead, name if clear else ""))
         self.samples = divided
         empty = [name for name in SPLITS if not self.of(name)]
         if empty:
@@ -281,12 +297,12 @@ class Samples:
                 f"{gap:g} h between them ({', '.join(empty)} is empty); pass more files, or change data.split, data.gap"
             )
 
-    def _end(self, sample: Sample) -> np.datetime64:
+    def _end(self, sample: Moment) -> np.datetime64:
         """When the samples that follow may begin: the end of the window, and the span of their inputs."""
-        reach = self.spec.window[1] + (self.spec.times - 1) * self.spec.step
+        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
         return self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
 
-    def measured(self, *splits: str) -> Any:
+    def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields of some splits.
 
         A field that is the same everywhere, as the cloud of a level that never has any, gets its size for a deviation.
@@ -294,16 +310,7 @@ class Samples:
         fields = self.weather.fields[sorted({s.at for s in self.of(*splits)})].astype(np.float64)  # (N, C, H, W)
         mean, std = fields.mean(axis=(0, 2, 3)), fields.std(axis=(0, 2, 3))
         std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
-        return dataclasses.replace(self.spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
-
-
-# Samples of the same kind, and which of them, to what is told of them.
-Baseline = Callable[[Any, Sequence[Sample]], Forecast]
-
-
-def batch_of(items: Sequence[Item]) -> dict[str, torch.Tensor]:
-    """Items as one batch."""
-    return {key: torch.from_numpy(np.stack([item[key] for item in items])) for key in items[0]}
+        return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
 def describe(weather: Weather) -> str:

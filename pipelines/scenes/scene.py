@@ -34,7 +34,12 @@ _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and ma
 class Reading:
     """What a person says about the files, where they do not say it themselves; see `open_scene`.
 
-    `mask_clouds` None leaves it to the model that the scene is for.
+    Attributes:
+        bands: names of the bands in the order of the files, where the files do not say.
+        dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        scale: reflectance = raw * scale + offset, where the files do not say.
+        offset: see scale.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
     """
 
     bands: Sequence[str] | None = None

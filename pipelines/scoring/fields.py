@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,33 +14,17 @@ from odc.geo.geobox import GeoBox
 
 from models import files
 from models.baselines.fields import Forecast
-from models.bundle import bundle_id
-from models.networks.weather import WeatherNetwork
-from models.weather_bundle import load_weather, read_weather_bundle
-from models.weather_spec import WeatherSpec
-from pipelines.outputs.geotiff import Layout, check_target, write_rows
+from models.bundle import bundle_id, read_bundle
+from models.runtime.engines import load_runtime
+from models.spec import Quantiles, Spec, Values
+from models.types import Progress
+from pipelines.outputs.geotiff import write_rows
+from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import write_netcdf
-from pipelines.samples.fields import Sample, Samples, batch_of
-from pipelines.tasks.weather import TASKS, data_for
+from pipelines.samples.fields import FieldSamples, Moment
+from pipelines.tasks.task import data_for, task_named
+from pipelines.tasks.weather import forecast
 from pipelines.weather import regions
-
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-CELLS = 1 << 14
-
-
-def forecast(
-    network: WeatherNetwork,
-    samples: Samples,
-    chosen: Sequence[Sample],
-    *,
-    progress: Progress | None = None,
-) -> Forecast:
-    """Run a network over samples, as many at once as make up some ten thousand cells."""
-    batch = max(CELLS // samples.area.size, 1)
-    starts = range(0, len(chosen), batch)
-    shown = progress(starts, samples.spec.task) if progress else starts
-    parts = [network.forecast(batch_of([samples.item(s) for s in chosen[first : first + batch]])) for first in shown]
-    return Forecast(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(Forecast)))
 
 
 def score_weather(
@@ -73,9 +56,10 @@ def score_weather(
     Raises:
         InputError: files that the run cannot eat, or maps that exist.
     """
-    bundle = read_weather_bundle(run)
-    spec, task = bundle.spec, TASKS[bundle.spec.task]
-    samples = task.inputs(spec, [Path(s) for s in sources], data_for(bundle, elevation=elevation))
+    bundle = read_bundle(run)
+    task = task_named(bundle.spec.task)
+    assert task.unlabelled is not None
+    samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data_for(bundle, elevation=elevation))
     lat, lon = samples.grid
     geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name=samples.weather.name)
     tags = {
@@ -92,7 +76,7 @@ def score_weather(
     out.mkdir(parents=True, exist_ok=True)
     for path in series.values():
         files.check_target(path, ".nc", overwrite=overwrite)
-    made = forecast(load_weather(run, weights=weights), samples, samples.samples, progress=progress)
+    made = forecast(load_runtime(run, weights=weights), samples, samples.samples, progress=progress)
     results = []
     for i, (sample, path) in enumerate(paths.items()):
         bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i])).astype(np.float32)
@@ -105,37 +89,37 @@ def score_weather(
     return results
 
 
-def _targets(out: Path, samples: Samples) -> tuple[dict[Sample, Path], dict[float, Path]]:
+def _targets(out: Path, samples: FieldSamples) -> tuple[dict[Moment, Path], dict[float, Path]]:
     """The map of each sample, and the series of each lead time."""
-    spec, name = samples.spec, quantity(samples.spec)
-    maps = {s: out / f"{name}_{_stamp(samples.valid(s))}{_suffix(spec, s.lead)}.tif" for s in samples.samples}
+    field, name = samples.spec.field, quantity(samples.spec)
+    maps = {s: out / f"{name}_{_stamp(samples.valid(s))}{_suffix(field, s.lead)}.tif" for s in samples.samples}
     first = _stamp(samples.weather.times[0])
-    return maps, {lead: out / f"{name}_{first}{_suffix(spec, lead)}.nc" for lead in spec.leads}
+    return maps, {lead: out / f"{name}_{first}{_suffix(field, lead)}.nc" for lead in field.leads}
 
 
-def quantity(spec: WeatherSpec) -> str:
-    """What maps and variables are called: rain, or the field that was downscaled."""
-    return "rain" if spec.task == "rain" else spec.target
+def quantity(spec: Spec) -> str:
+    """What maps and variables are called: the answer's name in the Spec."""
+    return next(iter(spec.answers))
 
 
-def band_names(spec: WeatherSpec) -> tuple[list[str], list[str]]:
+def band_names(spec: Spec) -> tuple[list[str], list[str]]:
     """Description and unit of each band: the quantiles, the mean, the exceedances; or the field alone."""
-    name = quantity(spec)
-    names = [f"{name} quantile {level:g}" for level in spec.levels] + [f"{name} mean" if spec.levels else name]
-    above = [f"probability of {name} > {t:g} {spec.unit}" for t in spec.thresholds]
-    return [*names, *above], [spec.unit] * len(names) + ["1"] * len(above)
+    name, field = quantity(spec), spec.field
+    names = [f"{name} quantile {level:g}" for level in field.levels] + [f"{name} mean" if field.levels else name]
+    above = [f"probability of {name} > {t:g} {field.unit}" for t in field.thresholds]
+    return [*names, *above], [field.unit] * len(names) + ["1"] * len(above)
 
 
 def _stamp(time: np.datetime64) -> str:
     return np.datetime_as_string(time, "m").replace("-", "").replace(":", "")
 
 
-def _suffix(spec: WeatherSpec, lead: float) -> str:
+def _suffix(field: Values | Quantiles, lead: float) -> str:
     """What tells lead times apart, where there are several."""
-    return f"_lead{lead:g}h" if len(spec.leads) > 1 else ""
+    return f"_lead{lead:g}h" if len(field.leads) > 1 else ""
 
 
-def _layout(samples: Samples, sample: Sample, geobox: GeoBox, tags: dict[str, str]) -> Layout:
+def _layout(samples: FieldSamples, sample: Moment, geobox: GeoBox, tags: dict[str, str]) -> Layout:
     names, units = band_names(samples.spec)
     first, last = _window(samples, sample)
     about = {
@@ -147,9 +131,11 @@ def _layout(samples: Samples, sample: Sample, geobox: GeoBox, tags: dict[str, st
     return Layout(geobox, "float32", len(names), float("nan"), (), names, units, tags | about)
 
 
-def _window(samples: Samples, sample: Sample) -> tuple[np.datetime64, np.datetime64]:
+def _window(samples: FieldSamples, sample: Moment) -> tuple[np.datetime64, np.datetime64]:
     """Start and end of the interval whose mean is told; the valid time twice where there is none."""
-    first, last = (samples.valid(sample) + np.timedelta64(round(edge * 3600), "s") for edge in samples.spec.window)
+    first, last = (
+        samples.valid(sample) + np.timedelta64(round(edge * 3600), "s") for edge in samples.spec.field.window
+    )
     return first, last
 
 
@@ -157,14 +143,14 @@ def _iso(time: np.datetime64) -> str:
     return np.datetime_as_string(time, "s") + "Z"
 
 
-def _write_series(path: Path, samples: Samples, made: Forecast, lead: float, tags: dict[str, str]) -> None:
+def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float, tags: dict[str, str]) -> None:
     """Write the forecasts of a lead time as CF-1.8 NetCDF: valid times, with the bounds of what was averaged."""
     at = [i for i, s in enumerate(samples.samples) if s.lead == lead]
     chosen = [samples.samples[i] for i in at]
-    (lat, lon), spec = samples.grid, samples.spec
+    (lat, lon), spec, field = samples.grid, samples.spec, samples.spec.field
     told = _told(spec, made, at)
     bounds = np.array([_window(samples, s) for s in chosen])
-    averaged = spec.window[0] < spec.window[1]
+    averaged = field.window[0] < field.window[1]
     held: dict[str, Any] = {key: (dims, a, about | {"grid_mapping": "crs"}) for key, (dims, a, about) in told.items()}
     held |= {"time_bnds": (("time", "bnds"), _ns(bounds))} if averaged else {}
     held["crs"] = ((), 0, {"grid_mapping_name": "latitude_longitude", "epsg_code": "EPSG:4326"})
@@ -180,11 +166,11 @@ def _write_series(path: Path, samples: Samples, made: Forecast, lead: float, tag
         "lat": ("lat", lat, _axis("Y", "latitude", units="degrees_north")),
         "lon": ("lon", lon, _axis("X", "longitude", units="degrees_east")),
     }
-    if spec.levels:
-        coords["quantile"] = ("quantile", np.array(spec.levels), {"long_name": "level of the quantile", "units": "1"})
-    if spec.thresholds:
-        about = {"long_name": "value that is exceeded", "units": _cf(spec.unit)}
-        coords["threshold"] = ("threshold", np.array(spec.thresholds), about)
+    if field.levels:
+        coords["quantile"] = ("quantile", np.array(field.levels), {"long_name": "level of the quantile", "units": "1"})
+    if field.thresholds:
+        about = {"long_name": "value that is exceeded", "units": _cf(field.unit)}
+        coords["threshold"] = ("threshold", np.array(field.thresholds), about)
     about = {"Conventions": "CF-1.8", "title": samples.told(), "source": tags["TIFFTAG_SOFTWARE"]}
     data = xr.Dataset(held, coords, about | {key: tag for key, tag in tags.items() if key.startswith("EARTHTUNE")})
     since = {"units": "seconds since 1970-01-01", "dtype": "int64"}
@@ -195,20 +181,18 @@ def _write_series(path: Path, samples: Samples, made: Forecast, lead: float, tag
         write_netcdf(file, data, encoding=encoding)
 
 
-def _told(
-    spec: WeatherSpec, made: Forecast, at: Sequence[int]
-) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
+def _told(spec: Spec, made: Forecast, at: Sequence[int]) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
     """Dimensions, values and attributes of what the series holds, by name."""
-    name, grid = quantity(spec), ("lat", "lon")
-    about = {"units": _cf(spec.unit)} if spec.unit else {}
-    if spec.task == "rain":
+    name, field, grid = quantity(spec), spec.field, ("lat", "lon")
+    about = {"units": _cf(field.unit)} if field.unit else {}
+    if isinstance(field, Quantiles):
         about |= {"cell_methods": "time: mean", "standard_name": "lwe_precipitation_rate"}
-    long_name = "mean of the predicted distribution" if spec.levels else f"{name}, downscaled"
+    long_name = "mean of the predicted distribution" if field.levels else f"{name}, downscaled"
     told: dict[str, Any] = {name: (("time", *grid), made.mean[at].astype(np.float32), about | {"long_name": long_name})}
-    if spec.levels:
+    if field.levels:
         quantiles = about | {"long_name": f"quantiles of {name}"}
         told[f"{name}_quantile"] = (("time", "quantile", *grid), made.quantiles[at].astype(np.float32), quantiles)
-    if spec.thresholds:
+    if field.thresholds:
         above = {"units": "1", "long_name": f"probability of more {name} than the threshold"}
         told[f"{name}_probability"] = (("time", "threshold", *grid), made.exceedance[at].astype(np.float32), above)
     return told

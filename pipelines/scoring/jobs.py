@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,13 @@ from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
-from pipelines.grids.mosaic import Array, Mask
-from pipelines.outputs.geotiff import (
-    BLOCK,
-    Layout,
-    Regroup,
-    drop_damaged,
-    join,
-    missing,
-    read_parts,
-    write_part,
-    write_rows,
-)
+from models.types import Array, Mask, Progress
+from pipelines.outputs.geotiff import join, write_rows
+from pipelines.outputs.layout import BLOCK, Layout, Regroup
+from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.rows import Progress, draw, map_rows
+from pipelines.scoring.rows import draw, map_rows
 
 if TYPE_CHECKING:
     from models.runtime.engines import Runtime
@@ -48,9 +40,9 @@ class Engine:
 
     Attributes:
         runtime: auto, openvino or torch.
-        precision: auto, f32, bf16 or i8.
-        weights: base weights, for torch and a bundle that stores its head only.
-        batch: tiles at once on a GPU; the runtime's own number when None.
+        precision: auto, f32, bf16 or i8 (bytes in large layers); auto takes the fastest that is known to map alike.
+        weights: base weights, for --runtime torch and a bundle that stores its head only.
+        batch: tiles predicted at once on a GPU; the runtime's own number when not given.
         threads: threads on the CPU; all when None.
     """
 
@@ -58,7 +50,7 @@ class Engine:
     precision: str = "auto"
     weights: Path | None = None
     batch: int | None = None
-    threads: int | None = None
+    threads: int | None = field(default=None, metadata={"option": False})  # from the number of workers
 
 
 @dataclass(frozen=True)
@@ -124,6 +116,7 @@ class Job:
         whole: whether these are all the rows.
         replace: whether maps of these names may be replaced.
         prints: fingerprints of the files that the scene is read from.
+        debug: whether what it fails of is raised, not told.
     """
 
     source: str
@@ -136,6 +129,7 @@ class Job:
     whole: bool = True
     replace: bool = False
     prints: tuple[tuple[Path, list[Any]], ...] = ()
+    debug: bool = False
 
 
 def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict[str, Any]:
@@ -168,7 +162,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             return {"status": "partial"}
         return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
     except FAILURES as error:
-        if os.environ.get("EARTHTUNE_DEBUG"):
+        if job.debug:
             raise
         pages = [output.entry.done() for output in job.outputs]
         if all(page is not None for page in pages):  # another process has finished the maps, and put the parts away
@@ -188,7 +182,7 @@ def explained(source: str, error: BaseException) -> dict[str, Any]:
         advice = "make space or give another folder, then run the same command"
         return {"error": f"{source}: {line}; {advice}", "exit_code": 1}
     kind = type(error).__name__
-    return {"error": f"{source}: unexpected {kind}: {line}; please report it", "exit_code": 1}
+    return {"error": f"{source}: unexpected {kind}: {line}; --debug shows where; please report it", "exit_code": 1}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
@@ -208,7 +202,7 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
         rows = map_rows(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
         for first, block, valid in rows:
-            shares = np.split(block, np.cumsum([spec.outputs for spec in specs])[:-1])
+            shares = np.split(block, np.cumsum([spec.answer.channels for spec in specs])[:-1])
             answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
             for writer in writers:
                 writer.add(first, answers[writer.output.run], valid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.errors import InputError, RunError
-from models.spec import Spec
-from pipelines.grids.align import coarser
-from pipelines.grids.mosaic import Mask, Prediction, Rows, blend, fill_invalid, pad_tile
+from models.spec import IMAGERY, Spec
+from models.types import Array, Mask, Predict, Progress
+from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
+from pipelines.grids.positions import coarser
 from pipelines.grids.windows import Tiles, Window, enlarged
-from pipelines.outputs.geotiff import Layout
+from pipelines.outputs.layout import Layout
 
 if TYPE_CHECKING:
-    from models.runtime.engines import Predict, Runtime
+    from models.runtime.engines import Runtime
     from pipelines.scenes.scene import Scene
-
-Array = NDArray[np.float32]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 # --- which maps there are -----------------------------------------------------------------------------------------
@@ -39,18 +37,18 @@ def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[st
         InputError: probabilities of a model that predicts values.
     """
     spec = bundle.spec
-    if spec.task == "regression" and set(kinds) - {"map"}:
+    if not spec.answer.classes and set(kinds) - {"map"}:
         raise InputError(f"the model predicts {_quantity(spec)}, not classes: it has no {' and no '.join(kinds[1:])}")
     geobox = coarser(scene.geobox, zoom(spec))
     dtype, nodata = map_type(spec)
-    units = [spec.target.unit] if spec.target and spec.target.unit else []
-    names, nan = [f"{entry.code} {entry.name}" for entry in spec.classes], float("nan")
+    units = [spec.answer.unit] if spec.answer.unit else []
+    names, nan = [f"{entry.code} {entry.name}" for entry in spec.answer.classes], float("nan")
     made = {
         "map": Layout(
             geobox,
             dtype=dtype,
             nodata=nodata,
-            classes=spec.classes,
+            classes=spec.answer.classes,
             descriptions=[_quantity(spec)],
             units=units,
             tags=tags,
@@ -63,30 +61,30 @@ def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[st
 
 def _quantity(spec: Spec) -> str:
     """What a map shows."""
-    return spec.target.name if spec.target else "class"
+    return spec.answer.name
 
 
 def zoom(spec: Spec) -> int:
     """Pixels of the scene along one pixel of the map: 1, or a tile for scene classes."""
-    return spec.tile if spec.task == "classification" else 1
+    return spec.imagery.tile if spec.answer.support == "tile" else 1
 
 
 def map_type(spec: Spec) -> tuple[str, float]:
     """GDAL type and nodata value of a map: the smallest type that holds the codes, and a value that is no code."""
-    if spec.task == "regression":
+    if not spec.answer.classes:
         return "float32", float("nan")
-    if 0 not in spec.codes:
-        return ("uint8" if max(spec.codes) <= 255 else "uint16"), 0
-    if max(spec.codes) < 255:
+    if 0 not in spec.answer.codes:
+        return ("uint8" if max(spec.answer.codes) <= 255 else "uint16"), 0
+    if max(spec.answer.codes) < 255:
         return "uint8", 255
-    return "uint16", next(code for code in range(65535, 0, -1) if code not in spec.codes)
+    return "uint16", next(code for code in range(65535, 0, -1) if code not in spec.answer.codes)
 
 
 def draw(kind: str, spec: Spec, block: Array, valid: Mask) -> NDArray[Any]:
     """Blended predictions (K, n, w) as rows of a kind of map (bands, n, w), nodata where not valid (n, w)."""
-    if kind == "map" and spec.task != "regression":
+    if kind == "map" and spec.answer.classes:
         dtype, nodata = map_type(spec)
-        codes = np.array(spec.codes, dtype)[block.argmax(axis=0)]
+        codes = np.array(spec.answer.codes, dtype)[block.argmax(axis=0)]
         return np.where(valid, codes, np.array(nodata, dtype))[None]
     values = block.max(axis=0, keepdims=True) if kind == "confidence" else block
     return np.where(valid, values, np.float32(np.nan))
@@ -101,7 +99,7 @@ def grid_of_tiles(scene: Scene, spec: Spec, overlap: int, *, rows: tuple[int, in
     height, width = (-(-side // times) for side in scene.shape)
     if times > 1:
         return Tiles((height, width), 1, rows=rows)
-    return Tiles((height, width), spec.tile, overlap, rows=rows)
+    return Tiles((height, width), spec.imagery.tile, overlap, rows=rows)
 
 
 def map_rows(
@@ -132,7 +130,7 @@ def map_rows(
     tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
     windows = progress(tiles, scene.name) if progress else tiles
     answers = predict_tiles(scene, specs[0], runtime, windows)
-    return blend(answers, tiles, channels=sum(spec.outputs for spec in specs), rows=rows)
+    return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs), rows=rows)
 
 
 def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> NDArray[np.intp]:
@@ -143,7 +141,7 @@ def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> ND
     """
     from models.runtime.engines import Runtime
 
-    runtime = Runtime(lambda *inputs: [predict(*inputs)], lanes=1, batch=8, name="function")
+    runtime = Runtime(lambda inputs: [predict(inputs)], lanes=1, batch=8, name="function")
     rows = map_rows(scene, [spec], runtime, overlap=overlap)
     return np.concatenate([np.where(valid, y.argmax(axis=0), -1) for _, y, valid in rows])
 
@@ -211,10 +209,13 @@ def _predict(
     full = [i for i, (_, valid) in enumerate(tiles) if valid.any()]
     answers: dict[int, Array] = {}
     if full:
-        x = np.stack([pad_tile(fill_invalid(*tiles[i]), tiles[i][1], spec.tile)[0] for i in full])
-        time = np.repeat(scene.time()[None], len(full), axis=0) if spec.uses_time else None
-        location = np.stack([scene.location(pixels[i]) for i in full]) if spec.uses_location else None
-        y = np.concatenate(runtime.run(x, time, location), axis=1)  # (B, K, tile, tile), or (B, K) for scene classes
+        tile = spec.imagery.tile
+        inputs = {IMAGERY: np.stack([pad_tile(fill_invalid(*tiles[i]), tiles[i][1], tile)[0] for i in full])}
+        if spec.imagery.uses_time:
+            inputs["time"] = np.repeat(scene.time()[None], len(full), axis=0)
+        if spec.imagery.uses_location:
+            inputs["location"] = np.stack([scene.location(pixels[i]) for i in full])
+        y = np.concatenate(runtime.run(inputs), axis=1)  # (B, K, tile, tile), or (B, K) for classes of tiles
         if not np.isfinite(y).all():
             rows, columns = pixels[full[0]]
             raise RunError(
@@ -230,7 +231,7 @@ def _predict(
 
 def _on_map(spec: Spec, y: Array | None, valid: Mask) -> tuple[Array | None, Mask]:
     """An answer and its valid mask in pixels of the map."""
-    if spec.task == "classification":
+    if spec.answer.support == "tile":
         return None if y is None else y[:, None, None], np.full((1, 1), valid.any())
     height, width = valid.shape
     return None if y is None else y[:, :height, :width], valid

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
 from models.runtime.engines import cores
+from models.types import Progress
 from pipelines.scoring.jobs import Job, carry_out
-from pipelines.scoring.rows import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor

@@ -1,9 +1,10 @@
-"""Fine weather fields and elevation -> samples of coarse fields and the fine one that belongs to them."""
+"""Downscaling: fine weather fields and elevation -> samples of coarse fields and the fine one that belongs to them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,58 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from models.baselines.fields import Forecast, fit_finer
-from models.downscale_spec import DownscaleSpec
 from models.errors import InputError
-from models.networks.downscale import bicubic, repeated, unresolved
-from pipelines.recipes.weather import DownscaleData, DownscaleRecipe
-from pipelines.samples.fields import Array, Baseline, Item, Sample, Samples, Weather, find_files, read_weather
+from models.networks.downscale import DownscaleNetwork, bicubic, repeated, unresolved
+from models.spec import WEATHER, Cells, Spec, Values
+from models.types import Array
+from pipelines.recipes.weather import WeatherData, WeatherRecipe
+from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, read_weather
+from pipelines.samples.sets import Item
+from pipelines.tasks.task import Teller
+from pipelines.tasks.weather import weather_task
 from pipelines.weather import regions, regrid
 from pipelines.weather.elevation import find_elevation, read_elevation
 
-Data = DownscaleData  # the settings of its data
+# --- the recipe -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DownscaleData(WeatherData):
+    """Fine weather fields, elevation, and their split. Without variables the target alone is taken.
+
+    Attributes:
+        target: the field to downscale.
+        factor: fine cells along a side of a coarse one, 2 to 16.
+        coarse: patterns of files of the coarse fields; where empty they are the area means of the fine ones.
+        elevation: a raster in metres, or a weather file with elevation or surface geopotential (PHIS); a path, or a
+            pattern under root, or none.
+    """
+
+    target: str = "T2M"
+    factor: int = 3
+    coarse: list[str] = field(default_factory=list)
+    elevation: str = "none"
+
+
+@dataclass(frozen=True)
+class DownscaleRecipe(WeatherRecipe):
+    """A coarse field on finer cells.
+
+    Attributes:
+        conserve: keep the area mean of each coarse cell, but where values below zero are cut off; coarse fields of
+            files of their own are not kept.
+    """
+
+    data: DownscaleData
+    conserve: bool = True
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
 SAME = 0.02  # share by which cells may differ in size from those of the training
 
 
-class FineSamples(Samples):
+class FineSamples(FieldSamples):
     """Coarse fields and the fine one by sample.
 
     Attributes:
@@ -35,12 +75,11 @@ class FineSamples(Samples):
     """
 
     shown = ("bicubic",)
-    spec: DownscaleSpec
 
-    def __init__(self, spec: DownscaleSpec, weather: Weather, fine: Array | None, height: Path | None) -> None:
-        """Find the samples, see `Samples`, and read the elevation."""
+    def __init__(self, spec: Spec, weather: Weather, fine: Array | None, height: Path | None) -> None:
+        """Find the samples, see `FieldSamples`, and read the elevation."""
         self.fine = fine
-        self._grid = _divided(weather.lat, spec.factor), _divided(weather.lon, spec.factor)
+        self._grid = _divided(weather.lat, spec.field.factor), _divided(weather.lon, spec.field.factor)
         super().__init__(spec, weather, known=fine is not None)
         self.height = read_elevation(height, *self._grid) if height else None
         self.found = {"elevation": str(height or "none")}
@@ -53,31 +92,31 @@ class FineSamples(Samples):
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the maps of an item hold."""
-        held = {"coarse": (self.spec.target,), "area": ("area",)}
+        held = {"coarse": (self.spec.field.name,), "area": ("area",)}
         return {**super().names, **held, **({} if self.height is None else {"fine": ("elevation",)})}
 
-    def item(self, sample: Sample) -> Item:
-        """As `Samples.item`, and coarse (1, h, w), area (H, 1) and fine (1, H, W), float32."""
+    def item(self, sample: Moment) -> Item:
+        """As `FieldSamples.item`, and coarse (1, h, w), area (H, 1) and fine (1, H, W), float32."""
         item = super().item(sample) | {"coarse": self.coarse([sample])[0], "area": self.area[:, :1].astype(np.float32)}
         return item if self.height is None else item | {"fine": self.height[None]}
 
-    def coarse(self, chosen: Sequence[Sample]) -> Array:
+    def coarse(self, chosen: Sequence[Moment]) -> Array:
         """The target as the coarse fields have it, (N, 1, h, w)."""
-        at = self.spec.channels.index(self.spec.target)
+        at = self.spec.weather.channels.index(self.spec.field.name)
         return self.weather.fields[[s.at for s in chosen], at, None]
 
-    def smooth(self, chosen: Sequence[Sample]) -> Array:
+    def smooth(self, chosen: Sequence[Moment]) -> Array:
         """What bicubic makes of it, (N, H, W)."""
-        smooth: Array = bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.factor)[:, 0].numpy()
+        smooth: Array = bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy()
         return smooth
 
-    def truth(self, sample: Sample) -> Array:
+    def truth(self, sample: Moment) -> Array:
         """The fine field (H, W) in its unit, NaN where not known."""
         assert self.fine is not None
         field: Array = self.fine[sample.at]
         return field
 
-    def measured(self, *splits: str) -> DownscaleSpec:
+    def measured(self, *splits: str) -> Spec:
         """The Spec with the statistics of the fields, of what bicubic leaves out, and of the elevation.
 
         Raises:
@@ -87,13 +126,15 @@ class FineSamples(Samples):
         truth = np.stack([self.truth(s) for s in chosen])
         scale = float(np.nanstd(truth - self.smooth(chosen)))
         if not scale > 0:
-            raise InputError(f"{self.weather.name}: {self.spec.target} has no detail that bicubic leaves out to learn")
-        numbers: dict[str, Any] = {"scale": scale, "positive": bool(np.nanmin(truth) >= 0)}
+            raise InputError(
+                f"{self.weather.name}: {self.spec.field.name} has no detail that bicubic leaves out to learn"
+            )
+        elevation: tuple[float, ...] = ()
         if self.height is not None:
             spread = (float(h.std()) for h in self.heights)
-            numbers["elevation"] = (float(self.height.mean()), *(max(s, 1.0) for s in spread))
-        spec: DownscaleSpec = dataclasses.replace(super().measured(*splits), **numbers)
-        return spec
+            elevation = float(self.height.mean()), *(max(s, 1.0) for s in spread)
+        known = {"scale": scale, "positive": bool(np.nanmin(truth) >= 0)}
+        return super().measured(*splits).revised(answer=known, elevation=elevation)
 
     @property
     def heights(self) -> list[Array]:
@@ -101,42 +142,40 @@ class FineSamples(Samples):
         if self.height is None:
             return []
         height, area = (torch.from_numpy(a.astype(np.float32))[None] for a in (self.height, self.area[:, :1]))
-        return [self.height, np.asarray(unresolved(height[None], area, self.spec.factor)[0, 0])]
+        return [self.height, np.asarray(unresolved(height[None], area, self.spec.field.factor)[0, 0])]
 
-    def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
-        """Bicubic, and ridge on neighbourhoods and elevation trained on some samples."""
-        truth = np.stack([self.truth(s) for s in chosen])
-        ridge = fit_finer(self.last(chosen), self.smooth(chosen), self.heights, truth, factor=self.spec.factor)
-        ridged = partial(_ridged, ridge)
-        return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": ridged}
-
-    def last(self, chosen: Sequence[Sample]) -> Array:
+    def last(self, chosen: Sequence[Moment]) -> Array:
         """All coarse fields at the last input time, (N, C, h, w)."""
         return self.weather.fields[[s.at for s in chosen]]
 
-    def seen(self, sample: Sample) -> dict[str, Array]:
+    def seen(self, sample: Moment) -> dict[str, Array]:
         """The coarse field on the fine cells."""
         coarse = torch.from_numpy(self.coarse([sample]))
-        return {"coarse": np.asarray(repeated(coarse, self.spec.factor)[0, 0])}
+        return {"coarse": np.asarray(repeated(coarse, self.spec.field.factor)[0, 0])}
 
     def told(self) -> str:
         """What is told, in words."""
-        spec, (down, across) = self.spec, self.spec.cell
-        kept = ", its area mean over each of those kept" if spec.conserve else ""
-        kept += " but where values below 0 are cut off" if spec.conserve and spec.positive else ""
-        kept += f"; elevation of {Path(self.found['elevation']).name}" if spec.elevation else "; no elevation"
-        fine = f"{down / spec.factor:.4g} x {across / spec.factor:.4g}"
-        return (
-            f"{spec.target} ({spec.unit or 'no unit'}) on cells of {fine} deg from {down:.4g} x {across:.4g} deg{kept}"
-        )
+        told, given, (down, across) = self.spec.field, self.spec.weather, self.spec.weather.size
+        kept = ", its area mean over each of those kept" if told.conserve else ""
+        kept += " but where values below 0 are cut off" if told.conserve and told.positive else ""
+        kept += f"; elevation of {Path(self.found['elevation']).name}" if given.elevation else "; no elevation"
+        fine = f"{down / told.factor:.4g} x {across / told.factor:.4g}"
+        return f"{told.name} ({told.unit or 'no unit'}) on cells of {fine} deg from {down:.4g} x {across:.4g} deg{kept}"
+
+
+def baselines(samples: FineSamples, chosen: Sequence[Moment], _: int) -> Mapping[str, Teller]:
+    """Bicubic, and ridge on neighbourhoods and elevation trained on some samples."""
+    truth, factor = np.stack([samples.truth(s) for s in chosen]), samples.spec.field.factor
+    ridge = fit_finer(samples.last(chosen), samples.smooth(chosen), samples.heights, truth, factor=factor)
+    return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": partial(_ridged, ridge)}
 
 
 def _told(samples: FineSamples, values: Array) -> Forecast:
     """Values as a forecast, none below 0 where the target never is."""
-    return Forecast.sure(values.clip(min=0) if samples.spec.positive else values)
+    return Forecast.sure(values.clip(min=0) if samples.spec.field.positive else values)
 
 
-def _ridged(ridge: Any, samples: FineSamples, chosen: Sequence[Sample]) -> Forecast:
+def _ridged(ridge: Any, samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
     """What ridge says of samples."""
     return _told(samples, ridge(samples.last(chosen), samples.smooth(chosen), samples.heights))
 
@@ -158,55 +197,59 @@ def prepare(recipe: DownscaleRecipe) -> FineSamples:
     channels = tuple(dict.fromkeys([*data.variables, data.target]))
     weather, fine, notes = load(data, channels)
     count = len(channels)
-    spec = DownscaleSpec(
+    cells = Cells(
         channels,
         weather.units,
         (0.0,) * count,
         (1.0,) * count,
-        times=data.times,
-        step=data.step,
-        target=data.target,
-        unit=weather.units[channels.index(data.target)],
-        position=recipe.position,
+        data.times,
+        data.step,
+        recipe.position,
+        size=_cell(weather),
+    )
+    fine_field = Values(
+        data.target,
+        weather.units[channels.index(data.target)],
+        "cell",
         factor=data.factor,
-        cell=_cell(weather),
         conserve=recipe.conserve and not data.coarse,
     )
+    spec = Spec("downscale", {WEATHER: cells}, {data.target: fine_field})
     samples = FineSamples(spec, weather, fine, find_elevation(data.root, data.elevation))
     samples.notes = [*notes, *([] if samples.heights else ["No elevation was given (data.elevation)."])]
     return samples
 
 
-def reopen(spec: DownscaleSpec, data: DownscaleData) -> FineSamples:
+def reopen(spec: Spec, data: DownscaleData) -> FineSamples:
     """The pairs of a folder for a trained model.
 
     Raises:
         InputError: as for `prepare`; or cells of another size than those of the training.
     """
-    weather, fine, _ = load(data, spec.channels, spec.units)
+    weather, fine, _ = load(data, spec.weather.channels, spec.weather.units)
     return FineSamples(spec, _checked(spec, weather), fine, _height(spec, data))
 
 
-def inputs(spec: DownscaleSpec, files: Sequence[Path], data: DownscaleData) -> FineSamples:
+def inputs(spec: Spec, files: Sequence[Path], data: DownscaleData) -> FineSamples:
     """Coarse files alone, to be scored.
 
     Raises:
         InputError: see `read_weather` and `reopen`.
     """
-    weather = _checked(spec, read_weather(files, spec.channels, units=spec.units))
+    weather = _checked(spec, read_weather(files, spec.weather.channels, units=spec.weather.units))
     return FineSamples(spec, weather, None, _height(spec, data))
 
 
-def _height(spec: DownscaleSpec, data: DownscaleData) -> Path | None:
+def _height(spec: Spec, data: DownscaleData) -> Path | None:
     """The file of elevation, for models with it."""
-    return find_elevation(data.root, data.elevation) if spec.elevation else None
+    return find_elevation(data.root, data.elevation) if spec.weather.elevation else None
 
 
-def _checked(spec: DownscaleSpec, weather: Weather) -> Weather:
+def _checked(spec: Spec, weather: Weather) -> Weather:
     """Refuse coarse cells that are not evenly spaced, or of another size than those of the training."""
     came = _cell(weather)
-    if any(abs(a - b) > SAME * b for a, b in zip(came, spec.cell, strict=True)):
-        down, across = spec.cell
+    if any(abs(a - b) > SAME * b for a, b in zip(came, spec.weather.size, strict=True)):
+        down, across = spec.weather.size
         raise InputError(
             f"{weather.name}: cells of {came[0]:.4g} x {came[1]:.4g} deg; this run was trained on coarse cells of "
             f"{down:.4g} x {across:.4g} deg: regrid the file to those first (pipelines.weather.regrid.area_mean)"
@@ -267,3 +310,15 @@ def _array(values: Array, lat: NDArray[Any], lon: NDArray[Any]) -> xr.DataArray:
     """Fields (..., H, W) as a canonical array."""
     leading = [f"d{i}" for i in range(values.ndim - 2)]
     return xr.DataArray(values, {"lat": lat, "lon": lon}, [*leading, "lat", "lon"], name="field")
+
+
+TASK = weather_task(
+    "downscale",
+    "Train a coarse weather field onto finer cells and write a run folder.",
+    recipe=DownscaleRecipe,
+    losses=DownscaleNetwork.losses,
+    prepare=prepare,
+    reopen=reopen,
+    unlabelled=inputs,
+    baselines=baselines,
+)

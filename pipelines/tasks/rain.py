@@ -1,11 +1,10 @@
-"""Rain for weather fields: which fields tell the answer, rain products by the hour, samples of both."""
+"""Rain from weather fields: which fields tell the answer, rain products by the hour, samples of both."""
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +14,94 @@ from numpy.typing import NDArray
 
 from models.baselines.fields import Forecast, Predict, fit_rain_baselines
 from models.errors import InputError
-from models.rain_spec import RainSpec
-from pipelines.recipes.weather import Product, RainData, RainRecipe
-from pipelines.samples.fields import Array, Baseline, Sample, Samples, Weather, find_files, read_weather
+from models.networks.rain import RainNetwork
+from models.spec import LEVELS, WEATHER, Cells, Quantiles, Spec
+from models.types import Array
+from pipelines.recipes.weather import WeatherData, WeatherRecipe
+from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, read_weather
+from pipelines.tasks.task import Teller
+from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
 from pipelines.weather.dataset import open_weather
 
-Data = RainData  # the settings of its data
+# --- the recipe -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Product:
+    """A rain product, as its files have it.
+
+    Attributes:
+        variable: its name.
+        unit: its unit, where a file does not say.
+        stamp: where in its interval a time lies, where a file does not say.
+        hours: length of the interval.
+    """
+
+    variable: str
+    unit: str
+    stamp: Literal["start", "middle", "end"]
+    hours: float
+
+
+PRODUCTS: Mapping[str, Product] = {
+    "merra2": Product("PRECTOT", "kg m-2 s-1", "middle", 1.0),
+    "merra2_corrected": Product("PRECTOTCORR", "kg m-2 s-1", "middle", 1.0),
+    # The files of Prithvi WxC hold means of the two hours around each full hour.
+    "merra2_wxc": Product("PRECTOT", "kg m-2 s-1", "middle", 2.0),
+    "imerg": Product("precipitation", "mm/h", "start", 0.5),
+    "era5": Product("tp", "m", "end", 1.0),
+    "chirps": Product("precip", "mm", "start", 24.0),
+}
+
+
+@dataclass(frozen=True)
+class RainData(WeatherData):
+    """Weather fields, the rain that belongs to them, and their split; without variables all of two dimensions.
+
+    Attributes:
+        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg, era5 or chirps.
+        target_files: patterns of its files; those of the fields when empty.
+        target_variable: its name, where it is not the product's.
+        leads: hours to look ahead from the last one, 0 to 24.
+        window: hours (from, to] around input time plus lead whose mean rate is predicted.
+        persistence: hours back from which the baseline of that name takes its rain, at least.
+    """
+
+    target: str = "merra2"
+    target_files: list[str] = field(default_factory=list)
+    target_variable: str | None = None
+    leads: list[float] = field(default_factory=lambda: [0.0])
+    window: tuple[float, float] = (0.0, 1.0)
+    persistence: float = 3.0
+
+    def product(self) -> Product:
+        """The product that is named.
+
+        Raises:
+            InputError: no such product.
+        """
+        if self.target not in PRODUCTS:
+            raise InputError(f"data.target {self.target!r}: wanted one of {', '.join(PRODUCTS)}")
+        return PRODUCTS[self.target]
+
+
+@dataclass(frozen=True)
+class RainRecipe(WeatherRecipe):
+    """Rain from weather fields.
+
+    Attributes:
+        levels: levels of the quantiles.
+        thresholds: three rates in mm/h, for probabilities and scores.
+    """
+
+    data: RainData
+    levels: tuple[float, ...] = LEVELS
+    thresholds: tuple[float, ...] = (0.1, 1.0, 5.0)
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
 HOUR = np.timedelta64(3600, "s")
 # Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).
 LEAKS = (
@@ -93,7 +173,7 @@ def read_rain(files: Sequence[Path], product: Product, weather: Weather, *, vari
     return Rain(values, start, end)
 
 
-class RainSamples(Samples):
+class RainSamples(FieldSamples):
     """Weather and rain by sample.
 
     Attributes:
@@ -101,25 +181,25 @@ class RainSamples(Samples):
         persistence: hours back that persistence looks at least.
     """
 
-    spec: RainSpec
-
-    def __init__(self, spec: RainSpec, weather: Weather, rain: Rain | None, *, persistence: float = 3.0) -> None:
-        """Find the samples, see `Samples`."""
+    def __init__(self, spec: Spec, weather: Weather, rain: Rain | None, *, persistence: float = 3.0) -> None:
+        """Find the samples, see `FieldSamples`."""
         self.rain, self.persistence = rain, persistence
         super().__init__(spec, weather, known=rain is not None)
 
-    def truth(self, sample: Sample, *, back: float = 0.0) -> Array:
+    def truth(self, sample: Moment, *, back: float = 0.0) -> Array:
         """Rain of the window around the valid time, some hours back: (H, W) in mm/h, NaN where not known."""
         assert self.rain is not None
-        edges = [self.valid(sample) + np.timedelta64(round((edge - back) * 3600), "s") for edge in self.spec.window]
+        edges = [
+            self.valid(sample) + np.timedelta64(round((edge - back) * 3600), "s") for edge in self.spec.field.window
+        ]
         rain: Array = self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0]
         return rain
 
-    def persisted(self, sample: Sample) -> Array:
+    def persisted(self, sample: Moment) -> Array:
         """The rain that was known at the input time, at least `persistence` hours before the valid time."""
-        return self.truth(sample, back=max(self.persistence, sample.lead + self.spec.window[1]))
+        return self.truth(sample, back=max(self.persistence, sample.lead + self.spec.field.window[1]))
 
-    def measured(self, *splits: str) -> RainSpec:
+    def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields and rain of some splits.
 
         Raises:
@@ -128,24 +208,26 @@ class RainSamples(Samples):
         scale = float(np.nanstd(np.stack([self.truth(s) for s in self.of(*splits)])))
         if not scale > 0:
             raise InputError(f"{self.weather.name}: no rain in the training block; pass more files")
-        spec: RainSpec = dataclasses.replace(super().measured(*splits), scale=scale)
-        return spec
-
-    def baselines(self, chosen: Sequence[Sample]) -> Mapping[str, Baseline]:
-        """Zero, climatology, persistence and ridge, trained on some samples."""
-        pairs = ((self.item(s)["x"], self.truth(s)) for s in chosen)
-        fitted = fit_rain_baselines(pairs, levels=self.spec.levels, thresholds=self.spec.thresholds)
-        return {name: partial(_asked, predict) for name, predict in fitted.items()}
+        return super().measured(*splits).revised(answer={"scale": scale})
 
     def told(self) -> str:
         """What is told, in words."""
-        first, last = self.spec.window
-        return f"{self.spec.target}, mm/h over {first:g} to {last:g} h around each valid time"
+        first, last = self.spec.field.window
+        return f"{self.spec.field.name}, mm/h over {first:g} to {last:g} h around each valid time"
 
 
-def _asked(predict: Predict, samples: RainSamples, chosen: Sequence[Sample]) -> Forecast:
+def baselines(samples: RainSamples, chosen: Sequence[Moment], _: int) -> Mapping[str, Teller]:
+    """Zero, climatology, persistence and ridge, trained on some samples."""
+    field = samples.spec.field
+    pairs = ((samples.item(s)[WEATHER], samples.truth(s)) for s in chosen)
+    fitted = fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds)
+    return {name: partial(_asked, predict) for name, predict in fitted.items()}
+
+
+def _asked(predict: Predict, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
     """What a baseline says of samples."""
-    return predict(np.stack([samples.item(s)["x"] for s in chosen]), np.stack([samples.persisted(s) for s in chosen]))
+    fields = np.stack([samples.item(s)[WEATHER] for s in chosen])
+    return predict(fields, np.stack([samples.persisted(s) for s in chosen]))
 
 
 def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:
@@ -171,36 +253,48 @@ def prepare(recipe: RainRecipe) -> RainSamples:
     data = recipe.data
     weather, rain = load(data)
     count = len(weather.channels)
-    spec = RainSpec(
-        weather.channels,
-        weather.units,
-        (0.0,) * count,
-        (1.0,) * count,
-        times=data.times,
-        step=data.step,
+    cells = Cells(
+        weather.channels, weather.units, (0.0,) * count, (1.0,) * count, data.times, data.step, recipe.position
+    )
+    rate = Quantiles(
+        data.target_variable or f"{data.product().variable} ({data.target})",
+        "mm/h",
+        recipe.levels,
+        recipe.thresholds,
         leads=tuple(data.leads),
         window=data.window,
-        target=data.target_variable or f"{data.product().variable} ({data.target})",
-        position=recipe.position,
-        levels=recipe.levels,
-        thresholds=recipe.thresholds,
     )
+    spec = Spec("rain", {WEATHER: cells}, {"rain": rate})
     return RainSamples(spec, weather, rain, persistence=data.persistence)
 
 
-def reopen(spec: RainSpec, data: RainData) -> RainSamples:
+def reopen(spec: Spec, data: RainData) -> RainSamples:
     """Weather and rain of a folder for a trained model.
 
     Raises:
         InputError: see `load`.
     """
-    return RainSamples(spec, *load(data, spec.channels, spec.units), persistence=data.persistence)
+    return RainSamples(spec, *load(data, spec.weather.channels, spec.weather.units), persistence=data.persistence)
 
 
-def inputs(spec: RainSpec, files: Sequence[Path], data: RainData) -> RainSamples:
+def inputs(spec: Spec, files: Sequence[Path], data: RainData) -> RainSamples:
     """Weather files alone, to be scored.
 
     Raises:
         InputError: see `read_weather`.
     """
-    return RainSamples(spec, read_weather(files, spec.channels, units=spec.units, check=check_inputs), None)
+    return RainSamples(
+        spec, read_weather(files, spec.weather.channels, units=spec.weather.units, check=check_inputs), None
+    )
+
+
+TASK = weather_task(
+    "rain",
+    "Train rain from weather fields and write a run folder.",
+    recipe=RainRecipe,
+    losses=RainNetwork.losses,
+    prepare=prepare,
+    reopen=reopen,
+    unlabelled=inputs,
+    baselines=baselines,
+)

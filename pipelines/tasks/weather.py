@@ -1,52 +1,161 @@
-"""The tasks over weather fields by name: what each reads, and the samples that it makes of it."""
+"""What tasks over weather fields share: blocks of time, the ensemble's objective, scores, maps for the report."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
+
+from models.baselines.fields import Forecast
 from models.errors import InputError
-from models.weather_bundle import WeatherBundle
-from pipelines.recipes.recipe import data_of
-from pipelines.recipes.weather import DownscaleData, WeatherData
-from pipelines.samples.fields import Samples
-from pipelines.tasks import downscale, rain
+from models.networks.quantiles import forecast_of
+from models.networks.weather import WeatherNetwork
+from models.spec import Spec
+from models.training.objectives import Ensemble
+from models.types import Array, Predict, Progress
+from pipelines.recipes.weather import WeatherRecipe
+from pipelines.reports.fields import FieldExample, field_parts, shown_of
+from pipelines.reports.weather_scores import weather_scores
+from pipelines.samples.fields import FieldSamples, Moment, describe
+from pipelines.samples.sets import SPLITS, inputs_of
+from pipelines.tasks.task import Judgement, Task, Teller
+
+EXAMPLES = 3
+CELLS = 1 << 14  # that are told of at once
 
 
-class Task(Protocol):
-    """A module that knows a task."""
-
-    @property
-    def Data(self) -> type[WeatherData]:
-        """The settings of its data."""
-
-    def prepare(self, recipe: Any) -> Samples:
-        """Samples as a recipe names them, with a Spec that fits but for its statistics."""
-
-    def reopen(self, spec: Any, data: Any) -> Samples:
-        """Samples with their truth for a trained model."""
-
-    def inputs(self, spec: Any, files: Sequence[Path], data: Any) -> Samples:
-        """Samples without truth, to be scored."""
+def check(recipe: WeatherRecipe) -> None:
+    """Refuse what learns nothing, before any file is opened."""
+    if recipe.weights == "random" and recipe.mode == "frozen":
+        raise InputError("weights random, mode frozen: an encoder of random weights learns nothing; --mode full")
 
 
-def data_for(bundle: WeatherBundle, *, root: Path | None = None, elevation: Path | None = None) -> Any:
-    """The data settings of a bundle, with another folder or other elevation where these are given.
+def divided(samples: FieldSamples, recipe: WeatherRecipe) -> FieldSamples:
+    """Samples with their blocks of time, and a Spec with the statistics of the training block."""
+    samples.divide(recipe.data.split, recipe.data.gap)
+    samples.spec, samples.augmentation = samples.measured("train"), recipe.augment
+    return samples
+
+
+def fitted(samples: FieldSamples, splits: Sequence[str]) -> Spec:
+    """The Spec with the statistics of some splits; of all samples, those of the gaps too, with all splits."""
+    return samples.measured(*splits, *([""] if set(splits) == set(SPLITS) else []))
+
+
+def objective(network: WeatherNetwork, recipe: WeatherRecipe, _: FieldSamples) -> Ensemble:
+    """The losses of the members."""
+    return Ensemble(network, recipe.training)
+
+
+def teller(predict: Predict, _: int) -> Teller:
+    """Ask a model about samples, as many at once as make up some ten thousand cells."""
+
+    def tell(samples: FieldSamples, chosen: Sequence[Moment]) -> Forecast:
+        return forecast(predict, samples, chosen)
+
+    return tell
+
+
+def forecast(
+    predict: Predict, samples: FieldSamples, chosen: Sequence[Moment], *, progress: Progress | None = None
+) -> Forecast:
+    """What a model says of samples."""
+    batch = max(CELLS // samples.area.size, 1)
+    starts = range(0, len(chosen), batch)
+    shown = progress(starts, samples.spec.task) if progress else starts
+    answers = [predict(inputs_of(samples, chosen[first : first + batch])) for first in shown]
+    return forecast_of(samples.spec.field, np.concatenate(answers))
+
+
+def judge(
+    samples: FieldSamples,
+    chosen: Sequence[Moment],
+    models: Mapping[str, Teller],
+    *,
+    codes: Sequence[int] = (),
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> Judgement:
+    """Score forecasts of samples, weighted by area, with intervals by blocks of time.
 
     Raises:
-        InputError: they are damaged, or the task or the model takes no elevation.
+        InputError: class codes, which fields do not have.
     """
-    task = bundle.spec.task
-    data = data_of(bundle, TASKS[task].Data)
-    changes: dict[str, Any] = {"root": root} if root else {}
-    if elevation and not isinstance(data, DownscaleData):
-        raise InputError(f"elevation {elevation}: a {task} run takes none; leave it out")
-    if elevation and not bundle.spec.elevation:
-        raise InputError(f"elevation {elevation}: this run was trained without (data.elevation none); leave it out")
-    changes |= {"elevation": str(elevation)} if elevation else {}
-    return dataclasses.replace(data, **changes)
+    if codes:
+        raise InputError("--codes: for classes; a run over weather is scored without, leave it out")
+    field = samples.spec.field
+    truth = np.stack([samples.truth(s) for s in chosen])
+    told = {name: tell(samples, chosen) for name, tell in models.items()}
+    times = np.array([samples.time(s) for s in chosen])
+    asked: dict[str, Any] = {"levels": field.levels, "thresholds": field.thresholds, "times": times}
+    scores = {name: weather_scores(f, truth, samples.area, **asked) for name, f in told.items()}
+
+    def parts(best: str | None) -> Mapping[str, Any]:
+        shown = [name for name in (*(samples.shown or [best]), "model") if name in told]
+        examples = [_example(samples, chosen[i], truth[i], {name: told[name].mean[i] for name in shown}) for i in live]
+        return field_parts(field, scores["model"]["reliability"], examples)
+
+    live = _liveliest(truth)
+    return Judgement(scores, shown_of(field, scores["model"]), {}, parts)
 
 
-TASKS: Mapping[str, Task] = {"rain": rain, "downscale": downscale}
+def _liveliest(truth: Array) -> list[int]:
+    """Indices of the times whose fields (N, H, W) vary most, in the order of time."""
+    filled = np.where(np.isfinite(truth), truth, np.nanmean(truth))
+    return sorted(int(i) for i in np.argsort(-filled.std(axis=(1, 2)))[:EXAMPLES])
+
+
+def _example(samples: FieldSamples, moment: Moment, truth: Array, means: Mapping[str, Array]) -> FieldExample:
+    """Maps of a time: what was seen, what was said, what was true."""
+    maps = samples.seen(moment) | dict(means) | {"truth": truth}
+    return FieldExample(str(samples.valid(moment)), maps, means["model"] - truth, *samples.grid)
+
+
+def facts(samples: FieldSamples) -> Mapping[str, str]:
+    """What a report tells of the data."""
+    return {
+        "Evaluated on": f"{samples.name}: {describe(samples.weather)}",
+        "Target": samples.told(),
+        "Lead times": ", ".join(f"{lead:g} h" for lead in samples.spec.field.leads),
+        "Fields": ", ".join(samples.spec.weather.channels),
+        "Scores": "weighted by area; events are those of the mean; intervals by blocks of time",
+    }
+
+
+def weather_task(
+    name: str,
+    summary: str,
+    *,
+    recipe: type[WeatherRecipe],
+    losses: tuple[str, ...],
+    prepare: Callable[[Any], FieldSamples],
+    reopen: Callable[[Spec, Any], FieldSamples],
+    unlabelled: Callable[[Spec, Sequence[Path], Any], FieldSamples],
+    baselines: Callable[[Any, Sequence[Moment], int], Mapping[str, Teller]],
+) -> Task:
+    """A task over weather fields."""
+    return Task(
+        name,
+        summary,
+        recipe,
+        ("frozen", "full"),
+        tuple(
+            f"training.{key}"
+            for key in ("gain", "offset", "smoothing", "class_weights", "layer_decay", "freeze_norm", "flips")
+        ),
+        least=1,
+        losses=losses,
+        packages=("scores",),
+        check=check,
+        prepare=lambda found: divided(prepare(found), found),
+        fitted=fitted,
+        reopen=reopen,
+        unlabelled=unlabelled,
+        objective=objective,
+        teller=teller,
+        baselines=baselines,
+        judge=judge,
+        facts=facts,
+    )

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS
 
 from models.errors import InputError
 from pipelines.weather import axes, fill, lazy, times, units
@@ -189,8 +190,6 @@ def _grid(data: xr.Dataset, found: Roles, name: str) -> dict[str, xr.Variable]:
             attrs = {**_plain(var.attrs), "axis": key.upper()}
             out[key] = xr.Variable((dim,), np.asarray(var.values, np.float64) * scale, attrs)
     if found.crs is not None:
-        from pyproj import CRS
-
         attrs = {**CRS.from_wkt(found.crs).to_cf(), "crs_wkt": found.crs, "spatial_ref": found.crs}
         out["spatial_ref"] = xr.Variable((), 0, {k: v for k, v in attrs.items() if not isinstance(v, list | tuple)})
     return out
@@ -221,8 +220,6 @@ def _scale(data: xr.Dataset, var: xr.Variable, crs: str | None, name: str) -> fl
     Raises:
         InputError: its unit is none of length.
     """
-    from pyproj import CRS
-
     said = str(var.attrs.get("units", ""))
     heights = [other.attrs[_HEIGHT] for other in data.variables.values() if _HEIGHT in other.attrs]
     if said.lower().startswith("rad") and heights:  # geostationary: the angle of the scan

@@ -13,12 +13,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.errors import InputError
+from models.types import Array, Mask
 from pipelines.grids import align
 from pipelines.weather import intervals, regions, regrid
 from pipelines.weather.dataset import open_parts
 from pipelines.weather.formats.detect import is_weather
 
-Array = NDArray[np.float32]
 # Lower case; geopotential becomes metres by its unit.
 NAMES = ("phis", "elevation", "elev", "orog", "orography", "hgt", "topo", "topography", "dem", "altitude", "z")
 STANDARD_NAMES = ("surface_altitude", "surface_geopotential", "geopotential")
@@ -75,7 +75,7 @@ def read_elevation(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> Array:
     return np.nan_to_num(height).astype(np.float32)
 
 
-def _inside(theirs: GeoBox, lat: NDArray[Any], lon: NDArray[Any]) -> NDArray[np.bool_]:
+def _inside(theirs: GeoBox, lat: NDArray[Any], lon: NDArray[Any]) -> Mask:
     """Cells whose centre lies in a raster, or half of which a finer one covers, whatever its values are: (H, W)."""
     box = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name="grid")
     if theirs.crs is None or box.crs is None:
@@ -93,7 +93,7 @@ def _inside(theirs: GeoBox, lat: NDArray[Any], lon: NDArray[Any]) -> NDArray[np.
     return np.asarray(covered >= side**2 / 2)
 
 
-def _from_weather(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Array, NDArray[np.bool_]]:
+def _from_weather(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Array, Mask]:
     """Elevation of cells from a weather file, and which of them it covers."""
     field = _field(path)
     for dim in [dim for dim in field.dims if dim not in ("lat", "lon", "y", "x")]:

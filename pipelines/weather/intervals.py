@@ -168,7 +168,8 @@ def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
 def in_unit(field: xr.DataArray, unit: str, *, name: str = "dataset") -> xr.DataArray:
     """The field in another unit, converted where it is indexed; amounts become rates by their intervals.
 
-    Running totals, whose intervals overlap, become amounts per step first.
+    Running totals, whose intervals overlap, become amounts per step first. A rate per month counts the days of its own
+    month where the field has times.
 
     Args:
         field: canonical field with an attribute units.
@@ -184,7 +185,7 @@ def in_unit(field: xr.DataArray, unit: str, *, name: str = "dataset") -> xr.Data
     scale: float | np.ndarray
     try:
         change = units.conversion(have, unit)
-        scale, offset = change.scale, change.offset
+        scale, offset = _by_month(field, change.scale, have, unit), change.offset
     except InputError as error:
         if not units.is_amount(have) or units.is_amount(unit) or not _convertible(have, unit):
             raise InputError(f"{name}: {field.name}: {error}") from error
@@ -192,13 +193,31 @@ def in_unit(field: xr.DataArray, unit: str, *, name: str = "dataset") -> xr.Data
         starts, ends = _intervals(field, name)
         lengths = (ends - starts) / np.timedelta64(1, "h")
         factors = np.array([units.conversion(have, unit, hours=length).scale for length in lengths])
-        scale, offset = factors.reshape([-1 if dim == "time" else 1 for dim in field.dims]), 0.0
+        scale, offset = _along_time(field, factors), 0.0
     converted = lazy.scaled(field.variable, scale, offset)
     out = xr.DataArray(converted, field.coords, name=field.name, attrs=dict(field.attrs))
     out.attrs["units"] = unit
     if units.is_amount(have) and not units.is_amount(unit):
         out.attrs["cell_methods"] = "time: mean"
     return out
+
+
+def _along_time(field: xr.DataArray, factors: np.ndarray) -> np.ndarray:
+    """Factors by time, in the shape that multiplies the field."""
+    return factors.reshape([-1 if dim == "time" else 1 for dim in field.dims])
+
+
+def _by_month(field: xr.DataArray, scale: float, have: str, unit: str) -> float | np.ndarray:
+    """The scale of a conversion with months of their own lengths in place of the mean month."""
+    power = units.months(have) - units.months(unit)
+    if not power or "time" not in field.dims:
+        return scale
+    times = field["time"].values
+    if "interval_start" in field.coords:
+        times = field["interval_start"].values + (field["interval_end"].values - field["interval_start"].values) / 2
+    month = times.astype("datetime64[M]")
+    days = ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(float)
+    return _along_time(field, scale * (days / units.MONTH_DAYS) ** power)
 
 
 def _convertible(have: str, unit: str) -> bool:

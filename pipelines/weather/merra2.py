@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from models.backbones.wxc_inputs import MISSING, STATIC, Batch, kept_rows, make_batch, stack_channels
 from models.errors import InputError
 from pipelines.weather import intervals, regions, units
-from pipelines.weather.dataset import instead, open_parts, select_levels
+from pipelines.weather.dataset import open_parts, select_levels
+from pipelines.weather.joining import instead
 
 _HALF = np.timedelta64(30, "m")
 _MONTHS = 12

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.errors import InputError
-from pipelines.grids import align
+from pipelines.grids import resample
 from pipelines.weather import regions
 
 _MARGIN = 2
@@ -88,7 +89,7 @@ def _sampled(part: xr.DataArray, rows: np.ndarray, cols: np.ndarray, resampling:
     out = np.empty((*leading, *rows.shape), np.float32)
     for at in np.ndindex(*leading):
         values = np.asarray(part.variable[at].values, np.float32)
-        out[at] = align.sample(values[None], rows, cols, resampling)[0]
+        out[at] = resample.sample(values[None], rows, cols, resampling)[0]
     return out
 
 
@@ -210,8 +211,6 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
 
 def _pixels_of(geobox: GeoBox, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns and rows in a grid of longitudes and latitudes."""
-    from odc.geo.crs import CRS
-
     crs = _crs(geobox)
     x, y = (np.asarray(v) for v in CRS("EPSG:4326").transformer_to_crs(crs)(lon, lat))
     if crs.geographic:  # the turn nearest to the middle of the grid

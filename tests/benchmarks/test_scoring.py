@@ -55,13 +55,14 @@ def build_run(folder: Path, backbone: str) -> Path:
     from models.runtime.engines import load_runtime
     from models.runtime.export import export_onnx
     from models.runtime.rounding import rounding
-    from models.spec import ClassDef, Spec
+    from models.spec import ClassDef, Classes, Pixels, Spec
     from models.training.settings import Architecture
 
     known = prithvi_eo.pretrained_statistics(backbone)
     mean, std = (tuple(known[band][i] for band in BANDS) for i in (0, 1))
     classes = tuple(ClassDef(10 * (i + 1), f"class {i}", f"#{i * 1677721:06x}") for i in range(10))
-    spec = Spec("segmentation", BANDS, mean, std, classes=classes, uses_time=True, uses_location=True)
+    pixels = Pixels(BANDS, mean, std, uses_time=True, uses_location=True)
+    spec = Spec("segmentation", {"imagery": pixels}, {"class": Classes(classes)})
     architecture = Architecture(detail=0)
     torch.manual_seed(0)
     network = Network(spec, backbone, architecture).eval()
@@ -76,10 +77,9 @@ def build_run(folder: Path, backbone: str) -> Path:
     wave = np.sin(np.arange(224).reshape(224, 1) / 37) + np.cos(np.arange(224) / 53)
     x = shape * (1 + 0.25 * wave + rng.normal(0, 0.05, (4, 6, 1, 224, 224)))
     time_, place = np.full((4, 1, 2), (2021, 165), "float32"), np.full((4, 2), (45, 9), "float32")
-    write_bundle(
-        folder,
-        dataclasses.replace(bundle, rounding=rounding(folder, spec, x.astype("float32"), time_, place, exact=exact)),
-    )
+    inputs = {"imagery": x.astype("float32"), "time": time_, "location": place}
+    known = rounding(folder, spec.answer, inputs, exact=exact)
+    write_bundle(folder, dataclasses.replace(bundle, rounding=known))
     return folder
 
 
@@ -158,7 +158,7 @@ runtime = load_runtimes([run])
 rng = np.random.default_rng(0)
 tiles = [rng.normal(1600, 500, (1, 6, 1, 224, 224)).astype("float32") for _ in range(8)]
 time_, place = np.array([[[2021, 165]]], "float32"), np.array([[45, 9]], "float32")
-def one(i): runtime.run(tiles[i % 8], time_, place)
+def one(i): runtime.run({"imagery": tiles[i % 8], "time": time_, "location": place})
 with ThreadPoolExecutor(runtime.lanes) as pool:
     list(pool.map(one, range(8)))
     begun = time.perf_counter()

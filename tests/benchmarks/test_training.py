@@ -13,10 +13,13 @@ import torch
 
 from models.networks.network import Network
 from models.training.module import FineTuning
+from models.training.objectives import Labelled
 from models.training.settings import Architecture, Training
 from pipelines.grids import align
-from pipelines.recipes.recipe import load_recipe
-from pipelines.samples.chips import Chips, ChipSet, Reader, find_chips
+from pipelines.recipes.reading import load_recipe
+from pipelines.samples.chips import Chips, find_chips
+from pipelines.samples.sets import ItemSet, Loaders
+from pipelines.tasks.task import task_named
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "hls_worldcover"
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "landuse.yaml"
@@ -40,11 +43,9 @@ def told(name: str, ours: list[float], theirs: list[float]) -> None:
 
 
 def prepared(backbone: str):
-    from pipelines.commands.finetune import prepare
-
     recipe = load_recipe(RECIPE, **{"data.root": SHARED, "backbone": backbone, "weights": "random"})
-    spec, _, chips, _ = prepare(recipe)
-    return recipe, spec, chips[:32]
+    samples = task_named(recipe.task).prepare(recipe)
+    return recipe, samples.spec, samples.samples[:32]
 
 
 @pytest.mark.parametrize("backbone", ["prithvi_eo_v2_tiny_tl", "prithvi_eo_v2_100_tl"])
@@ -56,29 +57,31 @@ def test_frozen_epoch_from_tokens_and_through_the_backbone(backbone):
     torch.manual_seed(0)
     network = Network(spec, backbone, Architecture(decoder="linear", channels=96, detail=16))
     network.backbone.requires_grad_(False)
-    module = FineTuning(network, training, mode="frozen", seed=0)
+    module = FineTuning(network, Labelled(network, training), training, mode="frozen", seed=0)
     module.log = lambda *a, **k: None  # no trainer here, so nothing to log to
-    samples = Chips(chips, Reader(spec, recipe.data), training, seed=0)
+    samples = Chips(spec, recipe.data, chips, training)
+    items, val = (ItemSet(samples, samples.of(split), seed=0) for split in ("train", "val"))
+    loaders = Loaders(items, val, training, seed=0, full=True)
     optimiser = torch.optim.AdamW(p for p in network.parameters() if p.requires_grad)
 
     def epoch():
         network.train()
         network.backbone.eval()
-        for batch in samples.train_dataloader():
+        for batch in loaders.train_dataloader():
             optimiser.zero_grad()
             module.training_step(batch, 0).backward()
             optimiser.step()
 
-    def features(*inputs):
+    def features(inputs):
         with torch.inference_mode():
-            return network.features(*inputs)
+            return network.features(inputs)
 
     through, tokens = [], []
     epoch()
     for _ in range(ROUNDS):
-        samples.sets["train"].features = None
+        items.features = None
         through.append(seconds(epoch))
-        samples.sets["train"].compute_features(features, batch=8)
+        items.compute_features(features, batch=8)
         tokens.append(seconds(epoch))
     told(f"frozen epoch, {backbone}: through the backbone / from tokens", tokens, through)
 
@@ -93,7 +96,7 @@ def test_loading_chips():
 
     def ours():
         """Each file is opened anew, as terratorch does, and items are what a batch is made of."""
-        samples = ChipSet(chips, Reader(spec, recipe.data), Training(), seed=0)
+        samples = ItemSet(Chips(spec, recipe.data, chips), chips, seed=0)
         for i, chip in enumerate(chips):
             samples[i]
             for path in (*chip.images, chip.label):
@@ -101,7 +104,7 @@ def test_loading_chips():
 
     def module():
         built = GenericNonGeoSegmentationDataModule(
-            batch_size=1, num_workers=0, num_classes=101, means=list(spec.mean), stds=list(spec.std),
+            batch_size=1, num_workers=0, num_classes=101, means=list(spec.imagery.mean), stds=list(spec.imagery.std),
             train_data_root=SHARED, val_data_root=SHARED, test_data_root=SHARED,
             train_label_data_root=SHARED, val_label_data_root=SHARED, test_label_data_root=SHARED,
             img_grep="*_hls.tif", label_grep="*_worldcover.tif",

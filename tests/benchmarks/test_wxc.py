@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.backbones.prithvi_wxc import WxCEncoder, fill_random
+from models.backbones.prithvi_wxc import WxCEncoder
+from models.backbones.wxc_weights import fill_random
 
 ROOT = Path(__file__).parents[2]
 NEEDED = 10 * 2**30

@@ -1,19 +1,20 @@
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import bundle as bundles
 from models.backbones.hub import WeightFile, locate, read_state_dict
 from models.backbones.lora import add_lora
 from models.backbones.prithvi_eo import BANDS, PrithviEO, load_pretrained
-from models.bundle import Base, Bundle, load_network, read_bundle, replacing, stored_whole, write_bundle, write_weights
-from models.errors import InputError, RunError
+from models.bundle import Base, Bundle, load_network, read_bundle, stored_whole, write_bundle, write_weights
+from models.errors import InputError
 from models.runtime.export import example_inputs
 from models.spec import Spec
-from models.training.settings import Architecture, Lora
+from models.training.settings import Architecture, Lora, WeatherArchitecture
+from tests.specs import fine_spec, rain_spec
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 ARCHITECTURE = Architecture(overrides=TINY, decoder="fcn", channels=8, detail=4)
@@ -62,17 +63,24 @@ def from_file(path, **changes):
 
 
 def same_answers(a, b):
-    x, *_ = example_inputs(a.spec, batch=2)
+    inputs = example_inputs(a.spec.imagery, batch=2)
     with torch.inference_mode():
-        torch.testing.assert_close(b.predict(x), a.predict(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(b.predict(inputs), a.predict(inputs), rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- bundle.json
 
+IMAGERY = ("spec", "inputs", "imagery")
+RAIN = Bundle(
+    rain_spec(("TQV", "T2M"), ("kg m-2", "K"), (20.0, 280.0), (8.0, 9.0)),
+    "prithvi_wxc_tiny",
+    WeatherArchitecture({"embed_dim": 16, "mask_unit": [8, 8]}, members=2),
+)
+
 
 def test_a_bundle_comes_back_as_it_was_written(make_spec, tmp_path):
     bundle = Bundle(
-        make_spec("regression", calibration={"temperature": 1.3}),
+        make_spec("regression"),
         NAME,
         Architecture(overrides=TINY, blocks=(0, 1, 1, 1)),
         Base("hub", repo=REPO, revision="0" * 40, file=FILE, sha256="1" * 64, pretrained_bands=BANDS),
@@ -83,10 +91,22 @@ def test_a_bundle_comes_back_as_it_was_written(make_spec, tmp_path):
         training={"seed": 1},
         scores={"rmse": 0.5},
         baselines={"mean": {"rmse": 1.5}},
+        rounding={"bf16": {"difference": 0.01, "samples": 4.0}},
+        members={"1": {"seed": 2}},
+        confidence={"temperature": 1.3},
     )
     write_bundle(tmp_path, bundle)
     assert read_bundle(tmp_path) == bundle
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
+
+
+@pytest.mark.parametrize(
+    "spec", [RAIN.spec, fine_spec(("T2M",), ("K",), (280.0,), (9.0,), target="T2M")], ids=lambda spec: spec.task
+)
+def test_a_bundle_of_weather_comes_back_as_it_was_written(tmp_path, spec):
+    bundle = dataclasses.replace(RAIN, spec=spec)
+    write_bundle(tmp_path, bundle)
+    assert read_bundle(tmp_path) == bundle
 
 
 @pytest.mark.parametrize(
@@ -136,34 +156,97 @@ DAMAGE = {
     "not JSON": lambda text: "hello",
     "a list": lambda text: "[]",
     "binary": lambda text: b"\xff\xfe\x00",
+    "nested deeply": lambda text: "[" * 100_000,
     "no spec": lambda text: change(text, "spec"),
-    "no base": lambda text: change(text, "base"),
     "no format": lambda text: change(text, "format"),
-    "no bands": lambda text: change(text, "spec", "bands"),
-    "foreign key": lambda text: change(text, "backdoor", value=1),
-    "foreign setting": lambda text: change(text, "architecture", "width", value=1),
+    "no bands": lambda text: change(text, *IMAGERY, "channels"),
+    "no inputs": lambda text: change(text, "spec", "inputs"),
     "spec of text": lambda text: change(text, "spec", value="x"),
-    "base of text": lambda text: change(text, "base", value="x"),
-    "later format": lambda text: change(text, "format", value=99),
-    "pixels of no size": lambda text: change(text, "spec", "pixel", value=0),
-    "a size in words": lambda text: change(text, "spec", "pixel", value="30 m"),
-    "rounding in words": lambda text: change(text, "rounding", value={"i8": {"equal": "much"}}),
-    "rounding of text": lambda text: change(text, "rounding", value="much"),
-    "means of no band": lambda text: change(text, "spec", "mean", value=[]),
 }
+
+
+def refused(folder, text):
+    """The line in which a bundle of some text is refused."""
+    path = folder / "bundle.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as error:
+        read_bundle(folder)
+    line = str(error.value)
+    assert line.startswith(f"{path}: ") and "\n" not in line
+    return line
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_bundle_is_refused_in_one_line(make_spec, tmp_path, damage):
     write_bundle(tmp_path, Bundle(make_spec(), NAME, ARCHITECTURE))
-    path = tmp_path / "bundle.json"
-    text = DAMAGE[damage](path.read_text())
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError) as error:
-        read_bundle(tmp_path)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
-    assert ("another version" in str(error.value)) == (damage == "later format")
+    line = refused(tmp_path, DAMAGE[damage]((tmp_path / "bundle.json").read_text()))
+    assert "damaged (" in line and line.endswith("; train again or copy the run again")
+
+
+WRONG = [  # where, what, and what the refusal says of it
+    (("spec", "task"), 1, "task: wanted text, came 1"),
+    (("spec", "answers", "class", "classes"), [{"code": 1, "name": 2, "colour": "#000000"}], "name: wanted text"),
+    (
+        ("spec", "answers", "class", "classes"),
+        [{"code": "1", "name": "a", "colour": "#000000"}],
+        "code: wanted a whole",
+    ),
+    (("spec", "answers", "class", "classes"), [1], "class.classes[0]: wanted a mapping of keys to values, came 1"),
+    (("spec", "answers", "class", "kind"), "maps", "class: kind 'maps', wanted classes, values, quantiles"),
+    ((*IMAGERY, "channels"), "RED", "imagery.channels: wanted a list, came 'RED'"),
+    ((*IMAGERY, "channels"), ["RED", 4, "NIR"], "imagery.channels[1]: wanted text, came 4"),
+    ((*IMAGERY, "mean"), [], "3 bands, 0 and 3 means"),
+    ((*IMAGERY, "mean"), [1.0, "2", 3.0], "imagery.mean[1]: wanted a number, came '2'"),
+    ((*IMAGERY, "tile"), 32.0, "imagery.tile: wanted a whole number, came 32.0"),
+    ((*IMAGERY, "uses_time"), 1, "imagery.uses_time: wanted true or false, came 1"),
+    ((*IMAGERY, "pixel"), 0, "pixel 0.0: wanted metres"),
+    ((*IMAGERY, "pixel"), "30 m", "imagery.pixel: wanted a number, came '30 m'"),
+    ((*IMAGERY, "hidden"), 1, "imagery.hidden: no such key"),
+    (("backdoor",), 1, "backdoor"),
+    (("backbone",), 3, "backbone: wanted text, came 3"),
+    (("whole",), "yes", "whole: wanted true or false, came 'yes'"),
+    (("architecture", "width"), 1, "architecture.width: no such key"),
+    (("architecture", "blocks"), [0, True], "architecture.blocks[1]: wanted a whole number, came True"),
+    (("architecture", "overrides"), [], "architecture.overrides: wanted a mapping of keys to values, came []"),
+    (("base",), "x", "base: wanted a mapping of keys to values, came 'x'"),
+    (("base", "pretrained_bands"), "BLUE", "base.pretrained_bands: wanted a list, came 'BLUE'"),
+    (("lora", "rank"), 2.5, "lora.rank: wanted a whole number, came 2.5"),
+    (("rounding",), {"i8": {"equal": "much"}}, "rounding.i8.equal: wanted a number, came 'much'"),
+    (("rounding",), "much", "rounding: wanted a mapping of keys to values, came 'much'"),
+    *(((key,), [1], f"{key}: wanted a mapping of keys to values, came [1]") for key in ("data", "training", "scores")),
+    *((key, "x", f"{key[0]}: wanted a mapping of keys") for key in (("baselines",), ("members",), ("confidence",))),
+]
+
+
+@pytest.mark.parametrize(("keys", "value", "words"), WRONG, ids=lambda part: part if isinstance(part, str) else "")
+def test_what_is_of_another_type_is_refused_by_its_key(make_spec, tmp_path, keys, value, words):
+    write_bundle(tmp_path, Bundle(make_spec(), NAME, ARCHITECTURE))
+    line = refused(tmp_path, change((tmp_path / "bundle.json").read_text(), *keys, value=value))
+    assert "damaged (" in line and words in line
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (("answers", "rain", "levels"), [0.5, 0.4], "levels [0.5, 0.4]: wanted two or more that rise"),
+        (("answers", "rain", "levels"), 0.5, "rain.levels: wanted a list, came 0.5"),
+        (("answers", "rain", "window"), [0, 1, 2], "rain.window: wanted 2 entries, came 3"),
+        (("inputs", "weather", "units"), ["K", None], "weather.units[1]: wanted text, came nothing"),
+    ],
+)
+def test_a_damaged_bundle_of_weather_is_refused_by_its_key(tmp_path, keys, value, words):
+    write_bundle(tmp_path, RAIN)
+    line = refused(tmp_path, change((tmp_path / "bundle.json").read_text(), "spec", *keys, value=value))
+    assert "damaged (" in line and words in line
+
+
+@pytest.mark.parametrize("made_in", [1, 99, "2", None])
+def test_another_format_says_how_to_train_again(make_spec, tmp_path, made_in):
+    write_bundle(tmp_path, Bundle(make_spec(), NAME, ARCHITECTURE))
+    content = json.loads((tmp_path / "bundle.json").read_text()) | {"format": made_in}
+    line = refused(tmp_path, json.dumps(content))
+    assert f"wanted format 2, came {made_in}, of another version of earthtune; train it again" in line
+    assert line.endswith(f"earthtune finetune {tmp_path / 'recipe.yaml'} --out ANOTHER")
 
 
 # ---------------------------------------------------------------- weights
@@ -261,21 +344,6 @@ def test_a_bundle_holds_no_pickle(make_network, published, tmp_path):
 # ---------------------------------------------------------------- writing
 
 
-def test_an_error_leaves_the_old_file_and_no_draft(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(RunError), replacing(path) as draft:
-        draft.write_text("half")
-        raise RunError("the disk is full")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    with replacing(path) as draft:
-        draft.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_failing_writes_leave_a_run_as_it_was(make_network, published, tmp_path, monkeypatch):
     network = fine_tuned(make_network, published, "full")
     folder = save(tmp_path / "run", network, "full", from_file(published))
@@ -286,7 +354,7 @@ def test_failing_writes_leave_a_run_as_it_was(make_network, published, tmp_path,
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundles.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         write_weights(folder, make_network(seed=8), whole=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

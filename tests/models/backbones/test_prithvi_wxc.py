@@ -19,20 +19,18 @@ from torch import nn
 
 from models.backbones import wxc_canvas
 from models.backbones.catalogue import WXC_REPO, WXC_VARIANTS
-from models.backbones.prithvi_wxc import WxCEncoder, WxCForecaster, fill_random, load_pretrained, load_state
+from models.backbones.prithvi_wxc import WxCEncoder, WxCForecaster
 from models.backbones.wxc_canvas import Canvas, from_units, to_units
+from models.backbones.wxc_climatology import climatology_names, locate_climatology, read_climatology
 from models.backbones.wxc_files import (
     SCALER_FILES,
     WxCConfig,
     WxCFiles,
     WxCScalers,
     as_safetensors,
-    climatology_names,
     local_files,
-    locate_climatology,
     locate_files,
     published_config,
-    read_climatology,
     read_config,
     read_scalers,
 )
@@ -50,6 +48,7 @@ from models.backbones.wxc_inputs import (
     static_channels,
     time_terms,
 )
+from models.backbones.wxc_weights import fill_random, load_pretrained, load_state
 from models.errors import InputError
 from tests.wxc_repo import checkpoint, climatology, network, repository, scaler_files
 

@@ -3,11 +3,12 @@ import torch
 
 from models.errors import InputError
 from models.networks.decoders import DECODERS, Decoder, DenseHead, SceneHead
-from models.spec import ClassDef, Spec
+from models.spec import ClassDef
 from models.training.settings import Architecture
+from tests.specs import scene_spec
 
 DIMS, PATCH, BANDS, OUTPUTS = [32] * 4, 16, 5, 3
-SPEC = Spec(
+SPEC = scene_spec(
     "segmentation",
     ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1"),
     mean=(1000.0,) * BANDS,

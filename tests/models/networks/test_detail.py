@@ -5,26 +5,25 @@ from scipy import ndimage
 
 from models.backbones.catalogue import BANDS
 from models.networks.detail import INDICES, BandFeatures, DetailPath
-from models.spec import ClassDef, Spec
+from models.spec import Pixels
 
 
-def spec(bands=BANDS, frames=1):
+def imagery(bands=BANDS, frames=1):
     means = tuple(800.0 + 100 * i for i in range(len(bands)))
-    classes = (ClassDef(1, "a", "#000000"), ClassDef(2, "b", "#ffffff"))
-    return Spec("segmentation", bands, means, (400.0,) * len(bands), frames=frames, classes=classes)
+    return Pixels(bands, means, (400.0,) * len(bands), times=frames)
 
 
-def reflectance(spec, *, side=24, seed=0):
+def reflectance(given, *, side=24, seed=0):
     """Physical bands (2, C, T, side, side) and the same normalised and laid out as the head gets them."""
     generator = torch.Generator().manual_seed(seed)
-    x = 3000 * torch.rand(2, len(spec.bands), spec.frames, side, side, generator=generator)
-    mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (spec.mean, spec.std))
+    x = 3000 * torch.rand(2, len(given.channels), given.times, side, side, generator=generator)
+    mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (given.mean, given.std))
     return x, ((x - mean) / std).flatten(1, 2)
 
 
-def raw_features(spec, bands):
+def raw_features(given, bands):
     """Features before their batch norm, by group."""
-    module = BandFeatures(spec).eval()
+    module = BandFeatures(given).eval()
     seen = []
     module.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
@@ -37,7 +36,7 @@ def raw_features(spec, bands):
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_indices_are_normalised_differences_of_reflectances(frames):
-    chosen = spec(frames=frames)
+    chosen = imagery(frames=frames)
     x, bands = reflectance(chosen)
     got = raw_features(chosen, bands)["indices"].reshape(2, len(INDICES), frames, 24, 24)
     for i, (first, second) in enumerate(INDICES.values()):
@@ -46,7 +45,7 @@ def test_indices_are_normalised_differences_of_reflectances(frames):
 
 
 def test_neighbourhoods_are_those_of_scipy():
-    chosen = spec()
+    chosen = imagery()
     features = raw_features(chosen, reflectance(chosen)[1])
     values = np.concatenate((features["bands"], features["indices"]), axis=1).astype(np.float64)
     box = ndimage.uniform_filter(values, (0, 0, 9, 9), mode="nearest")
@@ -63,11 +62,11 @@ def test_neighbourhoods_are_those_of_scipy():
 
 @pytest.mark.parametrize(("bands", "count"), [(("VV", "VH"), 0), (("RED", "NIR_NARROW", "VV"), 1), (BANDS, 6)])
 def test_indices_come_with_the_bands_that_they_want(bands, count):
-    assert len(BandFeatures(spec(bands)).pairs) == count
+    assert len(BandFeatures(imagery(bands)).pairs) == count
 
 
 def test_dark_and_flat_tiles_give_finite_features():
-    chosen = spec()
+    chosen = imagery()
     for value in (0.0, -500.0, 20000.0):
         bands = (value - torch.tensor(chosen.mean).reshape(1, -1, 1, 1)) / 400
         features = raw_features(chosen, bands.expand(1, -1, 24, 24).contiguous())
@@ -75,7 +74,7 @@ def test_dark_and_flat_tiles_give_finite_features():
 
 
 def test_branches_are_left_out_while_training_only():
-    chosen = spec()
+    chosen = imagery()
     torch.manual_seed(0)
     path = DetailPath(chosen, joined=4, outputs=2, width=4, dropout=0.0, branch_dropout=0.5)
     bands, tokens = reflectance(chosen)[1], torch.randn(2, 4, 3, 3)
@@ -91,7 +90,7 @@ def test_branches_are_left_out_while_training_only():
 
 @pytest.mark.parametrize("side", [(24, 24), (17, 30), (48, 32)])
 def test_sides_of_any_length_come_back(side):
-    chosen = spec(frames=2)
+    chosen = imagery(frames=2)
     path = DetailPath(chosen, joined=4, outputs=3, width=4, dropout=0.1).eval()
     bands = torch.randn(1, 12, *side)
     with torch.inference_mode():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import rasterio
@@ -14,18 +12,24 @@ from sklearn.linear_model import LinearRegression
 
 from models.backbones.wxc_inputs import make_batch
 from models.baselines.fields import fit_finer
-from models.bundle import read_bundle, write_bundle, write_weights
-from models.downscale_spec import DownscaleSpec
+from models.bundle import Bundle, load_network, write_bundle, write_weights
 from models.errors import InputError
 from models.networks.downscale import DownscaleNetwork, area_means, bicubic, repeated
+from models.training.settings import Augmentation, WeatherArchitecture
 from models.training.variation import varied
-from models.weather_bundle import WeatherBundle, load_weather
-from models.weather_spec import Augmentation, WeatherArchitecture
 from pipelines.weather.elevation import find_elevation, read_elevation
+from tests.specs import fine_spec
 
 NAMES = ("T2M", "V10M")
-SPEC = DownscaleSpec(
-    NAMES, ("K", "m s-1"), (285.0, 1.0), (8.0, 4.0), target="T2M", scale=0.5, factor=3, elevation=(300.0, 200.0, 50.0)
+SPEC = fine_spec(
+    NAMES,
+    ("K", "m s-1"),
+    (285.0, 1.0),
+    (8.0, 4.0),
+    cells={"elevation": (300.0, 200.0, 50.0)},
+    target="T2M",
+    scale=0.5,
+    factor=3,
 )
 SMALL = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": (8, 8)}, channels=4, detail=8, members=2)
 LAT, LON = 44 - 0.5 * np.arange(12), -99 + 0.5 * np.arange(15)
@@ -42,13 +46,16 @@ def network(spec=SPEC, *, seed=0):
 
 def batch(seed=0):
     rng = np.random.default_rng(seed)
-    fields = {n: rng.normal(m, s, (1, 4, 5)) for n, m, s in zip(NAMES, SPEC.mean, SPEC.std, strict=True)}
+    fields = {
+        n: rng.normal(m, s, (1, 4, 5)) for n, m, s in zip(NAMES, SPEC.weather.mean, SPEC.weather.std, strict=True)
+    }
     lat, lon = LAT.reshape(4, 3).mean(1), LON.reshape(5, 3).mean(1)
     time = [np.datetime64("2020-03-30T00")]
     made = make_batch(NAMES, fields, lat=lat, lon=lon, times=time, lead=0.0, static={}, static_names=())
     height = torch.from_numpy(rng.uniform(0, 900, (1, 1, 12, 15)).astype(np.float32))
     area = torch.from_numpy(np.cos(np.radians(LAT)).astype(np.float32))[None, :, None]
-    return made | {"coarse": made["x"][:, 0, :1], "area": area, "fine": height}
+    x = made.pop("x")
+    return made | {"weather": x, "coarse": x[:, 0, :1], "area": area, "fine": height}
 
 
 def test_bicubic_is_pillows_and_keeps_a_slope():
@@ -70,26 +77,24 @@ def test_the_mean_of_each_coarse_cell_is_kept():
     b = batch()
     made = network().predict(b)[:, None]
     torch.testing.assert_close(area_means(made, b["area"], 3), b["coarse"], rtol=0, atol=1e-3)
-    free = network(dataclasses.replace(SPEC, conserve=False)).predict(b)[:, None]
+    free = network(SPEC.revised(answer={"conserve": False})).predict(b)[:, None]
     assert (area_means(free, b["area"], 3) - b["coarse"]).abs().max() > 0.01
 
 
 def test_a_network_just_built_says_bicubic_and_elevation_matters_later():
-    b, spec = batch(), dataclasses.replace(SPEC, conserve=False)
+    b, spec = batch(), SPEC.revised(answer={"conserve": False})
     fresh = DownscaleNetwork(spec, "prithvi_wxc_tiny", SMALL).eval()
     torch.testing.assert_close(fresh.predict(b), bicubic(b["coarse"], 3)[:, 0])
     net, flat = network(), b | {"fine": torch.zeros_like(b["fine"])}
     assert (net.predict(b) - net.predict(flat)).abs().max() > 1e-3
-    assert network(dataclasses.replace(SPEC, positive=True)).predict(b | {"coarse": b["coarse"] - 300}).min() == 0
+    assert network(SPEC.revised(answer={"positive": True})).predict(b | {"coarse": b["coarse"] - 300}).min() == 0
 
 
 def test_a_bundle_gives_the_same_field_back(tmp_path):
     net, b = network(), batch()
-    bundle = WeatherBundle(SPEC, "prithvi_wxc_tiny", SMALL)
-    write_bundle(tmp_path, dataclasses.replace(bundle, sha256=write_weights(tmp_path, net, whole=True)))
-    torch.testing.assert_close(load_weather(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
-    with pytest.raises(InputError, match="a downscale run; it takes weather files"):
-        read_bundle(tmp_path)
+    digest = write_weights(tmp_path, net, whole=True)
+    write_bundle(tmp_path, Bundle(SPEC, "prithvi_wxc_tiny", SMALL, sha256=digest))
+    torch.testing.assert_close(load_network(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
 
 
 def test_losses_add_up():
@@ -100,14 +105,14 @@ def test_losses_add_up():
 
 
 def test_a_turned_sample_is_a_sample_of_the_turned_field():
-    held = {"x": NAMES, "y": ("V10M",), "coarse": ("V10M",), "area": ("area",), "fine": ("elevation",)}
+    held = {"weather": NAMES, "y": ("V10M",), "coarse": ("V10M",), "area": ("area",), "fine": ("elevation",)}
     item = {key: value[0].numpy() for key, value in batch().items()}
-    item["coarse"] = item["x"][0, 1:]
+    item["coarse"] = item["weather"][0, 1:]
     item["y"] = bicubic(torch.from_numpy(item["coarse"])[None], 3)[0, 0].numpy()
     changed = 0
     for seed in range(16):
-        new = varied(item, held, SPEC.std, Augmentation(turns=True), np.random.default_rng(seed))
-        np.testing.assert_array_equal(new["coarse"][0], new["x"][0, 1])
+        new = varied(item, held, SPEC.weather.std, Augmentation(turns=True), np.random.default_rng(seed))
+        np.testing.assert_array_equal(new["coarse"][0], new["weather"][0, 1])
         np.testing.assert_allclose(bicubic(torch.from_numpy(new["coarse"])[None], 3)[0, 0], new["y"], atol=1e-5)
         changed += not np.array_equal(new["fine"], item["fine"])
     assert 0 < changed < 16
@@ -227,10 +232,11 @@ def test_elevation_is_found_by_path_or_pattern(tmp_path):
 
 def test_what_cannot_be_is_refused():
     for change, said in (
-        ({"target": "QV2M"}, "wanted one of the fields T2M, V10M"),
-        ({"factor": 1}, "wanted 2 to 16"),
+        ({"answer": {"name": "QV2M"}}, "wanted one of the fields T2M, V10M"),
+        ({"answer": {"factor": 0}}, "wanted 1 to 16"),
+        ({"answer": {"factor": 17}}, "wanted 1 to 16"),
         ({"elevation": (300.0,)}, "elevation .300.0.: wanted a mean and two deviations"),
         ({"elevation": (300.0, 200.0)}, "wanted a mean and two deviations"),
     ):
         with pytest.raises(InputError, match=said):
-            dataclasses.replace(SPEC, **change)
+            SPEC.revised(**change)

@@ -13,8 +13,8 @@ from scipy.integrate import quad
 from sklearn.metrics import mean_pinball_loss
 
 from models.errors import InputError
-from models.networks.quantiles import QuantileHead, exceedance, expectation, mean_weights, pinball_loss
-from models.rain_spec import LEVELS
+from models.networks.quantiles import QuantileHead, exceedance, expectation, forecast_of, mean_weights, pinball_loss
+from models.spec import LEVELS, Quantiles, Values
 
 levels = st.lists(st.floats(0.02, 0.98), min_size=2, max_size=8, unique_by=lambda p: round(p, 2)).map(sorted)
 
@@ -85,3 +85,22 @@ def test_a_quantile_of_much_data_has_the_least_loss():
 def test_levels_that_are_none_are_refused(wrong):
     with pytest.raises(InputError, match="rise inside 0..1"):
         mean_weights(wrong)
+
+
+def test_a_forecast_holds_the_mean_the_quantiles_and_the_exceedances_of_an_answer():
+    told = Quantiles("rain", "mm/h", levels=(0.1, 0.5, 0.9), thresholds=(0.1, 1.0))
+    answer = np.random.default_rng(2).gamma(1, 1, (2, 3, 4, 5)).cumsum(axis=1).astype(np.float32)
+    made = forecast_of(told, answer)
+    assert (made.mean.shape, made.exceedance.shape) == ((2, 4, 5), (2, 2, 4, 5))
+    np.testing.assert_array_equal(made.quantiles, answer)
+    np.testing.assert_allclose(made.mean, np.tensordot(mean_weights(told.levels), answer, (0, 1)), rtol=1e-5)
+    q = quantile_function(answer[1, :, 2, 3], told.levels)
+    above = [np.mean([q(p) > t for p in np.linspace(0, 1, 4001)[:-1]]) for t in told.thresholds]
+    np.testing.assert_allclose(made.exceedance[1, :, 2, 3], above, atol=1e-3)
+
+
+def test_a_forecast_of_values_is_these_alone():
+    answer = np.random.default_rng(3).normal(size=(2, 4, 5)).astype(np.float32)
+    made = forecast_of(Values("T2M", "K", "cell"), answer)
+    np.testing.assert_array_equal(made.mean, answer)
+    assert (made.quantiles.shape, made.exceedance.shape) == ((2, 0, 4, 5), (2, 0, 4, 5))

@@ -10,20 +10,20 @@ import torch
 from safetensors.torch import save_file
 
 from models.backbones.wxc_inputs import make_batch
-from models.bundle import Base, read_bundle, task_of, write_bundle, write_weights
+from models.bundle import Bundle, load_network, read_bundle, write_bundle, write_weights
 from models.errors import InputError
-from models.networks.quantiles import expectation
+from models.networks.assembly import load_backbone
+from models.networks.quantiles import expectation, pinball_loss
 from models.networks.rain import RainNetwork
 from models.networks.weather import encoder_config
-from models.rain_spec import RainSpec
+from models.training.settings import Augmentation, WeatherArchitecture
 from models.training.variation import EASTWARD, NORTHWARD, signs, varied
-from models.weather_bundle import WeatherBundle, load_encoder, load_weather, read_weather_bundle
-from models.weather_spec import Augmentation, WeatherArchitecture
+from tests.specs import rain_spec
 
 NAMES = ("TQV", "U10M", "V10M")
-SPEC = RainSpec(NAMES, ("kg m-2", "m s-1", "m s-1"), (20.0, 1.0, -2.0), (8.0, 4.0, 5.0), scale=0.5)
+SPEC = rain_spec(NAMES, ("kg m-2", "m s-1", "m s-1"), (20.0, 1.0, -2.0), (8.0, 4.0, 5.0), scale=0.5)
 SMALL = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": (8, 8)}, channels=4, detail=8, members=2)
-HELD = {"x": NAMES, "y": ("PRECTOT",)}
+HELD = {"weather": NAMES, "y": ("PRECTOT",)}
 TINY = "prithvi_wxc_tiny"
 
 
@@ -37,16 +37,17 @@ def batch(height=11, width=13, *, seed=0, lead=0.0, times=1):
     rng = np.random.default_rng(seed)
     stamps = [np.datetime64("2020-03-30T00") + np.timedelta64(i, "h") for i in range(times)]
     shape = (times, height, width)
-    fields = {n: rng.normal(m, s, shape) for n, m, s in zip(NAMES, SPEC.mean, SPEC.std, strict=True)}
+    fields = {n: rng.normal(m, s, shape) for n, m, s in zip(NAMES, SPEC.weather.mean, SPEC.weather.std, strict=True)}
     lat, lon = 45 - 0.5 * np.arange(height), -100 + 0.625 * np.arange(width)
-    return make_batch(NAMES, fields, lat=lat, lon=lon, times=stamps, lead=lead, static={}, static_names=())
+    made = make_batch(NAMES, fields, lat=lat, lon=lon, times=stamps, lead=lead, static={}, static_names=())
+    return {"weather": made.pop("x"), **made}
 
 
 def test_rain_has_the_regions_shape_whatever_mask_units_are():
     net = network()
     for height, width in ((11, 13), (16, 16), (2, 3), (1, 1)):
         y = net(batch(height, width))
-        assert y.shape == (2, 1, len(SPEC.levels), height, width)
+        assert y.shape == (2, 1, len(SPEC.field.levels), height, width)
         assert (y >= 0).all() and (y.diff(dim=2) >= 0).all()
 
 
@@ -60,7 +61,7 @@ def test_members_differ_and_the_prediction_is_their_mean():
 
 def test_a_field_far_outside_of_the_training_says_no_more_than_the_limit():
     net, far, limit = network(), batch(), batch()
-    far["x"][:, :, 0], limit["x"][:, :, 0] = 20 + 8 * 1e4, 20 + 8 * 6.0
+    far["weather"][:, :, 0], limit["weather"][:, :, 0] = 20 + 8 * 1e4, 20 + 8 * 6.0
     torch.testing.assert_close(net(far), net(limit))
 
 
@@ -68,7 +69,7 @@ def test_position_and_hour_tell_nothing_where_they_are_not_to():
     here, there = batch(), batch()
     there["static"][:, 1] += 1.0
     there["static"][:, 2:6] = 0.3
-    blind, sighted = network(dataclasses.replace(SPEC, position=False)), network()
+    blind, sighted = network(SPEC.revised(position=False)), network()
     torch.testing.assert_close(blind(here), blind(there), rtol=1e-4, atol=1e-5)
     assert (sighted(here) - sighted(there)).abs().max() > 1e-5
 
@@ -80,15 +81,12 @@ def test_the_lead_time_matters():
 
 def test_a_bundle_gives_the_same_rain_back(tmp_path):
     net, b = network(), batch()
-    bundle = WeatherBundle(SPEC, TINY, SMALL, data={"root": "."}, training={"seed": 1}, scores={"rmse": 0.5})
+    bundle = Bundle(SPEC, TINY, SMALL, data={"root": "."}, training={"seed": 1}, scores={"rmse": 0.5})
     write_bundle(tmp_path, dataclasses.replace(bundle, sha256=write_weights(tmp_path, net, whole=True)))
-    assert task_of(tmp_path) == "rain"
-    read = read_weather_bundle(tmp_path)
+    read = read_bundle(tmp_path)
     assert (read.spec, read.scores) == (SPEC, {"rmse": 0.5})
     assert read.architecture == dataclasses.replace(SMALL, overrides={**SMALL.overrides, "mask_unit": [8, 8]})
-    torch.testing.assert_close(load_weather(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
-    with pytest.raises(InputError, match="a rain run; it takes weather files"):
-        read_bundle(tmp_path)
+    torch.testing.assert_close(load_network(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
 
 
 def test_a_frozen_encoder_comes_from_its_file_and_no_other(tmp_path):
@@ -99,17 +97,17 @@ def test_a_frozen_encoder_comes_from_its_file_and_no_other(tmp_path):
         # The file's own channels are the pretrained ones; ours are new to it, apart from U10M and V10M.
         full = pretrained_state(seed)
         save_file(full, files[seed])
-    base, report = load_encoder(net, TINY, str(files[3]))
+    base, report = load_backbone(net, TINY, str(files[3]))
     assert base.source == "file" and report is not None and "loaded" in report.bands["U10M"]
     run = tmp_path / "run"
     run.mkdir()
-    bundle = WeatherBundle(SPEC, TINY, SMALL, base, "frozen", whole=False)
+    bundle = Bundle(SPEC, TINY, SMALL, base, "frozen", whole=False)
     write_bundle(run, dataclasses.replace(bundle, sha256=write_weights(run, net, whole=False)))
-    torch.testing.assert_close(load_weather(run, weights=files[3]).predict(b), net.predict(b), rtol=0, atol=0)
-    with pytest.raises(InputError, match="wanted the encoder"):
-        load_weather(run, weights=files[4])
+    torch.testing.assert_close(load_network(run, weights=files[3]).predict(b), net.predict(b), rtol=0, atol=0)
+    with pytest.raises(InputError, match="not the base of this bundle"):
+        load_network(run, weights=files[4])
     with pytest.raises(InputError, match="--weights"):
-        load_weather(run)
+        load_network(run)
 
 
 def pretrained_state(seed):
@@ -133,13 +131,7 @@ def test_what_cannot_be_built_is_refused():
     with pytest.raises(InputError, match="wanted one of prithvi_wxc_tiny"):
         RainNetwork(SPEC, "prithvi_wxc_9", SMALL)
     with pytest.raises(InputError, match="no weights were published"):
-        load_encoder(network(), TINY, "hub")
-    for change, said in (({"leads": (30.0,)}, "0 to 24"), ({"times": 2}, "step above 0"), ({"window": (1, 1)}, "rise")):
-        with pytest.raises(InputError, match=said):
-            dataclasses.replace(SPEC, **change)
-    with pytest.raises(InputError, match="damaged|not a rain Spec"):
-        RainSpec.from_json({"channels": ["a"]})
-    assert str(Base()) == "random weights"
+        load_backbone(network(), TINY, "hub")
 
 
 def test_wind_is_known_by_its_names():
@@ -152,7 +144,7 @@ def test_wind_is_known_by_its_names():
 
 def item(seed=0):
     b = batch(seed=seed)
-    rain = np.random.default_rng(seed).random(b["x"].shape[-2:]).astype(np.float32)
+    rain = np.random.default_rng(seed).random(b["weather"].shape[-2:]).astype(np.float32)
     return {key: value[0].numpy() for key, value in b.items()} | {"y": rain}
 
 
@@ -165,21 +157,23 @@ def divergence(x):
 def test_turning_and_mirroring_keep_what_the_wind_does_to_the_rain():
     start, kept = item(), 0
     for seed in range(16):
-        new = varied(start, HELD, SPEC.std, Augmentation(turns=True), np.random.default_rng(seed))
-        kept += np.array_equal(new["x"], start["x"])
+        new = varied(start, HELD, SPEC.weather.std, Augmentation(turns=True), np.random.default_rng(seed))
+        kept += np.array_equal(new["weather"], start["weather"])
         order = np.argsort(start["y"], axis=None), np.argsort(new["y"], axis=None)
-        old, now = (divergence(i["x"]).ravel()[o] for i, o in zip((start, new), order, strict=True))
+        old, now = (divergence(i["weather"]).ravel()[o] for i, o in zip((start, new), order, strict=True))
         np.testing.assert_allclose(old, now, rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(*(i["x"][0, 0].ravel()[o] for i, o in zip((start, new), order, strict=True)))
+        np.testing.assert_array_equal(
+            *(i["weather"][0, 0].ravel()[o] for i, o in zip((start, new), order, strict=True))
+        )
         assert (np.diff(new["static"][0, :, 0]) < 0).all()  # rows still run from north to south
     assert 0 < kept < 16
 
 
 def test_offsets_and_gains_touch_fields_only_and_are_a_function_of_the_draw():
     start, how = item(), Augmentation(offset=0.3, gain=0.1, shift=20)
-    a, b, c = (varied(start, HELD, SPEC.std, how, np.random.default_rng(s)) for s in (1, 1, 2))
-    np.testing.assert_array_equal(a["x"], b["x"])
-    assert not np.array_equal(a["x"], c["x"])
+    a, b, c = (varied(start, HELD, SPEC.weather.std, how, np.random.default_rng(s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(a["weather"], b["weather"])
+    assert not np.array_equal(a["weather"], c["weather"])
     np.testing.assert_array_equal(a["y"], start["y"])
     np.testing.assert_array_equal(a["static"][2:], start["static"][2:])
     moved = np.degrees(a["static"][:2] - start["static"][:2])
@@ -190,20 +184,18 @@ def test_offsets_and_gains_touch_fields_only_and_are_a_function_of_the_draw():
 
 def test_one_day_of_rain_can_be_learned():
     """The network fits rain that is a function of moisture and convergence nearby."""
-    spec = dataclasses.replace(SPEC, scale=1.0)
+    spec = SPEC.revised(answer={"scale": 1.0})
     net = network(spec).train()
     b = batch(16, 16)
-    z = (b["x"][:, 0, 0] - 20) / 8
+    z = (b["weather"][:, 0, 0] - 20) / 8
     rain = torch.nn.functional.avg_pool2d(z.clamp(min=0), 3, 1, 1)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    from models.networks.quantiles import pinball_loss
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for _ in range(60):
             optimiser.zero_grad()
-            loss = sum(pinball_loss(q, rain, spec.levels) for q in net(b))
+            loss = sum(pinball_loss(q, rain, spec.field.levels) for q in net(b))
             loss.backward()
             optimiser.step()
-    mean = expectation(net.eval().predict(b), spec.levels)
+    mean = expectation(net.eval().predict(b), spec.field.levels)
     assert (mean - rain).pow(2).mean() < 0.3 * rain.var()

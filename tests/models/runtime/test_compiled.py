@@ -24,7 +24,8 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def answer(exported, monkeypatch):
     """A function that loads a run, gives its answer to one tile and whether it was compiled anew."""
-    inputs = [None if t is None else t.numpy() for t in example_inputs(exported["segmentation"][0].spec, batch=1)]
+    examples = example_inputs(exported["segmentation"][0].spec.imagery, batch=1)
+    inputs = {name: tensor.numpy() for name, tensor in examples.items()}
     made = []
     prepared = runtime._prepared
     monkeypatch.setattr(runtime, "_prepared", lambda *a, **k: (made.append(1), prepared(*a, **k))[1])
@@ -32,7 +33,7 @@ def answer(exported, monkeypatch):
     def ask(folder=exported["segmentation"][1], **options):
         made.clear()
         loaded = load_runtimes([folder], runtime="openvino", threads=1, **{"keep": True} | options)
-        return loaded.run(*inputs)[0], loaded.name, bool(made)
+        return loaded.run(inputs)[0], loaded.name, bool(made)
 
     return ask
 

@@ -17,14 +17,19 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def inputs_of(network, batch=3):
-    return [None if t is None else t.numpy() for t in example_inputs(network.spec, batch=batch)]
+    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec.imagery, batch=batch).items()}
+
+
+def alone(inputs, i):
+    """One sample of a batch, as a batch."""
+    return {name: array[i : i + 1] for name, array in inputs.items()}
 
 
 @pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
 def test_both_runtimes_give_the_same_map(exported, task):
     network, folder = exported[task]
     names = ("openvino", "torch", "auto")
-    answers = [load_runtime(folder, runtime=name, precision="f32")(*inputs_of(network)) for name in names]
+    answers = [load_runtime(folder, runtime=name, precision="f32")(inputs_of(network)) for name in names]
     for answer in answers:
         assert answer.dtype == np.float32
         np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4)
@@ -34,24 +39,22 @@ def test_both_runtimes_give_the_same_map(exported, task):
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_half_precision_is_close(exported, task, runtime):
     network, folder = exported[task]
-    exact = load_runtime(folder, precision="f32")(*inputs_of(network))
-    half = load_runtime(folder, runtime=runtime, precision="bf16")(*inputs_of(network))
+    exact = load_runtime(folder, precision="f32")(inputs_of(network))
+    half = load_runtime(folder, runtime=runtime, precision="bf16")(inputs_of(network))
     spread = 7.5 if task == "regression" else 1.0  # the deviation of the training's values
     np.testing.assert_allclose(half, exact, atol=0.02 * spread)
 
 
 def test_trained_models_give_the_same_labels_in_half_precision(run, chips):
     from pipelines.recipes.recipe import Data, data_of
-    from pipelines.samples.chips import Reader, find_chips
+    from pipelines.samples.chips import Chips, find_chips
+    from pipelines.samples.sets import inputs_of
 
     bundle = read_bundle(run)
     data = data_of(bundle, Data)
-    reader = Reader(bundle.spec, data)
     found = find_chips(data, bundle.spec, seed=0, split=False)
-    x = np.stack([reader(chip).x for chip in found])
-    coordinates = [reader.coordinates(chip) for chip in found]
-    time, location = (np.stack([c[name] for c in coordinates]) for name in ("time", "location"))
-    exact, half = (load_runtime(run, runtime="openvino", precision=p)(x, time, location) for p in ("f32", "bf16"))
+    inputs = inputs_of(Chips(bundle.spec, data, found), found)
+    exact, half = (load_runtime(run, runtime="openvino", precision=p)(inputs) for p in ("f32", "bf16"))
     assert (exact.argmax(1) == half.argmax(1)).mean() >= 0.99
     assert np.abs(exact - half).max() < 0.02
 
@@ -78,15 +81,15 @@ bytewise = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has
 @bytewise
 def test_bytes_answer_alike_and_a_tile_alone_as_among_others(wide_run):
     network, folder = wide_run
-    x, time, location = inputs_of(network, batch=4)
-    exact = load_runtime(folder, precision="f32")(x, time, location)
+    inputs = inputs_of(network, batch=4)
+    exact = load_runtime(folder, precision="f32")(inputs)
     runtime = load_runtimes([folder], runtime="openvino", precision="i8", threads=2)
     assert runtime.name == "OpenVINO CPU i8"
-    (came,) = runtime.run(x, time, location)
+    (came,) = runtime.run(inputs)
     assert (came.argmax(1) == exact.argmax(1)).mean() >= 0.99
     assert 0 < np.abs(came - exact).max() < 0.02
-    (alone,) = runtime.run(x[:1], time and time[:1], location and location[:1])
-    np.testing.assert_array_equal(alone[0], came[0])
+    (first,) = runtime.run(alone(inputs, 0))
+    np.testing.assert_array_equal(first[0], came[0])
 
 
 @bytewise
@@ -125,25 +128,24 @@ def test_a_processor_without_products_of_bytes_says_so(exported, monkeypatch):
 def test_a_tile_alone_is_answered_as_among_others(exported):
     """To the bit, however many lanes there are: maps must not depend on who scored which rows."""
     network, folder = exported["segmentation"]
-    x, time, location = inputs_of(network, batch=5)
+    inputs = inputs_of(network, batch=5)
     one, two = (load_runtimes([folder], runtime="openvino", threads=threads) for threads in (1, 2))
-    (together,) = two.run(x, time, location)
+    (together,) = two.run(inputs)
     assert (one.lanes, two.lanes, two.batch) == (1, 2, 1)
     for i in range(5):
-        (alone,) = one.run(x[i : i + 1], time[i : i + 1], location[i : i + 1])
-        np.testing.assert_array_equal(alone[0], together[i])
+        (answer,) = one.run(alone(inputs, i))
+        np.testing.assert_array_equal(answer[0], together[i])
 
 
 def test_threads_may_call_at_once(exported):
     from concurrent.futures import ThreadPoolExecutor
 
     network, folder = exported["segmentation"]
-    x, time, location = inputs_of(network, batch=8)
+    inputs = inputs_of(network, batch=8)
     runtime = load_runtimes([folder], runtime="openvino", threads=2)
-    (wanted,) = runtime.run(x, time, location)
+    (wanted,) = runtime.run(inputs)
     with ThreadPoolExecutor(6) as pool:
-        tiles = [(x[i : i + 1], time[i : i + 1], location[i : i + 1]) for i in range(8)]
-        answers = list(pool.map(lambda tile: runtime.run(*tile)[0][0], tiles))
+        answers = list(pool.map(lambda i: runtime.run(alone(inputs, i))[0][0], range(8)))
     np.testing.assert_array_equal(np.stack(answers), wanted)
 
 
@@ -152,7 +154,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from models.runtime.engines import load_runtime
-y = load_runtime(Path(sys.argv[1]), runtime="openvino")(np.ones((2, 3, 1, 32, 32), np.float32), None, None)
+y = load_runtime(Path(sys.argv[1]), runtime="openvino")({"imagery": np.ones((2, 3, 1, 32, 32), np.float32)})
 assert y.shape == (2, 1, 32, 32)
 heavy = {"torch", "terratorch", "lightning", "timm", "huggingface_hub", "safetensors", "rasterio", "pipelines"}
 print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
@@ -188,7 +190,7 @@ def test_a_missing_graph_is_refused_and_torch_is_the_way_out(run_copy):
     (folder / "model.onnx").unlink()
     with pytest.raises(InputError, match=r"model\.onnx: missing; use --runtime torch"):
         load_runtime(folder, runtime="openvino")
-    assert load_runtime(folder, runtime="torch")(np.ones((1, 3, 1, 32, 32), np.float32), None, None).shape[1] == 1
+    assert load_runtime(folder, runtime="torch")({"imagery": np.ones((1, 3, 1, 32, 32), np.float32)}).shape[1] == 1
 
 
 def test_a_damaged_graph_is_a_failure_told_in_one_line(run_copy):
@@ -204,5 +206,5 @@ def test_dropout_and_gradients_are_off(run_copy):
     folder = run_copy("classification")
     run = load_runtime(folder, runtime="torch")
     x = np.random.default_rng(0).normal(1500, 500, (2, 3, 1, 32, 32)).astype(np.float32)
-    assert np.array_equal(run(x, None, None), run(x, None, None))
+    assert np.array_equal(run({"imagery": x}), run({"imagery": x}))
     assert torch.is_grad_enabled()

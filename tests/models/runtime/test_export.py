@@ -10,15 +10,17 @@ TASKS = ("segmentation", "regression", "classification")
 
 
 def arrays(network, batch, seed):
-    """Plausible inputs for a network, other ones than the exporter saw; None where not used."""
+    """Plausible inputs for a network by name, other ones than the exporter saw."""
     rng = np.random.default_rng(seed)
-    spec = network.spec
-    shape = (batch, len(spec.bands), spec.frames, spec.tile, spec.tile)
-    mean, std = (np.array(v).reshape(-1, 1, 1, 1) for v in (spec.mean, spec.std))
-    x = (rng.normal(size=shape) * std + mean).astype(np.float32)
-    time = rng.uniform((2015, 0), (2025, 366), (batch, spec.frames, 2)).astype(np.float32)
-    location = rng.uniform((-90, -180), (90, 180), (batch, 2)).astype(np.float32)
-    return x, time if spec.uses_time else None, location if spec.uses_location else None
+    given = network.spec.imagery
+    shape = (batch, len(given.channels), given.times, given.tile, given.tile)
+    mean, std = (np.array(v).reshape(-1, 1, 1, 1) for v in (given.mean, given.std))
+    inputs = {"imagery": (rng.normal(size=shape) * std + mean).astype(np.float32)}
+    if given.uses_time:
+        inputs["time"] = rng.uniform((2015, 0), (2025, 366), (batch, given.times, 2)).astype(np.float32)
+    if given.uses_location:
+        inputs["location"] = rng.uniform((-90, -180), (90, 180), (batch, 2)).astype(np.float32)
+    return inputs
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -29,9 +31,9 @@ def test_onnx_answers_as_torch_does_for_any_batch(exported, task, batch):
     network, folder = exported[task]
     inputs = arrays(network, batch, seed=batch)
     with torch.inference_mode():
-        wanted = network.predict(*(None if a is None else torch.from_numpy(a) for a in inputs)).numpy()
+        wanted = network.predict({name: torch.from_numpy(a) for name, a in inputs.items()}).numpy()
     run = openvino.Core().compile_model(folder / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    (got,) = run([a for a in inputs if a is not None]).values()
+    (got,) = run(inputs).values()
     assert got.shape == wanted.shape and got.dtype == np.float32
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
     if batch > 1:
@@ -42,12 +44,12 @@ def test_onnx_answers_as_torch_does_for_any_batch(exported, task, batch):
 def test_the_graph_asks_for_what_the_spec_names_and_is_one_file(exported, task):
     network, folder = exported[task]
     graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
-    spec = network.spec
-    asked = ["x"] + ["time"] * spec.uses_time + ["location"] * spec.uses_location
+    given = network.spec.imagery
+    asked = ["imagery"] + ["time"] * given.uses_time + ["location"] * given.uses_location
     assert [value.name for value in graph.input] == asked
-    assert [value.name for value in graph.output] == ["y"]
+    assert [value.name for value in graph.output] == ["value" if task == "regression" else "class"]
     sizes = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
-    assert sizes == [0, len(spec.bands), spec.frames, spec.tile, spec.tile]  # 0: any number
+    assert sizes == [0, len(given.channels), given.times, given.tile, given.tile]  # 0: any number
     assert {path.name for path in folder.iterdir()} == {"bundle.json", "model.safetensors", "model.onnx"}
     assert all(not tensor.external_data for tensor in graph.initializer)
 
@@ -57,20 +59,22 @@ def test_years_and_places_change_the_exported_answer(exported):
 
     network, folder = exported["segmentation"]
     run = load_runtime(folder, runtime="openvino")
-    x, time, location = arrays(network, 1, seed=0)
+    inputs = arrays(network, 1, seed=0)
     answers = []
     for year in (2017, 2018, 2019, 2020):
-        time[..., 0] = year
-        answers.append(run(x, time, location).ravel())
-    answers.append(run(x, time, -location).ravel())
+        inputs["time"][..., 0] = year
+        answers.append(run(inputs).ravel())
+    answers.append(run(inputs | {"location": -inputs["location"]}).ravel())
     assert len(np.unique(answers, axis=0)) == 5
 
 
 def test_example_inputs_fit_the_spec(make_spec):
-    x, time, location = example_inputs(make_spec(frames=2, uses_time=True, uses_location=True), batch=3)
-    assert (x.shape, time.shape, location.shape) == ((3, 3, 2, 32, 32), (3, 2, 2), (3, 2))
-    torch.testing.assert_close(x.mean((0, 2, 3, 4)), torch.tensor([1000.0, 1500.0, 2500.0]), rtol=0.05, atol=0)
-    assert example_inputs(make_spec(), batch=1)[1:] == (None, None)
+    inputs = example_inputs(make_spec(frames=2, uses_time=True, uses_location=True).imagery, batch=3)
+    shapes = {"imagery": (3, 3, 2, 32, 32), "time": (3, 2, 2), "location": (3, 2)}
+    assert {name: tuple(tensor.shape) for name, tensor in inputs.items()} == shapes
+    means = torch.tensor([1000.0, 1500.0, 2500.0])
+    torch.testing.assert_close(inputs["imagery"].mean((0, 2, 3, 4)), means, rtol=0.05, atol=0)
+    assert set(example_inputs(make_spec().imagery, batch=1)) == {"imagery"}
 
 
 def test_a_failing_export_leaves_no_file(make_network, tmp_path, monkeypatch):

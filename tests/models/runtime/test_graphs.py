@@ -18,8 +18,7 @@ def compiled(model, precision="f32"):
 
 
 def given(network):
-    x, time, location = (None if t is None else t.numpy() for t in example_inputs(network.spec, batch=1))
-    return {name: value for name, value in (("x", x), ("time", time), ("location", location)) if value is not None}
+    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec.imagery, batch=1).items()}
 
 
 def heavy(model):
@@ -39,7 +38,7 @@ def test_a_cut_model_answers_as_the_whole(exported, task):
     np.testing.assert_allclose(came, wanted, atol=1e-5)
     assert heavy(rest) > 0
     names = {port.any_name for port in rest.inputs[len(handed) :]}
-    assert names == {"x"}  # years and places are used in float32 only
+    assert names == {"imagery"}  # years and places are used in float32 only
 
 
 def test_years_are_told_apart_in_half_precision(exported):

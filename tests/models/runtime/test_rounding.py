@@ -9,10 +9,10 @@ from models.runtime.rounding import rounding
 from models.training.settings import Architecture
 
 
-def told(monkeypatch, spec, exact, came):
+def told(monkeypatch, answer, exact, came):
     monkeypatch.setattr(module, "multiplies_bytes", lambda: False)
-    monkeypatch.setattr(module, "load_runtime", lambda folder, **_: lambda *inputs: came)
-    return rounding(None, spec, np.zeros((len(exact), 1)), None, None, exact=lambda *inputs: exact)
+    monkeypatch.setattr(module, "load_runtime", lambda folder, **_: lambda inputs: came)
+    return rounding(None, answer, {"imagery": np.zeros((len(exact), 1))}, exact=lambda inputs: exact)
 
 
 def test_classes_that_change_are_counted(make_spec, monkeypatch):
@@ -21,7 +21,7 @@ def test_classes_that_change_are_counted(make_spec, monkeypatch):
     exact[:, 1] = 0.4
     came = exact.copy()
     came[0, :2, :5, 0] = [[0.4], [0.6]]  # 5 of 200 pixels turn over, by 0.2
-    known = told(monkeypatch, make_spec("segmentation"), exact, came)
+    known = told(monkeypatch, make_spec("segmentation").answer, exact, came)
     assert set(known) == {"bf16"}
     assert known["bf16"] == {"equal": 0.975, "difference": pytest.approx(0.2, abs=1e-6), "samples": 2}
 
@@ -30,12 +30,12 @@ def test_one_pixel_in_two_thousand_does_not_decide(make_spec, monkeypatch):
     exact = np.zeros((1, 3, 50, 40), np.float32)
     came = exact.copy()
     came[0, 0, 0, 0] = 0.9
-    assert told(monkeypatch, make_spec("segmentation"), exact, came)["bf16"]["difference"] == 0
+    assert told(monkeypatch, make_spec("segmentation").answer, exact, came)["bf16"]["difference"] == 0
 
 
 def test_values_differ_in_their_own_deviations(make_spec, monkeypatch):
     exact = np.arange(400, dtype=np.float32).reshape(1, 1, 20, 20)
-    known = told(monkeypatch, make_spec("regression"), exact, exact + 2)
+    known = told(monkeypatch, make_spec("regression").answer, exact, exact + 2)
     assert known["bf16"] == {"difference": pytest.approx(2 / exact.std(), rel=1e-4), "samples": 1}
 
 

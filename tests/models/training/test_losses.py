@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from models.errors import InputError
-from models.training.losses import CLASS_LOSSES, VALUE_LOSSES, check_loss, cross_entropy, dice, focal, weighted_sum
+from models.spec import ClassDef, Classes, Values
+from models.training.losses import CLASS_LOSSES, VALUE_LOSSES, cross_entropy, dice, focal, weighted_sum
 
 K = 3
+CLASSES = Classes(tuple(ClassDef(k, str(k), "#000000") for k in range(K)))
 WEIGHTS = torch.tensor([0.5, 2.0, 1.25])
 
 
@@ -146,13 +148,13 @@ def test_a_batch_without_values_costs_nothing_and_pulls_nowhere(name):
 
 def test_losses_are_added_up_by_their_weights():
     logits, truth = sample(6)
-    both = weighted_sum("segmentation", {"ce": 0.7, "dice": 0.3}, smoothing=0.1)
+    both = weighted_sum(CLASSES, {"ce": 0.7, "dice": 0.3}, smoothing=0.1)
     wanted = 0.7 * cross_entropy(logits, truth, weights=WEIGHTS, smoothing=0.1) + 0.3 * dice(
         logits, truth, weights=WEIGHTS
     )
     torch.testing.assert_close(both(logits, truth, WEIGHTS), wanted)
     output, target = values(7)
-    double = weighted_sum("regression", {"mae": 2.0})
+    double = weighted_sum(Values(), {"mae": 2.0})
     torch.testing.assert_close(double(output, target), 2 * VALUE_LOSSES["mae"](output, target))
 
 
@@ -164,17 +166,20 @@ def test_losses_of_half_precision_outputs_are_computed_in_float32():
         torch.testing.assert_close(got, function(logits.bfloat16().float(), truth))
 
 
+def test_where_no_loss_is_chosen_the_first_known_one_is_taken():
+    logits, truth = sample(9)
+    torch.testing.assert_close(weighted_sum(CLASSES, {})(logits, truth), cross_entropy(logits, truth))
+    output, target = values(9)
+    torch.testing.assert_close(weighted_sum(Values(), {})(output, target), VALUE_LOSSES["huber"](output, target))
+
+
 @pytest.mark.parametrize(
-    ("task", "shares"),
+    ("answer", "shares", "words"),
     [
-        ("segmentation", {"mse": 1.0}),
-        ("regression", {"ce": 1.0, "mse": 1.0}),
-        ("classification", {}),
-        ("regression", {}),
+        (CLASSES, {"mse": 1.0}, "mse: wanted weights of ce, dice, focal"),
+        (Values(), {"ce": 1.0, "mse": 1.0, "dice": 1.0}, "ce, dice: wanted weights of huber, mse, mae"),
     ],
 )
-def test_losses_that_a_task_does_not_know_are_refused(task, shares):
-    with pytest.raises(InputError, match=f"{task} knows"):
-        check_loss(task, shares)
-    with pytest.raises(InputError):
-        weighted_sum(task, shares)
+def test_losses_that_an_answer_does_not_know_are_refused(answer, shares, words):
+    with pytest.raises(InputError, match=f"training.loss {words}"):
+        weighted_sum(answer, shares)

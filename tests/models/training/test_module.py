@@ -9,14 +9,16 @@ from torch.utils.data import DataLoader
 
 from models.backbones.lora import LoraLinear
 from models.errors import InputError
-from models.training.module import MONITOR, FineTuning, apply_mode, backbone_rate, parameter_groups, write_curves
+from models.training.module import FineTuning, apply_mode, parameter_groups, write_curves
+from models.training.objectives import Labelled
 from models.training.settings import MODES, Lora, Training
 
 DEEP = {"overrides": {"embed_dim": 32, "depth": 4, "num_heads": 2}}
 
 
-def groups_of(network, training):
-    return list(parameter_groups(network, training, lambda name: backbone_rate(name, network, training)))
+def tuning(network, training, *, mode="full", seed=0, log=None, **labelled):
+    """The module that trains a network of imagery."""
+    return FineTuning(network, Labelled(network, training, **labelled), training, mode=mode, seed=seed, log=log)
 
 
 def samples(task, count=4, *, side=32):
@@ -37,7 +39,7 @@ def samples(task, count=4, *, side=32):
         else:
             y = torch.tensor(i % 3)
             x = x * (1 + 0.4 * (i % 3))
-        result.append({"x": x, "y": y})
+        result.append({"imagery": x, "y": y})
     return result
 
 
@@ -60,7 +62,7 @@ def fit(network, training, data, *, mode="full", **options):
     if network.spec.task == "regression":
         network.target_mean.fill_(40.0)
         network.target_std.fill_(8.0)
-    module = FineTuning(network, training, mode=mode, seed=1, **options)
+    module = tuning(network, training, mode=mode, seed=1, **options)
     batches = DataLoader(data, batch_size=training.batch)
     trainer(training.epochs).fit(module, batches, batches)
     return module
@@ -92,7 +94,7 @@ def test_each_block_learns_more_slowly_than_the_one_above(make_network):
     training = Training(lr=1e-2, backbone_lr=0.5, layer_decay=0.5, weight_decay=0.3)
     rates, decays = {}, {}
     names = {id(p): name for name, p in network.named_parameters()}
-    for group in groups_of(network, training):
+    for group in parameter_groups(network, training):
         for parameter in group["params"]:
             rates[names[id(parameter)]] = group["lr"]
             decays[names[id(parameter)]] = group["weight_decay"]
@@ -109,13 +111,13 @@ def test_each_block_learns_more_slowly_than_the_one_above(make_network):
 def test_adapters_learn_at_the_rate_of_the_head_and_frozen_weights_have_no_group(make_network):
     network = make_network()
     apply_mode(network, "lora", Lora(rank=2))
-    groups = list(groups_of(network, Training(lr=1e-2)))
+    groups = list(parameter_groups(network, Training(lr=1e-2)))
     assert {group["lr"] for group in groups} == {1e-2}
     grouped = {id(p) for group in groups for p in group["params"]}
     assert grouped == {id(p) for p in network.parameters() if p.requires_grad}
     network.requires_grad_(False)
     with pytest.raises(InputError, match="nothing is left to train"):
-        list(groups_of(network, Training()))
+        list(parameter_groups(network, Training()))
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora"])
@@ -144,9 +146,9 @@ def test_a_tiny_network_learns_four_samples_by_heart(make_network, task):
     network = make_network(task, architecture={"detail": 8, "dropout": 0.0})
     module = fit(network, Training(epochs=40, batch=4, lr=2e-2, clip=0), data)
     assert module.curves[-1]["train_loss"] < 0.3 * module.curves[0]["train_loss"]
-    x, y = (torch.stack([sample[key] for sample in data]) for key in ("x", "y"))
+    x, y = (torch.stack([sample[key] for sample in data]) for key in ("imagery", "y"))
     with torch.inference_mode():
-        answer = network.eval().predict(x)
+        answer = network.eval().predict({"imagery": x})
     if task == "regression":
         known = y.isfinite()
         error = (answer[:, 0] - y)[known].square().mean().sqrt()
@@ -156,14 +158,16 @@ def test_a_tiny_network_learns_four_samples_by_heart(make_network, task):
         right = (answer.argmax(1) == y)[y >= 0].float().mean()
         assert right > 0.9
         assert module.curves[-1]["val_accuracy"] == pytest.approx(right.item(), rel=1e-4)
-    assert MONITOR[task][0] in module.curves[-1]
+    monitor = {"segmentation": "val_mean_iou", "regression": "val_rmse", "classification": "val_loss"}[task]
+    assert module.objective.monitor == (monitor, "max" if task == "segmentation" else "min")
+    assert monitor in module.curves[-1]
 
 
 def test_the_rate_warms_up_and_falls_to_zero(make_network):
     network = make_network().train()
     seen = []
     training = Training(epochs=10, batch=4, lr=1e-2, warmup=0.3)
-    module = FineTuning(network, training, mode="full", seed=0)
+    module = tuning(network, training)
     module.on_train_batch_end = lambda *_: seen.append(module.trainer.optimizers[0].param_groups[-1]["lr"])
     batches = DataLoader(samples("segmentation"), batch_size=4)
     trainer(10).fit(module, batches, batches)
@@ -181,7 +185,7 @@ def test_known_features_train_a_frozen_network_the_same_way(make_network):
         batches = data
         if cached:
             with torch.no_grad():
-                maps = [network.features(sample["x"][None]) for sample in data]
+                maps = [network.features({"imagery": sample["imagery"][None]}) for sample in data]
             batches = [s | {"features": torch.stack([m[0] for m in f])} for s, f in zip(data, maps, strict=True)]
         module = fit(network, Training(epochs=3, batch=2), batches, mode="frozen")
         results.append([row["train_loss"] for row in module.curves])
@@ -190,7 +194,7 @@ def test_known_features_train_a_frozen_network_the_same_way(make_network):
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice(make_network):
     data = samples("segmentation")
-    data[2]["x"][0, 0, 5, 5] = math.nan
+    data[2]["imagery"][0, 0, 5, 5] = math.nan
     with pytest.raises(InputError, match=r"the loss is nan in epoch 0: lower training\.lr, or look for") as error:
         fit(make_network(), Training(epochs=1, batch=2), data)
     assert "\n" not in str(error.value)
@@ -209,26 +213,26 @@ def test_a_batch_without_labels_is_no_error(make_network):
 def test_class_weights_reach_the_loss(make_network):
     network = make_network()
     weights = torch.tensor([1.0, 5.0, 0.2])
-    module = FineTuning(network, Training(), mode="full", seed=0, class_weights=weights)
+    module = tuning(network, Training(), class_weights=weights)
     sample = samples("segmentation")[0]
-    x, y = sample["x"][None], sample["y"][None]
+    batch = {name: value[None] for name, value in sample.items()}
     module.log = lambda *_, **__: None
     with torch.inference_mode():
-        loss = module.training_step({"x": x, "y": y}, 0)
-        wanted = torch.nn.functional.cross_entropy(network(x), y, weight=weights, ignore_index=-1)
+        loss = module.training_step(batch, 0)
+        wanted = torch.nn.functional.cross_entropy(network(batch), batch["y"], weight=weights, ignore_index=-1)
     torch.testing.assert_close(loss, wanted)
 
 
-def test_a_loss_of_another_task_is_refused(make_network):
-    with pytest.raises(InputError, match="regression knows"):
-        FineTuning(make_network("regression"), Training(loss={"ce": 1.0}), mode="full", seed=0)
+def test_a_loss_of_another_answer_is_refused(make_network):
+    with pytest.raises(InputError, match=r"training\.loss ce: wanted weights of huber, mse, mae"):
+        Labelled(make_network("regression"), Training(loss={"ce": 1.0}))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(make_network):
     ends = []
     for seed in (1, 1, 2):
         network = make_network().train()
-        module = FineTuning(network, Training(epochs=1, batch=2), mode="full", seed=seed)
+        module = tuning(network, Training(epochs=1, batch=2), seed=seed)
         batches = DataLoader(samples("segmentation"), batch_size=2)
         torch.manual_seed(torch.seed())
         trainer(1).fit(module, batches, batches)
@@ -250,7 +254,7 @@ def test_curves_hold_a_row_an_epoch_and_travel_with_checkpoints(make_network, tm
     assert [float(row["val_loss"]) for row in rows] == pytest.approx([row["val_loss"] for row in module.curves])
     checkpoint = {}
     module.on_save_checkpoint(checkpoint)
-    other = FineTuning(make_network(), Training(), mode="full", seed=0)
+    other = tuning(make_network(), Training())
     other.on_load_checkpoint(checkpoint)
     assert other.curves == module.curves
 

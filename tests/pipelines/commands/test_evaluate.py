@@ -11,9 +11,12 @@ from sklearn.metrics import accuracy_score, jaccard_score
 
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.commands.evaluate import baselines_of, evaluate
-from pipelines.commands.score import open_for, score
+from pipelines.commands.evaluate import evaluate
+from pipelines.commands.score import score
+from pipelines.runs.assess import training_samples
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
+from pipelines.tasks.imagery import cheap_models
 from tests.runs import make_chips
 
 
@@ -82,13 +85,13 @@ def test_confusion_and_baselines_are_those_of_the_training(run):
     confusion = np.array(told["confusion"])
     assert confusion.sum() == told["model"]["n"]
     assert np.trace(confusion) / confusion.sum() == pytest.approx(told["model"]["accuracy"])
-    again = baselines_of(run)
+    again = cheap_models(*training_samples(run))
     assert set(again) == set(told["baselines"])
 
 
 def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
-    bundle, forest = read_bundle(run), baselines_of(run)["pixel forest"]
+    bundle, forest = read_bundle(run), cheap_models(*training_samples(run))["pixel forest"]
     scene = open_for(bundle, str(chips / "c03_hls.tif"))
     x, _ = scene.read(scene.window)
-    wanted = forest(x[None], None, None)[0].argmax(axis=0)
+    wanted = forest({"imagery": x[None]})[0].argmax(axis=0)
     np.testing.assert_array_equal(class_map(scene, bundle.spec, forest, overlap=8), wanted)

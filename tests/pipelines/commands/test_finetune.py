@@ -20,9 +20,9 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.spec import ClassDef
 from models.training.settings import Training
-from pipelines.commands.evaluate import read_curves
-from pipelines.commands.finetune import finetune
-from pipelines.runs.folder import Launch
+from pipelines.runs import finetune as module
+from pipelines.runs.finetune import finetune
+from pipelines.runs.folder import Launch, read_curves
 from tests.runs import TINY, make_chip, make_chips, tiny_recipe, write
 
 SHORT = Training(epochs=1, batch=4, lr=1e-3, precision="32-true")
@@ -35,7 +35,7 @@ def test_run_folder_holds_what_the_design_says(run):
     assert not [name for name in names if name.startswith(".")]
     bundle = read_bundle(run)
     assert bundle.base.source == "random" and bundle.whole
-    assert bundle.spec.uses_time and bundle.spec.uses_location and bundle.spec.pixel == 30.0
+    assert bundle.spec.imagery.uses_time and bundle.spec.imagery.uses_location and bundle.spec.imagery.pixel == 30.0
     assert bundle.scores["accuracy"] > 0.9 > bundle.baselines["majority"]["accuracy"]
     assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 12
 
@@ -53,7 +53,7 @@ def test_the_bar_counts_epochs_as_the_log_does_and_tells_no_version():
 
 
 def test_recipe_of_a_run_is_a_recipe(run):
-    from pipelines.recipes.recipe import load_recipe
+    from pipelines.recipes.reading import load_recipe
 
     recipe = load_recipe(run / "recipe.yaml")
     assert recipe.to_json() == yaml.safe_load((run / "recipe.yaml").read_text())
@@ -100,10 +100,10 @@ def test_frozen_mode_leaves_the_backbone_and_runs_it_once_per_chip(chips, tmp_pa
 
     seen, forward = [], Network.features
 
-    def counted(self, x, *coordinates):
-        if type(x.shape[0]) is int:  # a symbol while the model is exported
-            seen.append(x.shape[0])
-        return forward(self, x, *coordinates)
+    def counted(self, inputs):
+        if type(count := inputs["imagery"].shape[0]) is int:  # a symbol while the model is exported
+            seen.append(count)
+        return forward(self, inputs)
 
     monkeypatch.setattr(Network, "features", counted)
     recipe = tiny_recipe(chips, mode="frozen", training=dataclasses.replace(SHORT, epochs=5))
@@ -192,14 +192,15 @@ def test_bands_beyond_the_pretrained_are_measured(tmp_path):
         write(tmp_path / f"c{i}_hls.tif", np.concatenate((bands, radar)), names=names)
         write(tmp_path / f"c{i}_lc.tif", codes)
     finetune(tiny_recipe(tmp_path, bands=list(names), training=SHORT), tmp_path / "out")
-    spec = read_bundle(tmp_path / "out").spec
+    spec = read_bundle(tmp_path / "out").spec.imagery
     assert 100 <= spec.mean[6] <= 105 and spec.std[6] < 3
     assert spec.mean[:6] == (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 
 
 def test_class_names_are_kept(run):
     content = json.loads((run / "bundle.json").read_text())
-    assert next(ClassDef(**c) for c in content["spec"]["classes"]) == ClassDef(10, "tree", "#006400")
+    stored = content["spec"]["answers"]["class"]["classes"]
+    assert ClassDef(**stored[0]) == ClassDef(10, "tree", "#006400")
     assert content["architecture"]["overrides"] == TINY
 
 
@@ -215,8 +216,6 @@ def test_a_damaged_checkpoint_is_named(chips, tmp_path):
 
 
 def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monkeypatch):
-    import pipelines.commands.finetune
-
     recipe, out = tiny_recipe(chips, training=SHORT), tmp_path / "run"
     finetune(recipe, out)
     before = (out / "model.safetensors").read_bytes()
@@ -224,7 +223,7 @@ def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monk
     def broken(*_, **__):
         raise InputError("the loss is nan")
 
-    monkeypatch.setattr(pipelines.commands.finetune, "train", broken)
+    monkeypatch.setattr(module, "train", broken)
     with pytest.raises(InputError, match="nan"):
         finetune(recipe, out, launch=Launch(overwrite=True))
     assert (out / "model.safetensors").read_bytes() == before

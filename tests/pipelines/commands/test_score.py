@@ -12,6 +12,9 @@ from rio_cogeo.cogeo import cog_validate
 from models.errors import InputError
 from pipelines.commands.score import score
 from pipelines.scenes.find import find_scenes
+from pipelines.scenes.scene import Reading
+from pipelines.scoring.jobs import Engine
+from pipelines.scoring.plan import Maps, Share
 from tests.runs import BANDS, make_chip, write
 
 
@@ -70,7 +73,7 @@ def test_torch_and_openvino_draw_the_same_map(run, tmp_path):
     scene = make_scene(tmp_path / "new.tif")
     maps = []
     for name in ("openvino", "torch"):
-        (result,) = score(run, [str(scene)], out=tmp_path / name, runtime=name)
+        (result,) = score(run, [str(scene)], out=tmp_path / name, engine=Engine(runtime=name))
         with rasterio.open(result["map"]) as made:
             maps.append(made.read(1))
     assert (maps[0] == maps[1]).mean() > 0.99
@@ -119,7 +122,7 @@ def test_what_cannot_be_scored_is_refused_before_any_map(run, tmp_path):
         score(run, [str(good)], out=text)
     for shard in ("0/2", "3/2", "x", "1/0", "/"):
         with pytest.raises(InputError, match="wanted i/n"):
-            score(run, [str(good)], out=tmp_path / "maps", shard=shard)
+            score(run, [str(good)], out=tmp_path / "maps", share=Share(shard=shard))
 
 
 def test_a_scene_that_fails_does_not_stop_the_others(run, tmp_path):
@@ -155,7 +158,7 @@ def test_scenes_are_found_by_patterns_and_in_folders(tmp_path):
 
 def test_dates_can_be_told(run, tmp_path):
     undated = make_scene(tmp_path / "undated.tif", tags={})
-    (result,) = score(run, [str(undated)], out=tmp_path / "maps", dates=["2020-01-31"])
+    (result,) = score(run, [str(undated)], out=tmp_path / "maps", reading=Reading(dates=["2020-01-31"]))
     with rasterio.open(result["map"]) as made:
         assert made.tags()["ACQUISITION_DATE"] == "2020-01-31"
 
@@ -211,7 +214,7 @@ def test_an_input_is_never_replaced_by_its_map(run, tmp_path):
 
 def test_probabilities_and_confidence(run, tmp_path):
     scene = make_scene(tmp_path / "new.tif", hole=(slice(0, 9), slice(0, 9)))
-    result = only(score(run, [str(scene)], out=tmp_path / "maps", probabilities=True, confidence=True))
+    result = only(score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(probabilities=True, confidence=True)))
     arrays = {}
     for kind, path in result["maps"].items():
         assert cog_validate(path, strict=True)[0]
@@ -231,17 +234,17 @@ def test_probabilities_and_confidence(run, tmp_path):
 
 def test_values_have_no_probabilities(value_run, tmp_path):
     scene = make_scene(tmp_path / "new.tif")
-    result = only(score(value_run, [str(scene)], out=tmp_path / "maps", confidence=True))
+    result = only(score(value_run, [str(scene)], out=tmp_path / "maps", maps=Maps(confidence=True)))
     assert "not classes" in result["error"]
 
 
 def test_runs_that_share_a_pass_give_the_maps_they_give_alone(run, value_run, scene_run, tmp_path):
     scene = make_scene(tmp_path / "new.tif", hole=(slice(0, 9), slice(0, 9)))
     runs = [run, value_run, scene_run]
-    together = score(run, [str(scene)], bundle=runs[1:], out=tmp_path / "all", precision="f32")
+    together = score(run, [str(scene)], bundle=runs[1:], out=tmp_path / "all", engine=Engine(precision="f32"))
     assert [r["run"] for r in together] == [str(r) for r in runs]
     for one, result in zip(runs, together, strict=True):
-        alone = only(score(one, [str(scene)], out=tmp_path / one.name, precision="f32"))
+        alone = only(score(one, [str(scene)], out=tmp_path / one.name, engine=Engine(precision="f32")))
         assert result["map"].endswith(f"new_{one.name}_map.tif")
         with rasterio.open(alone["map"]) as first, rasterio.open(result["map"]) as second:
             np.testing.assert_allclose(first.read(), second.read(), rtol=1e-4)
@@ -266,7 +269,7 @@ def test_small_patches_go_and_the_rest_adds_up(run, tmp_path):
 
     scene = make_scene(tmp_path / "new.tif", hole=(slice(0, 9), slice(0, 9)))
     files = {"polygons": tmp_path / "patches.gpkg", "area_table": tmp_path / "areas.csv"}
-    result = only(score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files))
+    result = only(score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(min_area=2.0, **files)))
     with rasterio.open(result["map"]) as made:
         codes = made.read(1)
     table, patches = pandas.read_csv(files["area_table"]), geopandas.read_file(files["polygons"], layer="polygons")
@@ -275,15 +278,21 @@ def test_small_patches_go_and_the_rest_adds_up(run, tmp_path):
     assert patches.hectares.min() >= 22 * 0.09 - 1e-2  # 2 ha are 22.2 pixels of 30 m
     assert ((patches.confidence > 1 / 3) & (patches.confidence <= 1)).all()
     assert (codes == 0).sum() == 81
-    again = only(score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files))
+    again = only(score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(min_area=2.0, **files)))
     assert again["status"] == "kept"
     files["area_table"].write_text("the work of a person")
     with pytest.raises(InputError, match=r"areas\.csv: exists"):
-        score(run, [str(scene)], out=tmp_path / "maps", min_area=2.0, **files)
+        score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(min_area=2.0, **files))
     with pytest.raises(InputError, match="a shard sees some scenes only"):
-        score(run, [str(scene)], out=tmp_path / "other", area_table=tmp_path / "new.csv", shard="1/2")
+        score(
+            run,
+            [str(scene)],
+            out=tmp_path / "other",
+            maps=Maps(area_table=tmp_path / "new.csv"),
+            share=Share(shard="1/2"),
+        )
     with pytest.raises(InputError, match=r"areas\.txt"):
-        score(run, [str(scene)], out=tmp_path / "other", area_table=tmp_path / "areas.txt")
+        score(run, [str(scene)], out=tmp_path / "other", maps=Maps(area_table=tmp_path / "areas.txt"))
 
 
 def test_beside_a_map_lie_an_item_and_a_picture(run, tmp_path):
@@ -316,10 +325,10 @@ def test_maps_say_what_made_them(run, tmp_path):
 
 def test_areas_want_classes_and_a_place_before_any_work(scene_run, value_run, tmp_path):
     nowhere = make_scene(tmp_path / "nowhere.tif", crs=None)
-    result = only(score(scene_run, [str(nowhere)], out=tmp_path / "maps", min_area=1.0))
+    result = only(score(scene_run, [str(nowhere)], out=tmp_path / "maps", maps=Maps(min_area=1.0)))
     assert "no coordinate system" in result["error"]
     with pytest.raises(InputError, match="class maps"):
-        score(value_run, [str(nowhere)], out=tmp_path / "maps", min_area=1.0)
+        score(value_run, [str(nowhere)], out=tmp_path / "maps", maps=Maps(min_area=1.0))
     assert not (tmp_path / "maps").exists()
 
 
@@ -359,7 +368,7 @@ def test_overwrite_makes_a_map_anew(run, tmp_path):
 def test_other_options_in_the_same_folder_are_told_from_files_of_a_person(run, tmp_path):
     scene = make_scene(tmp_path / "new.tif")
     score(run, [str(scene)], out=tmp_path / "maps")
-    error = only(score(run, [str(scene)], out=tmp_path / "maps", probabilities=True))["error"]
+    error = only(score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(probabilities=True)))["error"]
     assert "new_map.tif: exists already, made with other options" in error and "--overwrite makes all maps" in error
     assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "kept"
 

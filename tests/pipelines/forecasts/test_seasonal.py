@@ -14,7 +14,8 @@ from PIL import Image
 from models.baselines.seasons import Years, predict
 from models.errors import InputError
 from pipelines.cli.main import main
-from pipelines.forecasts.seasonal import Months, Season, seasonal
+from pipelines.forecasts.months import Months, Season
+from pipelines.forecasts.seasonal import seasonal
 
 LAT, LON = np.arange(56.0, 40, -2), np.arange(-10.0, 14, 2)  # 8 x 12
 ERA5 = Path(__file__).parents[4] / "shared" / "data" / "weather" / "era5-2mt-2019-03-uk.grib"

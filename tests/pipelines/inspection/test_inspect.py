@@ -15,9 +15,10 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from models.bundle import Bundle, write_bundle
 from models.errors import InputError, RunError
-from models.spec import ClassDef, Spec
+from models.spec import ClassDef
 from models.training.settings import Architecture
 from pipelines.inspection.inspect import format_text, inspect
+from tests.specs import scene_spec
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data is not here (../shared/data)")
@@ -48,7 +49,7 @@ def run_folder(path, **changes):
     path.mkdir()
     classes = (ClassDef(0, "dry", "#000000"), ClassDef(1, "wet", "#0000ff"))
     fields = {"task": "segmentation", "bands": SIX, "mean": MEAN, "std": (300.0,) * 6, "classes": classes}
-    write_bundle(path, Bundle(Spec(**(fields | changes)), "prithvi_eo_tiny", Architecture()))
+    write_bundle(path, Bundle(scene_spec(**(fields | changes)), "prithvi_eo_tiny", Architecture()))
     return path
 
 

@@ -14,8 +14,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from models.errors import InputError, RunError
 from models.spec import ClassDef
-from pipelines.outputs import geotiff
-from pipelines.outputs.geotiff import Layout
+from pipelines.outputs import geotiff, parts
+from pipelines.outputs.layout import Layout
 
 WATER, WOOD, ICE = (
     ClassDef(10, "water", "#0000ff"),
@@ -263,7 +263,8 @@ def test_a_file_that_lost_rows_is_not_published(tmp_path, monkeypatch):
 
 
 def test_without_zstd_the_map_is_deflated(tmp_path, monkeypatch):
-    monkeypatch.setattr(geotiff, "_compression", lambda: "DEFLATE")
+    for module in (geotiff, parts):
+        monkeypatch.setattr(module, "compression", lambda: "DEFLATE")
     values = codes(600, 30)
     write_rows(tmp_path / "map.tif", strips(values), geobox=grid(600, 30), dtype="uint8")
     with rasterio.open(tmp_path / "map.tif") as written:

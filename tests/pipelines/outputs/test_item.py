@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -27,7 +26,8 @@ from models.bundle import Base, Bundle
 from models.errors import InputError
 from models.spec import ClassDef, Target
 from models.training.settings import Architecture
-from pipelines.outputs.item import footprint, stac_item, write_stac_item
+from pipelines.outputs.footprint import footprint
+from pipelines.outputs.item import stac_item, write_stac_item
 from pipelines.outputs.picture import write_quicklook
 from pipelines.scenes.scene import Frame, Scene
 from tests.runs import write_map
@@ -81,15 +81,15 @@ def make_bundle(spec, **changes):
 def write_products(folder: Path, spec, geobox, *, name="a") -> dict[str, Path]:
     """A map, its probabilities, its confidence and its picture."""
     height, width = geobox.shape
-    if spec.classes:
-        codes = np.resize(np.array([0, *spec.codes], np.uint8), (1, height, width))
-        options = {"dtype": "uint8", "nodata": 0, "classes": spec.classes, "descriptions": ["class"]}
+    if spec.answer.classes:
+        codes = np.resize(np.array([0, *spec.answer.codes], np.uint8), (1, height, width))
+        options = {"dtype": "uint8", "nodata": 0, "classes": spec.answer.classes, "descriptions": ["class"]}
     else:
         codes = np.resize(np.array([np.nan, 3, 4.5], np.float32), (1, height, width))
-        options = {"dtype": "float32", "nodata": np.nan, "descriptions": ["biomass"], "units": [spec.target.unit]}
-    layers = len(spec.classes) or 1
+        options = {"dtype": "float32", "nodata": np.nan, "descriptions": ["biomass"], "units": [spec.answer.unit]}
+    layers = len(spec.answer.classes) or 1
     shares = np.full((layers, height, width), 1 / layers, np.float32)
-    names = [entry.name for entry in spec.classes] or ["biomass"]
+    names = [entry.name for entry in spec.answer.classes] or ["biomass"]
     floats = {"geobox": geobox, "dtype": "float32", "nodata": np.nan}
     products = {
         "map": write_map(folder / f"{name}_map.tif", [(0, codes)], geobox=geobox, **options),
@@ -139,7 +139,7 @@ def test_item_is_valid_and_pystac_reads_every_extension(make_spec, products, mod
     described = MLMExtension.ext(item)
     assert described.pretrained_source == "ibm-nasa-geospatial/Prithvi-EO-2.0-300M-TL@0123abc"
     assert described.input[0].bands == ["BLUE", "RED", "NIR_NARROW"]
-    assert [entry.name for entry in described.input] == ["image", "time", "location"]
+    assert [entry.name for entry in described.input] == ["imagery", "time", "location"]
     assert described.output[0].result.shape == [-1, 3, 32, 32]
     assert item.assets["model"].href == "../run/model.onnx"
     for asset in item.assets.values():
@@ -363,16 +363,12 @@ def test_files_that_cannot_be_described_are_refused(make_spec, products, tmp_pat
 
 
 def test_recipe_and_calibration_are_told(make_spec, products, model, valid):
-    spec = dataclasses.replace(make_spec(), calibration={"temperature": 1.3})
+    spec = make_spec()
     training = {"recipe": "flood.yaml", "sha256": "ab" * 32}
     item = stac_item(make_bundle(spec, training=training), make_scene(), products | {"model": model}, name="a")
     valid(item)
     assert "flood.yaml" in item["properties"]["processing:lineage"]
-    assert item["properties"]["mlm:hyperparameters"] == {
-        "mode": "full",
-        "recipe_sha256": "ab" * 32,
-        "temperature": 1.3,
-    }
+    assert item["properties"]["mlm:hyperparameters"] == {"mode": "full", "recipe_sha256": "ab" * 32}
 
 
 def test_importing_is_cheap():

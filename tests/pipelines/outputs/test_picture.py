@@ -62,12 +62,12 @@ def colours(pixels) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("shape", [(1, 1), (5, 70), (70, 5), (32, 45)])
 def test_small_maps_are_enlarged_by_whole_factors(make_spec, tmp_path, shape):
     spec = make_spec()
-    codes = np.random.default_rng(0).choice(np.array([0, *spec.codes], np.uint8), shape)
-    made = picture(write_map(tmp_path / "m.tif", codes, classes=spec.classes), spec)
+    codes = np.random.default_rng(0).choice(np.array([0, *spec.answer.codes], np.uint8), shape)
+    made = picture(write_map(tmp_path / "m.tif", codes, classes=spec.answer.classes), spec)
     factor = 640 // max(shape)
     left = (made.shape[1] - shape[1] * factor) // 2
     shown = made[: shape[0] * factor, left : left + shape[1] * factor]
-    table = {0: (0, 0, 0, 0)} | {entry.code: (*entry.rgb, 255) for entry in spec.classes}
+    table = {0: (0, 0, 0, 0)} | {entry.code: (*entry.rgb, 255) for entry in spec.answer.classes}
     expected = np.array([[table[int(code)] for code in row] for row in codes], np.uint8)
     np.testing.assert_array_equal(shown, np.kron(expected, np.ones((factor, factor, 1), np.uint8)))
     assert max(made.shape) <= LONGEST
@@ -77,19 +77,21 @@ def test_small_maps_are_enlarged_by_whole_factors(make_spec, tmp_path, shape):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_large_maps_are_thinned_without_new_colours(make_spec, tmp_path, shape, dtype):
     spec = make_spec(classes=many_classes())
-    blocks = np.random.default_rng(1).choice(np.array([0, *spec.codes], dtype), [-(-side // 100) for side in shape])
+    blocks = np.random.default_rng(1).choice(
+        np.array([0, *spec.answer.codes], dtype), [-(-side // 100) for side in shape]
+    )
     codes = np.kron(blocks, np.ones((100, 100), dtype))[: shape[0], : shape[1]]
-    path = write_map(tmp_path / "m.tif", codes, classes=spec.classes)
+    path = write_map(tmp_path / "m.tif", codes, classes=spec.answer.classes)
     assert 0.9 * LONGEST < max(picture(path, spec).shape) <= LONGEST
     image, _ = quicklook._draw(path, spec, 700)
     assert max(image.size) == 700
-    assert colours(np.asarray(image)) <= {(*entry.rgb, 255) for entry in spec.classes} | {(0, 0, 0, 0)}
+    assert colours(np.asarray(image)) <= {(*entry.rgb, 255) for entry in spec.answer.classes} | {(0, 0, 0, 0)}
 
 
 def test_overviews_are_read_not_the_map(make_spec, tmp_path):
     """Where a picture is made of the overview alone, the pixels of the map may be lost."""
     spec = make_spec()
-    path = write_map(tmp_path / "m.tif", np.full((4096, 4096), 3, np.uint8), classes=spec.classes)
+    path = write_map(tmp_path / "m.tif", np.full((4096, 4096), 3, np.uint8), classes=spec.answer.classes)
     with rasterio.open(path) as made:
         assert made.overviews(1)
         blocks = [made.get_tag_item(f"BLOCK_OFFSET_{x}_0", "TIFF", bidx=1) for x in range(8)]
@@ -100,7 +102,7 @@ def test_overviews_are_read_not_the_map(make_spec, tmp_path):
     path.write_bytes(data)
     with rasterio.open(path) as broken, pytest.raises(rasterio.errors.RasterioIOError):
         broken.read(1)
-    assert (3 in spec.codes) and tuple(picture(path, spec)[10, 10]) == (*spec.classes[0].rgb, 255)
+    assert (3 in spec.answer.codes) and tuple(picture(path, spec)[10, 10]) == (*spec.answer.classes[0].rgb, 255)
 
 
 def test_nodata_is_transparent_and_only_classes_that_occur_are_named(make_spec, tmp_path, monkeypatch):
@@ -115,7 +117,7 @@ def test_nodata_is_transparent_and_only_classes_that_occur_are_named(make_spec, 
     codes = np.full((64, 64), 20, np.uint8)
     codes[:32] = 0
     codes[40:, :8] = 80
-    made = picture(write_map(tmp_path / "m.tif", codes, classes=spec.classes), spec)
+    made = picture(write_map(tmp_path / "m.tif", codes, classes=spec.answer.classes), spec)
     assert (made[:320, :, 3] == 0).all() and (made[320:640, :, 3] == 255).all()
     assert named == ["Shrubland", "Permanent water bodies"]
 
@@ -154,7 +156,7 @@ def test_maps_of_one_value_or_of_none_are_drawn(make_spec, tmp_path, values):
     spec = make_spec("regression")
     made = picture(write_map(tmp_path / "m.tif", values.astype(np.float32), nodata=np.nan), spec)
     assert (made[:640, :, 3] == (0 if np.isnan(values).all() else 255)).all()
-    empty = write_map(tmp_path / "e.tif", np.zeros((20, 20), np.uint8), classes=make_spec().classes)
+    empty = write_map(tmp_path / "e.tif", np.zeros((20, 20), np.uint8), classes=make_spec().answer.classes)
     assert (picture(empty, make_spec())[:640, :, 3] == 0).all()
 
 
@@ -180,7 +182,7 @@ def test_confidence_of_a_class_model_is_drawn_as_values(make_spec, tmp_path):
 
 def test_the_same_map_gives_the_same_bytes_and_no_draft_is_left(make_spec, tmp_path):
     spec = make_spec()
-    path = write_map(tmp_path / "m.tif", np.full((20, 30), 3, np.uint8), classes=spec.classes, crs=None)
+    path = write_map(tmp_path / "m.tif", np.full((20, 30), 3, np.uint8), classes=spec.answer.classes, crs=None)
     for name in ("a.png", "b.png"):
         write_quicklook(tmp_path / name, path, spec=spec)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -198,7 +200,7 @@ def test_what_is_no_raster_is_refused(make_spec, tmp_path):
 
 def test_matplotlib_is_not_imported(make_spec, tmp_path):
     spec = make_spec()
-    path = write_map(tmp_path / "m.tif", np.full((20, 30), 3, np.uint8), classes=spec.classes)
+    path = write_map(tmp_path / "m.tif", np.full((20, 30), 3, np.uint8), classes=spec.answer.classes)
     code = (
         "import sys; from pathlib import Path; from models.spec import Spec; from pipelines.outputs.picture import *;"
         f"spec = Spec.from_json({spec.to_json()!r}); write_quicklook(Path({str(tmp_path / 'a.png')!r}),"

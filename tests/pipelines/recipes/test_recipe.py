@@ -11,8 +11,8 @@ import pytest
 from models.backbones.catalogue import BANDS
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.commands.finetune import finetune
-from pipelines.recipes.recipe import load_recipe
+from pipelines.recipes.reading import load_recipe
+from pipelines.runs.finetune import finetune
 from tests.runs import make_chip, write
 
 RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"
@@ -111,7 +111,7 @@ def test_recipe_runs(build, tmp_path):
     result = finetune(recipe, tmp_path / "run", name=build.__name__)
     bundle = read_bundle(tmp_path / "run")
     assert bundle.spec.task == recipe.task and result["model"]["n"] > 0
-    assert bundle.spec.frames == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
+    assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
     assert len(result["baselines"]) == 2
 
 

@@ -11,9 +11,12 @@ import pytest
 from matplotlib.image import imread
 
 from models.errors import InputError, RunError
-from models.spec import ClassDef, Spec, Target
-from pipelines.reports.report import Example, best_baseline, headline, write_report
+from models.spec import ClassDef, Target
+from pipelines.reports.measures import best_baseline, headline
+from pipelines.reports.report import write_report
 from pipelines.reports.scores import class_scores, confusion_matrix, value_scores, value_sums
+from pipelines.reports.tiles import Example, shown_of, tile_parts
+from tests.specs import scene_spec
 
 BANDS = ("BLUE", "GREEN", "RED")
 CLASSES = (ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8"))
@@ -52,7 +55,7 @@ class Page(HTMLParser):
 
 def spec_of(task, classes=CLASSES):
     kind = {"target": Target("biomass", "Mg/ha")} if task == "regression" else {"classes": classes}
-    return Spec(task, BANDS, (0.0,) * 3, (1.0,) * 3, **kind)
+    return scene_spec(task, BANDS, (0.0,) * 3, (1.0,) * 3, **kind).answer
 
 
 def example(task, number, side=16):
@@ -84,10 +87,15 @@ def write(path, task="segmentation", **changes):
         ours, forest, majority = (class_scores(c, CLASSES) for c in confusions)
         baselines = {"majority": majority, "pixel forest": forest}
         arguments = {"scores": ours, "baselines": baselines, "confusion": confusions[0]}
-    arguments |= {"title": "Land cover", "spec": spec_of(task), "facts": {"Backbone": "prithvi_eo_v2_100"}}
+    arguments |= {"title": "Land cover", "answer": spec_of(task), "facts": {"Backbone": "prithvi_eo_v2_100"}}
     arguments |= {"curves": CURVES, "examples": [example(task, n) for n in range(6)], "notes": ["One country only."]}
     arguments |= changes
-    write_report(path, **arguments)
+    own = {key: value for key, value in arguments.items() if key not in ("answer", "confusion", "examples")}
+    answer, baselines = arguments["answer"], arguments["baselines"]
+    best = best_baseline(shown_of(answer).said[0], baselines)
+    pair = (best, baselines[best]) if best else None
+    parts = tile_parts(answer, arguments["scores"], pair, arguments["confusion"], arguments["examples"])
+    write_report(path, shown=shown_of(answer), parts=parts, **own)
     return Page(path.read_text(encoding="utf-8")), arguments
 
 
@@ -162,7 +170,7 @@ def test_regression_has_unit_and_no_classes(tmp_path):
 
 
 def test_headline_is_plain_words():
-    spec = spec_of("classification")
+    spec = shown_of(spec_of("classification"))
     baselines = {"majority": {"accuracy": 0.3}, "pixel forest": {"accuracy": 0.70}}
     assert headline(spec, {"accuracy": 0.73}, baselines) == (
         "Accuracy 0.730; the pixel forest on the same split: 0.700. The model is ahead."
@@ -175,11 +183,11 @@ def test_headline_is_plain_words():
 
 def test_lower_errors_are_better():
     baselines = {"mean": {"rmse": 9.0}, "ridge": {"rmse": 4.0}, "broken": {"rmse": None}}
-    assert best_baseline("regression", baselines) == "ridge"
-    assert headline(spec_of("regression"), {"rmse": 3.0}, baselines) == (
+    assert best_baseline("rmse", baselines) == "ridge"
+    assert headline(shown_of(spec_of("regression")), {"rmse": 3.0}, baselines) == (
         "RMSE 3.00 Mg/ha; the ridge on the same split: 4.00. The model is ahead."
     )
-    assert best_baseline("regression", {"broken": {"rmse": None}}) is None
+    assert best_baseline("rmse", {"broken": {"rmse": None}}) is None
 
 
 def test_names_in_any_script_report(tmp_path):
@@ -189,7 +197,7 @@ def test_names_in_any_script_report(tmp_path):
     shown = Example("c", tile.image, tile.truth % 2, tile.predicted % 2, tile.valid)
     scores = class_scores(confusion, classes)
     page, _ = write(
-        tmp_path / "report.html", spec=spec, scores=scores, baselines={}, confusion=confusion, examples=[shown]
+        tmp_path / "report.html", answer=spec, scores=scores, baselines={}, confusion=confusion, examples=[shown]
     )
     assert all(definition.name in page.text for definition in classes)
 
@@ -203,7 +211,7 @@ def test_hostile_text_stays_text(tmp_path):
     named = Example(f'"><img src=x>{evil}', tile.image, tile.truth, tile.predicted, tile.valid, tile.baseline)
     page, _ = write(
         tmp_path / "report.html",
-        spec=spec,
+        answer=spec,
         title=evil,
         facts={evil: evil},
         notes=[evil],

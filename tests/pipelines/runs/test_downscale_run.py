@@ -10,13 +10,17 @@ import pytest
 import rasterio
 import xarray as xr
 
+from models.bundle import read_bundle
 from models.errors import InputError
+from models.spec import WEATHER
 from models.training.settings import Training
-from models.weather_bundle import read_weather_bundle
 from pipelines.cli.main import main
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.runs.weather import finetune_weather
+from pipelines.runs.finetune import finetune
+from pipelines.scenes.scene import Reading
+from pipelines.scoring.jobs import Engine
+from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare
 from tests.downscale_files import SHAPE, coarsened, downscale_recipe, make_fine_day
 
@@ -52,14 +56,14 @@ def test_pairs_are_area_means_and_what_they_were_made_of(day, tmp_path):
 
 
 def test_a_run_is_ahead_of_bicubic_and_says_what_it_did(run):
-    metrics, bundle = json.loads((run / "metrics.json").read_text()), read_weather_bundle(run)
+    metrics, bundle = json.loads((run / "metrics.json").read_text()), read_bundle(run)
     model, baselines = metrics["model"], metrics["baselines"]
     assert list(baselines) == ["bicubic", "ridge"] and bundle.scores == model
     assert model["rmse"] < 0.8 * baselines["bicubic"]["rmse"] and abs(model["mean_error"]) < 1e-3
     assert baselines["ridge"]["rmse"] < 0.5 * baselines["bicubic"]["rmse"]  # the detail is linear in height
-    assert bundle.spec.factor == 3 and bundle.spec.unit == "K" and bundle.spec.positive
+    assert bundle.spec.field.factor == 3 and bundle.spec.field.unit == "K" and bundle.spec.field.positive
     page = (run / "report.html").read_text()
-    assert "RMSE (K)" in page and "from 1.5 x 1.875 deg" in page and "Reliability" not in page
+    assert "RMSE K" in page and "from 1.5 x 1.875 deg" in page and "Reliability" not in page
     assert "elevation of M.const_2d_asm_Nx.nc4" in page and "leaves 1 rows in the south" in page
 
 
@@ -107,20 +111,25 @@ def test_files_that_a_run_cannot_eat_are_refused(run, day, maps, tmp_path):
 def test_options_that_would_not_be_used_are_refused_by_name(run, exported, day, maps, tmp_path):
     coarse, out = str(maps[0]), tmp_path / "maps"
     for given, said in (
-        ({"polygons": tmp_path / "p.gpkg"}, "--polygons: for scenes; a run over weather .*; leave it out"),
-        ({"bundle": [run], "probabilities": True, "workers": 2}, "--bundle, --probabilities, --workers: .* leave them"),
-        ({"shard": "1/2", "min_area": 1.0, "precision": "bf16"}, "--shard, --min_area, --precision: for scenes"),
+        ({"maps": Maps(polygons=tmp_path / "p.gpkg")}, "--polygons: for scenes; a run over weather .*; leave it out"),
+        (
+            {"bundle": [run], "maps": Maps(probabilities=True), "share": Share(workers=2)},
+            "--bundle, --probabilities, --workers: .* leave them",
+        ),
+        (
+            {"overlap": 0, "reading": Reading(scale=1.0), "engine": Engine("torch", "bf16", weights=run)},
+            "^--scale, --overlap, --precision: for scenes",
+        ),
     ):
         with pytest.raises(InputError, match=said):
             score(run, [coarse], out=out, **given)
-    with pytest.raises(InputError, match="--codes, --batch, --runtime: for scenes"):
-        evaluate(run, out=out, codes=[1], runtime="openvino", batch=4)
+    with pytest.raises(InputError, match="--codes: for classes"):
+        evaluate(run, out=out, codes=[1])
     scenes, dem = exported["segmentation"][1], day / "M.const_2d_asm_Nx.nc4"
-    for call in (lambda: score(scenes, ["a.tif"], out=out, elevation=dem), lambda: evaluate(scenes, elevation=dem)):
-        with pytest.raises(InputError, match="--elevation: for runs that downscale weather; this one maps scenes"):
-            call()
+    with pytest.raises(InputError, match="--elevation: for runs that downscale weather; this one maps scenes"):
+        score(scenes, ["a.tif"], out=out, elevation=dem)
     bundle = json.loads((run / "bundle.json").read_text())
-    bundle["spec"]["elevation"] = []
+    bundle["spec"]["inputs"]["weather"]["elevation"] = []
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "bundle.json").write_text(json.dumps(bundle))
     with pytest.raises(InputError, match="this run was trained without .data.elevation none.; leave it out"):
@@ -131,7 +140,7 @@ def test_options_that_would_not_be_used_are_refused_by_name(run, exported, day, 
 def test_what_is_told_says_where_means_are_not_kept(day):
     samples = prepare(downscale_recipe(day))
     assert "kept; no elevation" in samples.told()
-    samples.spec = dataclasses.replace(samples.spec, positive=True)
+    samples.spec = samples.spec.revised(answer={"positive": True})
     assert "kept but where values below 0 are cut off; no elevation" in samples.told()
 
 
@@ -141,10 +150,10 @@ def test_coarse_files_of_their_own_are_paired_by_time_and_place(day, tmp_path):
     coarsened(day, tmp_path / "coarse.nc")
     paired = prepare(downscale_recipe(tmp_path, coarse=["coarse.nc"]))
     made = prepare(downscale_recipe(day))
-    assert not paired.spec.conserve and made.spec.conserve
+    assert not paired.spec.field.conserve and made.spec.field.conserve
     for sample in (paired.samples[0], paired.samples[7]):
         np.testing.assert_allclose(paired.truth(sample), made.truth(sample), atol=1e-4)
-        np.testing.assert_allclose(paired.item(sample)["x"], made.item(sample)["x"], atol=1e-3)
+        np.testing.assert_allclose(paired.item(sample)[WEATHER], made.item(sample)[WEATHER], atol=1e-3)
 
 
 def test_what_cannot_be_a_run_is_refused(day, tmp_path):
@@ -156,14 +165,14 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
         ({"gap": 24.0}, "too few"),
     ):
         with pytest.raises(InputError, match=said):
-            finetune_weather(downscale_recipe(day, **change), tmp_path / "run")
+            finetune(downscale_recipe(day, **change), tmp_path / "run")
     dice = dataclasses.replace(downscale_recipe(day), training=Training(loss={"dice": 1.0}))
     with pytest.raises(InputError, match="wanted weights of mse, mae, huber"):
-        finetune_weather(dice, tmp_path / "run")
+        finetune(dice, tmp_path / "run")
     uneven = xr.open_dataset(day / "M.inst1_2d_asm_Nx.nc4", engine=xr.backends.H5netcdfBackendEntrypoint).load()
     uneven.isel(lat=[0, 1, 2, 5, 6, 9, 12]).to_netcdf(tmp_path / "uneven_inst1.nc", engine="h5netcdf")
     with pytest.raises(InputError, match="lat has 7 values.*even distances"):
-        finetune_weather(downscale_recipe(tmp_path, elevation="none"), tmp_path / "run")
+        finetune(downscale_recipe(tmp_path, elevation="none"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

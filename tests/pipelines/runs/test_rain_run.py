@@ -12,19 +12,20 @@ import rasterio
 import xarray as xr
 from safetensors.torch import load_file
 
+from models.bundle import read_bundle
 from models.errors import InputError
+from models.runtime.engines import load_runtime
 from models.training.settings import Training
-from models.weather_bundle import load_weather, read_weather_bundle
 from pipelines.cli.main import main
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
-from pipelines.recipes.recipe import read_recipe
-from pipelines.recipes.weather import PRODUCTS, RainRecipe
+from pipelines.recipes.reading import read_recipe
+from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
-from pipelines.runs.weather import finetune_weather
 from pipelines.samples.fields import read_weather
-from pipelines.scoring.fields import band_names, forecast
-from pipelines.tasks.rain import RainSamples, read_rain
+from pipelines.scoring.fields import band_names
+from pipelines.tasks.rain import PRODUCTS, RainRecipe, RainSamples, read_rain
+from pipelines.tasks.weather import forecast
 from tests.rain_files import VARIABLES, make_day, rain_recipe
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -57,10 +58,10 @@ def test_a_run_holds_what_it_promises(run):
     held = {path.name for path in run.iterdir()}
     files = {"bundle.json", "model.safetensors", "recipe.yaml", "split.csv", "metrics.csv", "metrics.json"}
     assert files | {"report.html", "checkpoints"} <= held
-    bundle, metrics = read_weather_bundle(run), json.loads((run / "metrics.json").read_text())
+    bundle, metrics = read_bundle(run), json.loads((run / "metrics.json").read_text())
     assert metrics["model"] == dict(bundle.scores) and metrics["baselines"] == dict(bundle.baselines)
     assert list(metrics["baselines"]) == ["zero", "climatology", "persistence", "ridge"]
-    assert bundle.spec.units == ("kg m-2", "K", "m s-1", "m s-1")
+    assert bundle.spec.weather.units == ("kg m-2", "K", "m s-1", "m s-1")
     page = (run / "report.html").read_text()
     assert "Reliability" in page and "CSI &gt; 1 mm/h" in page and "FSS &gt; 1 mm/h, 5 x 5 cells" in page
 
@@ -81,13 +82,13 @@ def test_the_own_test_block_is_found_again(run):
 
 def test_shuffling_the_times_of_the_inputs_lowers_the_skill(run, other_day):
     files = [sorted(other_day.glob(pattern)) for pattern in ("*inst1*", "*tavg1*")]
-    weather, spec = read_weather(files[0], VARIABLES), read_weather_bundle(run).spec
+    weather, spec = read_weather(files[0], VARIABLES), read_bundle(run).spec
     rain = read_rain(files[1], PRODUCTS["merra2"], weather)
     order = np.random.default_rng(0).permutation(len(weather.times))
     skill = []
     for fields in (weather.fields, weather.fields[order]):
         samples = RainSamples(spec, dataclasses.replace(weather, fields=fields), rain)
-        made = forecast(load_weather(run), samples, samples.samples)
+        made = forecast(load_runtime(run), samples, samples.samples)
         truth = np.stack([samples.truth(s) for s in samples.samples])
         skill.append(np.corrcoef(made.mean.ravel(), truth.ravel())[0, 1])
     assert skill[1] < skill[0] - 0.3
@@ -99,8 +100,8 @@ def test_maps_lie_where_the_cells_are(maps, run, other_day):
     path = out / "rain_20200402T0500.tif"
     assert str(path) in [r["map"] for r in results]
     weather = read_weather([next(other_day.glob("*inst1*"))], VARIABLES)
-    samples = RainSamples(read_weather_bundle(run).spec, weather, None)
-    made = forecast(load_weather(run), samples, samples.samples[5:6])
+    samples = RainSamples(read_bundle(run).spec, weather, None)
+    made = forecast(load_runtime(run), samples, samples.samples[5:6])
     with rasterio.open(path) as file:
         assert file.crs == "EPSG:4326" and np.isnan(file.nodata)
         assert file.bounds == pytest.approx((-100.3125, 29.75, -93.4375, 34.25))
@@ -144,7 +145,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
 
     training = Training(epochs=2, batch=8, lr=1e-2, keep="last", precision="32-true")
     recipe = rain_recipe(day, training=training)
-    finetune_weather(recipe, tmp_path / "whole")
+    finetune(recipe, tmp_path / "whole")
 
     class Cut(lightning.Callback):
         def on_train_epoch_start(self, trainer, module):
@@ -156,9 +157,9 @@ def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
         lightning.Trainer, "fit", lambda self, *a, **k: (self.callbacks.append(Cut()), start(self, *a, **k))
     )
     with pytest.raises(InputError, match="cut off"):
-        finetune_weather(recipe, tmp_path / "cut")
+        finetune(recipe, tmp_path / "cut")
     monkeypatch.setattr(lightning.Trainer, "fit", start)
-    finetune_weather(recipe, tmp_path / "cut", launch=Launch(resume=True))
+    finetune(recipe, tmp_path / "cut", launch=Launch(resume=True))
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all((whole[key] == cut[key]).all() for key in whole)
 
@@ -169,6 +170,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
         ({"mode": "lora"}, "wanted one of frozen, full"),
         ({"mode": "frozen"}, "random weights learns nothing"),
         ({"training": Training(loss={"dice": 1.0})}, "wanted weights of pinball, mse"),
+        ({"training": Training(gain=0.1)}, "training.gain: task rain does not use it"),
         ({"weights": "none.pt"}, "no such file"),
         ({"weights": "hub"}, "no weights were published"),
         ({"thresholds": (-1.0,)}, "0 mm/h or more"),
@@ -177,9 +179,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
         ({"data": dataclasses.replace(data, target="chirps")}, "variable precip is wanted"),
     ):
         with pytest.raises(InputError, match=said):
-            finetune_weather(rain_recipe(day, **change), tmp_path / "run")
-    with pytest.raises(InputError, match="one device"):
-        finetune_weather(rain_recipe(day), tmp_path / "run", launch=Launch(devices="2"))
+            finetune(rain_recipe(day, **change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -190,7 +190,7 @@ def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([*words, "--out", str(run), "--quiet"]) == 0
     assert "RMSE" in capsys.readouterr().out
-    assert "trained anew on all blocks" in read_weather_bundle(run).training["notes"][0]
+    assert "trained anew on all samples" in read_bundle(run).training["notes"][-1]
     assert main(["evaluate", str(run), "--data.root", str(other_day), "--out", str(tmp_path / "e"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["samples"] == 24
     weather = str(next(other_day.glob("*inst1*")))
@@ -206,6 +206,6 @@ def test_the_160_channels_run(tmp_path):
     changes = {"data.root": SHARED / "merra2_wxc", "backbone": "prithvi_wxc_tiny", "weights": "random", "mode": "full"}
     changes |= {"training.epochs": 1, "model.members": 1, "model.detail": 8, "refit": "false"}
     recipe = read_recipe(RECIPES / "rainfall.yaml", RainRecipe, changes)
-    result = finetune_weather(recipe, tmp_path / "run")
+    result = finetune(recipe, tmp_path / "run")
     assert np.isfinite(result["model"]["rmse"]) and len(result["baselines"]) == 4
-    assert len(read_weather_bundle(tmp_path / "run").spec.channels) == 160
+    assert len(read_bundle(tmp_path / "run").spec.weather.channels) == 160

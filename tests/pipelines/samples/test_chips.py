@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InputError
-from models.spec import Spec
+from models.spec import IMAGERY
 from models.training.settings import Training
 from pipelines.recipes.recipe import Data
-from pipelines.samples.chips import ChipSet, EpochSampler, Reader, augment, find_chips
+from pipelines.samples import sets
+from pipelines.samples.chips import Chips, Reader, augment, find_chips
+from pipelines.samples.sets import EpochSampler, ItemSet
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
+from tests.specs import scene_spec
 
 
-def spec_of(tile=32, **changes):
-    spec = Spec("segmentation", BANDS, (1000.0,) * 6, (500.0,) * 6, tile=tile, patch=16, classes=tuple(CLASSES))
-    return dataclasses.replace(spec, **changes)
+def spec_of(tile=32):
+    return scene_spec("segmentation", BANDS, (1000.0,) * 6, (500.0,) * 6, tile=tile, patch=16, classes=CLASSES)
 
 
 def data_of(root, **changes):
@@ -80,30 +82,38 @@ def test_lists_are_obeyed_and_leaks_refused(tmp_path):
 def test_bands_labels_and_features_turn_together(seed, jitter):
     """Each is a picture of the row and column that a pixel came from, so they agree wherever they went."""
     place = np.arange(16.0).reshape(4, 4).astype(np.float32)
-    item = {"x": np.stack([place] * 6)[:, None], "y": place.astype(np.int64), "features": place[None, None]}
+    item = {IMAGERY: np.stack([place] * 6)[:, None], "y": place.astype(np.int64), "features": place[None, None]}
     training = Training(gain=0.1 if jitter else 0, offset=0)
-    out = augment(item, spec_of(), training, np.random.default_rng(seed))
+    out = augment(item, (500.0,) * 6, training, np.random.default_rng(seed))
     np.testing.assert_array_equal(out["y"], out["features"][0, 0])
-    ratio = out["x"][:, 0].reshape(6, -1)[:, out["y"].ravel() > 0] / out["y"].ravel()[out["y"].ravel() > 0]
+    ratio = out[IMAGERY][:, 0].reshape(6, -1)[:, out["y"].ravel() > 0] / out["y"].ravel()[out["y"].ravel() > 0]
     np.testing.assert_allclose(ratio, ratio[:, :1] * np.ones_like(ratio), rtol=1e-5)
     if not jitter:
         np.testing.assert_allclose(ratio, 1)
 
 
 def test_all_eight_symmetries_come():
-    item = {"x": np.arange(9.0, dtype=np.float32).reshape(1, 1, 3, 3), "y": np.zeros((3, 3), np.int64)}
-    seen = {augment(item, spec_of(), Training(), np.random.default_rng(i))["x"].tobytes() for i in range(200)}
+    item = {IMAGERY: np.arange(9.0, dtype=np.float32).reshape(1, 1, 3, 3), "y": np.zeros((3, 3), np.int64)}
+    seen = {augment(item, (500.0,), Training(), np.random.default_rng(i))[IMAGERY].tobytes() for i in range(200)}
     assert len(seen) == 8
 
 
 def test_items_are_a_function_of_seed_epoch_and_index(chips):
     spec, data = spec_of(), data_of(chips)
     found = find_chips(data, spec, seed=0)
-    first, again, other = (ChipSet(found, Reader(spec, data), Training(gain=0.1), seed=seed) for seed in (1, 1, 2))
-    assert (first[3, 2]["x"] == again[3, 2]["x"]).all()
-    assert not (first[3, 2]["x"] == first[4, 2]["x"]).all()
-    assert not (first[3, 2]["x"] == other[3, 2]["x"]).all()
-    assert (first[2]["x"] == Reader(spec, data)(found[2]).x).all()
+    samples = Chips(spec, data, found, Training(gain=0.1))
+    first, again, other = (ItemSet(samples, found, seed=seed) for seed in (1, 1, 2))
+    assert (first[3, 2][IMAGERY] == again[3, 2][IMAGERY]).all()
+    assert not (first[3, 2][IMAGERY] == first[4, 2][IMAGERY]).all()
+    assert not (first[3, 2][IMAGERY] == other[3, 2][IMAGERY]).all()
+    assert (first[2][IMAGERY] == Reader(spec, data)(found[2]).x).all()
+
+
+def test_dates_and_places_are_not_turned(chips):
+    spec, data = spec_of().revised(uses_time=True, uses_location=True), data_of(chips)
+    found = find_chips(data, spec, seed=0)
+    items = ItemSet(Chips(spec, data, found), found, seed=0)
+    assert all((items[epoch, 0][name] == items[0][name]).all() for epoch in range(8) for name in ("time", "location"))
 
 
 def test_sampler_draws_each_index_once_an_epoch():
@@ -116,10 +126,8 @@ def test_sampler_draws_each_index_once_an_epoch():
 
 
 def test_ranks_share_out_an_epoch(monkeypatch):
-    import pipelines.samples.chips
-
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(pipelines.samples.chips, "_ranks", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(sets, "_ranks", lambda rank=rank: (rank, 3))
         shares.append([i for _, i in EpochSampler(10, seed=0)])
     assert {len(share) for share in shares} == {4} and {i for share in shares for i in share} == set(range(10))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 
 import numpy as np
@@ -12,8 +11,8 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime, load_runtimes
 from models.spec import ClassDef
-from pipelines.commands.score import open_for
 from pipelines.grids.mosaic import weights
+from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import draw, grid_of_tiles, layouts, map_rows, map_type, predict_tiles
 from tests.runs import BANDS, make_chip, write
 
@@ -51,7 +50,8 @@ def test_tiles_come_in_order_and_once_whatever_the_lanes(run, scene, lanes, batc
     spec = read_bundle(run).spec
     seen, lock = [], threading.Lock()
 
-    def run_tiles(x, time, location):
+    def run_tiles(inputs):
+        x, time, location = (inputs[name] for name in ("imagery", "time", "location"))
         with lock:
             seen.append(len(x))
         assert np.isfinite(x).all() and time.shape == (len(x), 1, 2) and location.shape == (len(x), 2)
@@ -71,7 +71,7 @@ def test_tiles_come_in_order_and_once_whatever_the_lanes(run, scene, lanes, batc
 
 def test_errors_of_a_tile_end_the_work_and_name_the_window(run, scene):
     spec = read_bundle(run).spec
-    runtime = Runtime(lambda x, *_: [np.full((len(x), 3, 32, 32), np.nan, np.float32)], 2, 1, "nan")
+    runtime = Runtime(lambda inputs: [np.full((len(inputs["imagery"]), 3, 32, 32), np.nan, np.float32)], 2, 1, "nan")
     with pytest.raises(RunError, match="not finite near row 0, column 9"):
         list(map_rows(scene, [spec], runtime, overlap=0))
 
@@ -79,7 +79,7 @@ def test_errors_of_a_tile_end_the_work_and_name_the_window(run, scene):
 def test_map_types_leave_room_for_nodata(run):
     def coded(*codes):
         classes = tuple(ClassDef(code, str(code), "#000000") for code in codes)
-        return map_type(dataclasses.replace(read_bundle(run).spec, classes=classes))
+        return map_type(read_bundle(run).spec.revised(answer={"classes": classes}))
 
     assert coded(1, 255) == ("uint8", 0)
     assert coded(0, 254) == ("uint8", 255)

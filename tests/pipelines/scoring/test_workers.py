@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from pipelines.commands import score as scoring
 from pipelines.commands.score import score
+from pipelines.scoring import plan as scoring
 from pipelines.scoring import workers as launch
+from pipelines.scoring.plan import Maps, Share
 from pipelines.scoring.workers import shard_of
 from tests.runs import BANDS, make_chip, write
 
@@ -61,13 +62,13 @@ def files(folder):
 def wanted(run, scenes, tmp_path_factory):
     """What one process writes that nobody disturbs."""
     out = tmp_path_factory.mktemp("wanted")
-    results = score(run, scenes, out=out, confidence=True)
+    results = score(run, scenes, out=out, maps=Maps(confidence=True))
     assert [r["status"] for r in results] == ["done", "done"]
     return files(out)
 
 
 def test_two_workers_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path):
-    results = score(run, scenes, out=tmp_path, confidence=True, workers=2)
+    results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "done"]
     assert files(tmp_path) == wanted
 
@@ -75,7 +76,9 @@ def test_two_workers_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path):
 def test_a_scene_is_split_where_there_are_more_workers_than_scenes(run, scenes, wanted, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "BAND", 512)
     said: list[str] = []
-    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True, workers=2, say=said.append)
+    (result,) = score(
+        run, scenes[:1], out=tmp_path, say=said.append, maps=Maps(confidence=True), share=Share(workers=2)
+    )
     assert result["status"] == "done"
     assert sum("rows " in line for line in said) == 2
     assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
@@ -84,13 +87,13 @@ def test_a_scene_is_split_where_there_are_more_workers_than_scenes(run, scenes, 
 def test_shards_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path_factory, monkeypatch):
     two, three = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("three")
     for i in (1, 2):
-        (result,) = score(run, scenes, out=two, confidence=True, shard=f"{i}/2")
+        (result,) = score(run, scenes, out=two, maps=Maps(confidence=True), share=Share(shard=f"{i}/2"))
         assert result["status"] == "done"
     assert files(two) == wanted
     monkeypatch.setattr(scoring, "BAND", 512)
     statuses = []
     for i in (3, 1, 2):
-        results = score(run, scenes[:1], out=three, confidence=True, shard=f"{i}/3")
+        results = score(run, scenes[:1], out=three, maps=Maps(confidence=True), share=Share(shard=f"{i}/3"))
         statuses.append([r["status"] for r in results])
     assert statuses == [["partial"], ["partial"], ["done"]]
     assert files(three) == {name: data for name, data in wanted.items() if name.startswith("tall")}
@@ -135,7 +138,7 @@ def test_work_goes_on_at_the_last_finished_part(run, scenes, wanted, tmp_path, m
 
     monkeypatch.setattr(jobs, "write_part", failing)
     with pytest.raises(KeyboardInterrupt):
-        score(run, scenes[:1], out=tmp_path, confidence=True)
+        score(run, scenes[:1], out=tmp_path, maps=Maps(confidence=True))
     assert not list(tmp_path.glob("*.tif"))
     assert ("map", 512) in written
     monkeypatch.setattr(jobs, "write_part", lambda *a: (written.append((a[0].name, a[1])), write_part(*a))[1])
@@ -146,7 +149,7 @@ def test_work_goes_on_at_the_last_finished_part(run, scenes, wanted, tmp_path, m
         tiles.append(len(items))
         return items
 
-    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True, progress=progress)
+    (result,) = score(run, scenes[:1], out=tmp_path, progress=progress, maps=Maps(confidence=True))
     assert result["status"] == "done"
     assert sorted(written) == [("confidence", 1024), ("map", 1024)]
     assert tiles[0] < 2 * (TALL - 1024) // 20  # two columns of tiles; not those of the rows above
@@ -168,7 +171,7 @@ def cut_off(run, scene, out, monkeypatch, after=1):
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "write_part", failing)
         with pytest.raises(KeyboardInterrupt):
-            score(run, [scene], out=out, confidence=True)
+            score(run, [scene], out=out, maps=Maps(confidence=True))
 
 
 def test_rows_of_machines_that_compute_otherwise_are_not_mixed(run, scenes, tmp_path, monkeypatch):
@@ -196,7 +199,7 @@ def test_damaged_parts_are_made_again(run, scenes, wanted, tmp_path, monkeypatch
     assert len(parts) == 3
     damage(parts[0])
     (parts[1].parent / "000000100-00000000.part.tif").mkdir()
-    (result,) = score(run, scenes[:1], out=tmp_path, confidence=True)
+    (result,) = score(run, scenes[:1], out=tmp_path, maps=Maps(confidence=True))
     assert result["status"] == "done"
     assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
 
@@ -247,7 +250,7 @@ def test_a_worker_that_dies_is_replaced(run, scenes, wanted, tmp_path, tmp_path_
     mark = tmp_path_factory.mktemp("mark") / "died"
     monkeypatch.setenv("EARTHTUNE_TEST_DIE", str(mark))
     monkeypatch.setattr(launch, "carry_out", dying)
-    results = score(run, scenes, out=tmp_path, confidence=True, workers=2)
+    results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "done"]
     assert mark.exists()
     assert files(tmp_path) == wanted
@@ -267,7 +270,7 @@ def dying(job, *, wait):
 
 def test_a_scene_that_always_kills_its_worker_takes_no_other_with_it(run, scenes, wanted, tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "carry_out", dying_of_the_low_one)
-    results = score(run, scenes, out=tmp_path, confidence=True, workers=2)
+    results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "failed"]
     assert "its worker died 3 times" in results[1]["error"] and results[1]["exit_code"] == 1
     assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
@@ -285,7 +288,7 @@ def test_ray_actors_write_the_same_bytes(run, scenes, wanted, tmp_path, monkeypa
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        results = score(run, scenes, out=tmp_path, confidence=True, workers=2, ray="local")
+        results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2, ray="local"))
     finally:
         ray.shutdown()
     assert [r["status"] for r in results] == ["done", "done"]
@@ -295,7 +298,7 @@ def test_ray_actors_write_the_same_bytes(run, scenes, wanted, tmp_path, monkeypa
 def test_without_ray_the_ways_out_are_told(run, scenes, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'earthtune\[ray\]', or use --workers or --shard"):
-        score(run, scenes, out=tmp_path, ray="auto")
+        score(run, scenes, out=tmp_path, share=Share(ray="auto"))
 
 
 def test_shards_are_counted_from_one():

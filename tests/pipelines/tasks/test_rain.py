@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 
 from models.errors import InputError
-from models.rain_spec import RainSpec
-from models.weather_spec import Augmentation
-from pipelines.recipes.weather import PRODUCTS, RainData
+from models.spec import WEATHER
+from models.training.settings import Augmentation
 from pipelines.samples.fields import find_files, read_weather
-from pipelines.samples.loaders import WeatherSet
-from pipelines.tasks.rain import LEAKS, Rain, RainSamples, check_inputs, load, read_rain
+from pipelines.samples.sets import ItemSet
+from pipelines.tasks.rain import LEAKS, PRODUCTS, Rain, RainData, RainSamples, check_inputs, load, read_rain
 from tests.rain_files import VARIABLES, dataset, fields, make_day
+from tests.specs import rain_spec
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
@@ -37,9 +37,9 @@ def data_of(root, **changes):
 def samples_of(root, *, leads=(0.0,), times=1, step=0.0, window=(0.0, 1.0), **options):
     weather, rain = load(data_of(root))
     count = len(VARIABLES)
-    spec = RainSpec(
-        VARIABLES, weather.units, (0.0,) * count, (1.0,) * count, times=times, step=step, leads=leads, window=window
-    )
+    cells = {"times": times, "step": step}
+    zero, one = (0.0,) * count, (1.0,) * count
+    spec = rain_spec(VARIABLES, weather.units, zero, one, cells=cells, leads=leads, window=window)
     return RainSamples(spec, weather, rain, **options)
 
 
@@ -49,7 +49,7 @@ def test_rain_is_that_of_the_hour_after_the_fields(day):
     for at in (0, 7, 23):
         sample = samples.samples[at]
         np.testing.assert_allclose(samples.truth(sample), wanted["rain"][at], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(samples.item(sample)["x"][0, 0], wanted["TQV"][at], rtol=1e-6)
+        np.testing.assert_allclose(samples.item(sample)[WEATHER][0, 0], wanted["TQV"][at], rtol=1e-6)
     assert (np.diff(samples.weather.lat) < 0).all()
 
 
@@ -64,7 +64,7 @@ def test_leads_and_earlier_times_look_where_they_say(day):
     late = [s for s in samples.samples if s.lead == 6.0]
     assert [s.at for s in late] == list(range(3, 18))
     item = samples.item(late[0])
-    np.testing.assert_allclose(item["x"][:, 2], wanted["U10M"][[0, 3]], rtol=1e-5)
+    np.testing.assert_allclose(item[WEATHER][:, 2], wanted["U10M"][[0, 3]], rtol=1e-5)
     assert (item["input_time"], item["lead_time"]) == (3.0, 6.0)
     np.testing.assert_allclose(samples.truth(late[0]), wanted["rain"][9], rtol=1e-4, atol=1e-5)
 
@@ -111,20 +111,22 @@ def test_a_day_too_short_for_its_blocks_is_refused(day):
 def test_means_are_those_of_the_training_block(day):
     samples, wanted = samples_of(day), fields()
     samples.divide({"train": 0.5, "val": 0.25, "test": 0.25}, gap=1.0)
-    spec = samples.measured("train")
+    measured = samples.measured("train")
+    spec, scale = measured.weather, measured.field.scale
     used = [s.at for s in samples.of("train")]
     assert spec.mean[0] == pytest.approx(wanted["TQV"][used].mean(), rel=1e-5)
     assert spec.std[3] == pytest.approx(wanted["V10M"][used].std(), rel=1e-4)
-    assert spec.scale == pytest.approx(wanted["rain"][used].std(), rel=1e-4)
+    assert scale == pytest.approx(wanted["rain"][used].std(), rel=1e-4)
 
 
 def test_an_epochs_samples_are_a_function_of_seed_epoch_and_index(day):
     samples = samples_of(day)
-    items = WeatherSet(samples, samples.samples[:5], Augmentation(offset=0.3), seed=1, repeat=2)
+    samples.augmentation = Augmentation(offset=0.3)
+    items = ItemSet(samples, samples.samples[:5], seed=1, repeat=2)
     assert len(items) == 10
-    np.testing.assert_array_equal(items[(2, 3)]["x"], items[(2, 3)]["x"])
-    assert not np.array_equal(items[(2, 3)]["x"], items[(2, 8)]["x"])  # the same hour, once more
-    np.testing.assert_array_equal(items[3]["x"], items[8]["x"])
+    np.testing.assert_array_equal(items[(2, 3)][WEATHER], items[(2, 3)][WEATHER])
+    assert not np.array_equal(items[(2, 3)][WEATHER], items[(2, 8)][WEATHER])  # the same hour, once more
+    np.testing.assert_array_equal(items[3][WEATHER], items[8][WEATHER])
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,14 @@ def test_conversion_is_lazy():
     got = in_unit(data.tp, "mm/h")
     assert not got.variable._in_memory and isinstance(got, xr.DataArray)
     assert intervals.Stamp.__args__ == ("start", "middle", "end")
+
+
+def test_a_rate_per_month_counts_the_days_of_its_month():
+    data = field(times=2).assign_coords(time=np.array(["2020-02-01", "2020-03-01"], "datetime64[ns]"))
+    rain = data["t2m"].copy(data=np.full(data["t2m"].shape, 58.0)).assign_attrs(units="mm/month")
+    np.testing.assert_allclose(in_unit(rain, "mm/day").values[:, 0, 0], [58 / 29, 58 / 31])
+    ends = rain.assign_coords(time=np.array(["2020-03-01", "2020-04-01"], "datetime64[ns]"))
+    ends = ends.assign_coords(interval_start=("time", rain["time"].values), interval_end=("time", ends["time"].values))
+    np.testing.assert_allclose(in_unit(ends, "mm/day").values[:, 0, 0], [58 / 29, 58 / 31])
+    back = in_unit(in_unit(rain, "mm/h"), "mm/month")
+    np.testing.assert_allclose(back.values, 58.0, rtol=1e-6)

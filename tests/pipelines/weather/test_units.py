@@ -21,6 +21,8 @@ from pipelines.weather.units import Conversion, conversion, is_amount, tidy
         (("1", "kg kg**-1", "kg/kg", "(0 - 1)", "dimensionless"), "1"),
         (("", "  "), ""),
         (("m of water equivalent", "m", "metres"), "m"),
+        (("mm/3hr", "mm (3 hours)-1", "mm 3h-1", "mm per 3h"), "mm 3h-1"),
+        (("mm/month", "mm month**-1", "mm mon-1"), "mm month-1"),
     ],
 )
 def test_one_spelling(spellings, want):
@@ -44,6 +46,13 @@ def test_one_spelling(spellings, want):
         (50.0, "%", "1", 0.5),
         (1.0, "inch", "mm", 25.4),
         (86400.0, "J m-2 d-1", "W m-2", 1.0),
+        (9.0, "mm/3hr", "mm/h", 3.0),
+        (12.0, "mm (6 hours)-1", "mm/day", 48.0),
+        (1.225, "kg m-3", "g/m3", 1225.0),
+        (552.0, "dam", "m", 5520.0),
+        (552.0, "dam", "m2 s-2", 54132.708),
+        (30.436875, "mm/month", "mm/day", 1.0),  # a mean month of the Gregorian calendar
+        (10.0, "kW h m-2", "MJ m-2", 36.0),
         (5.0, "furlong", "furlong", 5.0),  # the same unit needs no table
     ],
 )
@@ -68,7 +77,9 @@ def test_amounts_need_their_interval():
         ("kelvins", "degC", "not known"),
         ("K", "Pa", "is temperature"),
         ("mm/hh", "mm/h", "you mean mm h-1"),
-        ("", "K", "not known"),
+        ("", "K", "unit '' is not known; correct"),
+        ("km/h", "kg m-2 s-1", "is speed, "),
+        ("mm/h", "kg m-3", "is rain rate, "),
     ],
 )
 def test_what_cannot_be_converted(unit, wanted, message):

@@ -12,9 +12,9 @@ import xarray as xr
 
 from models.errors import InputError
 from pipelines.cli.main import main
-from pipelines.inspection import survey as surveying
+from pipelines.inspection import weather_contents
 from pipelines.inspection.inspect import format_text, inspect
-from pipelines.inspection.survey import survey
+from pipelines.inspection.weather_contents import describe_weather
 from tests.pipelines.inspection.test_inspect import run_folder
 from tests.weather_files import DATA, field, message, needs_data, save
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_summary_and_the_table(tmp_path):
     data = field(levels=(850, 500))
     data.t2m[:2] = np.nan
-    found = survey(save(data, tmp_path / "a.nc"))
+    found = describe_weather(save(data, tmp_path / "a.nc"))
     assert found.summary == (
         "NetCDF-4/HDF5, 1 variable (t2m), 4 times 2020-01-01T00:00 to 2020-01-01T18:00 every 6 h, "
         "2 levels 500..850 hPa, 18 x 36 cells of 10 x 10 deg, all longitudes, 85S..85N, 50.0% missing"
@@ -59,28 +59,32 @@ def test_words_for_times_and_grids(tmp_path):
         time=("time", np.arange("2020-01", "2021-01", dtype="datetime64[M]").astype("M8[ns]"))
     )
     assert (
-        "12 times 2020-01-01T00:00 to 2020-12-01T00:00 every month" in survey(save(monthly, tmp_path / "m.nc")).summary
+        "12 times 2020-01-01T00:00 to 2020-12-01T00:00 every month"
+        in describe_weather(save(monthly, tmp_path / "m.nc")).summary
     )
     gap = field(times=6).isel(time=[0, 1, 2, 5])
-    assert "every 6 h with 1 gaps" in survey(save(gap, tmp_path / "g.nc")).summary
+    assert "every 6 h with 1 gaps" in describe_weather(save(gap, tmp_path / "g.nc")).summary
     part = field(times=1).sel(longitude=slice(150, 210)).isel(time=0, drop=True)
-    assert "no time axis, 18 x 7 cells of 10 x 10 deg, 150E..150W" in survey(save(part, tmp_path / "p.nc")).summary
+    assert (
+        "no time axis, 18 x 7 cells of 10 x 10 deg, 150E..150W"
+        in describe_weather(save(part, tmp_path / "p.nc")).summary
+    )
     plane = xr.Dataset(
         {"v": (("y", "x"), np.ones((5, 6)), {"crs": "EPSG:32633"})}, {"y": np.arange(5.0), "x": np.arange(6.0)}
     )
-    assert "EPSG:32633, x 0..5, y 0..4" in survey(save(plane, tmp_path / "u.nc")).summary
+    assert "EPSG:32633, x 0..5, y 0..4" in describe_weather(save(plane, tmp_path / "u.nc")).summary
     lat, lon = np.meshgrid(np.arange(40.0, 45), np.arange(5.0, 11), indexing="ij")
     bent = xr.Dataset({"v": (("j", "i"), lat)}, {"lat": (("j", "i"), lat), "lon": (("j", "i"), lon)})
-    assert "5 x 6 cells, curvilinear, 5E..10E, 40N..44N" in survey(save(bent, tmp_path / "c.nc")).summary
+    assert "5 x 6 cells, curvilinear, 5E..10E, 40N..44N" in describe_weather(save(bent, tmp_path / "c.nc")).summary
     half = field(times=3)
     half = half.assign_coords(time=half.time.values[0] + np.arange(3) * np.timedelta64(30, "m"))
-    assert "every 30 min" in survey(save(half, tmp_path / "h.nc")).summary
+    assert "every 30 min" in describe_weather(save(half, tmp_path / "h.nc")).summary
 
 
 def test_what_cannot_be_looked_at_is_said(tmp_path):
     empty = field() * np.nan
     empty["t2m"].attrs = {"units": "K"}
-    assert survey(save(empty, tmp_path / "e.nc")).parts[0].fields[0].problem == "no data"
+    assert describe_weather(save(empty, tmp_path / "e.nc")).parts[0].fields[0].problem == "no data"
     path = tmp_path / "b.nc"
     save(field(), path, t2m={"chunksizes": (1, 18, 36), "compression": "gzip"})
     with h5py.File(path, "r") as file:
@@ -88,7 +92,7 @@ def test_what_cannot_be_looked_at_is_said(tmp_path):
     content = bytearray(path.read_bytes())
     content[at : at + 40] = bytes(40)
     path.write_bytes(bytes(content))
-    assert survey(path).parts[0].fields[0].problem.startswith("cannot be read: ")
+    assert describe_weather(path).parts[0].fields[0].problem.startswith("cannot be read: ")
 
 
 def test_a_chunk_that_decodes_to_gigabytes_is_left_alone(tmp_path):
@@ -100,14 +104,14 @@ def test_a_chunk_that_decodes_to_gigabytes_is_left_alone(tmp_path):
             file[name].attrs["units"] = ("degrees_north", "degrees_east")[axis]
             file[name].make_scale(name)
             big.dims[axis].attach_scale(file[name])
-    assert survey(path).parts[0].fields[0].problem == "not looked at: one chunk of it decodes to 1.5 GB"
+    assert describe_weather(path).parts[0].fields[0].problem == "not looked at: one chunk of it decodes to 1.5 GB"
 
 
 def test_large_fields_are_sampled(tmp_path, monkeypatch):
     path = save(field(times=9, levels=(1, 2, 3, 4)), tmp_path / "a.nc")
-    whole = survey(path).parts[0].fields[0]
-    monkeypatch.setattr(surveying, "_LOOK", 500)
-    some = survey(path).parts[0].fields[0]
+    whole = describe_weather(path).parts[0].fields[0]
+    monkeypatch.setattr(weather_contents, "_LOOK", 500)
+    some = describe_weather(path).parts[0].fields[0]
     assert whole.minimum <= some.minimum < some.median < some.maximum <= whole.maximum
     assert some.missing == 0
 
@@ -144,11 +148,11 @@ def test_several_parts(tmp_path):
         + message(values, **grid, shortName="t", typeOfLevel="isobaricInhPa", level=500)
         + message(values[:9], **grid, shortName="10u")
     )
-    found = survey(path)
+    found = describe_weather(path)
     assert [len(part.fields) for part in found.parts] == [2, 1] and "; 1 variable (u10)" in found.summary
     (tmp_path / "x.nc").write_bytes(b"")
     with pytest.raises(InputError, match="empty file"):
-        survey(tmp_path / "x.nc")
+        describe_weather(tmp_path / "x.nc")
 
 
 @needs_data
@@ -174,7 +178,7 @@ def test_several_parts(tmp_path):
     ],
 )
 def test_real_files(name, words):
-    assert words in survey(DATA / name).summary
+    assert words in describe_weather(DATA / name).summary
 
 
 def test_a_file_with_several_groups(tmp_path, capsys):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pyproj import CRS
 
 from models.errors import EarthtuneError
 from pipelines.weather import canonical, dataset, intervals, regions
@@ -89,7 +90,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Survey:
+class WeatherContents:
     """What a weather file holds: its format and its parts."""
 
     format: str
@@ -113,14 +114,14 @@ class Survey:
         return out
 
 
-def survey(path: Path, *, group: str | None = None) -> Survey:
+def describe_weather(path: Path, *, group: str | None = None) -> WeatherContents:
     """Look at a weather file: headers, and up to two million values of each variable.
 
     Raises:
         InputError: the file is missing, damaged, or holds no fields on a grid.
     """
     kind = format_of(path)
-    return Survey(kind.value, tuple(_part(part) for part in dataset.open_parts(path, group=group)))
+    return WeatherContents(kind.value, tuple(_part(part) for part in dataset.open_parts(path, group=group)))
 
 
 def _part(data: xr.Dataset) -> Part:
@@ -190,8 +191,6 @@ def _place(data: xr.Dataset) -> dict[str, Any]:
 
 def _crs_name(wkt: str) -> str:
     """EPSG code, or the system's own name."""
-    from pyproj import CRS
-
     crs = CRS.from_wkt(wkt)
     code = crs.to_epsg()
     method = crs.coordinate_operation.method_name if crs.coordinate_operation else ""

@@ -1,0 +1,139 @@
+"""What a training makes small, and which validation scores it tells: for labelled imagery, and for weather."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+import torchmetrics
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from models.networks.network import Network
+from models.networks.weather import WeatherNetwork
+from models.spec import Classes
+from models.training.losses import weighted_sum
+from models.training.settings import Training
+
+Batch = Mapping[str, Any]
+
+
+class Objective(Protocol):
+    """What a training makes small, a module that may hold weights of its own.
+
+    Attributes:
+        monitor: the validation score that picks the best epoch, and "min" or "max".
+        scores: validation scores by name, updated by `validate`.
+    """
+
+    monitor: tuple[str, str]
+    scores: torchmetrics.MetricCollection
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Loss of a training batch, a mean."""
+
+    def validate(self, batch: Batch) -> Tensor:
+        """Loss of a validation batch; its scores are added."""
+
+    def weight(self) -> float:
+        """What the loss is multiplied with before it is made small."""
+
+
+class Labelled(nn.Module):
+    """Classes or values of imagery.
+
+    A batch is what the network eats, with `y` (B, H, W) class indices or values, or (B,) for classes of tiles, and
+    where a frozen backbone's maps are known, `features` (B, L, D, h, w).
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, network: Network, training: Training, *, class_weights: Tensor | None = None) -> None:
+        """Make an objective of a network.
+
+        Args:
+            network: the network.
+            training: losses and smoothing.
+            class_weights: (K,) weight of each class in the loss.
+
+        Raises:
+            InputError: a loss that the answer does not know.
+        """
+        super().__init__()
+        answer = network.spec.answer
+        self.network = [network]  # not a part of this module
+        self.classes = isinstance(answer, Classes)
+        # Scene sets are often so small that accuracy ties between epochs; their loss does not.
+        picks = {"tile": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
+        self.monitor = picks[answer.support] if self.classes else ("val_rmse", "min")
+        self.total = weighted_sum(answer, training.loss, smoothing=training.smoothing)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.scores = self._scores(answer.channels, mean_iou=answer.support == "pixel")
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The losses over labelled pixels, added up."""
+        return self.total(*self._run(batch), self.class_weights)
+
+    def validate(self, batch: Batch) -> Tensor:
+        """The loss; accuracy, mean IoU or RMSE in the target's unit are added."""
+        output, truth = self._run(batch)
+        loss = self.total(output, truth, self.class_weights)
+        if not self.classes:
+            known, std = torch.isfinite(truth), self.network[0].target_std
+            output, truth = output[known] * std, truth[known] * std
+        if truth.numel():
+            self.scores.update(output.argmax(1) if self.classes else output, truth)
+        return loss
+
+    def weight(self) -> float:
+        """One: the loss as it is."""
+        return 1.0
+
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Output and truth of a batch; values in standard deviations of the training target."""
+        network, truth = self.network[0], batch["y"]
+        features = batch["features"].unbind(1) if "features" in batch else None  # L maps (B, D, h, w)
+        output = network(batch, features=features)
+        return (output, truth) if self.classes else (output[:, 0], (truth - network.target_mean) / network.target_std)
+
+    def _scores(self, channels: int, *, mean_iou: bool) -> torchmetrics.MetricCollection:
+        if not self.classes:
+            return torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
+        accuracy = MulticlassAccuracy(channels, average="micro", ignore_index=-1)
+        metrics: dict[str, torchmetrics.Metric | torchmetrics.MetricCollection] = {"accuracy": accuracy}
+        if mean_iou:
+            metrics["mean_iou"] = MulticlassJaccardIndex(channels, average="macro", ignore_index=-1)
+        return torchmetrics.MetricCollection(metrics, compute_groups=False)
+
+
+class Ensemble(nn.Module):
+    """Fields by an ensemble: each member by the losses of its own.
+
+    A batch is what the network eats, with `y` (B, H, W), NaN where not known.
+    """
+
+    monitor = ("val_loss", "min")
+
+    def __init__(self, network: WeatherNetwork, training: Training) -> None:
+        """Make an objective of a network."""
+        super().__init__()
+        self.network = [network]
+        self.weights = dict(training.loss) or {network.losses[0]: 1.0}
+        self.scores = torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean of the members' losses."""
+        answers, y = self.network[0](batch), batch["y"]
+        return self.network[0].loss(answers.flatten(0, 1), y.repeat(len(answers), 1, 1), self.weights)
+
+    def validate(self, batch: Batch) -> Tensor:
+        """Loss of the averaged answers; their error is added."""
+        network, y = self.network[0], batch["y"]
+        mean, known = network(batch).mean(dim=0), y.isfinite()
+        self.scores.update(network.expected(mean)[known], y[known])
+        return network.loss(mean, y, self.weights)
+
+    def weight(self) -> float:
+        """The number of members, so that each learns as fast as it would alone."""
+        return float(len(self.network[0].members))

@@ -1,0 +1,112 @@
+"""The one table of commands; parser, help, completion and what a test checks of the README follow from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        help: what it does, in a line.
+        usage: how it is called, after its name.
+        function: "module:function" that is called; its signature and docstring are the options. It is imported when
+            the command is run, and `told` of the same module makes the `Outcome` of what it returns.
+        examples: what somebody types.
+        resumes: how to go on after ctrl-C.
+        spelled: options that are not spelled as the parameter is.
+        several: options that take all words that follow.
+    """
+
+    help: str
+    usage: str
+    function: str
+    examples: tuple[str, ...]
+    resumes: str = ""
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    several: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> str:
+        """What comes by position: RUN SCENE ..."""
+        return re.sub(r"\[\w+ \.\.\.\]", "...", re.split(r" ?\[?--", self.usage)[0])
+
+
+COMMANDS: Mapping[str, Command] = {
+    "finetune": Command(
+        "train on labelled scenes; writes a run folder",
+        "RECIPE [--data.root DIR] [--out RUN] [--resume] ...",
+        "pipelines.commands.finetune:train",
+        (
+            "finetune landuse --data.root chips --out runs/landuse",
+            "finetune landuse --training.epochs 20 --print_config",
+        ),
+        resumes="--resume goes on from here",
+    ),
+    "evaluate": Command(
+        "scores and report.html, on the test split or others",
+        "RUN [--data.root DIR] [--out DIR] ...",
+        "pipelines.commands.evaluate:evaluate",
+        ("evaluate runs/landuse --data.root other_chips --out elsewhere",),
+        spelled={"data_root": "data.root"},
+    ),
+    "score": Command(
+        "a GeoTIFF map of each new scene",
+        "RUN SCENE [SCENE ...] --out DIR ...",
+        "pipelines.commands.score:score",
+        (
+            "score runs/landuse new.tif --out maps",
+            "score runs/landuse 'scenes/*.tif' --out maps --probabilities",
+        ),
+        resumes="the same command goes on from here",
+    ),
+    "embed": Command(
+        "patch tokens of a scene as a raster",
+        "BACKBONE SCENE --out FILE ...",
+        "pipelines.commands.embed:embed",
+        ("embed prithvi_eo_v2_300_tl scene.tif --out tokens.tif",),
+    ),
+    "forecast": Command(
+        "Prithvi WxC rolled forward from MERRA-2 files",
+        "BACKBONE FILE [FILE ...] --out DIR [--steps N] ...",
+        "pipelines.commands.forecast:forecast",
+        ("forecast prithvi_wxc_2300m_rollout merra2/*.nc4 --out fc --steps 8",),
+        several=("verify",),
+    ),
+    "seasonal": Command(
+        "chances of a season's terciles, and their skill",
+        "FILE [FILE ...] --target NAME --season DJF --out DIR",
+        "pipelines.commands.seasonal:seasonal",
+        ("seasonal era5_monthly.nc --target pr --season DJF --out winter",),
+        several=("predictors",),
+    ),
+    "inspect": Command(
+        "what is in a file, and whether a run can eat it",
+        "PATH [--for RUN] ...",
+        "pipelines.commands.inspect:inspect",
+        ("inspect scene.tif", "inspect new.tif --for runs/landuse"),
+        spelled={"for_run": "for"},
+    ),
+    "backbones": Command(
+        "names, sizes, licences, and what is in the cache",
+        "",
+        "pipelines.commands.backbones:backbones",
+        ("backbones",),
+    ),
+    "demo": Command(
+        "sample data to a map and a picture, in some minutes",
+        "[--out DIR] ...",
+        "pipelines.commands.demo:demo",
+        ("demo --out demo",),
+    ),
+    "completion": Command(
+        "a script with which the shell completes all this",
+        "SHELL",
+        "pipelines.cli.completion:completion",
+        ("completion bash > earthtune.bash",),
+    ),
+}

@@ -1,0 +1,149 @@
+"""What a forecast starts from: weights, region, the last analysis, the climatology at its targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.backbones.rollout import STEP_HOURS
+from models.backbones.wxc_climatology import climatology_names, locate_climatology, read_climatology
+from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_files, published_config, read_config
+from models.errors import InputError
+from models.types import Array
+from pipelines.weather.merra2 import Merra2
+from pipelines.weather.regions import Region
+
+Time = np.datetime64
+
+
+def find_config(backbone: str, weights: str) -> tuple[WxCConfig, WxCFiles | None]:
+    """The architecture, and the files of the weights unless they are random."""
+    known = published_config(backbone)
+    if weights == "random":
+        return known, None
+    if weights == "hub":
+        files = locate_files(backbone)
+        return files.config, files
+    path = Path(weights)
+    if not path.exists():
+        raise InputError(
+            f"--weights {weights}: wanted hub, random, or a folder or weight file; there is none of this name"
+        )
+    folder = path if path.is_dir() else path.parent
+    files = local_files(folder, weights=None if path.is_dir() else path)
+    files = dataclasses.replace(files, config=read_config(folder / "config.yaml", known))
+    return files.config, files
+
+
+def as_region(region: Sequence[float] | None) -> Any:
+    """Four numbers as a region.
+
+    Raises:
+        InputError: they are not four.
+    """
+    if region is None:
+        return None
+    if len(region) != 4:
+        raise InputError(f"region {list(region)}: wanted west, south, east, north in degrees, such as -100,30,-70,45")
+    return Region(*region)
+
+
+def last_time(times: Sequence[Time], start: str | None) -> Time:
+    """The last input time: as asked for, else the newest that another precedes by a step.
+
+    Raises:
+        InputError: none does; the message says which times there are.
+    """
+    step, there = np.timedelta64(STEP_HOURS, "h"), set(times)
+    listed = ", ".join(np.datetime_as_string(time, "m") for time in times[-8:]) or "none"
+    held = f"the files hold all variables at {len(times)} times{', the last ' if len(times) > 8 else ': '}{listed}"
+    if start is None:
+        found = [time for time in times if time - step in there and _hour(time) % 3 == 0]
+        if not found:
+            raise InputError(
+                f"analyses: two times {STEP_HOURS} hours apart are wanted, at 00, 03, ... 21 UTC, {held}; add files"
+            )
+        return found[-1]
+    try:
+        wanted = np.datetime64(start.removesuffix("Z") or "nothing", "ns")
+    except ValueError as error:
+        raise InputError(f"start {start!r}: wanted a time such as 2020-03-30T12:00") from error
+    if np.isnat(wanted):
+        raise InputError(f"start {start!r}: wanted a time such as 2020-03-30T12:00")
+    missing = [np.datetime_as_string(time, "m") for time in (wanted - step, wanted) if time not in there]
+    if missing:
+        raise InputError(f"start {start}: analyses at {' and '.join(missing)} are wanted, {held}; add files")
+    return wanted
+
+
+def _hour(time: Time) -> int:
+    return int((time - time.astype("datetime64[D]")).astype("timedelta64[h]").astype(int))
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The channels' climatology by time, on the grid of the analyses.
+
+    Attributes:
+        told: where it comes from, for the outputs.
+        merra: whose grid it is read on.
+        config: names the channels.
+        folder: holds climatology/; None for the Hub.
+        mean: (C, H, W) that stands in for it at all times, or None.
+    """
+
+    told: str
+    merra: Merra2
+    config: WxCConfig
+    folder: Path | None = None
+    mean: Array | None = None
+
+    def read(self, time: Time) -> Array:
+        """The channels at a time, (C, H, W)."""
+        if self.mean is not None:
+            return self.mean
+        surface, vertical = self.files(time)
+        return read_climatology(surface, vertical, lat=self.merra.lat, lon=self.merra.lon, config=self.config)
+
+    def files(self, time: Time) -> tuple[Path, Path]:
+        """The surface and the vertical file of a time."""
+        if self.folder is None:
+            return locate_climatology(time)
+        surface, vertical = climatology_names(time)
+        return self.folder / surface, self.folder / vertical
+
+    def check(self, times: Iterable[Time]) -> None:
+        """See that the files of these times are there, before any work.
+
+        Raises:
+            InputError: one is not.
+        """
+        absent = [file for time in times if self.mean is None for file in self.files(time) if not file.is_file()]
+        if absent:
+            raise InputError(
+                f"{absent[0]}: no such file, and {len(absent) - 1} more; the climatology at the targets is wanted"
+            )
+
+
+def find_climatology(
+    where: str | None, weights: str, merra: Merra2, config: WxCConfig, start: Time
+) -> Climatology | None:
+    """The climatology as chosen; None where the model does without and none was named.
+
+    With random weights and no choice the mean of the analyses up to the start stands in.
+    """
+    if where is None and weights == "random":
+        times = [time for time in merra.times() if time <= start]
+        mean = np.mean([merra.stack(time) for time in times], axis=0)
+        return Climatology(f"mean of {len(times)} analyses", merra, config, mean=mean)
+    if where is None and config.residual != "climate":
+        return None
+    chosen = where or weights
+    path = Path(chosen)
+    folder = None if chosen == "hub" else path.parent if path.is_file() else path
+    return Climatology(chosen, merra, config, folder)

@@ -1,0 +1,95 @@
+"""Score a model beside its baselines: metrics.json and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.bundle import Bundle, read_bundle
+from models.errors import InputError
+from models.types import Progress
+from pipelines.reports.measures import best_baseline, headline
+from pipelines.reports.report import write_report
+from pipelines.runs.folder import trained_on, write_result
+from pipelines.samples.sets import Samples, key_of, read_split
+from pipelines.tasks.task import Teller, data_for, task_named
+
+
+def assess(
+    folder: Path,
+    bundle: Bundle,
+    samples: Samples,
+    chosen: Sequence[Any],
+    models: Mapping[str, Teller],
+    *,
+    codes: Sequence[int] = (),
+    curves: Sequence[Mapping[str, float]],
+    notes: Sequence[str] = (),
+    batch: int = 8,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a model, named "model", and its baselines on samples; write metrics.json and report.html into `folder`.
+
+    Returns:
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}}, and for classes the model's
+        "confusion": rows of true classes, columns of predicted ones.
+
+    Raises:
+        InputError: no samples, or nothing of them is known.
+    """
+    if batch < 1:
+        raise InputError(f"batch {batch}: wanted at least 1")
+    if not chosen:
+        raise InputError(f"{samples.name}: no sample to evaluate; --data.root names another folder")
+    task = task_named(bundle.spec.task)
+    found = task.judge(samples, chosen, models, codes=codes, batch=batch, progress=progress)
+    scores, baselines = found.scores["model"], {name: s for name, s in found.scores.items() if name != "model"}
+    if not scores["n"]:
+        raise InputError(f"{samples.name}: nothing is known of the {len(chosen)} samples; nothing to score")
+    best = best_baseline(found.shown.said[0], baselines)
+    about = dict(task.facts(samples))
+    result = {
+        "headline": headline(found.shown, scores, baselines),
+        "data": samples.name,
+        "samples": len(chosen),
+        "model": scores,
+        "baselines": baselines,
+    } | dict(found.more)
+    write_result(folder, result)
+    write_report(
+        folder / "report.html",
+        title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
+        shown=found.shown,
+        facts={**about, "Evaluated on": f"{len(chosen)} samples of {about['Evaluated on']}", **trained_on(bundle)},
+        scores=scores,
+        baselines=baselines,
+        curves=curves,
+        parts=dict(found.parts(best)),
+        notes=[*bundle.training.get("notes", ()), *notes],
+    )
+    return result
+
+
+def tested(samples: Samples, split: Mapping[tuple[str, ...], str], *, own: bool) -> tuple[list[Any], list[str]]:
+    """The samples of the test split, or all of other data; and what a person should know of them."""
+    known = [sample for sample in samples.samples if key_of(samples, sample) in split]
+    if own:
+        missing = len(samples.samples) - len(known)
+        notes = [f"{missing} samples came after the training and are left out."] if missing else []
+        return [sample for sample in known if split[key_of(samples, sample)] == "test"], notes
+    notes = [f"{len(known)} samples bear names of the training data; if they are the same, the scores flatter."]
+    return list(samples.samples), notes if known else []
+
+
+def training_samples(run: Path) -> tuple[Any, list[Any], int]:
+    """The samples of a run's data, those of its training split, and the run's seed.
+
+    Raises:
+        InputError: the training data cannot be read any more.
+    """
+    bundle = read_bundle(run)
+    samples = task_named(bundle.spec.task).reopen(bundle.spec, data_for(bundle))
+    split = read_split(run / "split.csv", samples.keys)
+    chosen = [sample for sample in samples.samples if split.get(key_of(samples, sample)) == "train"]
+    return samples, chosen, int(bundle.training.get("seed", 0))

@@ -1,0 +1,250 @@
+"""From recipe to run folder, for every task: prepare, build, train, assess, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import seed_everything
+from torch import Tensor, nn
+
+from models.backbones.loading import LoadReport
+from models.backbones.lora import merge_lora
+from models.bundle import Base, Bundle, stored_whole, write_bundle, write_weights
+from models.errors import RunError
+from models.networks.assembly import AnyNetwork, assemble, load_backbone
+from models.networks.network import Network
+from models.runtime.engines import load_runtime
+from models.runtime.export import example_inputs, export_onnx
+from models.runtime.rounding import rounding
+from models.spec import Classes, Spec
+from models.training.module import FineTuning, apply_mode
+from models.training.settings import Lora
+from models.types import Inputs, Predict
+from pipelines.recipes.recipe import Recipe
+from pipelines.runs.assess import assess
+from pipelines.runs.check import check
+from pipelines.runs.folder import Launch, fit, make_folder, replacing_run, result_before
+from pipelines.samples.sets import SPLITS, ItemSet, Loaders, Samples, evenly, inputs_of, write_split
+from pipelines.tasks.task import Task, task_named
+
+AGREEMENT = 1e-3  # largest difference between the exported model's probabilities and torch's
+COMPARED = 16  # samples on which reduced precisions are compared
+
+
+def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: str = "run") -> dict[str, Any]:
+    """Fine-tune a Prithvi backbone and write a run folder.
+
+    The folder holds bundle.json, model.safetensors, model.onnx (of scenes), recipe.yaml, split.csv, metrics.csv,
+    metrics.json, report.html and checkpoints/. It is made once recipe, data and weights were found good.
+
+    Args:
+        recipe: what to make.
+        out: the run folder.
+        launch: how to carry it out.
+        name: what the report calls the run.
+
+    Returns:
+        What metrics.json holds, with a headline.
+
+    Raises:
+        InputError: anything in the recipe, the data or the weights that cannot be used, or a run folder that exists.
+        RunError: the exported model does not agree with the trained one, or the disk is full.
+    """
+    launch, task = launch or Launch(), task_named(recipe.task)
+    check(task, recipe)
+    return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
+
+
+def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
+    """The steps of `finetune`."""
+    first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
+    if first and (before := result_before(out, recipe.to_json(), launch)) is not None:
+        return before
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    samples = task.prepare(recipe)
+    sizes = {split: len(samples.of(split)) for split in SPLITS}
+    network, base, report = build(recipe, samples.spec)
+    module = _module(task, recipe, network, samples, out)
+    if first:
+        counts = ", ".join(f"{count} {split}" for split, count in sizes.items())
+        for line in (*(report.lines() if report else ()), *samples.notes, f"{samples.described}: {counts}"):
+            launch.say(line)
+        make_folder(out, recipe.to_json(), launch)
+        write_split(out / "split.csv", samples)
+    train(module, recipe, samples, samples.of("train"), out, launch)
+    if not module.trainer.is_global_zero:
+        return {}
+    bundle = Bundle(
+        samples.spec,
+        recipe.backbone,
+        recipe.model,
+        base,
+        recipe.mode,
+        stored_whole(base, recipe.mode),
+        data=recipe.to_json()["data"] | samples.found,
+        training=_history(task, recipe, name, len(module.curves), sizes, samples.notes)
+        | ({"patch_embedding": dict(report.bands)} if report else {}),
+        lora=getattr(recipe, "lora", Lora()),
+    )
+    bundle, predict = save(out, bundle, network, launch)
+    tested = samples.of("test") or samples.of("val")
+    models = {"model": task.teller(predict, 1), **task.baselines(samples, samples.of("train"), recipe.seed)}
+    compared = [tested[i] for i in evenly(len(tested), COMPARED)]
+    bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
+    result = assess(out, bundle, samples, tested, models, curves=module.curves, progress=launch.progress)
+    if recipe.refit:
+        bundle = _refitted(task, recipe, samples, bundle, out, launch)
+    write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
+    return result
+
+
+def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | None]:
+    """Build the network and load the backbone's weights.
+
+    Returns:
+        The network, where its backbone came from, and what was loaded (None for random weights).
+
+    Raises:
+        InputError: weights that are not there, not safe or of another architecture.
+    """
+    torch.manual_seed(recipe.seed)
+    network = assemble(spec, recipe.backbone, recipe.model, pretrained=recipe.weights != "random")
+    bands: Sequence[str] = getattr(recipe, "pretrained_bands", ())
+    base, report = load_backbone(network, recipe.backbone, recipe.weights, revision=recipe.revision, bands=bands)
+    return network, base, report
+
+
+def _module(task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, out: Path) -> FineTuning:
+    """What trains a network as a recipe says."""
+    objective = task.objective(network, recipe, samples)
+    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
+    if isinstance(network, Network):
+        pixels = samples.spec.imagery
+        network.backbone.freeze_unused(time=pixels.uses_time, location=pixels.uses_location)
+    log = out / "metrics.csv"
+    return FineTuning(network, objective, recipe.training, mode=recipe.mode, seed=recipe.seed, log=log)
+
+
+def train(
+    module: FineTuning, recipe: Recipe, samples: Samples, chosen: Sequence[Any], out: Path, launch: Launch
+) -> None:
+    """Train on some samples; the network ends with the kept weights, in eval mode, adapters still apart.
+
+    Raises:
+        InputError: the loss stops being finite.
+        RunError: a checkpoint cannot be written.
+    """
+    val, training, network = samples.of("val"), recipe.training, module.network
+    if set(map(id, chosen)) & set(map(id, val)):  # what is trained on cannot pick an epoch
+        training = dataclasses.replace(training, keep="last", patience=0)
+    repeat = max(samples.epoch // len(chosen), 1)
+    sets = ItemSet(samples, chosen, seed=recipe.seed, repeat=repeat), ItemSet(samples, val, seed=recipe.seed)
+    if recipe.mode == "frozen" and isinstance(network, Network):
+        _compute_features(network, sets, batch=training.batch)
+    # Batch norm wants more than one sample.
+    full = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
+    loaders = Loaders(*sets, training, seed=recipe.seed, full=full)
+    fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
+
+
+def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) -> None:
+    """Compute the frozen backbone's maps of every sample once."""
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    network.to(device).eval()
+
+    def features(items: Mapping[str, Tensor]) -> list[Tensor]:
+        with torch.inference_mode():
+            return [m.cpu() for m in network.features({name: item.to(device) for name, item in items.items()})]
+
+    for items in sets:
+        items.compute_features(features, batch=batch)
+    network.train()
+
+
+def _refitted(task: Task, recipe: Recipe, samples: Samples, bundle: Bundle, out: Path, launch: Launch) -> Bundle:
+    """Train anew on all samples, and write that model in place of the one that was scored."""
+    launch.say("training anew on all samples")
+    samples.spec = task.fitted(samples, SPLITS)
+    network, _, _ = build(recipe, samples.spec)
+    everything = [sample for sample in samples.samples]
+    module = _module(task, recipe, network, samples, out / "refit")
+    train(module, recipe, samples, everything, out / "refit", launch)
+    said = (
+        "The model in this folder was trained anew on all samples; the scores are those of the one that never saw "
+        "the test split."
+    )
+    training = {**bundle.training, "refit": True, "notes": [*bundle.training["notes"], said]}
+    bundle = dataclasses.replace(bundle, spec=samples.spec, training=training)
+    return save(out, bundle, network, launch)[0]
+
+
+def save(out: Path, bundle: Bundle, network: AnyNetwork, launch: Launch) -> tuple[Bundle, Predict]:
+    """Write weights, for scenes ONNX that agrees with them, and bundle.json, which makes the folder a bundle.
+
+    Returns:
+        The bundle with the hash of its weights, and the model in float32.
+
+    Raises:
+        RunError: the exported model answers differently from the trained one.
+    """
+    if bundle.whole:
+        merge_lora(network)
+    bundle = dataclasses.replace(bundle, sha256=write_weights(out, network, whole=bundle.whole))
+    merge_lora(network)
+    if not isinstance(network, Network):
+        write_bundle(out, bundle)
+        return bundle, predict_by(network)
+    launch.say("exporting and checking model.onnx")
+    export_onnx(network, out / "model.onnx")
+    write_bundle(out, bundle)
+    predict = load_runtime(out, runtime="openvino", precision="f32")
+    inputs = example_inputs(bundle.spec.imagery, batch=3)
+    with torch.inference_mode():
+        wanted = network.predict(inputs).numpy()
+    came = predict({name: given.numpy() for name, given in inputs.items()})
+    scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
+    difference = float(np.abs(wanted - came).max()) / scale
+    if difference > AGREEMENT:
+        (out / "bundle.json").unlink()
+        raise RunError(
+            f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept"
+        )
+    return bundle, predict
+
+
+def predict_by(network: AnyNetwork) -> Predict:
+    """A network as a function of arrays."""
+
+    def predict(inputs: Inputs) -> Any:
+        with torch.inference_mode():
+            return network.predict({name: torch.from_numpy(given) for name, given in inputs.items()}).numpy()
+
+    return predict
+
+
+def _rounded(out: Path, bundle: Bundle, inputs: Inputs, exact: Predict) -> dict[str, dict[str, float]]:
+    """What `Bundle.rounding` is to hold; nothing for runs without model.onnx."""
+    return rounding(out, bundle.spec.answer, inputs, exact=exact) if (out / "model.onnx").is_file() else {}
+
+
+def _history(
+    task: Task, recipe: Recipe, name: str, epochs: int, sizes: Mapping[str, int], notes: Sequence[str]
+) -> dict[str, Any]:
+    """What bundle.json tells of the training."""
+    return {
+        "recipe": name,
+        "sha256": recipe.sha256(),
+        "seed": recipe.seed,
+        "epochs": epochs,
+        "split": dict(sizes),
+        "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", *task.packages)},
+        "notes": list(notes),
+        "refit": False,
+    }

@@ -1,0 +1,212 @@
+"""Samples of any kind -> batches, shuffled and varied as a function of the seed, the epoch and the index."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from models.errors import RunError
+from models.files import replacing
+from models.spec import Spec
+from models.training.settings import Training
+
+Item = dict[str, Any]  # arrays by name: the inputs of the Spec, what goes with them, and the truth as "y"
+SPLITS = ("train", "val", "test")
+
+
+class Samples(Protocol):
+    """What a model learns from and is asked about.
+
+    Attributes:
+        keys: columns of split.csv that tell a sample from any other.
+        epoch: samples of an epoch at least; fewer of them come several times, as often as all fit in.
+        spec: what the model eats and says.
+        samples: all there are, with a split each.
+        notes: what a person should know of them, a sentence each.
+        found: settings of the data that reading settled, by their names.
+        name: of the data, for messages.
+        described: what a sample is, or what all are, in words.
+    """
+
+    keys: ClassVar[tuple[str, ...]]
+    epoch: ClassVar[int]
+    spec: Spec
+    notes: list[str]
+
+    @property
+    def samples(self) -> Sequence[Any]:
+        """All there are."""
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """Settings of the data that reading settled."""
+
+    @property
+    def name(self) -> str:
+        """Of the data, for messages."""
+
+    @property
+    def described(self) -> str:
+        """What a sample is, or what all are, in words."""
+
+    def of(self, *splits: str) -> list[Any]:
+        """The samples of some splits."""
+
+    def item(self, sample: Any) -> Item:
+        """What the model eats, by name; without the truth."""
+
+    def truth(self, sample: Any) -> NDArray[Any]:
+        """What it is to say."""
+
+    def varied(self, item: Item, rng: np.random.Generator) -> Item:
+        """An item with its truth as another place or day might have brought it."""
+
+    def row(self, sample: Any) -> dict[str, str]:
+        """What split.csv tells of a sample, by column."""
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` items, at even distances."""
+    return sorted({round(i * (count - 1) / max(min(count, most) - 1, 1)) for i in range(min(count, most))})
+
+
+def inputs_of(samples: Samples, chosen: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    """The inputs of some samples as one batch."""
+    items = [samples.item(sample) for sample in chosen]
+    return {key: np.stack([item[key] for item in items]) for key in items[0]}
+
+
+class ItemSet(Dataset[Item]):
+    """Samples as a torch dataset.
+
+    An item is asked for by its index, or by (epoch, index): then it is varied, as a pure function of the seed, the
+    epoch and the index, so that a resumed run sees what an uninterrupted one sees.
+    """
+
+    def __init__(self, samples: Samples, chosen: Sequence[Any], *, seed: int, repeat: int = 1) -> None:
+        """Keep the samples, each of which comes `repeat` times an epoch; nothing is read yet."""
+        self.samples, self.chosen, self.seed, self.repeat = samples, list(chosen), seed, repeat
+        self.features: NDArray[Any] | None = None  # (N, L, D, h, w), where a frozen backbone's maps are known
+
+    def __len__(self) -> int:
+        """Items of an epoch."""
+        return len(self.chosen) * self.repeat
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        """One item, varied if the key has an epoch."""
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        place = index % len(self.chosen)
+        item = self.samples.item(self.chosen[place]) | {"y": self.samples.truth(self.chosen[place])}
+        if self.features is not None:
+            item["features"] = np.array(self.features[place])
+        if epoch is None:
+            return item
+        return self.samples.varied(item, np.random.default_rng((self.seed, epoch, index)))
+
+    def compute_features(self, features: Callable[[Mapping[str, Tensor]], Sequence[Tensor]], *, batch: int) -> None:
+        """Run a frozen backbone over every sample once and keep its maps for all epochs."""
+        kept: NDArray[Any] | None = None
+        first = 0
+        for items in DataLoader(self, batch_size=batch):
+            rows = torch.stack(list(features(items)), dim=1)  # (B, L, D, h, w)
+            if kept is None:  # in a file without a name: it goes when the run ends, however it ends
+                with tempfile.TemporaryFile() as file:
+                    kept = np.memmap(file, np.float32, "w+", shape=(len(self), *rows.shape[1:]))
+            kept[first : first + len(rows)] = rows.numpy()
+            first += len(rows)
+        self.features = kept
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, index) pairs, a function of seed and epoch alone; ranks of a distributed run share them out."""
+
+    def __init__(self, size: int, *, seed: int) -> None:
+        """Sample `size` items."""
+        self.size, self.seed, self.epoch = size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Items for this rank."""
+        return -(-self.size // _ranks()[1])
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """This rank's share of the epoch; the last ranks repeat the first items where shares are uneven."""
+        rank, world = _ranks()
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        share = np.resize(order, len(self) * world)[rank::world]
+        return ((self.epoch, int(index)) for index in share)
+
+
+def _ranks() -> tuple[int, int]:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if ready else (0, 1)
+
+
+class Loaders(LightningDataModule):
+    """Training and validation samples as loaders."""
+
+    def __init__(self, train: ItemSet, val: ItemSet, training: Training, *, seed: int, full: bool) -> None:
+        """Keep both sets; `full` leaves a last batch out that holds fewer samples than the others."""
+        super().__init__()
+        self.train_set, self.val_set, self.training, self.seed, self.full = train, val, training, seed, full
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Shuffled and varied."""
+        return self._loader(self.train_set, EpochSampler(len(self.train_set), seed=self.seed))
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        """As they are."""
+        return self._loader(self.val_set, None)
+
+    def _loader(self, items: ItemSet, sampler: EpochSampler | None) -> DataLoader[Item]:
+        workers = self.training.workers
+        return DataLoader(
+            items,
+            batch_size=self.training.batch,
+            sampler=sampler,
+            drop_last=self.full and sampler is not None and len(sampler) > self.training.batch,
+            num_workers=workers,
+            generator=torch.Generator().manual_seed(self.seed),  # else each pass would draw from the one of dropout
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def write_split(path: Path, samples: Samples) -> None:
+    """Write which sample is in which split: CSV with the columns of `Samples.row`."""
+    rows = [samples.row(sample) for sample in samples.samples]
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def read_split(path: Path, keys: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """The split of each sample by its keys, as `write_split` wrote it.
+
+    Raises:
+        RunError: there is no such file.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such file, so that the splits are not known; copy the whole run folder again")
+    with path.open(newline="", encoding="utf-8") as file:
+        return {tuple(row[key] for key in keys): row["split"] for row in csv.DictReader(file)}
+
+
+def key_of(samples: Samples, sample: Any) -> tuple[str, ...]:
+    """What tells a sample from any other, as in `read_split`."""
+    row = samples.row(sample)
+    return tuple(row[key] for key in samples.keys)

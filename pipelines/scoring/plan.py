@@ -1,0 +1,401 @@
+"""What a scoring does: which scenes by which runs, checked before the first tile is run; the jobs, the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from models.bundle import Bundle, bundle_id, read_bundle
+from models.errors import EarthtuneError, InputError
+from models.files import check_target as check_file
+from models.spec import Spec
+from models.types import Progress
+from pipelines.outputs.layout import BLOCK, check_target
+from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
+from pipelines.scenes.find import find_scenes
+from pipelines.scenes.scene import Reading, Scene
+from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, explained
+from pipelines.scoring.opening import open_for, warnings_about
+from pipelines.scoring.rows import layouts
+from pipelines.scoring.workers import launch, shard_of, threads_each
+
+_MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
+BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is written of each scene.
+
+    Attributes:
+        probabilities: also write <scene>_probabilities.tif, a band for each class.
+        confidence: also write <scene>_confidence.tif, the highest probability.
+        min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
+        polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
+        area_table: CSV to write, with the pixels and hectares of every class.
+    """
+
+    probabilities: bool = False
+    confidence: bool = False
+    min_area: float = 0.0
+    polygons: Path | None = None
+    area_table: Path | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The maps of a scene by their names; polygons want the confidence."""
+        sure = self.confidence or self.polygons is not None
+        return ["map", *["probabilities"] * self.probabilities, *["confidence"] * sure]
+
+    @property
+    def tables(self) -> dict[str, Path | None]:
+        """The files of all scenes together, by the suffix that each wants."""
+        return {".gpkg": self.polygons, ".csv": self.area_table}
+
+    @property
+    def wants_ground(self) -> str:
+        """The option that wants areas on the ground; empty where none does."""
+        return "min_area" if self.min_area else str(self.polygons or self.area_table or "")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Who does the work.
+
+    Attributes:
+        workers: processes on this machine, or actors with --ray.
+        shard: i/n, this call's share where n calls on any machines share a folder: 1/4, 2/4, 3/4, 4/4.
+        ray: address of a Ray cluster, auto, or local to start one here.
+    """
+
+    workers: int = 1
+    shard: str | None = None
+    ray: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for all scenes of a call.
+
+    Attributes:
+        out: folder for the maps.
+        maps: what is written.
+        reading: what a person says about the files.
+        engine: how models are run.
+        overlap: pixels that neighbouring tiles share; a quarter of a tile when None.
+        overwrite: whether maps that exist are replaced.
+        named: whether the run's name is part of the maps' names.
+        debug: whether what a scene fails of is raised, not told.
+    """
+
+    out: Path
+    maps: Maps = Maps()
+    reading: Reading = Reading()
+    engine: Engine = Engine()
+    overlap: int | None = None
+    overwrite: bool = False
+    named: bool = False
+    debug: bool = False
+
+
+def score_scenes(
+    folders: Sequence[Path],
+    scenes: Sequence[str],
+    plan: Plan,
+    share: Share,
+    *,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Score scenes with one run or several; see `commands.score.score`."""
+    _check(folders[0], plan, share)
+    runs = {path: read_bundle(path) for path in folders}
+    passes = _passes(runs, plan.overlap)
+    _check_runs(runs, classes=plan.maps.wants_ground)
+    part, parts = shard_of(share.shard) if share.shard else (0, 1)
+    sources = find_scenes(scenes)
+    mine = sources[part::parts] if len(sources) >= parts else sources
+    _check_tables(plan, share)
+    engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))
+    plan = dataclasses.replace(plan, engine=engine, named=len(runs) > 1)
+    jobs, results = _surveyed(mine, runs, passes, plan, say)
+    pieces = -(-share.workers * parts // len(sources)) if len(sources) < max(share.workers, parts) else 1
+    jobs = [band for job in jobs for band in _bands(job, pieces)]
+    jobs = jobs[part::parts] if len(sources) < parts else jobs
+    outcomes = launch(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
+    ended = dict(_told(outcomes, jobs, say))
+    results = _in_order([*results, *_gathered(jobs, ended)], mine, runs)
+    return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
+
+
+def _in_order(results: list[dict[str, Any]], sources: Sequence[str], runs: Iterable[Path]) -> list[dict[str, Any]]:
+    """The results by scene, and of each by run."""
+    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(sources, runs))}
+    return sorted(results, key=lambda result: order[result["scene"], result["run"]])
+
+
+def _check(run: Path, plan: Plan, share: Share) -> None:
+    """Refuse arguments that no scene could be scored with."""
+    batch, min_area = plan.engine.batch, plan.maps.min_area
+    if share.workers < 1 or (batch is not None and batch < 1):
+        raise InputError(f"workers {share.workers}, batch {batch}: wanted at least 1")
+    if not 0 <= min_area < 1e9:
+        raise InputError(f"min_area {min_area:g}: wanted hectares, 0 or more")
+    if plan.out.exists() and not plan.out.is_dir():
+        raise InputError(f"{plan.out}: is a file; --out wants a folder for the maps")
+
+
+def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
+    """Refuse runs whose maps could not be told apart, or not serve what wants class maps of one run."""
+    names = [path.resolve().name for path in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{twice}: two runs bear this name, which tells their maps apart; rename one")
+    spec = next(iter(runs.values())).spec
+    if classes and (not spec.answer.classes or (len(runs) > 1 and classes != "min_area")):
+        raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
+
+
+def _check_tables(plan: Plan, share: Share) -> None:
+    """Refuse files that could not be written at the end; those that an earlier call wrote are written anew."""
+    for suffix, file in plan.maps.tables.items():
+        if file and share.shard:
+            raise InputError(
+                f"{file}: a shard sees some scenes only; when all have ended, the same call without --shard writes it "
+                "(for polygons give the shards --confidence)"
+            )
+        if file:
+            if file.parent.resolve() == plan.out.resolve():
+                plan.out.mkdir(parents=True, exist_ok=True)
+            check_file(file, suffix, overwrite=plan.overwrite or is_ours(plan.out, file))
+
+
+def _tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan: Plan) -> list[dict[str, Any]]:
+    """Write the polygons and the areas of all maps that are there; a result where that fails."""
+    from pipelines.grids.areas import area_table
+    from pipelines.outputs.polygons import write_polygons
+
+    results = [result for result in results if result["status"] in ("done", "kept")]
+    maps, polygons, table = [Path(result["map"]) for result in results], plan.maps.polygons, plan.maps.area_table
+    try:
+        if maps and table:
+            area_table(maps, spec.answer.classes, table, overwrite=True)
+            remember(plan.out, table)
+        if maps and polygons:
+            pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
+            write_polygons(pairs, spec.answer.classes, polygons, overwrite=True)
+            remember(plan.out, polygons)
+    except EarthtuneError as error:  # the maps are there all the same
+        told = {"error": str(error), "exit_code": error.exit_code}
+        return _failed(", ".join(str(file) for file in (polygons, table) if file), [run], told)
+    return []
+
+
+def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
+    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles.
+
+    Raises:
+        InputError: an overlap that no tiles can have.
+    """
+    groups: dict[Any, list[Path]] = {}
+    for path, bundle in runs.items():
+        pixels, support = bundle.spec.imagery, bundle.spec.answer.support
+        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "mask_clouds")]
+        inputs = pixels.channels, pixels.times, pixels.tile, pixels.unit, pixels.uses_time, pixels.uses_location
+        groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
+    passes = []
+    for paths in groups.values():
+        tile = runs[paths[0]].spec.imagery.tile
+        shared = tile // 4 if overlap is None else overlap
+        if not 0 <= shared < tile:
+            raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
+        passes.append((tuple(paths), shared))
+    return passes
+
+
+def _surveyed(
+    sources: Sequence[str],
+    runs: Mapping[Path, Bundle],
+    passes: Sequence[tuple[tuple[Path, ...], int]],
+    plan: Plan,
+    say: Callable[[str], None],
+) -> tuple[list[Job], list[dict[str, Any]]]:
+    """Open and check all scenes; the jobs, and results of those that are done or cannot be."""
+    jobs: list[Job] = []
+    results: list[dict[str, Any]] = []
+    for source in sources:
+        for folders, overlap in passes:
+            try:
+                job, kept = _survey(source, {f: runs[f] for f in folders}, plan, overlap, jobs, say)
+            except FAILURES as error:
+                if plan.debug:
+                    raise
+                results += _failed(source, folders, explained(source, error))
+                continue
+            results += kept
+            jobs += [job] if job else []
+    results += _eaten(jobs)
+    return jobs, results
+
+
+def _survey(
+    source: str,
+    runs: Mapping[Path, Bundle],
+    plan: Plan,
+    overlap: int,
+    jobs: Sequence[Job],
+    say: Callable[[str], None],
+) -> tuple[Job | None, list[dict[str, Any]]]:
+    """Open and check a scene.
+
+    Returns:
+        The job, None when nothing is left to do; and results of maps that are done.
+
+    Raises:
+        InputError: a scene that a run cannot eat, a map that exists, or one that would replace another or an input.
+    """
+    first = next(iter(runs.values()))
+    scene = open_for(first, source, plan.reading)
+    if plan.maps.wants_ground and scene.geobox.crs is None:
+        raise InputError(f"{source}: has no coordinate system, so its areas are not known; give it one")
+    outputs, kept = [], []
+    for run, bundle in runs.items():
+        output = _output(run, bundle, scene, plan, overlap)
+        done = None if plan.overwrite else output.entry.done()
+        if done is not None:
+            kept.append(output.told(source, done) | {"status": "kept"})
+            continue
+        ours = output.begun.exists()  # a call that was cut off after a map had got its name
+        why = "exists already, made with other options, model or scene" if output.entry.differs() else "exists already"
+        for path in output.files:
+            if path.exists() and not (plan.overwrite or ours):
+                raise InputError(
+                    f"{path}: {why}; --overwrite makes all maps of this scene anew, --out names another folder"
+                )
+        for kind, layout in output.layouts.items():
+            check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
+        outputs.append(output)
+    for note in warnings_about(scene, first.spec) if outputs else ():
+        say(f"{scene.name}: {note}")
+    taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
+    for output in outputs:
+        stem = output.entry.stem
+        if taken.get(stem, source) != source:
+            raise InputError(
+                f"{source}: would be written as {stem}_map.tif, as {taken[stem]} is; score them into two folders"
+            )
+    if not outputs:
+        return None, kept
+    if plan.overwrite:
+        for output in outputs:
+            output.entry.forget()
+    height = next(iter(outputs[0].layouts.values())).shape[1]
+    prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
+    job = Job(
+        *(source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height)),
+        replace=plan.overwrite,
+        prints=prints,
+        debug=plan.debug,
+    )
+    return job, kept
+
+
+def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Take the jobs out whose maps would replace a file that is to be read; results of these."""
+    inputs = frozenset().union(*(job.scene.files for job in jobs))
+    results = []
+    for job in list(jobs):
+        paths = [path for output in job.outputs for path in output.files]
+        eaten = next((path for path in paths if path.resolve() in inputs), None)
+        if eaten:
+            error = f"{eaten}: the map would replace a file that is to be read; --out names another folder"
+            told = {"error": error, "exit_code": InputError.exit_code}
+            results += _failed(job.source, [output.run for output in job.outputs], told)
+            jobs.remove(job)
+    return results
+
+
+def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
+    """The maps of a scene by a run, and their page in the ledger."""
+    identity = bundle_id(run)
+    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
+    remote = sorted({layer.path for layer in layers if not Path(layer.path).is_file()})
+    local = [path for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER)]
+    content = {
+        "software": version("earthtune"),
+        "bundle": identity,
+        "source": [*map(fingerprint, local), *remote],
+        "model": ends(run / "model.onnx"),
+        "reading": dataclasses.asdict(plan.reading),
+        "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
+        "maps": [plan.maps.kinds, plan.maps.min_area, overlap],
+    }
+    stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
+    made = layouts(bundle, scene, plan.maps.kinds, _tags(bundle, identity, scene))
+    return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
+
+
+def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
+    """GDAL tags that say what made the map, and from what."""
+    tags = {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BUNDLE": identity,
+        "EARTHTUNE_RECIPE": str(bundle.training.get("recipe", "")),
+        "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
+        "EARTHTUNE_BACKBONE": bundle.backbone,
+        "EARTHTUNE_BASE": str(bundle.base),
+        "EARTHTUNE_INPUT": ",".join(Path(source).name for source in scene.sources),
+    }
+    dates = [date.isoformat() for date in scene.dates if date]
+    return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})
+
+
+def _bands(job: Job, pieces: int) -> list[Job]:
+    """A job as several of about as many rows each, where there are workers for them."""
+    height = job.rows[1]
+    rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)
+    if rows >= height:
+        return [job]
+    return [
+        dataclasses.replace(job, rows=(first, min(first + rows, height)), whole=False)
+        for first in range(0, height, rows)
+    ]
+
+
+def _told(
+    outcomes: Iterable[tuple[int, dict[str, Any]]], jobs: Sequence[Job], say: Callable[[str], None]
+) -> Iterable[tuple[int, dict[str, Any]]]:
+    """The outcomes, each told as it comes where there are several."""
+    for count, (i, outcome) in enumerate(outcomes, 1):
+        if len(jobs) > 1:
+            rows = "" if jobs[i].whole else f", rows {jobs[i].rows[0]} to {jobs[i].rows[1]}"
+            say(f"{count} of {len(jobs)}: {jobs[i].source}{rows}: {outcome.get('error', outcome['status'])}")
+        yield i, outcome
+
+
+def _gathered(jobs: Sequence[Job], ended: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One result for each scene and run, from what became of all their jobs."""
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    rank = {"partial": 0, "done": 1, "failed": 2}
+    for i, job in enumerate(jobs):
+        outcome = ended[i]
+        for n, output in enumerate(job.outputs):
+            about = {"scene": job.source, "run": str(output.run), "status": outcome["status"]}
+            if outcome["status"] == "done":
+                about |= dict(outcome["results"][n]) | {"seconds": outcome["seconds"]} | about
+            elif outcome["status"] == "failed":
+                about |= {"error": outcome["error"], "exit_code": outcome["exit_code"]}
+            before = results.get((job.source, str(output.run)))
+            if before is None or rank[about["status"]] > rank[before["status"]]:
+                results[job.source, str(output.run)] = about
+    return list(results.values())
+
+
+def _failed(scene: str, runs: Iterable[Path], told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Results of a scene of which nothing could be made."""
+    return [{"scene": scene, "run": str(run), "status": "failed", **told} for run in runs]

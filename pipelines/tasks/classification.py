@@ -1,0 +1,23 @@
+"""Classification: a class for each tile of a scene; the folder of an image is its class."""
+
+from __future__ import annotations
+
+from models.spec import Classes
+from models.training.losses import CLASS_LOSSES
+from pipelines.tasks.imagery import imagery_task
+
+TASK = imagery_task(
+    "classification",
+    "Fine-tune a Prithvi backbone on images sorted into folders by class, and write a run folder.",
+    losses=CLASS_LOSSES,
+    unused=(
+        "target",
+        "data.labels",
+        "data.column",
+        "data.ignore",
+        "data.label_nodata",
+        "model.detail",
+        "model.decoder",
+    ),
+    answer=lambda recipe: Classes(tuple(recipe.classes), "tile"),
+)

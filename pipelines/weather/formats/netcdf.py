@@ -1,0 +1,154 @@
+"""NetCDF and Zarr as xarray decodes them, one dataset for each grid and time axis."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from xarray import backends
+
+from models.errors import InputError
+from pipelines.weather import fill, lazy
+from pipelines.weather.formats.detect import Format
+from pipelines.weather.formats.netcdf3 import check_whole
+
+_INDEX_BYTES = 1 << 28
+
+
+def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
+    """A NetCDF file or Zarr store as xarray decodes it, times left for `canonical`.
+
+    The engine is passed as a class: by name, xarray would import every engine that is installed.
+
+    Raises:
+        InputError: it cannot be read, or its variables lie in groups and none is chosen.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            data = _decoded(path, kind, group)
+            if group is None and not data.data_vars:
+                data = _decoded(path, kind, _only_group(path, kind))
+    except InputError:
+        raise
+    except lazy.DAMAGE as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as {kind.value} ({line}); fetch the file again") from error
+    return _phony(data)
+
+
+def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
+    """Open with the engine of a format."""
+    decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
+    plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
+    if kind is Format.NETCDF3:
+        check_whole(path)
+        raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
+    elif kind is Format.HDF5:
+        _check_hdf5(path, group)
+        engine = backends.H5netcdfBackendEntrypoint
+        raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
+    else:
+        store: dict[str, Any] = {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
+        try:
+            raw = xr.open_dataset(path, consolidated=True, **store)
+        except (KeyError, ValueError):  # no consolidated metadata
+            raw = xr.open_dataset(path, consolidated=False, **store)
+    for key, var in raw.variables.items():
+        if kind is Format.ZARR and (var.dtype.kind == "f" or var.dims == (key,)) and var.attrs.get("_FillValue") == 0:
+            # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
+            del var.attrs["_FillValue"]
+        fill.declare(var)
+    data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+    return data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})
+
+
+def _check_hdf5(path: Path, group: str | None) -> None:
+    """Look through a file before h5netcdf does, which leaves a traceback behind where it fails.
+
+    Raises:
+        InputError: a coordinate, which has to be read whole, would not fit into memory.
+        OSError, RuntimeError, KeyError: the file is damaged.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        inside = file if group is None else file[group]
+        if None in inside.values():
+            lost = next(key for key, item in inside.items() if item is None)
+            raise OSError(f"{lost} is not where the file says")
+        for item in (inside, *inside.values()):
+            _ = list(item.attrs)
+            if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.nbytes > _INDEX_BYTES:
+                size = f"{item.nbytes / 2**30:.1f} GB"
+                raise InputError(
+                    f"{path}: {item.name} decodes to {size}, coordinates of 256 MB at most are read; cut it"
+                )
+
+
+def _only_group(path: Path, kind: Format) -> str:
+    """The group that holds the variables.
+
+    Raises:
+        InputError: there is none, or there are several and none is IMERG's.
+    """
+    if kind is Format.NETCDF3:
+        raise InputError(f"{path}: holds no variable; fetch the file again")
+    if kind is Format.HDF5:
+        import h5py
+
+        with h5py.File(path) as file:
+            names = [key for key, item in file.items() if isinstance(item, h5py.Group)]
+    else:
+        import zarr
+
+        names = sorted(key for key, _ in zarr.open_group(path, mode="r").groups())
+    if "Grid" in names or len(names) == 1:
+        return "Grid" if "Grid" in names else names[0]
+    if not names:
+        raise InputError(f"{path}: holds no variable; fetch the file again")
+    raise InputError(f"{path}: its variables lie in groups: {', '.join(names)}; choose one (--group)")
+
+
+def _phony(data: xr.Dataset) -> xr.Dataset:
+    """HDF5 without dimension scales: dimensions by the attribute DimensionNames, as IMERG has it."""
+    names: dict[Hashable, str] = {}
+    for key, var in data.variables.items():
+        said = [text.strip() for text in str(var.attrs.get("DimensionNames", "")).split(",") if text.strip()]
+        said = said if len(said) == var.ndim else [str(key)] if var.ndim == 1 else []
+        names |= {dim: text for dim, text in zip(var.dims, said, strict=False) if str(dim).startswith("phony_dim")}
+    if not names:
+        return data
+    if len(set(names.values())) < len(names):
+        return data
+    own = {dim: name for dim, name in names.items() if name in data.variables and data[name].dims == (dim,)}
+    return data.swap_dims(own).rename_dims({dim: name for dim, name in names.items() if dim not in own})
+
+
+def by_grid(data: xr.Dataset) -> list[xr.Dataset]:
+    """Datasets by grid and time axis: a file may hold fields on several."""
+    horizontal: dict[frozenset[Hashable], list[Hashable]] = {}
+    for key, var in data.data_vars.items():
+        if var.ndim >= 2 and var.dtype.kind in "fiub" and not str(key).endswith(("_bnds", "_bounds")):
+            horizontal.setdefault(frozenset(var.dims), []).append(key)
+    sets = [dims for dims in horizontal if not any(dims < other for other in horizontal)]
+    if len(sets) < 2:
+        return [data]
+    taken: set[Hashable] = set()
+    out = []
+    for dims in sets:
+        mine = [key for own, keys in horizontal.items() if own <= dims for key in keys if key not in taken]
+        others = {key for keys in horizontal.values() for key in keys} - set(mine)
+        taken |= set(mine)
+        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - _two(data), errors="ignore"))
+    return out
+
+
+def _two(data: xr.Dataset) -> set[Hashable]:
+    """Dimensions of limits."""
+    return {
+        dim for dim, size in data.sizes.items() if size == 2 and str(dim).lower() in ("bnds", "nv", "bound", "nbnd")
+    }

@@ -1,0 +1,73 @@
+"""Files that appear whole, or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from models.errors import RunError
+from models.files import draft, draft_folder, replacing
+
+
+def test_an_error_leaves_the_old_file_and_no_draft(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RunError), replacing(path) as draft:
+        draft.write_text("half")
+        raise RunError("the disk is full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with replacing(path) as draft:
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), draft_folder(tmp_path / "o", replaces="*.tif") as work:
+        (work / "a.tif").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_a_file_has_the_permissions_of_any_other(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "file") as file:
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))  # as safetensors makes its files
+        with draft_folder(tmp_path / "folder", replaces="*") as work:
+            (work / "file").touch(0o600)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "file", tmp_path / "folder" / "file"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_lies_beside_a_draft_moves_before_it(tmp_path, monkeypatch):
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda one, two: (moved.append(two.name), replace(one, two)))
+    with replacing(tmp_path / "model.onnx") as file:
+        file.write_text("graph")
+        file.with_name("model.onnx.data").write_text("weights")
+        file.with_name("a").write_text("first by name")
+    assert moved == ["a", "model.onnx.data", "model.onnx"]
+    assert {path.name for path in tmp_path.iterdir()} == set(moved)
+
+
+def test_nobody_can_guess_the_name_of_a_draft(tmp_path):
+    with replacing(tmp_path / "file") as one, replacing(tmp_path / "file") as two:
+        assert one != two and str(os.getpid()) not in one.name
+        assert stat.S_IMODE(one.parent.stat().st_mode) == 0o700
+        one.touch()
+        two.touch()
+
+
+def test_a_command_is_told_of_the_disk(tmp_path):
+    words = r"map\.csv: could not be written \(No space left\); see that .* has space"
+    with pytest.raises(RunError, match=words), draft(tmp_path / "map.csv"):
+        raise OSError(28, "No space left")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
+        pass  # nothing was written
