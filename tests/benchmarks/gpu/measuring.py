@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 Facts = dict[str, Any]
+Inputs = Mapping[str, Any]  # a batch by name, as networks and runtimes take it
 Rows = Iterator[tuple[str, Callable[[], Facts]]]
 
 
@@ -24,6 +25,7 @@ class Bench:
     small: bool
     seconds: float
     folder: Path
+    alone: bool = False  # terratorch's networks are imported alone
     peak: float = 0.0  # FLOP/s of a large bf16 product
     meter: Any = None  # joules so far, where the device tells
     batch: dict[str, int] = field(default_factory=dict)  # by network, the best in bf16
@@ -127,9 +129,9 @@ def prepared(network: Any, words: str) -> Callable[..., Any]:
         for i, block in enumerate(blocks):
             blocks[i] = Half(block)
 
-    def predict(*inputs: Any) -> Any:
+    def predict(inputs: Inputs) -> Any:
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled="bf16" in asked):
-            return network.predict(*inputs)
+            return network.predict(inputs)
 
     return predict
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 from gpu.measuring import (
     Bench,
     Facts,
+    Inputs,
     Rows,
     best_batch,
     flops_of,
@@ -26,7 +29,7 @@ from gpu.measuring import (
     timed,
     with_energy,
 )
-from gpu.project import inputs_of, labels_of, network_of, openvino_of, stepper, write_run
+from gpu.project import import_all, inputs_of, labels_of, network_of, on_host, openvino_of, run_of, stand_in, stepper
 
 # Ways to run a network, in words: bf16 is autocast, channels_last turns its Conv2d, half computes all of its blocks
 # (residuals and norms too) in bf16, compile compiles blocks and head.
@@ -42,7 +45,6 @@ FORWARD = {
     "300M detail 16": ("bf16 channels_last",),
 }
 
-Inputs = Sequence[Tensor]
 SECTIONS = ("device", "forward", "parity")
 
 
@@ -57,6 +59,18 @@ def _card(bench: Bench) -> Facts:
         return {"name": platform.processor() or platform.machine()} | known
     facts = torch.cuda.get_device_properties(0)
     return {"name": facts.name, "memory_gib": facts.total_memory / 2**30, "cuda": torch.version.cuda} | known
+
+
+def _packages(bench: Bench) -> Facts:
+    begun = time.perf_counter()
+    if bench.alone:
+        stand_in()
+    import_all()
+    told: Facts = {"import_s": time.perf_counter() - begun}
+    for name in ("terratorch", "segmentation_models_pytorch", "timm", "numpy", "triton", "rasterio", "PrithviWxC"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            told[name] = importlib.metadata.version(name)
+    return told
 
 
 def _idle(bench: Bench) -> Facts:
@@ -86,7 +100,7 @@ def _copies(bench: Bench) -> Facts:
     return {f"{key}_gb_s": len(host) / timed(bench, call, bench.seconds / 4) / 1e9 for key, call in rates.items()}
 
 
-DEVICE = {"card": _card, "idle": _idle, "bf16 product": _peak, "copies": _copies}
+DEVICE = {"packages": _packages, "card": _card, "idle": _idle, "bf16 product": _peak, "copies": _copies}
 
 
 def parity(bench: Bench) -> Rows:
@@ -98,7 +112,7 @@ def parity(bench: Bench) -> Rows:
         for words in PARITY[name]:
             yield f"{name} {words}", partial(_like, network, inputs, wanted, words)
         for precision in ("f32", "bf16"):
-            run = partial(write_run, bench, f"{name} settled", network)
+            run = partial(run_of, bench, f"{name} settled", network)
             yield f"{name} openvino {precision}", partial(_openvino, run, network, inputs, wanted, precision)
 
 
@@ -108,18 +122,18 @@ def _settled(bench: Bench, network: Any, inputs: Inputs, wanted: list[Tensor]) -
     losses = [float(step(inputs, labels).detach()) for _ in range(3 if bench.small else 40)]
     network.eval()
     with torch.inference_mode():
-        wanted.append(copy.deepcopy(network).cpu().predict(*(a.cpu() for a in inputs)))
+        wanted.append(copy.deepcopy(network).cpu().predict(on_host(inputs)))
     return {"first_loss": losses[0], "last_loss": losses[-1], "confidence": float(wanted[0].amax(1).mean())}
 
 
 def _like(network: Any, inputs: Inputs, wanted: list[Tensor], words: str) -> Facts:
-    return compared(prepared(network, words)(*inputs), wanted[0])
+    return compared(prepared(network, words)(inputs), wanted[0])
 
 
 def _openvino(run: Callable[[], Path], network: Any, inputs: Inputs, wanted: list[Tensor], precision: str) -> Facts:
     importlib.import_module("openvino")
     runtime = openvino_of(run(), network, precision)
-    (came,) = runtime.run(*(a.cpu().numpy() for a in inputs))
+    (came,) = runtime.run({name: a.numpy() for name, a in on_host(inputs).items()})
     return compared(torch.from_numpy(came), wanted[0]) | {"runtime": runtime.name}
 
 
@@ -134,7 +148,7 @@ def forward(bench: Bench) -> Rows:
     """Tiles per second of `Network.predict` with tiles on the device, at the best batch size; energy."""
     for name, ways in FORWARD.items():
         network = network_of(bench, name)
-        flops = flops_of(partial(prepared(network, "f32"), *inputs_of(bench, 1)))
+        flops = flops_of(partial(prepared(network, "f32"), inputs_of(bench, 1)))
         for words in ways:
             yield f"{name} {words}", partial(_forward, bench, name, network, words, flops)
 
@@ -143,7 +157,7 @@ def _forward(bench: Bench, name: str, network: Any, words: str, flops: float) ->
     predict = prepared(network, words)
 
     def call_of(batch: int) -> Callable[[], Any]:
-        return partial(predict, *inputs_of(bench, batch))
+        return partial(predict, inputs_of(bench, batch))
 
     if "compile" in words:
         batch = bench.batch.get(name, 2 if bench.small else 64)

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import re
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gpu.measuring import Bench
+from gpu.measuring import Bench, Inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 MEANS = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
 STDS = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
 CLASSES = 10
+IMPORTED = (
+    *("terratorch.models.backbones.prithvi_mae", "terratorch.models.decoders", "terratorch.models.necks"),
+    *("models.networks.network", "models.runtime.engines"),
+    *("models.training.module", "models.training.objectives", "torch._dynamo", "torch._inductor.compile_fx"),
+    *("pipelines.commands.score", "pipelines.scoring.opening", "pipelines.outputs.picture", "matplotlib.figure"),
+    *("pipelines.outputs.item", "models.backbones.prithvi_wxc", "models.backbones.wxc_files", "PrithviWxC.model"),
+)
 OVERLAP = 32  # pixels that neighbouring tiles of a scene share
 # Backbone and head by name: the demo's head on tiny; what scoring is measured with elsewhere; the default head.
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,17 +53,17 @@ def architecture_of(bench: Bench, name: str) -> tuple[str, Any]:
 def network_of(bench: Bench, name: str, *, tile: int | None = None) -> Any:
     """A network of NETWORKS with random weights, on the device, in eval mode."""
     from models.networks.network import Network
-    from models.spec import ClassDef, Spec
+    from models.spec import IMAGERY, ClassDef, Classes, Pixels, Spec
 
     backbone, architecture = architecture_of(bench, name)
     classes = tuple(ClassDef(i + 1, f"class {i}", f"#{i * 1677721:06x}") for i in range(CLASSES))
-    given = {"tile": tile or bench.tile, "classes": classes, "uses_time": True, "uses_location": True}
-    spec = Spec("segmentation", BANDS, MEANS, STDS, **given)
+    pixels = Pixels(BANDS, MEANS, STDS, tile=tile or bench.tile, uses_time=True, uses_location=True)
+    spec = Spec("segmentation", {IMAGERY: pixels}, {"class": Classes(classes)})
     torch.manual_seed(0)
     return Network(spec, backbone, architecture).to(bench.device).eval()
 
 
-def inputs_of(bench: Bench, batch: int, *, tile: int | None = None, device: Any = None) -> tuple[Any, ...]:
+def inputs_of(bench: Bench, batch: int, *, tile: int | None = None, device: Any = None) -> dict[str, torch.Tensor]:
     """What `Network.predict` and `Runtime.run` take, as tensors: smooth fields with noise, a date, a place."""
     generator, side, target = torch.Generator().manual_seed(0), tile or bench.tile, device or bench.device
     coarse = torch.randn((min(batch, 8), len(BANDS), 4, 4), generator=generator)
@@ -67,15 +73,22 @@ def inputs_of(bench: Bench, batch: int, *, tile: int | None = None, device: Any 
     x = ((waves + 0.1 * noise) * 0.5 * std + mean)[:, :, None].to(target)  # (8, C, 1, H, W), over and over:
     x = x[torch.arange(batch, device=target) % len(x)]  # (B, C, 1, H, W)
     dates, places = torch.tensor([2021.0, 165.0], device=target), torch.tensor([45.0, 9.0], device=target)
-    return x, dates.expand(batch, 1, 2).contiguous(), places.expand(batch, 2).contiguous()
+    dated, placed = dates.expand(batch, 1, 2).contiguous(), places.expand(batch, 2).contiguous()
+    return {"imagery": x, "time": dated, "location": placed}
 
 
-def write_run(bench: Bench, name: str, network: Any) -> Path:
-    """A run folder of a network, without model.onnx; made once."""
+def on_host(inputs: Inputs) -> dict[str, torch.Tensor]:
+    """The same in the memory of the CPU."""
+    return {name: values.cpu() for name, values in inputs.items()}
+
+
+def run_of(bench: Bench, name: str, network: Any = None) -> Path:
+    """The run folder of a network, of NETWORKS when none is given, without model.onnx; made once."""
     from models.bundle import Bundle, write_bundle, write_weights
 
     folder = bench.folder / name.replace(" ", "-")
     if not folder.exists():
+        network = network_of(bench, name) if network is None else network
         folder.mkdir()
         backbone, architecture = architecture_of(bench, name.removesuffix(" settled"))
         digest = write_weights(folder, network, whole=True)
@@ -99,33 +112,32 @@ def openvino_of(run: Path, network: Any, precision: str) -> Any:
     return runtime_of(run, runtime="openvino", precision=precision)
 
 
-def labels_of(inputs: Sequence[Any]) -> Any:
+def labels_of(inputs: Inputs) -> Any:
     """Classes that the bands tell: tenths of the near infrared, (B, H, W)."""
-    infrared = inputs[0][:, 3, 0].contiguous()
+    infrared = inputs["imagery"][:, 3, 0].contiguous()
     edges = torch.linspace(0, 1, CLASSES + 1)[1:-1].to(infrared.device)
     return torch.bucketize(infrared, torch.quantile(infrared.flatten()[:65536], edges))
 
 
 def stepper(network: Any, mode: str) -> Callable[..., Any]:
     """One training step as `FineTuning` takes it in bf16, as a function of inputs and labels (B, H, W)."""
-    from models.training.losses import weighted_sum
-    from models.training.module import apply_mode, backbone_rate, parameter_groups
+    from models.training.module import apply_mode, parameter_groups
+    from models.training.objectives import Labelled
     from models.training.settings import Lora, Training
 
-    settings = Training()
+    settings = Training(loss={"ce": 1.0})
     apply_mode(network, mode, Lora())
     network.train()
     if mode == "frozen":
         network.backbone.eval()
-    rate = functools.partial(backbone_rate, network=network, training=settings)
     network.to(next(network.parameters()).device)  # adapters are made on the CPU
-    optimiser = torch.optim.AdamW(list(parameter_groups(network, settings, rate)), lr=settings.lr)
-    loss_of, kind = weighted_sum("segmentation", {"ce": 1.0}), next(network.parameters()).device.type
+    optimiser = torch.optim.AdamW(list(parameter_groups(network, settings)), lr=settings.lr)
+    objective, kind = Labelled(network, settings), next(network.parameters()).device.type
 
-    def step(inputs: Sequence[Any], labels: Any) -> Any:
+    def step(inputs: Inputs, labels: Any) -> Any:
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(kind, torch.bfloat16):
-            loss = loss_of(network(*inputs), labels)
+            loss = objective.loss({**inputs, "y": labels})
         loss.backward()
         optimiser.step()
         return loss
@@ -159,6 +171,13 @@ def stand_in() -> None:
     importlib.import_module("terratorch.models.backbones.prithvi_vit")
     if missing:
         del sys.modules["rasterio"]
+
+
+def import_all() -> None:
+    """Import what the sections need and is there, so that no section's time ends in the middle of an import."""
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError, AttributeError, OSError):  # the section that needs it tells so
+            importlib.import_module(name)
 
 
 def earthtune_metadata(folder: Path) -> None:

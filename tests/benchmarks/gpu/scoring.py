@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu.measuring import Bench, Facts, Rows
-from gpu.project import BANDS, CLASSES, MEANS, OVERLAP, inputs_of, network_of, runtime_of, write_run
+from gpu.project import BANDS, CLASSES, MEANS, OVERLAP, inputs_of, run_of, runtime_of
 
 SECTIONS = ("runtime", "scene")
 
@@ -18,19 +18,19 @@ SECTIONS = ("runtime", "scene")
 def runtime(bench: Bench) -> Rows:
     """The product's way: `models.runtime.engines` on torch, host arrays in and out, as many lanes as it asks for."""
     for name in ("300M", "100M", "tiny"):
-        run = write_run(bench, name, network_of(bench, name))
+        run = run_of(bench, name)
         loaded = runtime_of(run, runtime="torch")
         for batch in dict.fromkeys((loaded.batch, *([2] if bench.small else [64, 128]))):
             yield f"{name} batch {batch}", partial(_served, bench, name, loaded, batch)
 
 
 def _served(bench: Bench, name: str, loaded: Any, batch: int) -> Facts:
-    arrays = tuple(a.numpy() for a in inputs_of(bench, batch, device="cpu"))
+    arrays = {key: a.numpy() for key, a in inputs_of(bench, batch, device="cpu").items()}
 
     def lane(until: float) -> int:
         count = 0
         while not count or time.perf_counter() < until:
-            loaded.run(*arrays)
+            loaded.run(arrays)
             count += 1
         return count
 
@@ -74,12 +74,13 @@ def tiles_of(bench: Bench, side: int) -> int:
 
 def _scored(bench: Bench, name: str, made: dict[str, Path], side: int, batch: int | None = None) -> Facts:
     from pipelines.commands.score import score
-    from pipelines.scoring.jobs import loaded
+    from pipelines.scoring.jobs import Engine, loaded
 
-    run = write_run(bench, name, network_of(bench, name))
+    run = run_of(bench, name)
+    engine = Engine("torch", batch=batch)
     for what in ("small", "large"):  # the small one loads the model, which stays loaded
         begun, out = time.perf_counter(), bench.folder / f"{name}-{what}-{batch}"
-        (told,) = score(run, [str(made[what])], out=out, overlap=OVERLAP, runtime="torch", batch=batch)
+        (told,) = score(run, [str(made[what])], out=out, overlap=OVERLAP, engine=engine)
         if told["status"] != "done":
             raise RuntimeError(f"{told['status']}: {told.get('error')}")
         seconds, count = time.perf_counter() - begun, tiles_of(bench, side)
@@ -93,11 +94,12 @@ def _drawn(bench: Bench, name: str, made: dict[str, Path], side: int) -> Facts:
 
     from models.bundle import read_bundle
     from models.runtime.engines import Runtime
-    from pipelines.commands.score import draw_map, open_for
+    from models.spec import IMAGERY
+    from pipelines.scoring.opening import draw_map, open_for
 
-    bundle = read_bundle(write_run(bench, name, network_of(bench, name)))
+    bundle = read_bundle(run_of(bench, name))
     answer = np.full((64, CLASSES, bench.tile, bench.tile), 1 / CLASSES, "float32")
-    nothing = Runtime(lambda x, *_: [answer[: len(x)]], 2, 16, "none")
+    nothing = Runtime(lambda inputs: [answer[: len(inputs[IMAGERY])]], 2, 16, "none")
     begun = time.perf_counter()
     draw_map(bench.folder / f"{name}.tif", open_for(bundle, str(made["large"])), bundle, nothing, overlap=OVERLAP)
     rate = tiles_of(bench, side) / (time.perf_counter() - begun)

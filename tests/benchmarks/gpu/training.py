@@ -24,7 +24,7 @@ def train(bench: Bench) -> Rows:
 
 def _trained(bench: Bench, mode: str) -> Facts:
     network = network_of(bench, "300M")
-    flops = flops_of(partial(prepared(network, "f32"), *inputs_of(bench, 1)))
+    flops = flops_of(partial(prepared(network, "f32"), inputs_of(bench, 1)))
     step = stepper(network, mode)
 
     def call_of(batch: int) -> Callable[[], Any]:
