@@ -170,7 +170,7 @@ class Classes:
         if len(set(self.codes)) != len(self.codes):
             raise InputError(f"class codes {list(self.codes)}: a code is given twice")
         if len(self.codes) < 2:
-            raise InputError(f"classes: wanted at least two, {len(self.codes)} given")
+            raise InputError(f"wanted at least two classes, {len(self.codes)} given")
 
     @property
     def channels(self) -> int:

@@ -124,7 +124,8 @@ def scene_run(tmp_path_factory):
         write(root / ("Forest" if i % 2 == 0 else "Grass") / f"s{i}.tif", bands, names=BANDS)
     classes = [ClassDef(1, "Forest", "#006400"), ClassDef(2, "Grass", "#ffff4c")]
     data = Data(root, images="*/*.tif", fractions=(0.5, 0.25, 0.25))
-    recipe = tiny_recipe(root, task="classification", data=data, classes=classes)
+    model = Architecture(TINY, channels=8)
+    recipe = tiny_recipe(root, task="classification", data=data, classes=classes, model=model)
     out = tmp_path_factory.mktemp("runs") / "scene"
     finetune(recipe, out)
     return out

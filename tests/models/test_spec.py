@@ -143,8 +143,8 @@ def test_a_colour_in_numbers():
         ("segmentation", {"tile": 8208}, "tile 8208 must be .* at most 8192"),
         ("segmentation", {"frames": 0}, r"frames \(0\) at least 1"),
         ("segmentation", {"pixel": 0.0}, "pixel 0.0: wanted metres, above 0"),
-        ("segmentation", {"classes": ()}, "at least two, 0 given"),
-        ("classification", {"classes": (ClassDef(1, "a", "#000000"),)}, "at least two, 1 given"),
+        ("segmentation", {"classes": ()}, "at least two classes, 0 given"),
+        ("classification", {"classes": (ClassDef(1, "a", "#000000"),)}, "at least two classes, 1 given"),
         ("segmentation", {"classes": (ClassDef(1, "a", "#000000"),) * 2}, "a code is given twice"),
     ],
 )

@@ -21,7 +21,8 @@ def test_tokens_of_a_run_are_those_of_its_backbone(run, tmp_path):
     network = load_network(run)
     with torch.inference_mode():
         time, place = torch.tensor([[[2021.0, 165.0]]]), torch.tensor([[45.1477, 9.0061]])
-        maps = network.features(torch.from_numpy(bands.astype(np.float32))[None, :, None], time, place)
+        image = torch.from_numpy(bands.astype(np.float32))[None, :, None]
+        maps = network.features({"imagery": image, "time": time, "location": place})
     with rasterio.open(tmp_path / "tokens.tif") as made, rasterio.open(path) as given:
         assert result["tokens"] == [2, 2] and made.shape == (2, 2) and made.res == (480.0, 480.0)
         assert made.bounds == given.bounds
