@@ -40,8 +40,10 @@ class Attention(nn.Module):
         """(B, P, S, E) and which tokens are valid (P, S) or None, to (B, P, S, E): attention along S."""
         x, valid = pair
         b, p, s, e = x.shape
-        qkv = self.qkv_layer(x).reshape(b * p, s, self.heads, 3 * e // self.heads).transpose(1, 2)  # (B*P, heads, S, 3*E/heads)
-        q, k, v = qkv.chunk(3, dim=3)
+        qkv = self.qkv_layer(x).reshape(
+            b * p, s, self.heads, 3 * e // self.heads
+        )  # not -1, of which a graph makes no size
+        q, k, v = qkv.transpose(1, 2).chunk(3, dim=3)  # (B*P, heads, S, E/heads)
         mask = None if valid is None else _keys(valid).repeat(b, 1)[:, None, None, :]  # (B*P, 1, 1, S)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed: Tensor = self.w_layer(out.transpose(1, 2).reshape(b, p, s, e))

@@ -162,7 +162,7 @@ def _openvino(
         finally:
             lanes.put(lane)
 
-    shapes = {port.any_name: tuple(port.shape) for part in parts for port in part.inputs}
+    shapes = {_name(port): tuple(port.shape) for part in parts for port in part.inputs}
 
     def run(inputs: Inputs) -> list[Array]:
         if cells:
@@ -182,7 +182,9 @@ def _check_grid(file: Path, wanted: Sequence[int], came: Sequence[int]) -> None:
     """Refuse fields of other rows and columns than those of the training."""
     if tuple(came) != tuple(wanted):
         told = [f"{rows} x {columns}" for rows, columns in (wanted, came)]
-        raise InputError(f"{file}: wanted {told[0]} cells as in training, came {told[1]}; --runtime torch takes any grid")
+        raise InputError(
+            f"{file}: wanted {told[0]} cells as in training, came {told[1]}; --runtime torch takes any grid"
+        )
 
 
 def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Parts, str]:
@@ -204,6 +206,11 @@ def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[P
     return [*parts, (rest, options | kind | groups)], precision
 
 
+def _name(port: Any) -> str:
+    """What an input is called; a tensor may bear names of others, too, which were the same as it."""
+    return str(port.get_node().get_friendly_name())
+
+
 class _Lane:
     """A request to each part of a compiled model; the exact part's answers are the rest's first inputs.
 
@@ -221,7 +228,7 @@ class _Lane:
                 if part is rest and i < len(handed):
                     request.set_input_tensor(i, handed[i])  # shared, not copied
                 else:
-                    self.given.append((port.any_name, request.get_input_tensor(i).data))
+                    self.given.append((_name(port), request.get_input_tensor(i).data))
         self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
 
     def __call__(self, given: Inputs) -> list[Array]:
