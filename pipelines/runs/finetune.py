@@ -82,6 +82,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         write_split(out / "split.csv", samples)
     train(module, recipe, samples, samples.of("train"), out, launch)
     if not module.trainer.is_global_zero:
+        if recipe.refit:
+            _trained_anew(task, recipe, samples, out, launch)  # its share of it
         return {}
     bundle = Bundle(
         samples.spec,
@@ -173,11 +175,7 @@ def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) 
 def _refitted(task: Task, recipe: Recipe, samples: Samples, bundle: Bundle, out: Path, launch: Launch) -> Bundle:
     """Train anew on all samples, and write that model in place of the one that was scored."""
     launch.say("training anew on all samples")
-    samples.spec = task.fitted(samples, SPLITS)
-    network, _, _ = build(recipe, samples.spec)
-    everything = [sample for sample in samples.samples]
-    module = _module(task, recipe, network, samples, out / "refit")
-    train(module, recipe, samples, everything, out / "refit", launch)
+    network = _trained_anew(task, recipe, samples, out, launch)
     said = (
         "The model in this folder was trained anew on all samples; the scores are those of the one that never saw "
         "the test split."
@@ -185,6 +183,15 @@ def _refitted(task: Task, recipe: Recipe, samples: Samples, bundle: Bundle, out:
     training = {**bundle.training, "refit": True, "notes": [*bundle.training["notes"], said]}
     bundle = dataclasses.replace(bundle, spec=samples.spec, training=training)
     return save(out, bundle, network, samples, launch, last=True)[0]
+
+
+def _trained_anew(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch) -> AnyNetwork:
+    """A network trained on all samples, with a Spec of their statistics."""
+    samples.spec = task.fitted(samples, SPLITS)
+    network, _, _ = build(recipe, samples.spec)
+    module = _module(task, recipe, network, samples, out / "refit")
+    train(module, recipe, samples, list(samples.samples), out / "refit", launch)
+    return network
 
 
 def save(
