@@ -75,7 +75,7 @@ def load_runtimes(
             two, OpenVINO only; "auto" takes i8 where the processor multiplies bytes faster than anything else and all
             bundles are known to answer alike in it (`Bundle.rounding`), else bf16 where the device computes in it.
             Coordinates and statistics of neighbourhoods are float32 in any case; over weather OpenVINO computes in
-            f32 only, as half a kelvin of 290 is less than bfloat16 tells apart.
+            f32 only, as bfloat16 knows 290 K to a kelvin.
         weights: the base file, for "torch" and a bundle that stores the head only.
         threads: threads on the CPU; as many as it has cores when None.
         keep: keep what OpenVINO compiled in the user's cache, for the next process.
