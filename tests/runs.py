@@ -131,6 +131,17 @@ def scene_run(tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def unexportable(monkeypatch):
+    """No network can be exported."""
+    import torch
+
+    def fail(*_, **__):
+        raise torch.onnx.OnnxExporterError("no translation of aten::unheard_of\nmore of it")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+
+
 @pytest.fixture(scope="session")
 def rain_day(tmp_path_factory):
     """Folder of a day of weather and its rain; not to be changed."""

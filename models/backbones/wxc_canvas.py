@@ -36,19 +36,13 @@ class Canvas:
 
     @classmethod
     def of(cls, batch: Batch, *, mask_unit: tuple[int, int], patch: int) -> Canvas:
-        """The canvas of a batch, whose samples share one direction of latitude.
+        """The canvas of a batch, whose samples share one direction of latitude; while exporting, from north to south.
 
         Raises:
             InputError: some samples run from north to south and some from south to north.
         """
-        latitude = batch["static"][:, 0, :, 0]
-        falling = latitude[:, 0] > latitude[:, -1]
-        if falling.any() and not falling.all():
-            raise InputError(
-                "batch: wanted rows in one direction, came some from north to south and some the other way"
-            )
         height, width = batch["x"].shape[-2:]
-        (unit_rows, unit_columns), up = mask_unit, bool(falling.any())
+        (unit_rows, unit_columns), up = mask_unit, torch.compiler.is_exporting() or _north_up(batch["static"])
         rows, columns = -(-height // unit_rows) * unit_rows, -(-width // unit_columns) * unit_columns
         return cls(height, width, rows, columns, patch, up)
 
@@ -110,6 +104,14 @@ class Canvas:
     def _cut(self, y: Tensor, height: int, width: int) -> Tensor:
         y = y[..., :height, :width]
         return y.flip(-2) if self.north_up else y
+
+
+def _north_up(static: Tensor) -> bool:
+    """Whether latitudes fall, which a graph cannot ask."""
+    falling = static[:, 0, 0, 0] > static[:, 0, -1, 0]
+    if falling.any() and not falling.all():
+        raise InputError("batch: wanted rows in one direction, came some from north to south and some the other way")
+    return bool(falling.any())
 
 
 def _extended(x: Tensor, total: int, dim: int) -> Tensor:

@@ -40,8 +40,10 @@ class Attention(nn.Module):
         """(B, P, S, E) and which tokens are valid (P, S) or None, to (B, P, S, E): attention along S."""
         x, valid = pair
         b, p, s, e = x.shape
-        qkv = self.qkv_layer(x).reshape(b * p, s, self.heads, -1).transpose(1, 2)  # (B*P, heads, S, 3*E/heads)
-        q, k, v = qkv.chunk(3, dim=3)
+        qkv = self.qkv_layer(x).reshape(
+            b * p, s, self.heads, 3 * e // self.heads
+        )  # not -1, of which a graph makes no size
+        q, k, v = qkv.transpose(1, 2).chunk(3, dim=3)  # (B*P, heads, S, E/heads)
         mask = None if valid is None else _keys(valid).repeat(b, 1)[:, None, None, :]  # (B*P, 1, 1, S)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed: Tensor = self.w_layer(out.transpose(1, 2).reshape(b, p, s, e))
@@ -237,7 +239,7 @@ def _check(batch: Batch, inputs: WxCInputs) -> None:
     if missing:
         hint = "; an encoder without takes climatology=False" if "climate" in missing else ""
         raise InputError(f"batch: no {', '.join(missing)}; came {', '.join(batch)}{hint}")
-    samples, grid = len(batch["x"]), tuple(batch["x"].shape[-2:])
+    samples, grid = batch["x"].shape[0], tuple(batch["x"].shape[-2:])
     shapes: dict[str, tuple[int, ...]] = {
         "x": (samples, inputs.times, len(inputs.channels), *grid),
         "static": (samples, 2 + len(TIME_TERMS) + len(inputs.static), *grid),

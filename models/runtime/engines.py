@@ -18,7 +18,7 @@ import numpy as np
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
-from models.spec import IMAGERY
+from models.spec import IMAGERY, WEATHER
 from models.training.settings import Architecture
 from models.types import Array, Inputs, Predict
 
@@ -74,7 +74,8 @@ def load_runtimes(
         precision: "f32"; "bf16"; "i8" for 8-bit products in large linear layers and the rest in the best of these
             two, OpenVINO only; "auto" takes i8 where the processor multiplies bytes faster than anything else and all
             bundles are known to answer alike in it (`Bundle.rounding`), else bf16 where the device computes in it.
-            Coordinates and statistics of neighbourhoods are float32 in any case.
+            Coordinates and statistics of neighbourhoods are float32 in any case; over weather OpenVINO computes in
+            f32 only, as bfloat16 knows 290 K to a kelvin.
         weights: the base file, for "torch" and a bundle that stores the head only.
         threads: threads on the CPU; as many as it has cores when None.
         keep: keep what OpenVINO compiled in the user's cache, for the next process.
@@ -133,6 +134,10 @@ def _openvino(
         raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
     if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
         precision = "i8"
+    cells = IMAGERY not in bundles[0].spec.inputs
+    if cells and precision not in ("auto", "f32"):
+        raise InputError(f"precision {precision}: OpenVINO runs weather in f32 only; leave it out, or --runtime torch")
+    precision = "f32" if cells else precision
     weights = ",".join(bundle.sha256 for bundle in bundles)
     asked = {"precision": precision, "threads": str(threads), "weights": weights}
     try:
@@ -157,7 +162,11 @@ def _openvino(
         finally:
             lanes.put(lane)
 
+    shapes = {_name(port): tuple(port.shape) for part in parts for port in part.inputs}
+
     def run(inputs: Inputs) -> list[Array]:
+        if cells:
+            _check_grid(files[0], shapes[WEATHER][-2:], inputs[WEATHER].shape[-2:])
         count = len(next(iter(inputs.values())))
         if count == 1:
             return one(inputs)
@@ -167,6 +176,15 @@ def _openvino(
         return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
 
     return Runtime(run, threads, 1, f"OpenVINO CPU {name}")
+
+
+def _check_grid(file: Path, wanted: Sequence[int], came: Sequence[int]) -> None:
+    """Refuse fields of other rows and columns than those of the training."""
+    if tuple(came) != tuple(wanted):
+        told = [f"{rows} x {columns}" for rows, columns in (wanted, came)]
+        raise InputError(
+            f"{file}: wanted {told[0]} cells as in training, came {told[1]}; --runtime torch takes any grid"
+        )
 
 
 def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[Parts, str]:
@@ -188,6 +206,11 @@ def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[P
     return [*parts, (rest, options | kind | groups)], precision
 
 
+def _name(port: Any) -> str:
+    """What an input is called; a tensor may bear names of others, too, which were the same as it."""
+    return str(port.get_node().get_friendly_name())
+
+
 class _Lane:
     """A request to each part of a compiled model; the exact part's answers are the rest's first inputs.
 
@@ -205,7 +228,7 @@ class _Lane:
                 if part is rest and i < len(handed):
                     request.set_input_tensor(i, handed[i])  # shared, not copied
                 else:
-                    self.given.append((port.any_name, request.get_input_tensor(i).data))
+                    self.given.append((_name(port), request.get_input_tensor(i).data))
         self.answers: list[Array] = [self.requests[-1].get_output_tensor(i).data for i in range(len(rest.outputs))]
 
     def __call__(self, given: Inputs) -> list[Array]:

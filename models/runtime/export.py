@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from models.files import replacing
+from models.networks.assembly import AnyNetwork
 from models.networks.detail import BandFeatures
-from models.networks.network import Network
 from models.runtime.graphs import EXACT as EXACT_NAME
 from models.spec import IMAGERY, Pixels
 
@@ -24,9 +24,9 @@ EXACT = (BandFeatures,)  # its differences of squares do not survive bfloat16
 
 
 class _Predict(nn.Module):
-    """`Network.predict` as a forward."""
+    """A network's `predict` as a forward."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: AnyNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -34,13 +34,22 @@ class _Predict(nn.Module):
         return self.network.predict(inputs)
 
 
-def export_onnx(network: Network, path: Path) -> None:
+def export_onnx(network: AnyNetwork, path: Path, inputs: Mapping[str, Tensor] | None = None) -> None:
     """Write a network as ONNX.
 
-    Inputs are `imagery` (B, C, T, H, W) and, where the Spec says so, `time` (B, T, 2) and `location` (B, 2); the output
-    bears the answer's name and is as of `Network.predict`. H and W are the Spec's tile.
+    Inputs are those of a batch, by name, of any number of samples: `imagery` (B, C, T, H, W) and, where the Spec says
+    so, `time` (B, T, 2) and `location` (B, 2), H and W the Spec's tile; or the arrays of samples of weather, of the
+    examples' grid, rows from north to south. The output bears the answer's name and is as of the network's `predict`.
+
+    Args:
+        network: the network.
+        path: the file.
+        inputs: an example of two samples or more; one is made up for scenes when None.
+
+    Raises:
+        OnnxExporterError: the network cannot be exported (of `torch.onnx`).
     """
-    inputs = example_inputs(network.spec.imagery, batch=2)
+    inputs = dict(inputs or example_inputs(network.spec.imagery, batch=2))
     free = {0: torch.export.Dim("batch", min=1, max=4096)}
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)

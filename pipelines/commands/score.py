@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,12 +67,11 @@ def score(
     if WEATHER in read_bundle(run).spec.inputs:
         from pipelines.scoring.fields import score_weather
 
-        # Runs over weather always use torch, and take the encoder's weights.
-        other = dataclasses.replace(engine, weights=None, runtime=engine.runtime.replace("torch", "auto"))
         why = "for scenes; a run over weather writes its maps and a series without"
-        refuse_unused(why, {"bundle": [*bundle]}, maps, reading, {"overlap": overlap}, other, share)
-        files = {"weights": engine.weights, "elevation": elevation}
-        return score_weather(run, scenes, out=out, **files, overwrite=overwrite, progress=progress, say=say)
+        given = {"bundle": [*bundle]}, maps, reading, {"overlap": overlap, "batch": engine.batch}, share
+        refuse_unused(why, *given)
+        how: dict[str, Any] = {"overwrite": overwrite, "progress": progress, "say": say}
+        return score_weather(run, scenes, out=out, engine=engine, elevation=elevation, **how)
     refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug)
     return score_scenes((run, *bundle), scenes, plan, share, progress=progress, say=say)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning import seed_everything
 from torch import Tensor, nn
+from torch.onnx import OnnxExporterError
 
 from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
@@ -23,7 +24,7 @@ from models.networks.network import Network
 from models.runtime.engines import load_runtime
 from models.runtime.export import example_inputs, export_onnx
 from models.runtime.rounding import rounding
-from models.spec import Classes, Spec
+from models.spec import IMAGERY, Classes, Spec
 from models.training.module import FineTuning, apply_mode
 from models.training.settings import Lora
 from models.types import Inputs, Predict
@@ -34,15 +35,16 @@ from pipelines.runs.folder import Launch, fit, make_folder, replacing_run, resul
 from pipelines.samples.sets import SPLITS, ItemSet, Loaders, Samples, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, task_named
 
-AGREEMENT = 1e-3  # largest difference between the exported model's probabilities and torch's
+AGREEMENT = 1e-3  # largest difference between the exported model's answers and torch's: of probabilities, or in scales
+LARGEST = 2 << 30  # bytes of weights over weather that are exported: what a file of ONNX holds
 COMPARED = 16  # samples on which reduced precisions are compared
 
 
 def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: str = "run") -> dict[str, Any]:
     """Fine-tune a Prithvi backbone and write a run folder.
 
-    The folder holds bundle.json, model.safetensors, model.onnx (of scenes), recipe.yaml, split.csv, metrics.csv,
-    metrics.json, report.html and checkpoints/. It is made once recipe, data and weights were found good.
+    The folder holds bundle.json, model.safetensors, model.onnx, recipe.yaml, split.csv, metrics.csv, metrics.json,
+    report.html and checkpoints/. It is made once recipe, data and weights were found good.
 
     Args:
         recipe: what to make.
@@ -80,6 +82,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         write_split(out / "split.csv", samples)
     train(module, recipe, samples, samples.of("train"), out, launch)
     if not module.trainer.is_global_zero:
+        if recipe.refit:
+            _trained_anew(task, recipe, samples, out, launch)  # its share of it
         return {}
     bundle = Bundle(
         samples.spec,
@@ -93,14 +97,16 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         | ({"patch_embedding": dict(report.bands)} if report else {}),
         lora=getattr(recipe, "lora", Lora()),
     )
-    bundle, predict = save(out, bundle, network, launch)
+    bundle, predict = save(out, bundle, network, samples, launch, last=not recipe.refit)
     tested = samples.of("test") or samples.of("val")
     models = {"model": task.teller(predict, 1), **task.baselines(samples, samples.of("train"), recipe.seed)}
     compared = [tested[i] for i in evenly(len(tested), COMPARED)]
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     result = assess(out, bundle, samples, tested, models, curves=module.curves, progress=launch.progress)
     if recipe.refit:
-        bundle = _refitted(task, recipe, samples, bundle, out, launch)
+        bundle, predict = _refitted(task, recipe, samples, bundle, out, launch)
+        rounded = _rounded(out, bundle, inputs_of(samples, compared), predict)
+        bundle = dataclasses.replace(bundle, rounding=rounded)
     write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
     return result
 
@@ -168,55 +174,97 @@ def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) 
     network.train()
 
 
-def _refitted(task: Task, recipe: Recipe, samples: Samples, bundle: Bundle, out: Path, launch: Launch) -> Bundle:
+def _refitted(
+    task: Task, recipe: Recipe, samples: Samples, bundle: Bundle, out: Path, launch: Launch
+) -> tuple[Bundle, Predict]:
     """Train anew on all samples, and write that model in place of the one that was scored."""
     launch.say("training anew on all samples")
-    samples.spec = task.fitted(samples, SPLITS)
-    network, _, _ = build(recipe, samples.spec)
-    everything = [sample for sample in samples.samples]
-    module = _module(task, recipe, network, samples, out / "refit")
-    train(module, recipe, samples, everything, out / "refit", launch)
+    network = _trained_anew(task, recipe, samples, out, launch)
     said = (
         "The model in this folder was trained anew on all samples; the scores are those of the one that never saw "
         "the test split."
     )
     training = {**bundle.training, "refit": True, "notes": [*bundle.training["notes"], said]}
     bundle = dataclasses.replace(bundle, spec=samples.spec, training=training)
-    return save(out, bundle, network, launch)[0]
+    return save(out, bundle, network, samples, launch, last=True)
 
 
-def save(out: Path, bundle: Bundle, network: AnyNetwork, launch: Launch) -> tuple[Bundle, Predict]:
-    """Write weights, for scenes ONNX that agrees with them, and bundle.json, which makes the folder a bundle.
+def _trained_anew(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch) -> AnyNetwork:
+    """A network trained on all samples, with a Spec of their statistics."""
+    samples.spec = task.fitted(samples, SPLITS)
+    network, _, _ = build(recipe, samples.spec)
+    module = _module(task, recipe, network, samples, out / "refit")
+    train(module, recipe, samples, list(samples.samples), out / "refit", launch)
+    return network
+
+
+def save(
+    out: Path, bundle: Bundle, network: AnyNetwork, samples: Samples, launch: Launch, *, last: bool
+) -> tuple[Bundle, Predict]:
+    """Write weights, ONNX that agrees with them, and bundle.json, which makes the folder a bundle.
+
+    Args:
+        out: the run folder.
+        bundle: what it is to hold.
+        network: the trained network.
+        samples: what it was trained on.
+        launch: who is told.
+        last: whether no other model will take its place; of those over weather only such a one is exported.
 
     Returns:
         The bundle with the hash of its weights, and the model in float32.
 
     Raises:
-        RunError: the exported model answers differently from the trained one.
+        RunError: the exported model answers differently from the trained one, over scenes.
     """
     if bundle.whole:
         merge_lora(network)
     bundle = dataclasses.replace(bundle, sha256=write_weights(out, network, whole=bundle.whole))
     merge_lora(network)
-    if not isinstance(network, Network):
-        write_bundle(out, bundle)
-        return bundle, predict_by(network)
-    launch.say("exporting and checking model.onnx")
-    export_onnx(network, out / "model.onnx")
+    if isinstance(network, Network):
+        launch.say("exporting and checking model.onnx")
+        inputs = example_inputs(bundle.spec.imagery, batch=3)
+        scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
+        return bundle, _export(out, bundle, network, inputs, scale)
+    (out / "model.onnx").unlink(missing_ok=True)  # of an earlier attempt
+    if last and (missing := _export_fields(out, bundle, network, samples, launch)):
+        launch.say(missing)
+        training = {**bundle.training, "notes": [*bundle.training["notes"], missing]}
+        bundle = dataclasses.replace(bundle, training=training)
+    write_bundle(out, bundle)
+    return bundle, predict_by(network)
+
+
+def _export(out: Path, bundle: Bundle, network: AnyNetwork, inputs: Mapping[str, Tensor], scale: float) -> Predict:
+    """Write model.onnx and bundle.json; the exported model in float32, which agrees with the trained one."""
+    export_onnx(network, out / "model.onnx", inputs)
     write_bundle(out, bundle)
     predict = load_runtime(out, runtime="openvino", precision="f32")
-    inputs = example_inputs(bundle.spec.imagery, batch=3)
-    with torch.inference_mode():
-        wanted = network.predict(inputs).numpy()
-    came = predict({name: given.numpy() for name, given in inputs.items()})
-    scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
-    difference = float(np.abs(wanted - came).max()) / scale
-    if difference > AGREEMENT:
+    given = {name: tensor.numpy() for name, tensor in inputs.items()}
+    difference = float(np.abs(predict_by(network)(given) - predict(given)).max()) / scale
+    if not difference <= AGREEMENT:
         (out / "bundle.json").unlink()
         raise RunError(
             f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept"
         )
-    return bundle, predict
+    return predict
+
+
+def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samples, launch: Launch) -> str:
+    """Write model.onnx for the grid of the samples; where there can be none, why, for the run goes on without."""
+    size = sum(weight.nbytes for weight in network.parameters())
+    if size > LARGEST:
+        return f"No model.onnx: {size / 1e9:.1f} GB of weights are more than it holds; the run is scored with torch."
+    launch.say("exporting and checking model.onnx")
+    chosen = [samples.samples[i * len(samples.samples) // 3] for i in range(3)]
+    inputs = {name: torch.from_numpy(given) for name, given in inputs_of(samples, chosen).items()}
+    try:
+        _export(out, bundle, network, inputs, bundle.spec.field.scale)
+    except (RunError, OnnxExporterError) as error:
+        (out / "model.onnx").unlink(missing_ok=True)
+        reason = str(error).strip().splitlines()[0].removesuffix("; the bundle is not kept")
+        return f"No model.onnx: {reason}; the run is scored with torch."
+    return ""
 
 
 def predict_by(network: AnyNetwork) -> Predict:
@@ -230,8 +278,8 @@ def predict_by(network: AnyNetwork) -> Predict:
 
 
 def _rounded(out: Path, bundle: Bundle, inputs: Inputs, exact: Predict) -> dict[str, dict[str, float]]:
-    """What `Bundle.rounding` is to hold; nothing for runs without model.onnx."""
-    return rounding(out, bundle.spec.answer, inputs, exact=exact) if (out / "model.onnx").is_file() else {}
+    """What `Bundle.rounding` is to hold; nothing for runs over weather, which OpenVINO computes in float32."""
+    return rounding(out, bundle.spec.answer, inputs, exact=exact) if IMAGERY in bundle.spec.inputs else {}
 
 
 def _history(

@@ -22,6 +22,8 @@ from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import write_netcdf
 from pipelines.samples.fields import FieldSamples, Moment
+from pipelines.samples.sets import inputs_of
+from pipelines.scoring.jobs import Engine
 from pipelines.tasks.task import data_for, task_named
 from pipelines.tasks.weather import forecast
 from pipelines.weather import regions
@@ -32,7 +34,7 @@ def score_weather(
     sources: Sequence[str],
     *,
     out: Path,
-    weights: Path | None = None,
+    engine: Engine = Engine(),
     elevation: Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -44,7 +46,7 @@ def score_weather(
         run: a run over weather.
         sources: weather files that go together, in time or side by side.
         out: folder for the maps.
-        weights: the encoder's file, for a run that does not hold it.
+        engine: how the model is run; auto is torch, on any grid.
         elevation: elevation of the files' place, for a downscaling run whose own does not cover it.
         overwrite: replace maps that exist.
         progress: wraps the batches to show progress.
@@ -54,7 +56,7 @@ def score_weather(
         For each map: scene (the files), run, status, map and the share of its cells that hold data.
 
     Raises:
-        InputError: files that the run cannot eat, or maps that exist.
+        InputError: files that the run, or its model.onnx, cannot eat, or maps that exist.
     """
     bundle = read_bundle(run)
     task = task_named(bundle.spec.task)
@@ -73,10 +75,13 @@ def score_weather(
     paths, series = _targets(out, samples)
     for sample, path in paths.items():
         check_target(path, layouts[sample], overwrite=overwrite)
+    predict = load_runtime(run, runtime=engine.runtime, precision=engine.precision, weights=engine.weights)
+    if engine.runtime == "openvino":  # a grid that model.onnx does not take is refused before the folder is made
+        predict(inputs_of(samples, samples.samples[:1]))
     out.mkdir(parents=True, exist_ok=True)
     for path in series.values():
         files.check_target(path, ".nc", overwrite=overwrite)
-    made = forecast(load_runtime(run, weights=weights), samples, samples.samples, progress=progress)
+    made = forecast(predict, samples, samples.samples, progress=progress)
     results = []
     for i, (sample, path) in enumerate(paths.items()):
         bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i])).astype(np.float32)

@@ -20,6 +20,7 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.spec import ClassDef
 from models.training.settings import Training
+from pipelines.commands.evaluate import evaluate
 from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch, read_curves
@@ -93,6 +94,62 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     said: list[str] = []
     finetune(recipe, tmp_path / "cut", launch=Launch(resume=True, say=said.append))
     assert "ended already" in said[0]
+
+
+def test_a_run_killed_while_it_is_trained_anew_resumes_to_the_same_end(chips, tmp_path, monkeypatch):
+    import lightning
+
+    from pipelines.runs import assess
+
+    def torch_only(out, bundle, network, *_):
+        module.write_bundle(out, bundle)
+        return module.predict_by(network)
+
+    told: list[str] = []
+    monkeypatch.setattr(module, "_export", torch_only)
+    monkeypatch.setattr(module, "rounding", lambda *_, **__: {})
+    monkeypatch.setattr(assess, "write_report", lambda *_, notes, **__: told.extend(notes))
+    recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, epochs=2), refit=True)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finetune(recipe, whole)
+
+    class Cut(lightning.Callback):
+        def on_train_epoch_start(self, trainer, _):
+            if trainer.current_epoch == 1 and trainer.default_root_dir == str(cut / "refit"):
+                raise InputError("cut off")
+
+    start = lightning.Trainer.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            lightning.Trainer, "fit", lambda self, *a, **k: (self.callbacks.append(Cut()), start(self, *a, **k))
+        )
+        with pytest.raises(InputError, match="cut off"):
+            finetune(recipe, cut)
+    held_out = read_bundle(cut)
+    assert not held_out.training["refit"] and not held_out.scores
+    finetune(recipe, cut, launch=Launch(resume=True, say=told.append))
+    assert f"going on from {cut / 'refit' / 'checkpoints' / 'last.ckpt'}" in told
+    for file in ("model.safetensors", "bundle.json", "metrics.json"):
+        assert (cut / file).read_bytes() == (whole / file).read_bytes()
+    bundle = read_bundle(cut)
+    assert bundle.training["refit"] and bundle.sha256 != held_out.sha256
+    assert bundle.scores == json.loads((cut / "metrics.json").read_text())["model"]
+    finetune(recipe, cut, launch=Launch(resume=True, say=told.append))
+    assert "ended already" in told[-1]
+    result = evaluate(cut, out=tmp_path / "scores", runtime="torch")
+    assert "trained anew on all samples, these too" in told[-1] and result["model"] != bundle.scores
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_another_process_takes_its_share_of_each_training_and_writes_nothing(chips, tmp_path, monkeypatch, refit):
+    from types import SimpleNamespace
+
+    shares: list[int] = []
+    monkeypatch.setattr(module, "train", lambda _, __, ___, chosen, *____: shares.append(len(chosen)))
+    monkeypatch.setattr(module.FineTuning, "trainer", SimpleNamespace(is_global_zero=False))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert finetune(tiny_recipe(chips, training=SHORT, refit=refit), tmp_path / "run") == {}
+    assert shares == [6, 12][: 1 + refit] and not (tmp_path / "run").exists()
 
 
 def test_frozen_mode_leaves_the_backbone_and_runs_it_once_per_chip(chips, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 import rasterio
 import xarray as xr
@@ -95,6 +96,17 @@ def test_maps_lie_where_the_cells_are_and_keep_the_means(maps):
         np.testing.assert_array_equal(series.T2M.sel(time="2020-03-30T05:00").values, band)
 
 
+def test_openvino_maps_as_torch_does(run, maps, tmp_path):
+    coarse, out, _ = maps
+    assert len(score(run, [str(coarse)], out=tmp_path, engine=Engine("openvino", "f32"))) == 24
+    with rasterio.open(out / "T2M_20200330T0500.tif") as one, rasterio.open(tmp_path / "T2M_20200330T0500.tif") as two:
+        np.testing.assert_allclose(two.read(), one.read(), atol=1e-3)
+    graph = onnx.load(run / "model.onnx").graph
+    weather = ["weather", "static", "input_time", "lead_time"]
+    assert [v.name for v in graph.input] == [*weather, "coarse", "area", "fine"]
+    assert [v.name for v in graph.output] == ["T2M"]
+
+
 def test_files_that_a_run_cannot_eat_are_refused(run, day, maps, tmp_path):
     fine = str(day / "M.inst1_2d_asm_Nx.nc4")
     with pytest.raises(InputError, match=r"cells of 0.5 x 0.625 deg; .* coarse cells of 1.5 x 1.875 deg"):
@@ -117,8 +129,8 @@ def test_options_that_would_not_be_used_are_refused_by_name(run, exported, day, 
             "--bundle, --probabilities, --workers: .* leave them",
         ),
         (
-            {"overlap": 0, "reading": Reading(scale=1.0), "engine": Engine("torch", "bf16", weights=run)},
-            "^--scale, --overlap, --precision: for scenes",
+            {"overlap": 0, "reading": Reading(scale=1.0), "engine": Engine("torch", "bf16", batch=2)},
+            "^--scale, --overlap, --batch: for scenes",
         ),
     ):
         with pytest.raises(InputError, match=said):
@@ -176,6 +188,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("unexportable")
 def test_the_command_knows_downscaling_by_its_recipe(day, tmp_path, capsys):
     run, tiny = tmp_path / "run", ["--model.overrides", '{"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}']
     tiny += ["--model.detail", "8", "--model.members", "1", "--training.epochs", "1"]

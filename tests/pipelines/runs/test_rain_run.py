@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import rasterio
 import xarray as xr
 from safetensors.torch import load_file
 
-from models.bundle import read_bundle
+from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.runtime.engines import load_runtime
 from models.training.settings import Training
@@ -20,11 +23,14 @@ from pipelines.cli.main import main
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
 from pipelines.recipes.reading import read_recipe
+from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
 from pipelines.samples.fields import read_weather
 from pipelines.scoring.fields import band_names
-from pipelines.tasks.rain import RainRecipe, RainSamples, read_rain
+from pipelines.scoring.jobs import Engine
+from pipelines.tasks.rain import TASK, RainRecipe, RainSamples, read_rain
+from pipelines.tasks.task import data_for
 from pipelines.tasks.weather import forecast
 from pipelines.weather.products import PRODUCTS
 from tests.rain_files import VARIABLES, make_day, rain_recipe
@@ -58,7 +64,7 @@ def maps(run, other_day, tmp_path_factory):
 def test_a_run_holds_what_it_promises(run):
     held = {path.name for path in run.iterdir()}
     files = {"bundle.json", "model.safetensors", "recipe.yaml", "split.csv", "metrics.csv", "metrics.json"}
-    assert files | {"report.html", "checkpoints"} <= held
+    assert files | {"report.html", "checkpoints", "model.onnx"} <= held
     bundle, metrics = read_bundle(run), json.loads((run / "metrics.json").read_text())
     assert metrics["model"] == dict(bundle.scores) and metrics["baselines"] == dict(bundle.baselines)
     assert list(metrics["baselines"]) == ["zero", "climatology", "persistence", "ridge"]
@@ -141,6 +147,56 @@ def test_the_same_weights_give_the_same_maps_and_none_is_overwritten(maps, run, 
     score(run, source, out=out, overwrite=True)
 
 
+def test_openvino_maps_as_torch_does(maps, run, other_day, tmp_path):
+    results = score(run, [str(next(other_day.glob("*inst1*")))], out=tmp_path, engine=Engine("openvino"))
+    assert len(results) == 24
+    for name in ("rain_20200402T0000.tif", "rain_20200402T2300.tif"):
+        with rasterio.open(maps[0] / name) as one, rasterio.open(tmp_path / name) as two:
+            np.testing.assert_allclose(two.read(), one.read(), rtol=1e-3, atol=1e-4)
+    told = evaluate(run, out=tmp_path / "scores", runtime="openvino")
+    assert told["model"]["rmse"] == pytest.approx(read_bundle(run).scores["rmse"], rel=1e-4)
+
+
+def test_the_graph_has_the_grid_of_the_training_and_the_names_of_the_inputs(run):
+    graph = onnx.load(run / "model.onnx").graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.input}  # 0: any number
+    assert shapes == {"weather": [0, 1, 4, 9, 11], "static": [0, 6, 9, 11], "input_time": [0], "lead_time": [0]}
+    assert [v.name for v in graph.output] == ["rain"]
+
+
+def test_what_openvino_does_not_take_is_refused_before_a_folder_is_made(run, tmp_path):
+    region = make_day(tmp_path / "region", day="2020-04-02", shape=(8, 11))
+    source, out = [str(next(region.glob("*inst1*")))], tmp_path / "maps"
+    for engine, said in (
+        (Engine("openvino"), "model.onnx: wanted 9 x 11 cells as in training, came 8 x 11; --runtime torch takes any"),
+        (Engine("openvino", "bf16"), "precision bf16: OpenVINO runs weather in f32 only"),
+        (Engine("torch", "i8"), "precision i8: OpenVINO only"),
+    ):
+        with pytest.raises(InputError, match=said):
+            score(run, source, out=out, engine=engine)
+        assert not out.exists()
+    with pytest.raises(InputError, match="wanted 9 x 11 cells"):
+        evaluate(run, data_root=region, out=out, runtime="openvino")
+    assert len(score(run, source, out=out, engine=Engine("torch", "bf16"))) == 24
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [("AGREEMENT", -1.0, "differs from the trained model by"), ("LARGEST", 1000, r"0\.0 GB of weights are more")],
+)
+def test_a_graph_that_answers_otherwise_or_is_too_large_is_not_kept(run, tmp_path, monkeypatch, name, value, reason):
+    bundle, network, said = read_bundle(run), load_network(run), []
+    monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "export_onnx", lambda _, path, __: shutil.copy(run / "model.onnx", path))
+    samples = TASK.reopen(bundle.spec, data_for(bundle))
+    kept, _ = module.save(tmp_path, bundle, network, samples, Launch(say=said.append), last=True)
+    note = kept.training["notes"][-1]
+    assert re.fullmatch(f"No model.onnx: .*{reason}.*[^d]; the run is scored with torch.", note)
+    assert said[-1] == note and read_bundle(tmp_path).training["notes"][-1] == note
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.usefixtures("unexportable")
 def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
     import lightning
 
@@ -184,6 +240,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("unexportable")
 def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
     tiny = ["--model.overrides", '{"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}', "--model.detail", "8"]
     tiny += ["--model.members", "1", "--training.epochs", "1"]
@@ -191,7 +248,9 @@ def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
     run = tmp_path / "run"
     assert main([*words, "--out", str(run), "--quiet"]) == 0
     assert "RMSE" in capsys.readouterr().out
-    assert "trained anew on all samples" in read_bundle(run).training["notes"][-1]
+    anew, missing = read_bundle(run).training["notes"][-2:]
+    assert "trained anew on all samples" in anew and not (run / "model.onnx").exists()
+    assert missing == "No model.onnx: no translation of aten::unheard_of; the run is scored with torch."
     assert main(["evaluate", str(run), "--data.root", str(other_day), "--out", str(tmp_path / "e"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["samples"] == 24
     weather = str(next(other_day.glob("*inst1*")))
