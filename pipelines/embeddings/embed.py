@@ -134,14 +134,7 @@ class _Encoding:
 
 
 def _encoding(
-    backbone: str,
-    scene: str,
-    weights: str,
-    block: int,
-    tile: int,
-    overlap: int,
-    reading: Reading,
-    say: Say,
+    backbone: str, scene: str, weights: str, block: int, tile: int, overlap: int, reading: Reading, say: Say
 ) -> _Encoding:
     """Load the encoder and open the scene for it."""
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
@@ -159,15 +152,7 @@ def _encoding(
     return _Encoding(opened, encoder, statistics, tile, windows, geobox)
 
 
-def _open(
-    scene: str,
-    encoder: PrithviEO,
-    run: Bundle | None,
-    reading: Reading,
-    *,
-    frames: int,
-    say: Say,
-) -> Scene:
+def _open(scene: str, encoder: PrithviEO, run: Bundle | None, reading: Reading, *, frames: int, say: Say) -> Scene:
     """Open the frames as the encoder wants them; tell what a person should know."""
     sources = scene.split(",")
     opened = open_scene(

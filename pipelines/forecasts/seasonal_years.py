@@ -96,11 +96,7 @@ def gather(
 
 
 def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str) -> xr.Dataset:
-    """The variable to predict, in its region.
-
-    Raises:
-        InputError: it is not there, has further dimensions, or lies on no even grid; a region that is none.
-    """
+    """The variable to predict, in its region."""
     if target not in data:
         raise InputError(f"{name}: variable {target} is wanted{instead(target, [str(key) for key in data.data_vars])}")
     mine = data[[target]]
@@ -118,11 +114,7 @@ def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str
 
 
 def _check_data(fields: Floats, what: list[str], field: str, name: str) -> None:
-    """Refuse years of which a field has no data at all, where it has some of others.
-
-    Raises:
-        InputError: the message says which.
-    """
+    """Refuse years of which a field has no data at all, where it has some of others."""
     empty = [words for words, values in zip(what, fields, strict=True) if not np.isfinite(values).any()]
     if empty and len(empty) < len(what):
         raise InputError(
@@ -153,11 +145,7 @@ def _blank(data: xr.Dataset) -> Floats:
 def _years(
     wanted: Months, fields: list[Months], when: Season, year: int | None, name: str
 ) -> tuple[list[int], set[int], int]:
-    """Years whose month is known, those of them whose season is there, and the one to predict.
-
-    Raises:
-        InputError: too few years, or the month of the year asked for is not there.
-    """
+    """Years whose month is known, those of them whose season is there, and the one to predict."""
 
     def known(each: int) -> bool:
         return all(when.known(each) in months.at for months in (wanted, *fields))

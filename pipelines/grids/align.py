@@ -69,11 +69,7 @@ def forget(path: str) -> None:
 
 
 def _signature(path: str) -> tuple[int, int]:
-    """Size and time of change of a local file; zeros for a URL.
-
-    Raises:
-        InputError: a local file is missing or is a folder.
-    """
+    """Size and time of change of a local file; zeros for a URL."""
     if "://" in path or path.startswith("/vsi"):
         return 0, 0
     file = Path(path)

@@ -142,9 +142,6 @@ def _compare(cog: Path, written: Mapping[int, tuple[Path, int]], layout: Layout)
 
     Returns:
         Pixels of the first band that hold data.
-
-    Raises:
-        OSError: rows differ.
     """
     filled = 0
     with rasterio.open(cog) as dataset:

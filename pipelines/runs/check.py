@@ -44,10 +44,7 @@ def check_training(training: Training, weights: str, *, batch: int) -> None:
     Raises:
         InputError: the setting, and what is wanted.
     """
-    choices = {
-        "keep": ("best", "last"),
-        "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
-    }
+    choices = {"keep": ("best", "last"), "precision": ("auto", "32-true", "bf16-mixed", "16-mixed")}
     for key, known in choices.items():
         if getattr(training, key) not in known:
             raise InputError(f"training.{key} {getattr(training, key)!r}: wanted one of {', '.join(known)}")

@@ -216,12 +216,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
     import logging
 
     from lightning import Trainer
-    from lightning.pytorch.callbacks import (
-        EarlyStopping,
-        EMAWeightAveraging,
-        LambdaCallback,
-        ModelCheckpoint,
-    )
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LambdaCallback, ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from models.training.module import WholeCheckpoints

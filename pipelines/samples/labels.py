@@ -285,11 +285,7 @@ def _groups(pattern: str) -> int:
 
 
 def _keyed(root: Path, pattern: str, paths: Sequence[Path], whole: bool) -> dict[tuple[str, ...], Path]:
-    """Files by what the wildcards matched (`whole`), or by what the last one matched.
-
-    Raises:
-        InputError: two files have the same key.
-    """
+    """Files by what the wildcards matched (`whole`), or by what the last one matched."""
     parts = (_TOKEN_REGEX.get(part, f"({part})" if part[:1] == "[" else re.escape(part)) for part in _split(pattern))
     regex = re.compile("".join(parts))
     keyed: dict[tuple[str, ...], Path] = {}

@@ -97,12 +97,7 @@ def _is_picture(key: str, asset: Mapping[str, Any]) -> bool:
 
 
 def _asset_layers(
-    source: str,
-    key: str,
-    asset: Mapping[str, Any],
-    sensor: str | None,
-    properties: Mapping[str, Any],
-    ask: Ask,
+    source: str, key: str, asset: Mapping[str, Any], sensor: str | None, properties: Mapping[str, Any], ask: Ask
 ) -> list[Layer]:
     """The bands of one asset."""
     bands = asset.get("bands") or asset.get("eo:bands") or [{}]
@@ -181,11 +176,7 @@ def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str,
 
 
 def _href(source: str, href: str) -> str:
-    """An asset's address, resolved against its item.
-
-    Raises:
-        InputError: the address is neither http(s), s3, gs nor a file path.
-    """
+    """An asset's address, resolved against its item."""
     href = href if "://" in source or "://" in href else urllib.parse.unquote(href)  # before it is judged
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", href)
     allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")

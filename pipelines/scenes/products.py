@@ -170,11 +170,7 @@ def _file_names(
 
 
 def _in_frames(path: str, bands: list[Layer], frames: int | None) -> list[list[Layer]]:
-    """Cut a stack into frames: the same names in the same order, once per frame.
-
-    Raises:
-        InputError: names come twice in another pattern, or the number of frames is not that of the dates.
-    """
+    """Cut a stack into frames: the same names in the same order, once per frame."""
     names = [layer.name for layer in bands]
     named = [name for name in names if name]
     times = max((named.count(name) for name in named), default=frames or 1)

@@ -197,11 +197,7 @@ def _tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
-    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles.
-
-    Raises:
-        InputError: an overlap that no tiles can have.
-    """
+    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles."""
     groups: dict[Any, list[Path]] = {}
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
@@ -244,20 +240,12 @@ def _surveyed(
 
 
 def _survey(
-    source: str,
-    runs: Mapping[Path, Bundle],
-    plan: Plan,
-    overlap: int,
-    jobs: Sequence[Job],
-    say: Callable[[str], None],
+    source: str, runs: Mapping[Path, Bundle], plan: Plan, overlap: int, jobs: Sequence[Job], say: Callable[[str], None]
 ) -> tuple[Job | None, list[dict[str, Any]]]:
     """Open and check a scene.
 
     Returns:
         The job, None when nothing is left to do; and results of maps that are done.
-
-    Raises:
-        InputError: a scene that a run cannot eat, a map that exists, or one that would replace another or an input.
     """
     first = next(iter(runs.values()))
     scene = open_for(first, source, plan.reading)

@@ -122,11 +122,7 @@ def _names(data: xr.Dataset, found: Roles) -> dict[Hashable, str]:
 
 
 def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[Hashable, xr.Variable]:
-    """The variables on the grid, masked and with the dimension of time in its place.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The variables on the grid, masked and with the dimension of time in its place."""
     limits, taken = axes.bounds_of(data), {found.lat, found.lon, found.time}
     scalar = found.lat is not None and data[found.lat].ndim == 0
     gridded, left = {}, []
@@ -201,11 +197,7 @@ def _plain(attrs: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
-    """A coordinate of degrees, float64, checked.
-
-    Raises:
-        InputError: it is not finite, latitudes are off the globe, or neither rises nor falls.
-    """
+    """A coordinate of degrees, float64, checked."""
     degrees = np.asarray(var.values, np.float64)
     if not np.isfinite(degrees).all() or np.abs(degrees).max(initial=0) > (90.001 if key == "lat" else 720):
         raise InputError(f"{name}: {key} holds {degrees.min():g}..{degrees.max():g}, degrees are wanted; correct them")
@@ -215,11 +207,7 @@ def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
 
 
 def _scale(data: xr.Dataset, var: xr.Variable, crs: str | None, name: str) -> float:
-    """What brings a projected coordinate into the unit of its coordinate system.
-
-    Raises:
-        InputError: its unit is none of length.
-    """
+    """What brings a projected coordinate into the unit of its coordinate system."""
     said = str(var.attrs.get("units", ""))
     heights = [other.attrs[_HEIGHT] for other in data.variables.values() if _HEIGHT in other.attrs]
     if said.lower().startswith("rad") and heights:  # geostationary: the angle of the scan
@@ -243,11 +231,7 @@ def _north_up(data: xr.Dataset) -> xr.Dataset:
 
 
 def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
-    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap.
-
-    Raises:
-        InputError: a longitude comes twice, but for the first one again after the last.
-    """
+    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap."""
     order, lon, twice = eastward(data["lon"].values)
     if twice:
         ends = float(data["lon"][-1]) - float(data["lon"][0])
@@ -312,11 +296,7 @@ def _level(data: xr.Dataset, found: Roles) -> dict[str, xr.Variable]:
 
 
 def _rising(data: xr.Dataset, dim: str, name: str) -> xr.Dataset:
-    """The dataset with a coordinate that rises.
-
-    Raises:
-        InputError: a label comes twice, or is none.
-    """
+    """The dataset with a coordinate that rises."""
     if dim not in data.indexes or (np.diff(data[dim].values) > 0).all():
         return data
     labels = data[dim].values
@@ -369,11 +349,7 @@ def _with_time(data: xr.Dataset) -> xr.Dataset:
 
 
 def _sorted_time(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
-    """Times that rise.
-
-    Raises:
-        InputError: a time comes twice.
-    """
+    """Times that rise."""
     if "time" not in data.indexes:
         return data
     times = data["time"].values

@@ -61,11 +61,7 @@ def with_intervals(
 
 
 def _step_hours(data: xr.Dataset, name: str) -> float:
-    """The even step of the times in hours.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The even step of the times in hours."""
     steps = np.diff(data["time"].values) / np.timedelta64(1, "s")
     if not len(steps) or np.ptp(steps) > 0:
         raise InputError(f"{name}: the length of intervals cannot be told from {data.sizes['time']} times; pass hours")
@@ -153,11 +149,7 @@ def per_step(field: xr.DataArray, *, name: str = "dataset") -> xr.DataArray:
 
 
 def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends along time.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Starts and ends along time."""
     if "interval_start" not in field.coords or "time" not in field.dims:
         raise InputError(
             f"{name}: {field.name} is an amount and nothing tells its intervals; pass stamp (start, middle, end), hours"

@@ -152,11 +152,7 @@ def _span(data: xr.Dataset, dim: str) -> str:
 
 
 def _in_time(members: list[xr.Dataset]) -> xr.Dataset:
-    """Datasets of the same variables, one after the other in time.
-
-    Raises:
-        InputError: there is no time axis, a time comes twice, or grids, levels or units differ.
-    """
+    """Datasets of the same variables, one after the other in time."""
     if len(members) == 1:
         return members[0]
     for member in members:

@@ -241,11 +241,7 @@ def _read_differences(
 
 
 def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str) -> np.ndarray:
-    """Totals minus previous ones, 0 for what packing made slightly negative.
-
-    Raises:
-        InputError: a total falls by more than that.
-    """
+    """Totals minus previous ones, 0 for what packing made slightly negative."""
     amounts = totals - previous
     fall = -float(np.nanmin(amounts, initial=0.0))
     if fall > slack * float(np.nanmax(np.abs(previous), initial=0.0)):

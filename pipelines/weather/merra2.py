@@ -208,11 +208,7 @@ def _placed(part: xr.Dataset, region: regions.Region | None) -> xr.Dataset:
 
 
 def _having(parts: Sequence[xr.Dataset], name: str, levels: Sequence[float]) -> list[xr.DataArray]:
-    """The fields of a variable at these levels, or without any.
-
-    Raises:
-        InputError: it is nowhere, or not at these levels.
-    """
+    """The fields of a variable at these levels, or without any."""
     found, problem = [], None
     for part in parts:
         if name not in part or ("level" in part[name].dims) != bool(levels):
@@ -287,11 +283,7 @@ def _read(fields: Sequence[xr.DataArray], time: Time, name: str) -> NDArray[Any]
 
 
 def _whole(values: NDArray[Any], field: xr.DataArray, time: Time) -> NDArray[Any]:
-    """The values of a field.
-
-    Raises:
-        InputError: some are missing, of a variable that is to be everywhere.
-    """
+    """The values of a field."""
     holes = int((~np.isfinite(values)).sum()) if field.name not in MISSING else 0
     if holes:
         when = np.datetime_as_string(time, "m")

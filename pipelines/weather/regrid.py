@@ -147,11 +147,7 @@ def _under_sphere(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.Da
 
 
 def _several(part: xr.DataArray, name: str) -> None:
-    """Check that there is more than one row and column, for a single one has no size.
-
-    Raises:
-        InputError: there is not.
-    """
+    """Check that there is more than one row and column, for a single one has no size."""
     if min(part.shape[-2:]) < 2:
         raise InputError(f"{name}: one row or column of cells has no size; take its value, there is nothing to regrid")
 

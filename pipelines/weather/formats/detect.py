@@ -55,11 +55,7 @@ def format_of(path: Path) -> Format:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is something of this name.
-
-    Raises:
-        InputError: the name cannot be one, or a folder on the way may not be entered.
-    """
+    """Whether there is something of this name."""
     try:
         return path.exists()
     except OSError as error:

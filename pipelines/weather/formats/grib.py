@@ -111,11 +111,7 @@ def open_grib(path: Path) -> list[xr.Dataset]:
 
 
 def _whole(path: Path) -> None:
-    """Check that every message ends where its header says, and is filled by its sections.
-
-    Raises:
-        InputError: the file ends within a message, or a message is not whole.
-    """
+    """Check that every message ends where its header says, and is filled by its sections."""
     size, at, count = path.stat().st_size, 0, 0
     with path.open("rb") as file:
         while (at := _next(file, at)) >= 0:
@@ -170,11 +166,7 @@ def _length(head: bytes) -> int | None:
 
 
 def _scan(path: Path) -> list[_Field]:
-    """The headers of all messages.
-
-    Raises:
-        InputError: a message cannot be understood.
-    """
+    """The headers of all messages."""
     import eccodes
     from cfgrib.messages import FileStream
 
@@ -304,11 +296,7 @@ def _axis(name: str, fields: list[_Field], *, keep: bool, **attributes: str) -> 
 
 
 def _axes(path: Path, name: str, fields: list[_Field]) -> list[_Axis]:
-    """The dimensions of a variable; by valid time where each comes once, else by start and lead time of forecasts.
-
-    Raises:
-        InputError: two messages are of the same time, level and member.
-    """
+    """The dimensions of a variable; by valid time where each comes once, else by start and lead time of forecasts."""
     kind = str(fields[0].keys["typeOfLevel"])
     units = {"units": _LEVEL_UNITS[kind]} if kind in _LEVEL_UNITS else {}
     number = _axis("number", fields, keep=False, standard_name="realization", units="1")
@@ -348,11 +336,7 @@ def _intervals(fields: list[_Field], axes: list[_Axis]) -> dict[str, Any]:
 
 
 def _grid(path: Path, field: _Field) -> _Grid:
-    """Dimensions, shape and coordinates of a grid.
-
-    Raises:
-        InputError: the grid is neither rectilinear nor of rows and columns, or its description makes no sense.
-    """
+    """Dimensions, shape and coordinates of a grid."""
     import eccodes
     from cfgrib.messages import FileStream
 
@@ -423,11 +407,7 @@ def _read(
 
 
 def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.ndarray:
-    """One field, float32 of the grid's shape.
-
-    Raises:
-        RunError: the message cannot be decoded.
-    """
+    """One field, float32 of the grid's shape."""
     import eccodes
     from cfgrib.messages import FileStream
 

@@ -90,11 +90,7 @@ def _check_hdf5(path: Path, group: str | None) -> None:
 
 
 def _only_group(path: Path, kind: Format) -> str:
-    """The group that holds the variables.
-
-    Raises:
-        InputError: there is none, or there are several and none is IMERG's.
-    """
+    """The group that holds the variables."""
     if kind is Format.NETCDF3:
         raise InputError(f"{path}: holds no variable; fetch the file again")
     if kind is Format.HDF5:
