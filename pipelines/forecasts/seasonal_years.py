@@ -130,8 +130,7 @@ def _varies(seasons: Floats, years: NDArray[np.int64]) -> Mask:
     anomalies = seasons - seasons.mean(axis=0)
     anomalies = anomalies - time * (time * anomalies).sum(axis=0) / (time**2).sum()
     rounding = 1e-6 * np.abs(seasons).max(axis=0)  # of numbers of 32 bits, several times over
-    varies: Mask = (low < high) & (anomalies.std(axis=0) > rounding)
-    return varies
+    return np.asarray((low < high) & (anomalies.std(axis=0) > rounding))
 
 
 def _as_years(years: list[int], *arrays: Floats) -> Years:

@@ -63,8 +63,7 @@ def _between(corners: np.ndarray, down: float, across: float) -> np.ndarray:
     """Interpolate from the four corners of each pixel: (h + 1, w + 1) to (h, w)."""
     top = corners[:-1, :-1] * (1 - across) + corners[:-1, 1:] * across
     bottom = corners[1:, :-1] * (1 - across) + corners[1:, 1:] * across
-    inside: np.ndarray = top * (1 - down) + bottom * down
-    return inside
+    return np.asarray(top * (1 - down) + bottom * down)
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
-from models.spec import Spec
 from pipelines.outputs.footprint import footprint
 from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, relative
 from pipelines.outputs.item_model import model_fields
@@ -70,22 +69,24 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
     geometry, bbox = footprint(scene.geobox)
     model = model_fields(bundle) if MODEL in assets else {}
     properties = {
-        "title": f"{_quantity(bundle.spec)} of {scene.name}",
+        "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene),
         **_when(scene.dates),
         **_projection(scene.geobox),
         **_processing(bundle, scene),
         **model,
     }
+    prefixes = {key.partition(":")[0] for fields in (properties, *described.values()) for key in fields}
+    sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": _extensions(properties, described),
+        "stac_extensions": [url for prefix, url in EXTENSIONS.items() if prefix in prefixes],
         "id": name,
         "geometry": geometry,
         **({"bbox": bbox} if bbox else {}),
         "properties": properties,
-        "links": _links(scene, folder),
+        "links": [_link(address) for address in sources if address],
         "assets": described,
     }
 
@@ -105,11 +106,6 @@ def _folder(assets: Mapping[str, Path]) -> Path:
         if not path.is_file():
             raise InputError(f"{path}: no such file; a STAC item describes finished files")
     return folders.pop()
-
-
-def _quantity(spec: Spec) -> str:
-    """What a map shows, in words."""
-    return f"{spec.answer.name} map" if not spec.answer.classes else "class map"
 
 
 def _description(bundle: Bundle, scene: Scene) -> str:
@@ -143,33 +139,17 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     """How the map came about. L4: "model output or results from analyses of lower level data"."""
     recipe = Path(str(bundle.training.get("recipe") or "")).name
+    sources = [Path(urllib.parse.urlsplit(s).path if "://" in s else s).name for s in scene.sources]
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",
         *([f"by recipe {recipe} (sha256 {bundle.training.get('sha256', 'unknown')})"] if recipe else []),
-        f"applied to {', '.join(dict.fromkeys(_source_name(source) for source in scene.sources))}",
+        f"applied to {', '.join(dict.fromkeys(sources))}",
     ]
     return {
         "processing:level": "L4",
         "processing:lineage": ", ".join(parts),
         "processing:software": {"earthtune": version("earthtune")},
     }
-
-
-def _source_name(source: str) -> str:
-    """Name of a file or of what a URL points to."""
-    return Path(urllib.parse.urlsplit(source).path if "://" in source else source).name
-
-
-def _extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Schemas of the prefixes in use."""
-    used = {key.partition(":")[0] for fields in (properties, *assets.values()) for key in fields}
-    return [url for prefix, url in EXTENSIONS.items() if prefix in used]
-
-
-def _links(scene: Scene, folder: Path) -> list[dict[str, str]]:
-    """Each source of the scene that can be named, once."""
-    addresses = [_address(source, folder) for source in scene.sources]
-    return [_link(address) for address in dict.fromkeys(addresses) if address]
 
 
 def _link(address: str) -> dict[str, str]:

@@ -13,22 +13,15 @@ import urllib.parse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.spec import ClassDef, Spec
 
-if TYPE_CHECKING:
-    pass
 MODEL = "model"  # the one asset that may lie in another folder
 
 _GEOTIFF = "image/tiff; application=geotiff"
-MEDIA_TYPES = {
-    ".tif": _GEOTIFF,
-    ".tiff": _GEOTIFF,
-    ".jp2": "image/jp2",
-    ".png": "image/png",
-    ".json": "application/json",
-}
+MEDIA_TYPES = {".jp2": "image/jp2", ".png": "image/png", ".json": "application/json"}
+MEDIA_TYPES |= {".tif": _GEOTIFF, ".tiff": _GEOTIFF}
 _ROLES = {"thumbnail": "thumbnail", MODEL: "mlm:model"}
 _TITLES = {
     "map": "Map",
@@ -54,8 +47,10 @@ _WEB_MERCATOR = 3857
 def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
     """One file: where, of what kind, which bytes; and its pixels or its model."""
     digest = _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+    # Where a path would show another machine's folders the file is named by its content (RFC 6920).
+    by_content = "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
     fields = {
-        "href": relative(path, folder) or _by_content(digest),
+        "href": relative(path, folder) or by_content,
         "title": _TITLES.get(kind, kind),
         "type": MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"),
         "roles": [_ROLES.get(kind, "data")],
@@ -63,7 +58,8 @@ def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
         "file:checksum": "1220" + digest.hex(),  # multihash: sha2-256, 32 bytes
     }
     if kind == MODEL:
-        bands = [{"name": band} | _common_name(band) for band in spec.imagery.channels]
+        common = {band: {"common_name": name} for band, name in _COMMON_NAMES.items()}
+        bands = [{"name": band} | common.get(band, {}) for band in spec.imagery.channels]
         return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": bands}
     if path.suffix.lower() in (".tif", ".tiff"):
         fields |= _raster(path)
@@ -77,11 +73,6 @@ def _sha256(path: Path, changed: int, size: int) -> bytes:
     """Hash of a file's content; that of a model is worked out once for many maps."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _by_content(digest: bytes) -> str:
-    """An address that names a file by its content (RFC 6920), where a path would show another machine's folders."""
-    return "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def relative(path: Path, folder: Path) -> str | None:
@@ -155,17 +146,11 @@ def classes_of(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[
         }
         for entry, word in zip(classes, words, strict=True)
     ]
-    return listed + (
-        [] if nodata is None else [{"value": nodata, "name": "nodata", "title": "no data", "nodata": True}]
-    )
+    none = {"value": nodata, "name": "nodata", "title": "no data", "nodata": True}
+    return listed + ([] if nodata is None else [none])
 
 
 def _word(text: str) -> str:
     """A text in the letters, digits, - and _ that the extension allows in a name; accents go."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-")
-
-
-def _common_name(band: str) -> dict[str, str]:
-    """The band's name in the EO extension, if it has one."""
-    return {"common_name": _COMMON_NAMES[band]} if band in _COMMON_NAMES else {}

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; rasterio.errors does not name them
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -30,20 +29,10 @@ def write_part(folder: Path, row: int, block: Pixels, layout: Layout, path: Path
     """
     bands, rows, width = block.shape
     profile = {
-        "driver": "GTiff",
-        "height": rows,
-        "width": width,
-        "count": bands,
-        "dtype": layout.dtype,
-        "tiled": True,
-        "blockxsize": layout.side,
-        "blockysize": layout.side,
-        "interleave": "pixel",
+        **{"driver": "GTiff", "height": rows, "width": width, "count": bands, "dtype": layout.dtype},
+        **{"tiled": True, "blockxsize": layout.side, "blockysize": layout.side, "interleave": "pixel"},
+        **{"compress": compression(), "zstd_level": 1, "zlevel": 1, "bigtiff": "IF_SAFER"},
         "photometric": "MINISBLACK",  # else GDAL takes three bands for a photo and the fourth for its transparency
-        "compress": compression(),
-        "zstd_level": 1,
-        "zlevel": 1,
-        "bigtiff": "IF_SAFER",
     }
     checksum = zlib.crc32(np.ascontiguousarray(block).data)
     part = folder / f"{row:09d}-{checksum:08x}.part.tif"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -18,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RunError
+from models.files import replacing
 from pipelines.reports import plots
-from pipelines.reports.measures import WITH_UNIT as _WITH_UNIT
-from pipelines.reports.measures import Shown, View, best_baseline, headline, named, table, tiles
+from pipelines.reports.measures import WITH_UNIT, Shown, View, best_baseline, headline, named, table, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,7 +127,7 @@ def curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
     keys = sorted({key for row in table for key in row if key.startswith(("train_", "val_"))})
     groups: dict[str, list[str]] = {"loss": [], "error": [], "score": []}
     for key in keys:
-        kind = "loss" if key.endswith("loss") else "error" if key.endswith(_WITH_UNIT) else "score"
+        kind = "loss" if key.endswith("loss") else "error" if key.endswith(WITH_UNIT) else "score"
         groups[kind].append(key)
     return [_curve_chart(table, kind, columns) for kind, columns in groups.items() if columns]
 
@@ -154,11 +153,9 @@ def render(view: View) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write beside `path`, then rename over it, so that a reader never sees half a page."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a page; a reader never sees half of it."""
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as draft:
+            draft.write_text(text, encoding="utf-8")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RunError(f"{path}: the report cannot be written ({error}); give a folder that can be written") from error

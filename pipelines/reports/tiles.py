@@ -54,12 +54,16 @@ class Example:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not lie on one grid."""
-        maps = [self.truth, self.predicted, *([] if self.baseline is None else [self.baseline])]
-        grid = self.valid.shape
+        maps, grid = self.maps, self.valid.shape
         fits = self.image.ndim == 3 and self.image.shape[:2] == grid and self.image.shape[2] in (3, 4)
         if not fits or any(m.shape != self.truth.shape for m in maps) or self.truth.shape not in (grid, (1, 1)):
             came = ", ".join(str(array.shape) for array in (self.image, self.valid, *maps))
             raise InputError(f"example {self.name}: image, valid and maps are {came}; wanted (h, w, 3 or 4) and (h, w)")
+
+    @property
+    def maps(self) -> list[NDArray[Any]]:
+        """Truth, prediction and, where there is one, the baseline."""
+        return [self.truth, self.predicted, *([] if self.baseline is None else [self.baseline])]
 
 
 def tile_parts(
@@ -126,14 +130,9 @@ def _confusion_chart(answer: Answer, confusion: NDArray[Any] | None) -> View | N
     return chart(draw, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
 
 
-def _maps(example: Example) -> list[NDArray[Any]]:
-    """Truth, prediction and, where there is one, the baseline."""
-    return [example.truth, example.predicted, *([] if example.baseline is None else [example.baseline])]
-
-
 def _limits(examples: Sequence[Example]) -> tuple[float, float]:
     """Ends of the colour scale that all examples share."""
-    return plots.value_limits([values for example in examples for values in _maps(example)])
+    return plots.value_limits([values for example in examples for values in example.maps])
 
 
 def _scale_chart(answer: Answer, examples: Sequence[Example]) -> View | None:
@@ -173,11 +172,11 @@ def _example(answer: Answer, example: Example, limits: tuple[float, float], base
     view: View = {"name": example.name, "image": png(_scene(example)), "labels": [], "maps": [], "caption": ""}
     titles = ("truth", "model", baseline)
     if answer.support == "tile":
-        labels = [_label(answer, values) for values in _maps(example)]
+        labels = [_label(answer, values) for values in example.maps]
         wanted = [labels[0]] if int(example.truth[0, 0]) >= 0 else labels  # without truth nothing is wrong
         marked = [{**label, "title": t, "right": label in wanted} for t, label in zip(titles, labels, strict=False)]
         return {**view, "labels": marked}
-    pictures = [_map_image(answer, example, values, limits) for values in _maps(example)]
+    pictures = [_map_image(answer, example, values, limits) for values in example.maps]
     maps = [{"title": title, "uri": png(picture)} for title, picture in zip(titles, pictures, strict=False)]
     return {**view, "maps": maps, "caption": _caption(answer, example)}
 

@@ -75,8 +75,7 @@ def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[
     """
     source = _raster(path, geobox)
     (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
-    out: np.ndarray = np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values)
-    return out
+    return np.asarray(np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values))
 
 
 def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
@@ -162,8 +161,7 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     values = align.read_onto(
         source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=nodata, masked=not listed
     )
-    first: np.ndarray = values[0]  # (rows, columns)
-    return first
+    return np.asarray(values[0])  # (rows, columns)
 
 
 def _refuse_strangers(path: Path, values: np.ndarray, codes: Sequence[int]) -> None:

@@ -359,5 +359,4 @@ def _clouded(layer: Layer, geobox: GeoBox, window: Window) -> np.ndarray:
     )
     unknown = np.isnan(values)
     flags = np.where(unknown, 0, values).astype(np.int32)
-    clouded: np.ndarray = unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes)
-    return clouded
+    return np.asarray(unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes))

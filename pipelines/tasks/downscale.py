@@ -107,14 +107,12 @@ class FineSamples(FieldSamples):
 
     def smooth(self, chosen: Sequence[Moment]) -> Array:
         """What bicubic makes of it, (N, H, W)."""
-        smooth: Array = bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy()
-        return smooth
+        return np.asarray(bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy())
 
     def truth(self, sample: Moment) -> Array:
         """The fine field (H, W) in its unit, NaN where not known."""
         assert self.fine is not None
-        field: Array = self.fine[sample.at]
-        return field
+        return np.asarray(self.fine[sample.at])
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with the statistics of the fields, of what bicubic leaves out, and of the elevation.

@@ -192,8 +192,7 @@ class RainSamples(FieldSamples):
         edges = [
             self.valid(sample) + np.timedelta64(round((edge - back) * 3600), "s") for edge in self.spec.field.window
         ]
-        rain: Array = self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0]
-        return rain
+        return np.asarray(self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0])
 
     def persisted(self, sample: Moment) -> Array:
         """The rain that was known at the input time, at least `persistence` hours before the valid time."""

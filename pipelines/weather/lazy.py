@@ -37,8 +37,7 @@ class _Array(BackendArray):
     def _get(self, key: tuple[Any, ...]) -> np.ndarray:
         selection = tuple(_plain(item, size) for item, size in zip(key, self.shape, strict=True))
         squeezed = tuple(0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None) for item in key)
-        values: np.ndarray = self._read(selection)[squeezed]
-        return values
+        return np.asarray(self._read(selection)[squeezed])
 
 
 def _plain(item: Any, size: int) -> slice | np.ndarray:
@@ -64,8 +63,7 @@ def variable(dims: Sequence[Hashable], shape: Sequence[int], dtype: Any, read: R
 
 def values(source: xr.Variable, selection: Selection) -> np.ndarray:
     """The values of a variable under a selection."""
-    out: np.ndarray = np.asarray(source[selection].values)
-    return out
+    return np.asarray(source[selection].values)
 
 
 def positions(item: slice | np.ndarray, size: int) -> np.ndarray:
@@ -206,8 +204,7 @@ def _read_turned(source: xr.Variable, order: tuple[int | None, ...], selection: 
     new = tuple(axis for axis, place in enumerate(order) if place is None)
     lengths = {axis: len(positions(selection[axis], 1)) for axis in new}
     full = np.expand_dims(read, new)
-    out: np.ndarray = np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
-    return out
+    return np.asarray(np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)]))
 
 
 def differences(source: xr.Variable, dim: Hashable, before: np.ndarray, *, slack: float, where: str) -> xr.Variable:
@@ -236,8 +233,7 @@ def _read_differences(
     later = before[wanted] >= 0
     previous = totals[np.searchsorted(needed, before[wanted][later])]
     out[later] = _amounts(out[later], previous, slack, where)
-    moved: np.ndarray = np.moveaxis(out, 0, axis)
-    return moved
+    return np.asarray(np.moveaxis(out, 0, axis))
 
 
 def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str) -> np.ndarray:
@@ -249,5 +245,4 @@ def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str)
             f"{where}: a running total falls by {fall:g} within one forecast, amounts cannot be negative; correct the "
             "bounds of its times, which say where totals begin anew"
         )
-    clipped: np.ndarray = np.maximum(amounts, 0.0)
-    return clipped
+    return np.asarray(np.maximum(amounts, 0.0))

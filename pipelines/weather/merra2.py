@@ -101,8 +101,7 @@ class Merra2:
             InputError: a time at which a variable is not there, or values that are missing (see `stack_channels`).
         """
         surface, vertical, levels = self.fields([time])
-        stacked: NDArray[np.float32] = stack_channels(self.channels, surface, vertical, levels=levels)[0]
-        return stacked
+        return np.asarray(stack_channels(self.channels, surface, vertical, levels=levels)[0])
 
     def static_fields(self, time: Time) -> dict[str, NDArray[Any]]:
         """Static fields by name, (H, W); of those that come by month the one of `time`."""

@@ -170,8 +170,7 @@ def cell_areas(lat: np.ndarray) -> np.ndarray:
         return np.ones(len(lat))
     inner = (lat[:-1] + lat[1:]) / 2
     edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]]).clip(-90, 90)
-    areas: np.ndarray = np.abs(np.diff(np.sin(np.radians(edges))))
-    return areas
+    return np.asarray(np.abs(np.diff(np.sin(np.radians(edges)))))
 
 
 def goes_round(lon: np.ndarray) -> bool:

@@ -201,8 +201,7 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
     out = read(centres).T.astype(np.float32)  # (fields, pixels)
     distance, _ = cKDTree(points).query(centres)
     out[:, distance > spacing] = np.nan
-    placed: np.ndarray = out.reshape(*field.shape[:-2], *shape)
-    return placed
+    return np.asarray(out.reshape(*field.shape[:-2], *shape))
 
 
 def _pixels_of(geobox: GeoBox, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -299,8 +298,7 @@ def _shared(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
     low, high = np.minimum(ours[:-1], ours[1:]), np.maximum(ours[:-1], ours[1:])
     from_, to = np.minimum(theirs[:-1], theirs[1:]), np.maximum(theirs[:-1], theirs[1:])
     overlap = np.minimum(high[:, None], to) - np.maximum(low[:, None], from_)
-    share: np.ndarray = overlap.clip(min=0) / (high - low)[:, None]
-    return share
+    return np.asarray(overlap.clip(min=0) / (high - low)[:, None])
 
 
 def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -309,5 +307,4 @@ def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
     total = rows @ np.where(known, values, 0.0) @ cols.T
     weight = rows @ known.astype(np.float64) @ cols.T
     enough = weight >= 0.5 - 1e-9
-    mean: np.ndarray = np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough)
-    return mean
+    return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough))
