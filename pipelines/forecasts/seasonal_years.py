@@ -77,7 +77,8 @@ def gather(
         raise InputError(f"{source}: no field with times to predict from; pass dated files")
     years, seen, chosen = _years(wanted, fields, when, year, name)
     past = np.array([each in seen and each != chosen for each in years])
-    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else np.nan * _blank(mine) for each in years])
+    blank = np.full((mine.sizes["lat"], mine.sizes["lon"]), np.nan)
+    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else blank for each in years])
     before = np.stack([wanted.mean([when.known(each)]) for each in years])
     _check_data(seasons[past], [f"{when.name} {each}" for each in np.array(years)[past]], target, name)
     _check_data(before, [when.known_month(each) for each in years], target, name)
@@ -90,7 +91,7 @@ def gather(
             "choose another region or target"
         )
     areas = np.broadcast_to(cell_areas(mine["lat"].values)[:, None], valid.shape)[valid]
-    known = _as_years(years, seasons[:, valid], before[:, valid], columns, areas, weights)
+    known = Years(np.array(years), seasons[:, valid], before[:, valid], columns, areas, weights)
     unit = str(mine[target].attrs.get("units", ""))
     return Case(target, unit, when, chosen, mine[["lat", "lon"]], valid, known)
 
@@ -131,14 +132,6 @@ def _varies(seasons: Floats, years: NDArray[np.int64]) -> Mask:
     anomalies = anomalies - time * (time * anomalies).sum(axis=0) / (time**2).sum()
     rounding = 1e-6 * np.abs(seasons).max(axis=0)  # of numbers of 32 bits, several times over
     return np.asarray((low < high) & (anomalies.std(axis=0) > rounding))
-
-
-def _as_years(years: list[int], *arrays: Floats) -> Years:
-    return Years(np.array(years), *arrays)
-
-
-def _blank(data: xr.Dataset) -> Floats:
-    return np.ones((data.sizes["lat"], data.sizes["lon"]))
 
 
 def _years(

@@ -63,7 +63,8 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     listed = ", ".join(np.datetime_as_string(time, "m") for time in times[-8:]) or "none"
     held = f"the files hold all variables at {len(times)} times{', the last ' if len(times) > 8 else ': '}{listed}"
     if start is None:
-        found = [time for time in times if time - step in there and _hour(time) % 3 == 0]
+        hours = {time: int((time - time.astype("datetime64[D]")) // np.timedelta64(1, "h")) for time in times}
+        found = [time for time in times if time - step in there and hours[time] % 3 == 0]
         if not found:
             raise InputError(
                 f"analyses: two times {STEP_HOURS} hours apart are wanted, at 00, 03, ... 21 UTC, {held}; add files"
@@ -79,10 +80,6 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     if missing:
         raise InputError(f"start {start}: analyses at {' and '.join(missing)} are wanted, {held}; add files")
     return wanted
-
-
-def _hour(time: Time) -> int:
-    return int((time - time.astype("datetime64[D]")).astype("timedelta64[h]").astype(int))
 
 
 @dataclass(frozen=True)

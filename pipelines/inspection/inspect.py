@@ -58,7 +58,8 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
     """Look at one scene, put beside a model where there is one; `given` are arguments of `find_products`."""
     from pipelines.grids.areas import pixel_notes
     from pipelines.inspection.needs import needs_of
-    from pipelines.inspection.scene_contents import describe_scene, finest_grid
+    from pipelines.inspection.scene_contents import describe_scene
+    from pipelines.scenes.bands import finest_grid
     from pipelines.scenes.products import Assumed, find_products
 
     gcps = _control_points(Path(path))
@@ -80,7 +81,10 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
         clear = all(product.clouds for product in products)
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
-    notes = (*found.notes, *pixel_notes(finest_grid(products), spec.imagery.pixel))
+    notes = (
+        *found.notes,
+        *pixel_notes(finest_grid([layer for p in products for layer in p.layers]), spec.imagery.pixel),
+    )
     return dataclasses.replace(found, notes=notes, needs=tuple(wants))
 
 

@@ -311,8 +311,8 @@ def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
     """The maps of a scene by a run, and their page in the ledger."""
     identity = bundle_id(run)
-    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
-    remote = sorted({layer.path for layer in layers if not Path(layer.path).is_file()})
+    paths = {layer.path for frame in scene.stack for layer in frame.every}
+    remote = sorted(path for path in paths if not Path(path).is_file())
     local = [path for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER)]
     content = {
         "software": version("earthtune"),
