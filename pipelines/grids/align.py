@@ -89,9 +89,8 @@ def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
             # rasterio.open takes one driver only
             source = DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
     except RasterioIOError as error:
-        raise InputError(
-            f"{path}: not a raster that can be read ({_line(error)}); check or fetch the file again"
-        ) from error
+        line = _line(error)
+        raise InputError(f"{path}: not a raster that can be read ({line}); check or fetch the file again") from error
     size = max(_block_bytes(source), default=0)
     if size > _MOST_IN_A_BLOCK:
         source.close()
@@ -107,9 +106,8 @@ def _block_bytes(source: Any) -> list[int]:
     together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
     blocks = zip(source.block_shapes, source.dtypes, strict=True)
     sizes = {"complex_int16": 4}  # the only type that numpy lacks
-    return [
-        rows * columns * (sizes.get(kind) or np.dtype(kind).itemsize) * together for (rows, columns), kind in blocks
-    ]
+    bytes_of = {kind: sizes.get(kind) or np.dtype(kind).itemsize for kind in source.dtypes}
+    return [rows * columns * bytes_of[kind] * together for (rows, columns), kind in blocks]
 
 
 def grid(source: Any) -> GeoBox:
@@ -129,10 +127,8 @@ def grid(source: Any) -> GeoBox:
         )
     if source.transform.determinant == 0:
         raise InputError(f"{source.name}: its geotransform has no area; write the file again with a pixel size")
-    pixels = counts_pixels(source.transform)
-    return GeoBox(
-        (source.height, source.width), source.transform, None if source.crs is None or pixels else source.crs.to_wkt()
-    )
+    crs = None if source.crs is None or counts_pixels(source.transform) else source.crs.to_wkt()
+    return GeoBox((source.height, source.width), source.transform, crs)
 
 
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
@@ -252,16 +248,12 @@ class _Request:
         for band, index in enumerate(self.indexes):
             nodata = self.source.nodatavals[index - 1] if self.nodata is None else self.nodata
             if nodata is not None and not math.isnan(nodata):
-                hidden[band] = raw[band] == _as_dtype(nodata, raw.dtype)
+                # Pixels hold it in their type: float32 files declare -3.4028235e38 with the digits of a float64.
+                hidden[band] = raw[band] == (raw.dtype.type(nodata) if raw.dtype.kind == "f" else nodata)
             flags = self.source.mask_flag_enums[index - 1]
             if self.masked and MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags:
                 hidden[band] |= np.equal(self.source.read_masks(index, window=box), 0)
         return hidden
-
-
-def _as_dtype(value: float, dtype: np.dtype[Any]) -> Any:
-    """A nodata value as pixels hold it; float32 files declare -3.4028235e38 with the digits of a float64."""
-    return dtype.type(value) if np.issubdtype(dtype, np.floating) else value
 
 
 def _unlocated(source: Any, theirs: GeoBox, geobox: GeoBox) -> bool:

@@ -77,9 +77,8 @@ def pixel_ratio(theirs: GeoBox, geobox: GeoBox) -> tuple[float, float]:
 
 def footprint(theirs: GeoBox, geobox: GeoBox, *, pad: int) -> Window | None:
     """Rows and columns of the raster that lie under a grid, unclipped; None where no pixel can be transformed."""
-    rows, cols = np.meshgrid(
-        np.linspace(0, geobox.shape[0], _GRID_NODES), np.linspace(0, geobox.shape[1], _GRID_NODES), indexing="ij"
-    )
+    sides = (np.linspace(0, size, _GRID_NODES) for size in geobox.shape)
+    rows, cols = np.meshgrid(*sides, indexing="ij")
     rows, cols = _project(theirs, geobox, rows.ravel(), cols.ravel())
     good = np.isfinite(rows) & np.isfinite(cols)
     return (_span(rows[good], pad), _span(cols[good], pad)) if good.any() else None

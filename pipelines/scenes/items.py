@@ -43,8 +43,7 @@ def _item_product(source: str, ask: Ask) -> Product:
                 found.setdefault(layer.name, layer)
     bands, clouds = apart(list(found.values()))
     date = sensors.find_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    problem = _stac_problem(source, sensor, properties, bands)
-    notes = _stac_notes(sensor, properties)
+    problem, notes = _stac_problem(source, sensor, properties, bands), _stac_notes(sensor, properties)
     # The name becomes a file's name: an item's id is not to choose the folder.
     name = re.sub(r"[^\w.-]+", "_", str(item.get("id") or "")).lstrip(".") or Path(source).stem
     return Product(name, source, date, bands, clouds, "STAC item", notes, problem)
@@ -168,11 +167,8 @@ def _stac_problem(source: str, sensor: str | None, properties: Mapping[str, Any]
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:
     """What to know about an item: Earth Search's flag is wrong in places (earth-search issues 66 and 71)."""
     doubtful = sensor == "S2" and properties.get("earthsearch:boa_offset_applied") is False
-    text = (
-        "boa_offset_applied is false, so the offset is applied; some items say so wrongly: "
-        "if many reflectances are below 0, "
-    )
-    return (text + "give --scale 0.0001 --offset 0",) if doubtful else ()
+    text = "boa_offset_applied is false, so the offset is applied; some items say so wrongly: if many reflectances "
+    return (f"{text}are below 0, give --scale 0.0001 --offset 0",) if doubtful else ()
 
 
 def _href(source: str, href: str) -> str:
@@ -182,8 +178,6 @@ def _href(source: str, href: str) -> str:
     allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")
     if not href or href.startswith(("/vsi", "<")) or not allowed:
         raise InputError(f"{source}: asset address {href[:80]!r} is not opened; wanted http(s), s3, gs or a file path")
-    if scheme:
-        return href
-    if "://" in source:
-        return urllib.parse.urljoin(source, href)
+    if scheme or "://" in source:
+        return href if scheme else urllib.parse.urljoin(source, href)
     return str(Path(source).parent / href)

@@ -344,8 +344,9 @@ def _clouded(layer: Layer, geobox: GeoBox, window: Window) -> np.ndarray:
     """Where a cloud layer hides the ground or says nothing: bool (rows, columns)."""
     code = sensors.CLOUDS[layer.name or ""]
     source = open_layer(layer)
-    how = {"resampling": Resampling.nearest, "nodata": layer.nodata}
-    (values,) = align.read_onto(source, geobox, window, indexes=[layer.index], **how)
+    (values,) = align.read_onto(
+        source, geobox, window, indexes=[layer.index], resampling=Resampling.nearest, nodata=layer.nodata
+    )
     unknown = np.isnan(values)
     flags = np.where(unknown, 0, values).astype(np.int32)
     return np.asarray(unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes))

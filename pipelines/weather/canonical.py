@@ -49,8 +49,7 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     found = axes.find_roles(data, name)
     notes: list[str] = []
     fields = _fields(data, found, name, notes)
-    coordinates = _grid(data, found, name)
-    coordinates |= _time(data, found, name, notes) | _level(data, found)
+    coordinates = _grid(data, found, name) | _time(data, found, name, notes) | _level(data, found)
     names = _names(data, found)
     for key in dict.fromkeys(dim for var in fields.values() for dim in var.dims):
         if key not in names and key in data.coords and key not in coordinates:
@@ -98,15 +97,8 @@ def notes_of(data: xr.Dataset) -> list[str]:
 
 def noted(data: xr.Dataset, notes: Iterable[str]) -> xr.Dataset:
     """The dataset with notes, each once."""
-    text = "\n".join(dict.fromkeys(notes))
-    attrs = {key: value for key, value in data.attrs.items() if key != NOTES}
-    return data.assign_attrs(**{NOTES: text}) if text else _with_attrs(data, attrs)
-
-
-def _with_attrs(data: xr.Dataset, attrs: dict[Hashable, Any]) -> xr.Dataset:
-    """The dataset with other attributes."""
-    out = data.copy()
-    out.attrs = attrs
+    out, text = data.copy(), "\n".join(dict.fromkeys(notes))
+    out.attrs = {key: value for key, value in data.attrs.items() if key != NOTES} | ({NOTES: text} if text else {})
     return out
 
 
@@ -140,10 +132,8 @@ def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict
         raise InputError(f"{name}: no variable lies on its grid of {found.y} and {found.x}; pass another file or group")
     if left:
         notes.append(f"left out, for they do not lie on the grid: {', '.join(left)}")
-    time = found.time
-    if time is not None and data[time].ndim == 1 and data[time].dims[0] != "time":
-        dim = data[time].dims[0]
-        gridded = {key: _renamed(var, {dim: "time"}) for key, var in gridded.items()}
+    if found.time is not None and data[found.time].ndim == 1:
+        gridded = {key: _renamed(var, {data[found.time].dims[0]: "time"}) for key, var in gridded.items()}
     return gridded
 
 
@@ -238,7 +228,8 @@ def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
         if data.sizes["lon"] - len(order) > 1 or abs(abs(ends) - 360) > 1e-6:
             raise InputError(f"{name}: longitudes come twice ({data.sizes['lon'] - len(order)} such); keep one of each")
         notes.append("the last longitude is the first one again, it was left out")
-    spans = _spans(order)
+    runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)  # of neighbours
+    spans = [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
     attrs = data["lon"].attrs
     if spans != [(0, data.sizes["lon"])]:
         # A global grid is cut once or twice: reading spans is cheaper than reading columns one by one.
@@ -251,12 +242,6 @@ def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
         fields = {key: every[key] for key in data.data_vars}
         data = xr.Dataset(fields, {key: var for key, var in every.items() if key not in fields}, data.attrs)
     return data.assign_coords(lon=("lon", lon, attrs))
-
-
-def _spans(order: np.ndarray) -> list[tuple[int, int]]:
-    """Positions as spans (first, last + 1) of neighbours."""
-    breaks = np.flatnonzero(np.diff(order) != 1) + 1
-    return [(int(part[0]), int(part[-1]) + 1) for part in np.split(order, breaks) if len(part)]
 
 
 def eastward(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

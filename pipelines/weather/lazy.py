@@ -68,9 +68,7 @@ def values(source: xr.Variable, selection: Selection) -> np.ndarray:
 
 def positions(item: slice | np.ndarray, size: int) -> np.ndarray:
     """The positions that a part of a selection names in a dimension of a size."""
-    if isinstance(item, slice):
-        return np.arange(*item.indices(size))
-    return item
+    return np.arange(*item.indices(size)) if isinstance(item, slice) else item
 
 
 def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selection:

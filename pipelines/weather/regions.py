@@ -84,10 +84,8 @@ def around(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
     down, across = step(lat), step(lon)
     spans, found = columns(lon, region.west - across, region.width + 2 * across)
     rows = np.flatnonzero((lat <= region.north + down) & (lat >= region.south - down))
-    half = 0.501 * across
-    sides = (
-        len(rows) and len(found) and found[0] - half <= region.west and found[-1] + half >= region.west + region.width
-    )
+    half, east = 0.501 * across, region.west + region.width
+    sides = len(rows) and len(found) and found[0] - half <= region.west and found[-1] + half >= east
     if not sides or lat[rows[0]] + 0.501 * down < region.north or lat[rows[-1]] - 0.501 * down > region.south:
         raise InputError(
             f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
@@ -98,11 +96,8 @@ def around(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
 def cut(data: xr.Dataset, rows: slice, spans: list[tuple[int, int]], lon: np.ndarray) -> xr.Dataset:
     """Rows, and spans of columns one after the other under new longitudes."""
     data = data.isel(lat=rows)
-    turned = {
-        key: lazy.runs(var, "lon", spans) if "lon" in var.dims else var
-        for key, var in data.variables.items()
-        if key != "lon"
-    }
+    every = {key: var for key, var in data.variables.items() if key != "lon"}
+    turned = {key: lazy.runs(var, "lon", spans) if "lon" in var.dims else var for key, var in every.items()}
     fields = {key: turned[key] for key in data.data_vars}
     coords = {key: var for key, var in turned.items() if key not in fields}
     first = (lon[0] + 180) % 360 - 180
@@ -161,6 +156,18 @@ def geobox(data: xr.Dataset, *, name: str = "dataset") -> GeoBox:
     return GeoBox((len(lat), len(lon)), affine, "EPSG:4326")
 
 
+def edges(centres: np.ndarray) -> np.ndarray:
+    """Edges of cells half way between their centres: (n + 1,).
+
+    Raises:
+        InputError: there is a single cell, which has no size.
+    """
+    if len(centres) < 2:
+        raise InputError(f"{len(centres)} cell along an axis: two or more are wanted, for one has no size")
+    inner = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
+
+
 def cell_areas(lat: np.ndarray) -> np.ndarray:
     """Relative areas of cells by row, from the sines of their edges, half way between centres and at most at the poles.
 
@@ -168,9 +175,7 @@ def cell_areas(lat: np.ndarray) -> np.ndarray:
     """
     if len(lat) < 2:
         return np.ones(len(lat))
-    inner = (lat[:-1] + lat[1:]) / 2
-    edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]]).clip(-90, 90)
-    return np.asarray(np.abs(np.diff(np.sin(np.radians(edges)))))
+    return np.asarray(np.abs(np.diff(np.sin(np.radians(edges(lat).clip(-90, 90))))))
 
 
 def goes_round(lon: np.ndarray) -> bool:

@@ -237,7 +237,7 @@ def _variable(path: Path, name: str, fields: list[_Field], place: _Grid) -> xr.D
     squeezed.attrs.update(_attributes(fields[0], name))
     coordinates: dict[str, Any] = {axis.name: (axis.name, axis.values(), axis.attributes) for axis in kept}
     coordinates |= grid | _intervals(fields, axes)
-    if not any(axis.keep and axis.name == "time" for axis in axes) and axes[1].name == "time":
+    if axes[1].name == "time" and not axes[1].keep:
         coordinates["time"] = ((), axes[1].values()[0], {"standard_name": "time"})
     attrs = {"institution": str(first["centreDescription"]), "GRIB_edition": int(first["edition"])}
     return xr.Dataset({named: squeezed}, coordinates, attrs)
@@ -350,10 +350,8 @@ def _grid(path: Path, field: _Field) -> _Grid:
         message = FileStream(str(path), errors="raise")[field.offset]
         shape = int(message["Ny"]), int(message["Nx"])
         if shape[0] * shape[1] > _MOST_POINTS:
-            size = f"{shape[0]} x {shape[1]} cells"
-            raise InputError(
-                f"{path}: {name} decodes to {size}, 64 million at most are read; cut it first (cdo sellonlatbox)"
-            )
+            size = f"{path}: {name} decodes to {shape[0]} x {shape[1]} cells"
+            raise InputError(f"{size}, 64 million at most are read; cut it first (cdo sellonlatbox)")
         places = {key: np.asarray(message[f"{key}s"]) for key in _AXES}
         if kind in _CURVILINEAR:
             if message.get("iScansNegatively", 0) or message.get("jPointsAreConsecutive", 0):
