@@ -44,9 +44,8 @@ class Canvas:
         latitude = batch["static"][:, 0, :, 0]
         falling = latitude[:, 0] > latitude[:, -1]
         if falling.any() and not falling.all():
-            raise InputError(
-                "batch: wanted rows in one direction, came some from north to south and some the other way"
-            )
+            came = "some from north to south and some the other way"
+            raise InputError(f"batch: wanted rows in one direction, came {came}")
         height, width = batch["x"].shape[-2:]
         (unit_rows, unit_columns), up = mask_unit, bool(falling.any())
         rows, columns = -(-height // unit_rows) * unit_rows, -(-width // unit_columns) * unit_columns

@@ -120,9 +120,8 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
     if not split:
         return chips
     groups = _groups(data, chips, boxes)
-    return [
-        replace(c, group=g, split=s) for c, g, s in zip(chips, groups, _splits(data, chips, groups, seed), strict=True)
-    ]
+    splits = _splits(data, chips, groups, seed)
+    return [replace(c, group=g, split=s) for c, g, s in zip(chips, groups, splits, strict=True)]
 
 
 def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str]:
@@ -230,9 +229,8 @@ class Reader:
         if answer.support == "tile":
             names = [c.name for c in answer.classes]
             if chip.label not in names:
-                raise InputError(
-                    f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({', '.join(names)})"
-                )
+                known = ", ".join(names)
+                raise InputError(f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({known})")
             return np.array(names.index(str(chip.label)), np.int64)
         path = Path(str(chip.label))
         if not isinstance(answer, Classes):
@@ -259,8 +257,7 @@ class Chips:
     ) -> None:
         """Keep the chips and how they are varied; nothing is read yet."""
         self.spec, self.data, self.samples = spec, data, list(chips)
-        self.training, self.reader = training or Training(), Reader(spec, data)
-        self.notes = list(notes)
+        self.training, self.reader, self.notes = training or Training(), Reader(spec, data), list(notes)
         self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
 
     @property
@@ -271,8 +268,7 @@ class Chips:
     @property
     def described(self) -> str:
         """The size of a sample."""
-        tile = self.spec.imagery.tile
-        return f"samples of {tile} x {tile} pixels"
+        return f"samples of {self.spec.imagery.tile} x {self.spec.imagery.tile} pixels"
 
     def of(self, *splits: str) -> list[Chip]:
         """The chips of some splits."""

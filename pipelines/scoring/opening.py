@@ -66,9 +66,8 @@ def unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
     ratio = float(np.median(bright / np.maximum(np.abs(pixels.mean), 1e-6)))
     if 1 / 30 < ratio < 30:
         return []
-    return [
-        f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {pixels.unit} (--scale)"
-    ]
+    told = f"bright pixels are {ratio:.2g} times the model's mean"
+    return [f"WARNING: {told}: wrong unit? wanted {pixels.unit} (--scale)"]
 
 
 def draw_map(

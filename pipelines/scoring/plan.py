@@ -129,14 +129,9 @@ def score_scenes(
     jobs = jobs[part::parts] if len(sources) < parts else jobs
     outcomes = launch(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
     ended = dict(_told(outcomes, jobs, say))
-    results = _in_order([*results, *_gathered(jobs, ended)], mine, runs)
+    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
+    results = sorted([*results, *_gathered(jobs, ended)], key=lambda result: order[result["scene"], result["run"]])
     return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
-
-
-def _in_order(results: list[dict[str, Any]], sources: Sequence[str], runs: Iterable[Path]) -> list[dict[str, Any]]:
-    """The results by scene, and of each by run."""
-    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(sources, runs))}
-    return sorted(results, key=lambda result: order[result["scene"], result["run"]])
 
 
 def _check(run: Path, plan: Plan, share: Share) -> None:
@@ -262,9 +257,8 @@ def _survey(
         why = "exists already, made with other options, model or scene" if output.entry.differs() else "exists already"
         for path in output.files:
             if path.exists() and not (plan.overwrite or ours):
-                raise InputError(
-                    f"{path}: {why}; --overwrite makes all maps of this scene anew, --out names another folder"
-                )
+                advice = "--overwrite makes all maps of this scene anew, --out names another folder"
+                raise InputError(f"{path}: {why}; {advice}")
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
         outputs.append(output)
@@ -274,9 +268,8 @@ def _survey(
     for output in outputs:
         stem = output.entry.stem
         if taken.get(stem, source) != source:
-            raise InputError(
-                f"{source}: would be written as {stem}_map.tif, as {taken[stem]} is; score them into two folders"
-            )
+            same = f"would be written as {stem}_map.tif, as {taken[stem]} is"
+            raise InputError(f"{source}: {same}; score them into two folders")
     if not outputs:
         return None, kept
     if plan.overwrite:
@@ -284,13 +277,8 @@ def _survey(
             output.entry.forget()
     height = next(iter(outputs[0].layouts.values())).shape[1]
     prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
-    job = Job(
-        *(source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height)),
-        replace=plan.overwrite,
-        prints=prints,
-        debug=plan.debug,
-    )
-    return job, kept
+    what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
+    return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug), kept
 
 
 def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
@@ -349,10 +337,8 @@ def _bands(job: Job, pieces: int) -> list[Job]:
     rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)
     if rows >= height:
         return [job]
-    return [
-        dataclasses.replace(job, rows=(first, min(first + rows, height)), whole=False)
-        for first in range(0, height, rows)
-    ]
+    bands = [(first, min(first + rows, height)) for first in range(0, height, rows)]
+    return [dataclasses.replace(job, rows=band, whole=False) for band in bands]
 
 
 def _told(
