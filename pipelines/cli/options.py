@@ -15,9 +15,8 @@ from typing import Any, get_type_hints
 from models.errors import InputError
 from models.types import entry, fields_of, is_list, is_record, nearest, only
 from pipelines.cli.table import Command
-from pipelines.recipes.reading import RECIPES, read_recipe, read_values
+from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, read_values, typed, typed_list
 from pipelines.recipes.recipe import SceneRecipe
-from pipelines.recipes.values import is_switch, typed, typed_list
 
 FILLED = ("progress", "say", "debug", "name")  # parameters that the command line fills in itself
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
+from models.spec import IMAGERY, Spec
 from pipelines.outputs.footprint import footprint
-from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, relative
-from pipelines.outputs.item_model import model_fields
+from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, classes_of, relative
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -37,6 +37,7 @@ EXTENSIONS: Mapping[str, str] = {
     "mlm": "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
     "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
 }
+_TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
 
@@ -67,7 +68,7 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
     folder = _folder(assets)
     described = {kind: asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
     geometry, bbox = footprint(scene.geobox)
-    model = model_fields(bundle) if MODEL in assets else {}
+    model = _model(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene),
@@ -167,3 +168,70 @@ def _address(source: str, folder: Path) -> str | None:
         host = url.netloc.rpartition("@")[2]  # without name and password
         return urllib.parse.urlunsplit((url.scheme, host, url.path, "", ""))
     return relative(Path(source), folder) if os.path.exists(source) else None
+
+
+# --- the model ----------------------------------------------------------------------------------------------------
+
+
+def _model(bundle: Bundle) -> dict[str, Any]:
+    """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
+    pretrained = bundle.base.source != "random"
+    head = "linear head" if bundle.spec.answer.support == "tile" else getattr(bundle.architecture, "decoder", "")
+    settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256")}
+    return {
+        "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
+        "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
+        "mlm:tasks": [_TASKS[bundle.spec.task]],
+        "mlm:framework": "PyTorch",
+        "mlm:pretrained": pretrained,
+        "mlm:pretrained_source": str(bundle.base) if pretrained else None,
+        "mlm:input": _inputs(bundle.spec),
+        "mlm:output": [_output(bundle.spec)],
+        "mlm:hyperparameters": {key: value for key, value in settings.items() if value is not None},
+    }
+
+
+def _inputs(spec: Spec) -> list[dict[str, Any]]:
+    """The image; and dates and place, where the model takes them."""
+    image = {
+        "name": IMAGERY,
+        "description": f"{spec.imagery.unit}, frames by date",
+        "bands": list(spec.imagery.channels),
+        "input": {
+            "shape": [-1, len(spec.imagery.channels), spec.imagery.times, spec.imagery.tile, spec.imagery.tile],
+            "dim_order": ["batch", "bands", "time", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": [
+            {"type": "z-score", "mean": mean, "stddev": std}
+            for mean, std in zip(spec.imagery.mean, spec.imagery.std, strict=True)
+        ],
+        "resize_type": "pad",
+    }
+    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.imagery.times, 2], "time")
+    place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
+    return [image, *([time] if spec.imagery.uses_time else []), *([place] if spec.imagery.uses_location else [])]
+
+
+def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
+    """An input without bands."""
+    structure = {"shape": shape, "dim_order": ["batch", *dimensions, "coordinate"], "data_type": "float32"}
+    return {"name": name, "description": description, "bands": [], "input": structure}
+
+
+def _output(spec: Spec) -> dict[str, Any]:
+    """What the model answers for a tile."""
+    axis = "class" if spec.answer.classes else "channel"
+    pixels = [] if spec.answer.support == "tile" else ["height", "width"]
+    unit = f" in {spec.answer.unit}" if spec.answer.unit else ""
+    return {
+        "name": spec.answer.name,
+        "description": f"{spec.answer.name}{unit}" if not spec.answer.classes else "probability of each class",
+        "tasks": [_TASKS[spec.task]],
+        "result": {
+            "shape": [-1, spec.answer.channels, *[spec.imagery.tile for _ in pixels]],
+            "dim_order": ["batch", axis, *pixels],
+            "data_type": "float32",
+        },
+        "classification:classes": classes_of(spec.answer.classes),
+    }

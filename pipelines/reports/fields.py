@@ -14,7 +14,7 @@ from models.spec import Quantiles, Values
 from pipelines.reports import plots
 from pipelines.reports.map_plots import RAIN_COLOURS, weather_map
 from pipelines.reports.measures import Shown, View
-from pipelines.reports.report import INKS, chart
+from pipelines.reports.report import INKS, chart, plotted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,11 +58,8 @@ def field_parts(
 
 def _reliability(rows: Sequence[Mapping[str, float]], unit: str) -> View:
     """Observed share over forecast probability, a line for each threshold."""
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.reliability_plot(figure.add_subplot(), rows, unit=unit, ink=ink)
-
-    picture = chart(draw, width=4.2, height=4.0, alt="Reliability: observed share over forecast probability")
+    plot = partial(plots.reliability_plot, rows=rows, unit=unit)
+    picture = plotted(plot, width=4.2, height=4.0, alt="Reliability: observed share over forecast probability")
     return {"title": "Reliability", "text": "On the dashed line probabilities are true.", "pictures": [picture]}
 
 

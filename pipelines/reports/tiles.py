@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,8 @@ from models.spec import Answer, Classes
 from models.types import Mask
 from pipelines.reports import plots
 from pipelines.reports.measures import Shown, View, number, with_unit
-from pipelines.reports.report import chart, png
+from pipelines.reports.report import plotted, png
 from pipelines.reports.scores import class_scores, confusion_matrix, value_scores, value_sums
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _CLASSES = ("mean_iou", "accuracy", "balanced_accuracy", "macro_f1", "kappa")
 _TILES = ("accuracy", "macro_f1", "balanced_accuracy", "mean_iou", "kappa")
@@ -122,12 +120,9 @@ def _confusion_chart(answer: Answer, confusion: NDArray[Any] | None) -> View | N
     """The confusion matrix as a picture, or None where there is none."""
     if confusion is None:
         return None
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.confusion_plot(figure.add_subplot(), confusion, answer.classes, ink=ink)
-
     side = 2.6 + 0.42 * len(answer.classes)
-    return chart(draw, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
+    plot = partial(plots.confusion_plot, confusion=confusion, classes=answer.classes)
+    return plotted(plot, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
 
 
 def _limits(examples: Sequence[Example]) -> tuple[float, float]:
@@ -141,11 +136,8 @@ def _scale_chart(answer: Answer, examples: Sequence[Example]) -> View | None:
         return None
     low, high = _limits(examples)
     label = _quantity(answer)
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.colour_bar(figure.add_subplot(), low=low, high=high, label=label, ink=ink)
-
-    return chart(draw, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
+    bar = partial(plots.colour_bar, low=low, high=high, label=label)
+    return plotted(bar, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
 
 
 def _quantity(answer: Answer) -> str:
@@ -159,12 +151,8 @@ def _agreement_chart(answer: Answer, examples: Sequence[Example]) -> View | None
         return None
     truth = np.concatenate([np.where(e.valid, e.truth, np.nan).ravel() for e in examples])
     predicted = np.concatenate([e.predicted.ravel() for e in examples])
-    label = _quantity(answer)
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.agreement(figure.add_subplot(), truth, predicted, label=label, ink=ink)
-
-    return chart(draw, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
+    plot = partial(plots.agreement, truth=truth, predicted=predicted, label=_quantity(answer))
+    return plotted(plot, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
 
 
 def _example(answer: Answer, example: Example, limits: tuple[float, float], baseline: str) -> View:
