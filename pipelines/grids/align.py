@@ -16,7 +16,7 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
@@ -89,8 +89,9 @@ def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
             # rasterio.open takes one driver only
             source = DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
     except RasterioIOError as error:
-        line = _line(error)
-        raise InputError(f"{path}: not a raster that can be read ({line}); check or fetch the file again") from error
+        raise InputError(
+            f"{path}: not a raster that can be read ({reason(error)}); check or fetch the file again"
+        ) from error
     size = max(_block_bytes(source), default=0)
     if size > _MOST_IN_A_BLOCK:
         source.close()
@@ -234,7 +235,7 @@ class _Request:
         except RasterioIOError as error:
             raise RunError(
                 f"{self.source.name}: rows {rows.start}-{rows.stop}, columns {cols.start}-{cols.stop} cannot be read "
-                f"({_line(error)}); the file may be cut short: fetch it again"
+                f"({reason(error)}); the file may be cut short: fetch it again"
             ) from error
         values: np.ndarray = raw.astype(np.float32)
         if raw.dtype.kind not in "iub":
@@ -285,6 +286,6 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
     return resample(request.read(under), Lattice(theirs, geobox, window, under), method)
 
 
-def _line(error: RasterioError) -> str:
+def reason(error: Exception) -> str:
     """The message of an error, and of what caused it, on one line."""
     return " ".join(str(error.__cause__ or error).split())

@@ -220,8 +220,8 @@ def read(source: Any, window: Window) -> NDArray[Any]:
         with rasterio.Env(GDAL_CACHEMAX=_CACHE):
             values: NDArray[Any] = source.read(1, window=tuple((side.start, side.stop) for side in window))
     except RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise RunError(f"{source.name}: cannot be read to its end ({reason}); write or fetch it again") from error
+        why = align.reason(error)
+        raise RunError(f"{source.name}: cannot be read to its end ({why}); write or fetch it again") from error
     return values
 
 

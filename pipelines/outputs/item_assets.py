@@ -10,12 +10,12 @@ import os
 import re
 import unicodedata
 import urllib.parse
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from models.spec import ClassDef, Spec
+from pipelines.outputs.parts import open_raster
 
 MODEL = "model"  # the one asset that may lie in another folder
 
@@ -87,13 +87,7 @@ def relative(path: Path, folder: Path) -> str | None:
 
 def _raster(path: Path) -> dict[str, Any]:
     """What the header of a GeoTIFF says: grid, type, nodata, unit, bands."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(path)
-    with dataset:
+    with open_raster(path) as dataset:
         cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         metres = _metres(dataset.crs, dataset.transform)
         return {

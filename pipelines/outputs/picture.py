@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from models.errors import InputError
 from models.files import replacing
 from models.spec import ClassDef, Spec
+from pipelines.outputs.parts import open_raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -114,15 +114,11 @@ def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:
 
     Classes are thinned by majority, values by mean.
     """
-    import rasterio
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-        with dataset:
+        with open_raster(path) as dataset:
             how = Resampling.average if dataset.dtypes[0].startswith("float") else Resampling.mode
             scale = min(longest / max(dataset.shape), 1)
             shape = tuple(max(round(side * scale), 1) for side in dataset.shape)

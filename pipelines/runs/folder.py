@@ -103,14 +103,11 @@ def trained_on(bundle: Bundle) -> dict[str, str]:
         "Epochs": str(training.get("epochs", "")),
         "Seed": str(training.get("seed", "")),
     }
-    return told | ({"Reduced precision": "; ".join(map(_rounding, bundle.rounding.items()))} if bundle.rounding else {})
-
-
-def _rounding(item: tuple[str, Mapping[str, float]]) -> str:
-    """How a reduced precision compares with float32, in words."""
-    name, known = item
-    same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
-    return f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}"
+    compared = []
+    for name, known in bundle.rounding.items():
+        same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
+        compared.append(f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}")
+    return told | ({"Reduced precision": "; ".join(compared)} if compared else {})
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

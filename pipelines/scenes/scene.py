@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,32 @@ def open_scene(
     notes = [note for frame in stack for note in frame.notes]
     notes += [_PIXELS_ONLY] if geobox.crs is None else []
     return Scene(stack[0].name, geobox, wanted, stack, tuple(dict.fromkeys(notes)))
+
+
+def open_told(
+    sources: Sequence[str], bands: Sequence[str], reading: Reading, *, times: int, like: Mapping[str, Any] | None
+) -> Scene:
+    """Open a scene as a person says, else as its files say, else as the data of a training; see `open_scene`.
+
+    Args:
+        sources: its files; several, or one alone, hold the dates.
+        bands: wanted band names.
+        reading: what a person says.
+        times: dates in all.
+        like: a bundle's `data`, if there is a bundle.
+    """
+    masked = bool(like and like.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds
+    return open_scene(
+        sources,
+        bands,
+        file_bands=reading.bands,
+        scale=reading.scale,
+        offset=reading.offset,
+        dates=reading.dates,
+        frames=max(times // len(sources), 1),
+        mask_clouds=masked,
+        assumed=None if like is None else Assumed.like(like),
+    )
 
 
 def _wanted(bands: Sequence[str]) -> tuple[str, ...]:

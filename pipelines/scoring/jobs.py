@@ -22,7 +22,7 @@ from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
 from models.types import Array, Mask, Progress
 from pipelines.outputs.geotiff import join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
-from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part
+from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import draw, map_rows
@@ -243,14 +243,7 @@ def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
         for kind, layout in output.layouts.items():
             for first, end in missing(output.parts(kind), layout, job.rows):
                 wanted.update(range(first // BLOCK, -(-end // BLOCK)))
-    gaps: list[tuple[int, int]] = []
-    for number in sorted(wanted):
-        first, end = number * BLOCK, min((number + 1) * BLOCK, job.rows[1])
-        if gaps and gaps[-1][1] == first:
-            gaps[-1] = gaps[-1][0], end
-        else:
-            gaps.append((first, end))
-    return gaps
+    return runs((number * BLOCK, min((number + 1) * BLOCK, job.rows[1])) for number in sorted(wanted))
 
 
 @functools.lru_cache(maxsize=4)

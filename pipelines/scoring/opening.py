@@ -12,8 +12,7 @@ from models.errors import InputError
 from models.spec import Pixels, Spec
 from models.types import Progress
 from pipelines.grids.areas import pixel_notes
-from pipelines.scenes.products import Assumed
-from pipelines.scenes.scene import Reading, Scene, open_scene
+from pipelines.scenes.scene import Reading, Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
 
 if TYPE_CHECKING:
@@ -26,19 +25,9 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     Raises:
         InputError: the scene lacks bands, frames, dates or a place that the model wants.
     """
-    pixels, told = bundle.spec.imagery, reading or Reading()
+    pixels = bundle.spec.imagery
     files = source.split(",") if pixels.times > 1 else [source]
-    scene = open_scene(
-        files if len(files) > 1 else source,
-        pixels.channels,
-        file_bands=told.bands,
-        scale=told.scale,
-        offset=told.offset,
-        dates=told.dates,
-        frames=max(pixels.times // len(files), 1),
-        mask_clouds=bool(bundle.data.get("mask_clouds")) if told.mask_clouds is None else told.mask_clouds,
-        assumed=Assumed.like(bundle.data),
-    )
+    scene = open_told(files, pixels.channels, reading or Reading(), times=pixels.times, like=bundle.data)
     if scene.frames != pixels.times:
         raise InputError(
             f"{source}: wanted {pixels.times} frames, came {scene.frames}; give one file per date, joined by commas"
