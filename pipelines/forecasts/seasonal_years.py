@@ -101,10 +101,8 @@ def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str
     if target not in data:
         raise InputError(f"{name}: variable {target} is wanted{instead(target, [str(key) for key in data.data_vars])}")
     mine = data[[target]]
-    if region is not None:
-        if len(region) != 4:
-            raise InputError(f"region {region}: wanted west, south, east, north in degrees, such as -20,35,50,70")
-        mine = regions.window(mine, regions.Region(*region), name=name)
+    box = regions.region_of(region, such="-20,35,50,70")
+    mine = regions.window(mine, box, name=name) if box else mine
     regions.geobox(mine, name=name)
     if set(mine[target].dims) - {"time", "lat", "lon"}:
         raise InputError(

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_
 from models.errors import InputError
 from models.types import Array
 from pipelines.weather.merra2 import Merra2
-from pipelines.weather.regions import Region
 
 Time = np.datetime64
 
@@ -38,19 +36,6 @@ def find_config(backbone: str, weights: str) -> tuple[WxCConfig, WxCFiles | None
     files = local_files(folder, weights=None if path.is_dir() else path)
     files = dataclasses.replace(files, config=read_config(folder / "config.yaml", known))
     return files.config, files
-
-
-def as_region(region: Sequence[float] | None) -> Any:
-    """Four numbers as a region.
-
-    Raises:
-        InputError: they are not four.
-    """
-    if region is None:
-        return None
-    if len(region) != 4:
-        raise InputError(f"region {list(region)}: wanted west, south, east, north in degrees, such as -100,30,-70,45")
-    return Region(*region)
 
 
 def last_time(times: Sequence[Time], start: str | None) -> Time:

@@ -128,7 +128,9 @@ def grid(source: Any) -> GeoBox:
         )
     if source.transform.determinant == 0:
         raise InputError(f"{source.name}: its geotransform has no area; write the file again with a pixel size")
-    crs = None if source.crs is None or counts_pixels(source.transform) else source.crs.to_wkt()
+    counting = (Affine.identity(), Affine.translation(-0.5, -0.5))  # of the corner, or of the middle of the first pixel
+    counts = any(source.transform.almost_equals(affine) for affine in counting)
+    crs = None if source.crs is None or counts else source.crs.to_wkt()
     return GeoBox((source.height, source.width), source.transform, crs)
 
 
@@ -139,11 +141,6 @@ def crop(geobox: GeoBox, window: Window) -> GeoBox:
     corner = c + a * cols.start + b * rows.start, f + d * cols.start + e * rows.start
     affine = Affine(a, b, corner[0], d, e, corner[1])
     return GeoBox((rows.stop - rows.start, cols.stop - cols.start), affine, geobox.crs)
-
-
-def counts_pixels(affine: Affine) -> bool:
-    """Whether a transform counts pixels from the corner of a picture, and so says nothing about the ground."""
-    return affine.almost_equals(Affine.identity()) or affine.almost_equals(Affine.translation(-0.5, -0.5))
 
 
 def overlaps(source: Any, geobox: GeoBox) -> bool:

@@ -130,7 +130,9 @@ def _metres(crs: Any, transform: Any) -> float | None:
 
 def classes_of(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[str, Any]]:
     """Codes, names and colours; the name is a word for programs, the title what people read."""
-    words = [_word(entry.name) for entry in classes]
+    # The letters, digits, - and _ that the extension allows in a name; accents go.
+    plain = [unicodedata.normalize("NFKD", c.name).encode("ascii", "ignore").decode() for c in classes]
+    words = [re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-") for text in plain]
     listed: list[dict[str, Any]] = [
         {
             "value": entry.code,
@@ -142,9 +144,3 @@ def classes_of(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[
     ]
     none = {"value": nodata, "name": "nodata", "title": "no data", "nodata": True}
     return listed + ([] if nodata is None else [none])
-
-
-def _word(text: str) -> str:
-    """A text in the letters, digits, - and _ that the extension allows in a name; accents go."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-")

@@ -73,7 +73,12 @@ def write_report(
         "curves": curve_charts(curves),
         "notes": notes,
     }
-    write_page(path, render(view | parts))
+    text = render(view | parts)
+    try:
+        with replacing(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: the report cannot be written ({error}); give a folder that can be written") from error
 
 
 def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
@@ -146,12 +151,3 @@ def render(view: View) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(source).render(view)
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write a page; a reader never sees half of it."""
-    try:
-        with replacing(path) as draft:
-            draft.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: the report cannot be written ({error}); give a folder that can be written") from error

@@ -164,7 +164,13 @@ def _example(answer: Answer, example: Example, limits: tuple[float, float], base
         wanted = [labels[0]] if int(example.truth[0, 0]) >= 0 else labels  # without truth nothing is wrong
         marked = [{**label, "title": t, "right": label in wanted} for t, label in zip(titles, labels, strict=False)]
         return {**view, "labels": marked}
-    pictures = [_map_image(answer, example, values, limits) for values in example.maps]
+    # Nothing is drawn where the scene has no data.
+    if isinstance(answer, Classes):
+        shown = [np.where(example.valid, values, -1) for values in example.maps]
+        pictures = [plots.class_image(values, answer.classes) for values in shown]
+    else:
+        shown = [np.where(example.valid, values, np.nan) for values in example.maps]
+        pictures = [plots.value_image(values, low=limits[0], high=limits[1]) for values in shown]
     maps = [{"title": title, "uri": png(picture)} for title, picture in zip(titles, pictures, strict=False)]
     return {**view, "maps": maps, "caption": _caption(answer, example)}
 
@@ -173,15 +179,6 @@ def _scene(example: Example) -> NDArray[np.uint8]:
     """The picture of the scene, (h, w, 4), transparent where there is no data."""
     alpha = example.image[..., 3] if example.image.shape[2] == 4 else np.full(example.valid.shape, 255)
     return np.dstack([example.image[..., :3], np.where(example.valid, alpha, 0)]).astype(np.uint8)
-
-
-def _map_image(
-    answer: Answer, example: Example, values: NDArray[Any], limits: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """A map in the colours of its classes or of the shared scale; nothing is drawn where the scene has no data."""
-    if not isinstance(answer, Classes):
-        return plots.value_image(np.where(example.valid, values, np.nan), low=limits[0], high=limits[1])
-    return plots.class_image(np.where(example.valid, values, -1), answer.classes)
 
 
 def _label(answer: Answer, index: NDArray[Any]) -> View:

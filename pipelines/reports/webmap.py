@@ -209,18 +209,14 @@ def _frame(geobox: GeoBox, middle: float) -> tuple[Affine, tuple[int, int]]:
     if lat.min() >= LIMIT or lat.max() <= -LIMIT:
         span = f"{lat.min():.2f} to {lat.max():.2f} degrees north"
         raise InputError(f"grid at {span}: a map to zoom in ends at {LIMIT:.2f}; draw it with `map_plots`")
-    x, y = _mercator(lon - middle, lat.clip(-LIMIT, LIMIT))
+    east = lon - middle
+    east = np.where(np.abs(east) > 180 + 1e-6, (east + 180) % 360 - 180, east)  # ends of the world stay apart
+    x, y = RADIUS * np.radians(east), RADIUS * np.arcsinh(np.tan(np.radians(lat.clip(-LIMIT, LIMIT))))
     one, other = 5 * 21 + 5, 15 * 21 + 15  # a quarter and three quarters of the way from corner to corner
     step = math.hypot(x[other] - x[one], y[other] - y[one]) / math.hypot(width / 2, height / 2)
     wide, high = np.ptp(x), np.ptp(y)
     shape = math.ceil(high / step), math.ceil(wide / step)
     return Affine(wide / shape[1], 0, x.min(), 0, -high / shape[0], y.max()), shape
-
-
-def _mercator(lon: NDArray[Any], lat: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Easting and northing in Web Mercator of degrees; both ends of a grid around the world stay apart."""
-    lon = np.where(np.abs(lon) > 180 + 1e-6, (lon + 180) % 360 - 180, lon)
-    return RADIUS * np.radians(lon), RADIUS * np.arcsinh(np.tan(np.radians(lat)))
 
 
 def _moved(geobox: GeoBox, system: str, columns: Any, rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,7 +128,9 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
     if data.groups:
         table = _read_groups(data.root / data.groups)
         names = [c.images[0].stem for c in chips]
-        keys = {name: next((k for k in (name, *_shorter(name)) if k in table), None) for name in names}
+        # A stem as it is, and with its last parts taken off: chip_000_hls, chip_000, chip.
+        stems = {n: ["_".join(n.split("_")[:i]) for i in range(n.count("_") + 1, 0, -1)] for n in names}
+        keys = {name: next((stem for stem in stems[name] if stem in table), None) for name in names}
         missing = [name for name, key in keys.items() if key is None]
         if missing:
             raise InputError(f"{data.root / data.groups}: no group for {missing[0]} ({len(missing)} images in all)")
@@ -136,13 +138,6 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
     if data.block_km:
         return spatial_blocks(boxes, block_km=data.block_km)
     return [c.images[0].stem for c in chips]
-
-
-def _shorter(name: str) -> Iterator[str]:
-    """A stem with its last parts taken off: chip_000_hls -> chip_000, chip."""
-    while "_" in name:
-        name = name.rpartition("_")[0]
-        yield name
 
 
 def _read_groups(path: Path) -> dict[str, str]:

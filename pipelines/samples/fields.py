@@ -268,11 +268,14 @@ class FieldSamples:
         edges = [0, *np.round(ends * len(times)).astype(int)]
         blocks = {name: times[a:b] for name, a, b in zip(shares, edges[:-1], edges[1:], strict=True)}
         width = np.timedelta64(round(gap * 3600), "s")
+        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
         divided: list[Moment] = []
         for sample in self.samples:
             name = next(n for n, block in blocks.items() if self.time(sample) in block)
             last = blocks[name][-1] == times[-1]
-            clear = last or self._end(sample) + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
+            # When the samples that follow may begin: the end of the window, and the span of their inputs.
+            end = self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
+            clear = last or end + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
             divided.append(Moment(sample.at, sample.lead, name if clear else ""))
         self.samples = divided
         empty = [name for name in SPLITS if not self.of(name)]
@@ -281,11 +284,6 @@ class FieldSamples:
                 f"{self.weather.name}: {len(times)} times are too few for blocks of train, val and test with "
                 f"{gap:g} h between them ({', '.join(empty)} is empty); pass more files, or change data.split, data.gap"
             )
-
-    def _end(self, sample: Moment) -> np.datetime64:
-        """When the samples that follow may begin: the end of the window, and the span of their inputs."""
-        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
-        return self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields of some splits.

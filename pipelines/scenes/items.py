@@ -43,7 +43,10 @@ def _item_product(source: str, ask: Ask) -> Product:
                 found.setdefault(layer.name, layer)
     bands, clouds = apart(list(found.values()))
     date = sensors.find_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    problem, notes = _stac_problem(source, sensor, properties, bands), _stac_notes(sensor, properties)
+    notes, problem = _stac_notes(sensor, properties), ""
+    if sensor == "S2" and not all(layer.units for layer in bands) and _stac_offset(sensor, properties) is None:
+        without = "Sentinel-2 item without s2:processing_baseline"
+        problem = f"{source}: {without}; give --scale 0.0001 and --offset 0 or -0.1"
     # The name becomes a file's name: an item's id is not to choose the folder.
     name = re.sub(r"[^\w.-]+", "_", str(item.get("id") or "")).lstrip(".") or Path(source).stem
     return Product(name, source, date, bands, clouds, "STAC item", notes, problem)
@@ -155,13 +158,6 @@ def _stac_offset(sensor: str | None, properties: Mapping[str, Any]) -> float | N
     if baseline is None:
         baseline = sensors.product_baseline(str(properties.get("s2:product_uri", "")))
     return 0.0 if _shifted(properties) else None if baseline is None else sensors.sentinel2_offset(baseline)
-
-
-def _stac_problem(source: str, sensor: str | None, properties: Mapping[str, Any], bands: tuple[Layer, ...]) -> str:
-    """Why a Sentinel-2 item's offset cannot be known, or an empty text."""
-    if sensor != "S2" or all(layer.units for layer in bands) or _stac_offset(sensor, properties) is not None:
-        return ""
-    return f"{source}: Sentinel-2 item without s2:processing_baseline; give --scale 0.0001 and --offset 0 or -0.1"
 
 
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:

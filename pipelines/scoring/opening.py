@@ -41,10 +41,10 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
 
 def warnings_about(scene: Scene, spec: Spec) -> list[str]:
     """What a person should know before a scene is scored: of its files, its units and the size of its pixels."""
-    return [*scene.notes, *unit_notes(scene, spec.imagery), *pixel_notes(scene.geobox, spec.imagery.pixel)]
+    return [*scene.notes, *_unit_notes(scene, spec.imagery), *pixel_notes(scene.geobox, spec.imagery.pixel)]
 
 
-def unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
+def _unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
     """A warning where the values in the middle of a scene lie far from those that the model knows."""
     middle = [max((side - pixels.tile) // 2, 0) for side in scene.shape]
     rows, columns = (slice(m, min(m + pixels.tile, side)) for m, side in zip(middle, scene.shape, strict=True))

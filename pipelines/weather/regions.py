@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,19 @@ class Region:
         return f"{across}, {_degrees(self.south, 'NS')}..{_degrees(self.north, 'NS')}"
 
 
+def region_of(numbers: Sequence[float] | None, *, such: str) -> Region | None:
+    """Four numbers as a region, None as none; `such` is an example for the message.
+
+    Raises:
+        InputError: they are not four.
+    """
+    if numbers is None:
+        return None
+    if len(numbers) != 4:
+        raise InputError(f"region {[*numbers]}: wanted west, south, east, north in degrees, such as {such}")
+    return Region(*numbers)
+
+
 def _degrees(value: float, sides: str) -> str:
     """A coordinate with its hemisphere."""
     value = (value + 180) % 360 - 180 if sides == "EW" and abs(value) > 180 else value
@@ -67,9 +81,7 @@ def window(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
             "and larger than a cell"
         )
     if not _covers(lat, rows, lon, data["lon"].values, region):
-        raise InputError(
-            f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
-        )
+        raise _uncovered(data, region, name)
     return cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, lon)
 
 
@@ -87,10 +99,13 @@ def around(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
     half, east = 0.501 * across, region.west + region.width
     sides = len(rows) and len(found) and found[0] - half <= region.west and found[-1] + half >= east
     if not sides or lat[rows[0]] + 0.501 * down < region.north or lat[rows[-1]] - 0.501 * down > region.south:
-        raise InputError(
-            f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
-        )
+        raise _uncovered(data, region, name)
     return cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, found)
+
+
+def _uncovered(data: xr.Dataset, region: Region, name: str) -> InputError:
+    told = f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}"
+    return InputError(f"{told}; choose inside")
 
 
 def cut(data: xr.Dataset, rows: slice, spans: list[tuple[int, int]], lon: np.ndarray) -> xr.Dataset:
@@ -178,16 +193,12 @@ def cell_areas(lat: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(np.diff(np.sin(np.radians(edges(lat).clip(-90, 90))))))
 
 
-def goes_round(lon: np.ndarray) -> bool:
-    """Whether longitudes go round the globe without a gap."""
-    return bool(len(lon) > 1 and lon[0] + 360 - lon[-1] <= _WIDE * step(lon))
-
-
 def extent(data: xr.Dataset) -> Region:
     """The region from the outermost centres of cells (the whole circle where longitudes go round)."""
     lat, lon = data["lat"].values, data["lon"].values
     west, east = float(lon.min()), float(lon.max())
-    return Region(west, float(lat.min()), west + 360 if goes_round(lon) else east, float(lat.max()))
+    around = len(lon) > 1 and lon[0] + 360 - lon[-1] <= _WIDE * step(lon)  # without a gap
+    return Region(west, float(lat.min()), west + 360 if around else east, float(lat.max()))
 
 
 def cell(data: xr.Dataset) -> str:
