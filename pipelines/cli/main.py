@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from models.errors import UNEXPECTED, EarthtuneError, InputError
+from models.errors import UNEXPECTED, EarthtuneError, InputError, explained
 from pipelines.cli.table import COMMANDS
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]      (earthtune COMMAND --help tells them)
@@ -47,22 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EarthtuneError, OSError, KeyboardInterrupt, *UNEXPECTED) as error:
         if "--debug" in args:
             traceback.print_exc()
-        line, code = _ended(error, args[0])
+        line, code = explained(error)
+        if isinstance(error, KeyboardInterrupt):
+            line, code = f"stopped; {COMMANDS[args[0]].resumes}".removesuffix("; "), 130
         print(f"earthtune: {line}", file=sys.stderr)
         return code
-
-
-def _ended(error: BaseException, command: str) -> tuple[str, int]:
-    """What a person reads of an error, and the exit code."""
-    if isinstance(error, EarthtuneError):
-        return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        resumes = COMMANDS[command].resumes
-        return f"stopped{f'; {resumes}' if resumes else ''}", 130
-    if isinstance(error, OSError):
-        return f"{error}; make space or give another folder, then run the same command", 1
-    line = " ".join(str(error).split()) or "no message"
-    return f"unexpected {type(error).__name__}: {line}; --debug shows where; please report it", 1
 
 
 def _run(name: str, words: list[str]) -> int:

@@ -18,7 +18,7 @@ from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; r
 from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
-from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
+from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError, explained
 from models.types import Array, Mask, Progress
 from pipelines.outputs.geotiff import join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
@@ -168,19 +168,14 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
         if all(page is not None for page in pages):  # another process has finished the maps, and put the parts away
             results = [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)]
             return {"status": "done", "results": results}
-        return {"status": "failed"} | explained(job.source, error)
+        return {"status": "failed"} | failure(job.source, error)
 
 
-def explained(source: str, error: BaseException) -> dict[str, Any]:
+def failure(source: str, error: BaseException) -> dict[str, Any]:
     """What a scene failed of, as a person reads it, and its exit code."""
-    line = " ".join(str(error).split()) or "no message"
-    if isinstance(error, EarthtuneError):
-        return {"error": line, "exit_code": error.exit_code}
-    if isinstance(error, OSError):
-        advice = "make space or give another folder, then run the same command"
-        return {"error": f"{source}: {line}; {advice}", "exit_code": 1}
-    kind = type(error).__name__
-    return {"error": f"{source}: unexpected {kind}: {line}; --debug shows where; please report it", "exit_code": 1}
+    line, code = explained(error)
+    told = " ".join(line.split())
+    return {"error": told if isinstance(error, EarthtuneError) else f"{source}: {told}", "exit_code": code}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:

@@ -19,7 +19,7 @@ from pipelines.outputs.layout import BLOCK, check_target
 from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import Reading, Scene
-from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, explained
+from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
 from pipelines.scoring.workers import launch, shard_of, threads_each
@@ -226,7 +226,7 @@ def _surveyed(
             except FAILURES as error:
                 if plan.debug:
                     raise
-                results += _failed(source, folders, explained(source, error))
+                results += _failed(source, folders, failure(source, error))
                 continue
             results += kept
             jobs += [job] if job else []

@@ -25,6 +25,11 @@ Selection = tuple[slice | np.ndarray, ...]
 Read = Callable[[Selection], np.ndarray]
 
 
+def line(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class _Array(BackendArray):
     """An array by its shape and a function that reads a selection of it."""
 
@@ -90,8 +95,7 @@ def _read_named(source: xr.Variable, where: str, selection: Selection) -> np.nda
     try:
         return values(source, selection)
     except DAMAGE as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{where} cannot be read ({line}); fetch the file again") from error
+        raise RunError(f"{where} cannot be read ({line(error)}); fetch the file again") from error
 
 
 def scaled(

@@ -169,8 +169,14 @@ def open_merra2(
             raise InputError(f"{source_name(field)}: {name} has no time; pass dated files")
     sources |= {name: tuple(_having(parts, name, ())) for name in static}
     first = next(iter(sources.values()))[0]
-    for name, fields in sources.items():
-        _check_grids(name, fields, first)
+    for name, field in [(name, field) for name, fields in sources.items() for field in fields]:
+        for dim in ("lat", "lon"):
+            mine, theirs = field[dim].values, first[dim].values
+            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > _SAME_PLACE:
+                raise InputError(
+                    f"{source_name(field)}: {dim} of {name} is {len(mine)} values {mine[0]:g}..{mine[-1]:g}, that of "
+                    f"{source_name(first)} {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}; wanted one grid"
+                )
     grid = xr.Dataset(coords={dim: first[dim].variable for dim in ("lat", "lon")})
     return Merra2(tuple(channels), tuple(static), grid, sources)
 
@@ -236,18 +242,6 @@ def _in_units(field: xr.DataArray, name: str, file: str) -> xr.DataArray:
     if not wanted or not have:
         return field.assign_attrs(units=wanted or have)
     return field if units.tidy(have) == units.tidy(wanted) else intervals.in_unit(field, wanted, name=file)
-
-
-def _check_grids(name: str, fields: Sequence[xr.DataArray], first: xr.DataArray) -> None:
-    """Refuse fields that are not on the grid of the first."""
-    for field in fields:
-        for dim in ("lat", "lon"):
-            mine, theirs = field[dim].values, first[dim].values
-            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > _SAME_PLACE:
-                raise InputError(
-                    f"{source_name(field)}: {dim} of {name} is {len(mine)} values {mine[0]:g}..{mine[-1]:g}, that of "
-                    f"{source_name(first)} {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}; wanted one grid"
-                )
 
 
 def _instants(field: xr.DataArray) -> set[Time]:

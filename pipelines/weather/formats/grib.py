@@ -177,9 +177,8 @@ def _scan(path: Path) -> list[_Field]:
             _ = field.reference, field.start  # dates that exist
             fields.append(field)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: message {len(fields) + 1} cannot be understood ({_line(error)}); fetch the file again"
-        ) from error
+        number, why = len(fields) + 1, lazy.line(error)
+        raise InputError(f"{path}: message {number} cannot be understood ({why}); fetch the file again") from error
     return fields
 
 
@@ -190,11 +189,6 @@ def _key(message: Any, key: str) -> Any:
         return message[native]
     except KeyError:
         return None
-
-
-def _line(error: Exception) -> str:
-    """An error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _time(date: int, clock: int) -> np.datetime64:
@@ -364,9 +358,8 @@ def _grid(path: Path, field: _Field) -> _Grid:
         # ecCodes lists the places as the values run, but does not turn every other line.
         lat, lon = (_scanned(places[key], message, shape, turns=False) for key in _AXES)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: the {kind} grid of {name} makes no sense ({_line(error)}); fetch the file again"
-        ) from error
+        why = lazy.line(error)
+        raise InputError(f"{path}: the {kind} grid of {name} makes no sense ({why}); fetch the file again") from error
     axes = {"latitude": lat[:, 0], "longitude": lon[0]}
     return tuple(axes), shape, {key: (key, axis, {"units": _AXES[key]}) for key, axis in axes.items()}
 
@@ -414,6 +407,5 @@ def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.
         raw = _scanned(np.asarray(message["values"], np.float64), message, shape)
         return np.where(raw == message["missingValue"], np.nan, raw).astype(np.float32)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
-        raise RunError(
-            f"{path}: the message of {name} at byte {offset} cannot be decoded ({_line(error)}); fetch the file again"
-        ) from error
+        told = f"{path}: the message of {name} at byte {offset} cannot be decoded"
+        raise RunError(f"{told} ({lazy.line(error)}); fetch the file again") from error

@@ -35,7 +35,7 @@ def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     except InputError:
         raise
     except lazy.DAMAGE as error:
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = lazy.line(error)
         raise InputError(f"{path}: cannot be read as {kind.value} ({line}); fetch the file again") from error
     return _phony(data)
 
