@@ -265,18 +265,14 @@ def _time_words(part: Part) -> list[str]:
     count = part.sizes["time"]
     if count == 1:
         return [f"1 time {part.first}"]
-    step = "at uneven steps" if part.step_hours is None else f"every {_hours(part.step_hours)}"
+    step, hours = "at uneven steps", part.step_hours
+    if hours is not None:
+        unit = f"{hours * 60:g} min" if hours < 1 else f"{hours:g} h" if hours % 24 else f"{hours / 24:g} d"
+        step = f"every {unit}"
     if part.step_months is not None:
         step = "every month" if part.step_months == 1 else f"every {part.step_months} months"
     gaps = f" with {part.gaps} gaps" if part.gaps and part.step_hours is not None else ""
     return [f"{count} times {part.first} to {part.last} {step}{gaps}"]
-
-
-def _hours(hours: float) -> str:
-    """A step in minutes, hours or days."""
-    if hours < 1:
-        return f"{hours * 60:g} min"
-    return f"{hours:g} h" if hours % 24 else f"{hours / 24:g} d"
 
 
 def _place_words(part: Part) -> list[str]:
