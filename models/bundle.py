@@ -116,9 +116,8 @@ def read_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; `earthtune finetune` makes one")
     if not path.is_file():
-        hint = (
-            "the run has not ended; --resume continues it" if (folder / "checkpoints").is_dir() else "not a run folder"
-        )
+        begun = (folder / "checkpoints").is_dir()
+        hint = "the run has not ended; --resume continues it" if begun else "not a run folder"
         raise InputError(f"{folder}: holds no bundle.json: {hint}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

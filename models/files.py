@@ -99,9 +99,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
                 f"{folder}: nothing can be written in {place} ({error.strerror}); change that, or give another name"
             ) from error
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise InputError(
-            f"{folder}: is not empty; give another folder, or --overwrite to replace what it holds of this"
-        )
+        advice = "give another folder, or --overwrite to replace what it holds of this"
+        raise InputError(f"{folder}: is not empty; {advice}")
 
 
 @contextmanager

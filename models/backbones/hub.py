@@ -68,12 +68,19 @@ def locate(repo: str, filename: str, *, revision: str | None = None, online: boo
     try:
         path = hf_hub_download(repo, filename, revision=revision, local_files_only=not online)
     except LocalEntryNotFoundError as error:
-        raise InputError(_ways_out(repo, filename, online)) from error
+        state = "did not serve it" if online else "cannot be reached"
+        raise InputError(
+            f"{repo}/{filename} is not in the local cache and the Hub {state}. Three ways out: --weights FILE with a "
+            f"copy of it; `hf download {repo} {filename}` on a machine with network and HF_HOME pointing at its cache; "
+            "or, to train without pretraining, finetune with --weights random"
+        ) from error
     except (HTTPError, OSError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__  # the status, then what is not there
         raise InputError(f"{repo}/{filename} at {revision or 'main'}: cannot be downloaded: {reason}") from error
-    return WeightFile(Path(path), repo, _commit(Path(path)))
+    parts = Path(path).parts  # .../snapshots/<commit>/<file>
+    commit = parts[len(parts) - parts[::-1].index("snapshots")] if "snapshots" in parts else None
+    return WeightFile(Path(path), repo, commit)
 
 
 def cached(repo: str, filename: str) -> Path | None:
@@ -165,34 +172,18 @@ def reachable() -> bool:
     target = via if via and via.hostname else endpoint
     port = target.port or (443 if target.scheme == "https" else 80)
     answers: SimpleQueue[bool] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((target.hostname or "", port), timeout=PROBE_SECONDS).close()
+        except OSError:
+            answers.put(False)
+        else:
+            answers.put(True)
+
     # In a thread of its own: a name server that never answers cannot be timed out otherwise.
-    threading.Thread(target=_connect, args=(target.hostname, port, answers), daemon=True).start()
+    threading.Thread(target=connect, daemon=True).start()
     try:
         return answers.get(timeout=PROBE_SECONDS)
     except Empty:
         return False
-
-
-def _connect(host: str | None, port: int, answers: SimpleQueue[bool]) -> None:
-    try:
-        socket.create_connection((host or "", port), timeout=PROBE_SECONDS).close()
-    except OSError:
-        answers.put(False)
-    else:
-        answers.put(True)
-
-
-def _commit(path: Path) -> str | None:
-    """The commit in a cache path .../snapshots/<commit>/<file>."""
-    parts = path.parts
-    return parts[len(parts) - parts[::-1].index("snapshots")] if "snapshots" in parts else None
-
-
-def _ways_out(repo: str, filename: str, online: bool) -> str:
-    state = "did not serve it" if online else "cannot be reached"
-    return (
-        f"{repo}/{filename} is not in the local cache and the Hub {state}. "
-        f"Three ways out: --weights FILE with a copy of it; `hf download {repo} {filename}` on a machine with network "
-        "and HF_HOME pointing at its cache; "
-        "or, to train without pretraining, finetune with --weights random"
-    )

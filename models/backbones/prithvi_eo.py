@@ -87,9 +87,8 @@ class PrithviEO(nn.Module):
         patch = fields["patch_size"][-1]
         if tile % patch:
             raise InputError(f"tile {tile}: {name} wants a multiple of its patch, {patch} pixels")
-        self.vit = PrithviViT(
-            **fields | {"img_size": tile, "num_frames": frames, "in_chans": len(bands), "drop_path": drop_path}
-        )
+        given = {"img_size": tile, "num_frames": frames, "in_chans": len(bands), "drop_path": drop_path}
+        self.vit = PrithviViT(**fields | given)
         self.bands = tuple(bands)
         depth = len(self.vit.blocks)
         self.blocks = tuple(blocks) if blocks is not None else evenly_spaced(depth)
@@ -195,10 +194,9 @@ def load_pretrained(
     loaded = {key: encoder[key] for key in wanted} | {"patch_embed.proj.weight": weight}
     backbone.vit.load_state_dict(loaded, strict=False)  # strict but for pos_embed: both sides were compared above
     lost = [key.split("_")[0] for key in encoder if key.endswith("_enc.scale") and key not in wanted]
-    notes = [
-        f"the file's {name.replace('temporal', 'time')} encoding is left out: the backbone has none" for name in lost
-    ]
-    return LoadReport(bands, tuple(notes))
+    names = (name.replace("temporal", "time") for name in lost)
+    notes = tuple(f"the file's {name} encoding is left out: the backbone has none" for name in names)
+    return LoadReport(bands, notes)
 
 
 def _encoder_part(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -297,7 +297,12 @@ def as_safetensors(path: Path, *, dtype: torch.dtype | None = None, folder: Path
     wanted = {key: dtype if dtype and _is_weight(key, value) else value.dtype for key, value in state.items()}
     if path.suffix == ".safetensors" and all(state[key].dtype == kind for key, kind in wanted.items()):
         return path
-    _write(target, {key: value.detach().to(wanted[key]).contiguous() for key, value in state.items()})
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as draft:
+            save_file({key: value.detach().to(wanted[key]).contiguous() for key, value in state.items()}, draft)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{target}: cannot be written ({error}); make space or choose another folder") from error
     return target
 
 
@@ -316,12 +321,3 @@ def _converted(path: Path, dtype: torch.dtype | None, folder: Path | None) -> Pa
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = folder or Path(constants.HF_HUB_CACHE).parent / "earthtune"
     return folder / f"{path.stem}-{digest}.safetensors"
-
-
-def _write(target: Path, state: Mapping[str, torch.Tensor]) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as draft:
-            save_file(dict(state), draft)
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{target}: cannot be written ({error}); make space or choose another folder") from error

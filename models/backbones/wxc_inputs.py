@@ -201,13 +201,14 @@ def make_batch(
     x = stack_channels(channels, surface, vertical, levels=levels)
     wanted = (len(times), len(channels), len(lat), len(lon))
     if x.shape != wanted:
-        raise InputError(
-            f"{channels[0]}: wanted (times, rows, columns) {wanted[:1] + wanted[2:]}, came {x[..., 0, :, :].shape}"
-        )
+        shape = wanted[:1] + wanted[2:]
+        raise InputError(f"{channels[0]}: wanted (times, rows, columns) {shape}, came {x[..., 0, :, :].shape}")
     rows = kept_rows(lat)
     arrays = {"x": x, "static": static_channels(times[-1], lat, lon, static, names=static_names)}
     if climate is not None:
-        arrays["climate"] = _checked_climate(climate, channels, wanted[1:])
+        if np.shape(climate) != wanted[1:]:
+            raise InputError(f"climate: wanted (channels, rows, columns) {wanted[1:]}, came {np.shape(climate)}")
+        arrays["climate"] = np.stack([_filled(name, field) for name, field in zip(channels, climate, strict=True)])
     batch = {key: torch.from_numpy(np.ascontiguousarray(a[..., rows, :]))[None] for key, a in arrays.items()}
     batch["input_time"] = torch.tensor([hours[-1] if hours else 0.0])
     batch["lead_time"] = torch.tensor([float(lead)])
@@ -220,12 +221,6 @@ def _check_axes(lat: NDArray[Any], lon: NDArray[Any]) -> None:
         raise InputError("lat: wanted one axis of degrees north from -90 to 90 that grows or falls all along")
     if np.ndim(lon) != 1 or not len(lon) or not np.all(np.diff(np.unwrap(np.asarray(lon, float), period=360)) > 0):
         raise InputError("lon: wanted one axis of degrees east that grows all along")
-
-
-def _checked_climate(climate: NDArray[Any], channels: Sequence[str], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if np.shape(climate) != shape:
-        raise InputError(f"climate: wanted (channels, rows, columns) {shape}, came {np.shape(climate)}")
-    return np.stack([_filled(name, field) for name, field in zip(channels, climate, strict=True)])
 
 
 def advance(batch: Batch, forecast: Tensor, *, time: datetime | np.datetime64, climate: Tensor | None = None) -> Batch:

@@ -40,19 +40,15 @@ class Attention(nn.Module):
         """(B, P, S, E) and which tokens are valid (P, S) or None, to (B, P, S, E): attention along S."""
         x, valid = pair
         b, p, s, e = x.shape
-        qkv = self.qkv_layer(x).reshape(
-            b * p, s, self.heads, 3 * e // self.heads
-        )  # not -1, of which a graph makes no size
+        qkv = self.qkv_layer(x).reshape(b * p, s, self.heads, 3 * e // self.heads)  # -1 would be no size in a graph
         q, k, v = qkv.transpose(1, 2).chunk(3, dim=3)  # (B*P, heads, S, E/heads)
-        mask = None if valid is None else _keys(valid).repeat(b, 1)[:, None, None, :]  # (B*P, 1, 1, S)
+        mask = None
+        if valid is not None:  # of a sequence that is padding altogether all of it, lest the softmax divide by zero
+            keys = valid | ~valid.any(dim=-1, keepdim=True)
+            mask = keys.repeat(b, 1)[:, None, None, :]  # (B*P, 1, 1, S)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         mixed: Tensor = self.w_layer(out.transpose(1, 2).reshape(b, p, s, e))
         return mixed
-
-
-def _keys(valid: Tensor) -> Tensor:
-    """The keys to attend to; where a sequence is padding altogether all of it, lest the softmax divide by zero."""
-    return valid | ~valid.any(dim=-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -138,9 +134,8 @@ class WxCNetwork(nn.Module):
         """The code of input and lead time, (B, E)."""
         layers = (self.net.input_time_embedding, self.net.lead_time_embedding)
         hours = (batch["input_time"].float(), batch["lead_time"].float())
-        codes = [
-            F.linear(h.reshape(-1, 1), m.weight.float(), m.bias.float()) for h, m in zip(hours, layers, strict=True)
-        ]
+        pairs = zip(hours, layers, strict=True)
+        codes = [F.linear(h.reshape(-1, 1), m.weight.float(), m.bias.float()) for h, m in pairs]
         return torch.cat([wave(code) for wave in (torch.cos, torch.sin) for code in codes], dim=1)
 
     def _through(

@@ -173,7 +173,9 @@ def _merged_scalers(
         lost += [f"the anomalies of {name}" for name in inputs.channels if name not in merged.anomalies]
     if lost:
         raise InputError(f"{source}: no scalers for {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}; give them")
-    odd = [name for name, pair in own.inputs.items() if _differ(pair, fallback.inputs.get(name, pair))]
+    # Means more than a hundredth of the deviation apart, or deviations a hundredth of it.
+    others = {name: (pair, fallback.inputs.get(name, pair)) for name, pair in own.inputs.items()}
+    odd = [n for n, (a, b) in others.items() if max(abs(a[0] - b[0]), abs(a[1] - b[1])) > 0.01 * a[1]]
     return merged, [f"the weights' scalers are not those of the climatology files: {', '.join(odd)}"] if odd else []
 
 
@@ -186,11 +188,6 @@ def _own_scalers(config: WxCConfig, tensors: Mapping[str, Tensor]) -> WxCScalers
     names = (*config.channels, *config.static)
     pairs = zip((*mean, *static_mean[UNSCALED:]), (*std, *static_std[UNSCALED:]), strict=True)
     return WxCScalers(dict(zip(names, pairs, strict=True)), dict(zip(config.channels, spread, strict=True)))
-
-
-def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two means are more than a hundredth of the deviation apart, or two deviations a hundredth of it."""
-    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) > 0.01 * one[1]
 
 
 def _by_time(kernel: Tensor, pretrained: WxCInputs, inputs: WxCInputs, new: str) -> Tensor:

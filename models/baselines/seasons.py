@@ -263,8 +263,7 @@ def skill(hindcasts: Hindcasts, method: str, *, draws: int = 2000, share: float 
     told = {}
     for name, scores in (("rpss", hindcasts.rps), ("crpss", hindcasts.crps)):
         sums = (scores[method], scores["climatology"])  # (n,) each
-        found = bootstrap(
-            sums, ratio, paired=True, n_resamples=draws, confidence_level=share, method="percentile", rng=0
-        ).confidence_interval
+        how = {"n_resamples": draws, "confidence_level": share, "method": "percentile", "rng": 0}
+        found = bootstrap(sums, ratio, paired=True, **how).confidence_interval
         told[name] = {"value": float(ratio(*sums)), "low": float(found.low), "high": float(found.high)}
     return told

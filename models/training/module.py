@@ -81,7 +81,12 @@ class FineTuning(LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         """Loss of a batch."""
-        loss = self._checked(self.objective.loss(batch))
+        loss = self.objective.loss(batch)
+        if not torch.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower training.lr, or look for "
+                "non-finite or unscaled values with `earthtune inspect`"
+            )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["y"]))
         return loss * self.objective.weight()
 
@@ -125,15 +130,6 @@ class FineTuning(LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _checked(self, loss: Tensor) -> Tensor:
-        """The loss; refused where it is not finite."""
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower training.lr, or look for "
-                "non-finite or unscaled values with `earthtune inspect`"
-            )
-        return loss
 
 
 class WholeCheckpoints(TorchCheckpointIO):

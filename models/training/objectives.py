@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torchmetrics
@@ -19,32 +19,15 @@ from models.training.settings import Training
 Batch = Mapping[str, Any]
 
 
-class Objective(Protocol):
-    """What a training makes small, a module that may hold weights of its own.
-
-    Attributes:
-        monitor: the validation score that picks the best epoch, and "min" or "max".
-        scores: validation scores by name, updated by `validate`.
-    """
-
-    monitor: tuple[str, str]
-    scores: torchmetrics.MetricCollection
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Loss of a training batch, a mean."""
-
-    def validate(self, batch: Batch) -> Tensor:
-        """Loss of a validation batch; its scores are added."""
-
-    def weight(self) -> float:
-        """What the loss is multiplied with before it is made small."""
-
-
 class Labelled(nn.Module):
     """Classes or values of imagery.
 
     A batch is what the network eats, with `y` (B, H, W) class indices or values, or (B,) for classes of tiles, and
     where a frozen backbone's maps are known, `features` (B, L, D, h, w).
+
+    Attributes:
+        monitor: the validation score that picks the best epoch, and "min" or "max".
+        scores: validation scores by name, updated by `validate`.
     """
 
     class_weights: Tensor | None

@@ -15,8 +15,7 @@ from pipelines.cli.options import call_of, recipe_names
 from pipelines.cli.parser import FLAGS
 from pipelines.cli.table import COMMANDS
 from pipelines.commands.outcome import Outcome
-from pipelines.recipes.reading import RECIPES, read_values
-from pipelines.recipes.values import is_switch
+from pipelines.recipes.reading import RECIPES, is_switch, read_values
 
 Shell = Literal["bash", "zsh"]
 _WORDS: Mapping[tuple[str, str], list[str]] = {

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from models.errors import UNEXPECTED, EarthtuneError, InputError
+from models.errors import UNEXPECTED, EarthtuneError, InputError, explained
 from pipelines.cli.table import COMMANDS
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]      (earthtune COMMAND --help tells them)
@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait make training ten times slower as soon as anything else wants a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not args or args[0] in ("-h", "--help", "help"):
-        print(_help(), end="")
+        called = {name: f"{name} {command.takes}" for name, command in COMMANDS.items()}
+        lines = (f"  {called[name]:<27}{command.help}" for name, command in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)), end="")
         return 0 if args else 2
     if args[0] == "--version":
         from importlib.metadata import version
@@ -45,28 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EarthtuneError, OSError, KeyboardInterrupt, *UNEXPECTED) as error:
         if "--debug" in args:
             traceback.print_exc()
-        line, code = _ended(error, args[0])
+        line, code = explained(error)
+        if isinstance(error, KeyboardInterrupt):
+            line, code = f"stopped; {COMMANDS[args[0]].resumes}".removesuffix("; "), 130
         print(f"earthtune: {line}", file=sys.stderr)
         return code
-
-
-def _help() -> str:
-    """All commands, each with a line."""
-    called = {name: f"{name} {command.takes}" for name, command in COMMANDS.items()}
-    return HELP.format(commands="\n".join(f"  {called[name]:<27}{COMMANDS[name].help}" for name in COMMANDS))
-
-
-def _ended(error: BaseException, command: str) -> tuple[str, int]:
-    """What a person reads of an error, and the exit code."""
-    if isinstance(error, EarthtuneError):
-        return str(error), error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        resumes = COMMANDS[command].resumes
-        return f"stopped{f'; {resumes}' if resumes else ''}", 130
-    if isinstance(error, OSError):
-        return f"{error}; make space or give another folder, then run the same command", 1
-    line = " ".join(str(error).split()) or "no message"
-    return f"unexpected {type(error).__name__}: {line}; --debug shows where; please report it", 1
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -98,8 +83,7 @@ def _run(name: str, words: list[str]) -> int:
     outcome = call.told(call.function(**arguments), said | {"json": typed["json"]})
     if outcome.result or outcome.text:
         print(json.dumps(outcome.result, indent=1) if typed["json"] else outcome.text)
-    code: int = outcome.code
-    return code
+    return int(outcome.code)
 
 
 def _quieten(quiet: bool) -> None:
@@ -107,15 +91,8 @@ def _quieten(quiet: bool) -> None:
     import logging
     import warnings
 
-    for name in (
-        "lightning.pytorch",
-        "lightning.fabric",
-        "lightning",
-        "torch.onnx",
-        "rasterio",
-        "httpx2",
-        "terratorch",
-    ):
+    lightning = ("lightning", "lightning.pytorch", "lightning.fabric")
+    for name in (*lightning, "torch.onnx", "rasterio", "httpx2", "terratorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TQDM_DISABLE", "1" if quiet or not sys.stderr.isatty() else "0")
@@ -129,7 +106,3 @@ def _progress(quiet: bool) -> Callable[[Iterable[Any], str], Iterable[Any]] | No
     from rich.progress import track
 
     return lambda items, what: track(items, what, console=Console(stderr=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

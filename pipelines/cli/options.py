@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from models.errors import InputError
-from models.types import convert, entry, fields_of, is_list, is_record, nearest, only
+from models.types import entry, fields_of, is_list, is_record, nearest, only
 from pipelines.cli.table import Command
-from pipelines.recipes.reading import RECIPES, put, read_values
+from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, typed, typed_list
 from pipelines.recipes.recipe import SceneRecipe
-from pipelines.recipes.values import is_switch, typed, typed_list
 
 FILLED = ("progress", "say", "debug", "name")  # parameters that the command line fills in itself
 
@@ -87,7 +86,7 @@ class Call:
         for part, kind in self.kinds.items():
             given = {o.name: said[o.name] for o in self.options if o.part == part and o.name in said}
             if part == self.recipe:
-                made[part] = _recipe(given.pop(part), kind, given)
+                made[part] = read_recipe(given.pop(part), kind, given)
             else:
                 given |= {name: voice[name] for name in FILLED if name in fields_of(kind)}
                 made[part] = kind(**given)
@@ -168,17 +167,6 @@ def recipe_path(words: Sequence[str]) -> Path | None:
     if not path.is_file():
         raise InputError(f"{words[0]}: no such recipe file, nor one that comes with earthtune ({names})")
     return path
-
-
-def _recipe(path: Path, kind: type, given: Mapping[str, Any]) -> Any:
-    """The recipe of a file, with what was said in other words."""
-    values = read_values(path)
-    for key, value in given.items():
-        put(values, key, value)
-    try:
-        return convert(values, kind, "")
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 @cache

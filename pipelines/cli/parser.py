@@ -11,7 +11,7 @@ from models.errors import InputError
 from models.types import entry, is_list
 from pipelines.cli.options import Call, Option
 from pipelines.cli.table import COMMANDS
-from pipelines.recipes.values import is_switch
+from pipelines.recipes.reading import is_switch
 
 # Headings in the help of every command; options of no heading come first, those of a recipe's parts under their own.
 HEADINGS: Mapping[str, Sequence[str]] = {

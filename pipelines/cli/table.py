@@ -58,10 +58,7 @@ COMMANDS: Mapping[str, Command] = {
         "a GeoTIFF map of each new scene",
         "RUN SCENE [SCENE ...] --out DIR ...",
         "pipelines.commands.score:score",
-        (
-            "score runs/landuse new.tif --out maps",
-            "score runs/landuse 'scenes/*.tif' --out maps --probabilities",
-        ),
+        ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
         resumes="the same command goes on from here",
     ),
     "embed": Command(
@@ -92,10 +89,7 @@ COMMANDS: Mapping[str, Command] = {
         spelled={"for_run": "for"},
     ),
     "backbones": Command(
-        "names, sizes, licences, and what is in the cache",
-        "",
-        "pipelines.commands.backbones:backbones",
-        ("backbones",),
+        "names, sizes, licences, and what is in the cache", "", "pipelines.commands.backbones:backbones", ("backbones",)
     ),
     "demo": Command(
         "sample data to a map and a picture, in some minutes",

@@ -47,6 +47,7 @@ def demo(
     from pipelines.runs.assess import baselines_of
     from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
+    from pipelines.samples.labels import read_labels
     from pipelines.scenes.scene import Reading
     from pipelines.scoring.opening import draw_map, open_for
     from pipelines.scoring.rows import class_map
@@ -65,12 +66,13 @@ def demo(
     say(f"mapping {scene.name}")
     runtime = load_runtimes([out / "run"], runtime="openvino")
     draw_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
-    mapped, truth = (_indices(file, scene, bundle) for file in (path, SAMPLES / "truth" / "new_scene_landuse.tif"))
+    files, codes = (path, SAMPLES / "truth" / "new_scene_landuse.tif"), bundle.spec.answer.codes
+    mapped, truth = (read_labels(file, scene.geobox, scene.window, codes=codes) for file in files)
     others = baselines_of(out / "run").items()
     maps = {"model": mapped} | {
         name: class_map(scene, bundle.spec, predict, overlap=overlap) for name, predict in others
     }
-    accuracy = {name: _agreement(truth, indices) for name, indices in maps.items()}
+    accuracy = {name: float((truth == said)[(truth >= 0) & (said >= 0)].mean()) for name, said in maps.items()}
     _picture(out / "demo.png", scene, bundle, mapped, truth)
     words = ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items())
     return {
@@ -86,18 +88,6 @@ def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     """The headline, and where map, picture and report are."""
     files = (f"{name}: {result[name]}" for name in ("map", "picture", "report"))
     return Outcome(result, "\n".join([result["headline"], *files]))
-
-
-def _indices(path: Path, scene: Scene, bundle: Bundle) -> NDArray[Any]:
-    """Class indices of a map on the scene's grid, -1 where it has none."""
-    from pipelines.samples.labels import read_labels
-
-    return read_labels(path, scene.geobox, scene.window, codes=bundle.spec.answer.codes)
-
-
-def _agreement(truth: NDArray[Any], mapped: NDArray[Any]) -> float:
-    both = (truth >= 0) & (mapped >= 0)
-    return float((truth == mapped)[both].mean())
 
 
 def _picture(path: Path, scene: Scene, bundle: Bundle, mapped: NDArray[Any], truth: NDArray[Any]) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.commands.outcome import Outcome
-from pipelines.embeddings.embed import embed
-
-__all__ = ["embed", "told"]
+from pipelines.embeddings.embed import embed as embed
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.commands.outcome import Outcome
-from pipelines.forecasts.forecast import forecast
+from pipelines.forecasts.forecast import forecast as forecast
 from pipelines.forecasts.verification import table
-
-__all__ = ["forecast", "told"]
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:

@@ -7,9 +7,8 @@ from typing import Any
 
 from pipelines.commands.outcome import Outcome
 from pipelines.inspection.findings import Inspection
-from pipelines.inspection.inspect import format_text, inspect
-
-__all__ = ["inspect", "told"]
+from pipelines.inspection.inspect import format_text
+from pipelines.inspection.inspect import inspect as inspect
 
 
 def told(result: Inspection, options: Mapping[str, Any]) -> Outcome:

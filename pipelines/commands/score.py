@@ -10,7 +10,6 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.spec import WEATHER
 from pipelines.commands.outcome import Outcome
-from pipelines.recipes.unused import refuse_unused
 from pipelines.scenes.scene import Reading
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Plan, Share, score_scenes
@@ -69,12 +68,32 @@ def score(
 
         why = "for scenes; a run over weather writes its maps and a series without"
         given = {"bundle": [*bundle]}, maps, reading, {"overlap": overlap, "batch": engine.batch}, share
-        refuse_unused(why, *given)
+        _refuse_unused(why, *given)
         how: dict[str, Any] = {"overwrite": overwrite, "progress": progress, "say": say}
         return score_weather(run, scenes, out=out, engine=engine, elevation=elevation, **how)
-    refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
+    _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug)
     return score_scenes((run, *bundle), scenes, plan, share, progress=progress, say=say)
+
+
+def _refuse_unused(why: str, *options: Any) -> None:
+    """Refuse options that would be left aside, all that ask for something by name.
+
+    Args:
+        why: what they are for, and what is done here.
+        options: dataclasses, whose values are put beside their defaults; or mappings of names to values, of which None
+            and what is empty ask for nothing.
+    """
+    names: list[str] = []
+    for group in options:
+        if isinstance(group, Mapping):
+            names += [name for name, value in group.items() if value is not None and value != []]
+        else:
+            plain = type(group)()
+            names += [name for name, value in vars(group).items() if value != getattr(plain, name)]
+    if names:
+        told = ", ".join(f"--{name}" for name in names)
+        raise InputError(f"{told}: {why}; leave {'it' if len(names) == 1 else 'them'} out")
 
 
 def told(results: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> Outcome:

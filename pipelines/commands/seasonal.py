@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.commands.outcome import Outcome
-from pipelines.forecasts.seasonal import seasonal
+from pipelines.forecasts.seasonal import seasonal as seasonal
 from pipelines.forecasts.seasonal_skill import table
-
-__all__ = ["seasonal", "told"]
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:

@@ -20,8 +20,7 @@ from pipelines.grids.tokens import Tokens
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout
-from pipelines.scenes.products import Assumed
-from pipelines.scenes.scene import Reading, Scene, open_scene
+from pipelines.scenes.scene import Reading, Scene, open_told
 
 if TYPE_CHECKING:
     from models.backbones.prithvi_eo import PrithviEO
@@ -134,14 +133,7 @@ class _Encoding:
 
 
 def _encoding(
-    backbone: str,
-    scene: str,
-    weights: str,
-    block: int,
-    tile: int,
-    overlap: int,
-    reading: Reading,
-    say: Say,
+    backbone: str, scene: str, weights: str, block: int, tile: int, overlap: int, reading: Reading, say: Say
 ) -> _Encoding:
     """Load the encoder and open the scene for it."""
     run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
@@ -159,28 +151,9 @@ def _encoding(
     return _Encoding(opened, encoder, statistics, tile, windows, geobox)
 
 
-def _open(
-    scene: str,
-    encoder: PrithviEO,
-    run: Bundle | None,
-    reading: Reading,
-    *,
-    frames: int,
-    say: Say,
-) -> Scene:
+def _open(scene: str, encoder: PrithviEO, run: Bundle | None, reading: Reading, *, frames: int, say: Say) -> Scene:
     """Open the frames as the encoder wants them; tell what a person should know."""
-    sources = scene.split(",")
-    opened = open_scene(
-        sources,
-        encoder.bands,
-        file_bands=reading.bands,
-        scale=reading.scale,
-        offset=reading.offset,
-        dates=reading.dates,
-        frames=max(frames // len(sources), 1),
-        mask_clouds=bool(run and run.data.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds,
-        assumed=Assumed.like(run.data) if run else None,
-    )
+    opened = open_told(scene.split(","), encoder.bands, reading, times=frames, like=run.data if run else None)
     if opened.frames != frames:
         raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
     undated = encoder.uses_time and not all(opened.dates)

@@ -80,17 +80,17 @@ def forecast(
     # All of these bring torch, which no other command's help has to wait for.
     from models.backbones.rollout import STEP_HOURS
     from pipelines.forecasts.forecast_fields import Forecast, write_forecast
-    from pipelines.forecasts.start import as_region, find_climatology, find_config, last_time
+    from pipelines.forecasts.start import find_climatology, find_config, last_time
     from pipelines.forecasts.verification import check_truth, verified
     from pipelines.weather.merra2 import choose_channels, open_merra2
-    from pipelines.weather.regions import geobox
+    from pipelines.weather.regions import geobox, region_of
 
     if steps < 1:
         raise InputError(f"steps {steps}: wanted 1 or more, each of {STEP_HOURS} hours")
     check_folder(out, overwrite=overwrite)
     config, files = find_config(backbone, weights)
     chosen = choose_channels(variables or [name for name in DEFAULT if name in config.channels], config.channels)
-    box = as_region(region)
+    box = region_of(region, such="-100,30,-70,45")
     merra = open_merra2(analyses, config.channels, static=config.static, region=box)
     geobox(merra.grid, name="analyses")
     begin = last_time(merra.times(), start)

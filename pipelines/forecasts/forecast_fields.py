@@ -23,18 +23,14 @@ Time = np.datetime64
 
 # Names of the CF standard name table, version 86 (cfconventions.org).
 STANDARD_NAMES = {
-    "T2M": "air_temperature",
-    "T": "air_temperature",
+    **dict.fromkeys(("T2M", "T"), "air_temperature"),
+    **dict.fromkeys(("U10M", "U"), "eastward_wind"),
+    **dict.fromkeys(("V10M", "V"), "northward_wind"),
+    **dict.fromkeys(("QV2M", "QV"), "specific_humidity"),
     "TS": "surface_temperature",
     "PS": "surface_air_pressure",
     "SLP": "air_pressure_at_mean_sea_level",
     "PL": "air_pressure",
-    "U10M": "eastward_wind",
-    "U": "eastward_wind",
-    "V10M": "northward_wind",
-    "V": "northward_wind",
-    "QV2M": "specific_humidity",
-    "QV": "specific_humidity",
     "OMEGA": "lagrangian_tendency_of_air_pressure",
     "H": "geopotential_height",
     "TQV": "atmosphere_mass_content_of_water_vapor",

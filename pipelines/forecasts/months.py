@@ -91,12 +91,8 @@ class Months:
             raise InputError(f"{name}: {field.name} has steps of {days:.0f} days, months or finer are wanted")
         months = times.astype("datetime64[M]").astype(int) + 1970 * 12
         found, counts = np.unique(months, return_counts=True)
-        whole = [
-            int(month)
-            for month, count in zip(found, counts, strict=True)
-            if count >= WHOLE * np.floor(_days(int(month)) / days)
-        ]
-        return cls(field, {month: np.flatnonzero(months == month) for month in whole})
+        least = [WHOLE * np.floor(_days(int(month)) / days) for month in found]
+        return cls(field, {int(month): np.flatnonzero(months == month) for month in found[counts >= least]})
 
     def mean(self, months: Iterable[int]) -> Floats:
         """The mean over whole months, each counting its days: (..., lat, lon), NaN where a value is missing."""

@@ -77,7 +77,8 @@ def _picture(path: Path, case: Case, chances: Array, result: Mapping[str, Any]) 
     """A map of the most likely tercile, where its chance is 40 % or more, with a legend."""
     from pipelines.reports import plots
 
-    low, high = (ORANGE, BLUE) if _is_rain(case.unit) else (BLUE, ORANGE)
+    wetter = any(quantity in RAINY for quantity in quantities(case.unit))  # more of it is, which is drawn in blue
+    low, high = (ORANGE, BLUE) if wetter else (BLUE, ORANGE)
     names = zip((*TERCILES, f"none reaches {CLEAR:.0%}"), (low, GREY, high, PALE), strict=True)
     classes = [ClassDef(code, name, colour) for code, (name, colour) in enumerate(names)]
     filled = np.where(case.valid, chances, 0)
@@ -95,8 +96,3 @@ def _picture(path: Path, case: Case, chances: Array, result: Mapping[str, Any]) 
     ax.set_title(f"{case.target}, {result['season']} {case.year}: most likely tercile\n{skill}", fontsize=10)
     plots.legend(below, classes)
     figure.savefig(path, facecolor="white", metadata={"Software": None})
-
-
-def _is_rain(unit: str) -> bool:
-    """Whether more of it is wetter, which is drawn in blue."""
-    return any(quantity in RAINY for quantity in quantities(unit))

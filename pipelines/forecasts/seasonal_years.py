@@ -77,7 +77,8 @@ def gather(
         raise InputError(f"{source}: no field with times to predict from; pass dated files")
     years, seen, chosen = _years(wanted, fields, when, year, name)
     past = np.array([each in seen and each != chosen for each in years])
-    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else np.nan * _blank(mine) for each in years])
+    blank = np.full((mine.sizes["lat"], mine.sizes["lon"]), np.nan)
+    seasons = np.stack([wanted.mean(when.months(each)) if each in seen else blank for each in years])
     before = np.stack([wanted.mean([when.known(each)]) for each in years])
     _check_data(seasons[past], [f"{when.name} {each}" for each in np.array(years)[past]], target, name)
     _check_data(before, [when.known_month(each) for each in years], target, name)
@@ -90,24 +91,18 @@ def gather(
             "choose another region or target"
         )
     areas = np.broadcast_to(cell_areas(mine["lat"].values)[:, None], valid.shape)[valid]
-    known = _as_years(years, seasons[:, valid], before[:, valid], columns, areas, weights)
+    known = Years(np.array(years), seasons[:, valid], before[:, valid], columns, areas, weights)
     unit = str(mine[target].attrs.get("units", ""))
     return Case(target, unit, when, chosen, mine[["lat", "lon"]], valid, known)
 
 
 def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str) -> xr.Dataset:
-    """The variable to predict, in its region.
-
-    Raises:
-        InputError: it is not there, has further dimensions, or lies on no even grid; a region that is none.
-    """
+    """The variable to predict, in its region."""
     if target not in data:
         raise InputError(f"{name}: variable {target} is wanted{instead(target, [str(key) for key in data.data_vars])}")
     mine = data[[target]]
-    if region is not None:
-        if len(region) != 4:
-            raise InputError(f"region {region}: wanted west, south, east, north in degrees, such as -20,35,50,70")
-        mine = regions.window(mine, regions.Region(*region), name=name)
+    box = regions.region_of(region, such="-20,35,50,70")
+    mine = regions.window(mine, box, name=name) if box else mine
     regions.geobox(mine, name=name)
     if set(mine[target].dims) - {"time", "lat", "lon"}:
         raise InputError(
@@ -118,11 +113,7 @@ def _target(data: xr.Dataset, target: str, region: list[float] | None, name: str
 
 
 def _check_data(fields: Floats, what: list[str], field: str, name: str) -> None:
-    """Refuse years of which a field has no data at all, where it has some of others.
-
-    Raises:
-        InputError: the message says which.
-    """
+    """Refuse years of which a field has no data at all, where it has some of others."""
     empty = [words for words, values in zip(what, fields, strict=True) if not np.isfinite(values).any()]
     if empty and len(empty) < len(what):
         raise InputError(
@@ -138,26 +129,13 @@ def _varies(seasons: Floats, years: NDArray[np.int64]) -> Mask:
     anomalies = seasons - seasons.mean(axis=0)
     anomalies = anomalies - time * (time * anomalies).sum(axis=0) / (time**2).sum()
     rounding = 1e-6 * np.abs(seasons).max(axis=0)  # of numbers of 32 bits, several times over
-    varies: Mask = (low < high) & (anomalies.std(axis=0) > rounding)
-    return varies
-
-
-def _as_years(years: list[int], *arrays: Floats) -> Years:
-    return Years(np.array(years), *arrays)
-
-
-def _blank(data: xr.Dataset) -> Floats:
-    return np.ones((data.sizes["lat"], data.sizes["lon"]))
+    return np.asarray((low < high) & (anomalies.std(axis=0) > rounding))
 
 
 def _years(
     wanted: Months, fields: list[Months], when: Season, year: int | None, name: str
 ) -> tuple[list[int], set[int], int]:
-    """Years whose month is known, those of them whose season is there, and the one to predict.
-
-    Raises:
-        InputError: too few years, or the month of the year asked for is not there.
-    """
+    """Years whose month is known, those of them whose season is there, and the one to predict."""
 
     def known(each: int) -> bool:
         return all(when.known(each) in months.at for months in (wanted, *fields))

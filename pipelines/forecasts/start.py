@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_
 from models.errors import InputError
 from models.types import Array
 from pipelines.weather.merra2 import Merra2
-from pipelines.weather.regions import Region
 
 Time = np.datetime64
 
@@ -40,19 +38,6 @@ def find_config(backbone: str, weights: str) -> tuple[WxCConfig, WxCFiles | None
     return files.config, files
 
 
-def as_region(region: Sequence[float] | None) -> Any:
-    """Four numbers as a region.
-
-    Raises:
-        InputError: they are not four.
-    """
-    if region is None:
-        return None
-    if len(region) != 4:
-        raise InputError(f"region {list(region)}: wanted west, south, east, north in degrees, such as -100,30,-70,45")
-    return Region(*region)
-
-
 def last_time(times: Sequence[Time], start: str | None) -> Time:
     """The last input time: as asked for, else the newest that another precedes by a step.
 
@@ -63,7 +48,8 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     listed = ", ".join(np.datetime_as_string(time, "m") for time in times[-8:]) or "none"
     held = f"the files hold all variables at {len(times)} times{', the last ' if len(times) > 8 else ': '}{listed}"
     if start is None:
-        found = [time for time in times if time - step in there and _hour(time) % 3 == 0]
+        hours = {time: int((time - time.astype("datetime64[D]")) // np.timedelta64(1, "h")) for time in times}
+        found = [time for time in times if time - step in there and hours[time] % 3 == 0]
         if not found:
             raise InputError(
                 f"analyses: two times {STEP_HOURS} hours apart are wanted, at 00, 03, ... 21 UTC, {held}; add files"
@@ -79,10 +65,6 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     if missing:
         raise InputError(f"start {start}: analyses at {' and '.join(missing)} are wanted, {held}; add files")
     return wanted
-
-
-def _hour(time: Time) -> int:
-    return int((time - time.astype("datetime64[D]")).astype("timedelta64[h]").astype(int))
 
 
 @dataclass(frozen=True)

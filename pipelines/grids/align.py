@@ -16,7 +16,7 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
@@ -69,11 +69,7 @@ def forget(path: str) -> None:
 
 
 def _signature(path: str) -> tuple[int, int]:
-    """Size and time of change of a local file; zeros for a URL.
-
-    Raises:
-        InputError: a local file is missing or is a folder.
-    """
+    """Size and time of change of a local file; zeros for a URL."""
     if "://" in path or path.startswith("/vsi"):
         return 0, 0
     file = Path(path)
@@ -94,7 +90,7 @@ def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
             source = DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
     except RasterioIOError as error:
         raise InputError(
-            f"{path}: not a raster that can be read ({_line(error)}); check or fetch the file again"
+            f"{path}: not a raster that can be read ({reason(error)}); check or fetch the file again"
         ) from error
     size = max(_block_bytes(source), default=0)
     if size > _MOST_IN_A_BLOCK:
@@ -111,9 +107,8 @@ def _block_bytes(source: Any) -> list[int]:
     together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
     blocks = zip(source.block_shapes, source.dtypes, strict=True)
     sizes = {"complex_int16": 4}  # the only type that numpy lacks
-    return [
-        rows * columns * (sizes.get(kind) or np.dtype(kind).itemsize) * together for (rows, columns), kind in blocks
-    ]
+    bytes_of = {kind: sizes.get(kind) or np.dtype(kind).itemsize for kind in source.dtypes}
+    return [rows * columns * bytes_of[kind] * together for (rows, columns), kind in blocks]
 
 
 def grid(source: Any) -> GeoBox:
@@ -133,10 +128,10 @@ def grid(source: Any) -> GeoBox:
         )
     if source.transform.determinant == 0:
         raise InputError(f"{source.name}: its geotransform has no area; write the file again with a pixel size")
-    pixels = counts_pixels(source.transform)
-    return GeoBox(
-        (source.height, source.width), source.transform, None if source.crs is None or pixels else source.crs.to_wkt()
-    )
+    counting = (Affine.identity(), Affine.translation(-0.5, -0.5))  # of the corner, or of the middle of the first pixel
+    counts = any(source.transform.almost_equals(affine) for affine in counting)
+    crs = None if source.crs is None or counts else source.crs.to_wkt()
+    return GeoBox((source.height, source.width), source.transform, crs)
 
 
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
@@ -146,11 +141,6 @@ def crop(geobox: GeoBox, window: Window) -> GeoBox:
     corner = c + a * cols.start + b * rows.start, f + d * cols.start + e * rows.start
     affine = Affine(a, b, corner[0], d, e, corner[1])
     return GeoBox((rows.stop - rows.start, cols.stop - cols.start), affine, geobox.crs)
-
-
-def counts_pixels(affine: Affine) -> bool:
-    """Whether a transform counts pixels from the corner of a picture, and so says nothing about the ground."""
-    return affine.almost_equals(Affine.identity()) or affine.almost_equals(Affine.translation(-0.5, -0.5))
 
 
 def overlaps(source: Any, geobox: GeoBox) -> bool:
@@ -242,7 +232,7 @@ class _Request:
         except RasterioIOError as error:
             raise RunError(
                 f"{self.source.name}: rows {rows.start}-{rows.stop}, columns {cols.start}-{cols.stop} cannot be read "
-                f"({_line(error)}); the file may be cut short: fetch it again"
+                f"({reason(error)}); the file may be cut short: fetch it again"
             ) from error
         values: np.ndarray = raw.astype(np.float32)
         if raw.dtype.kind not in "iub":
@@ -256,16 +246,12 @@ class _Request:
         for band, index in enumerate(self.indexes):
             nodata = self.source.nodatavals[index - 1] if self.nodata is None else self.nodata
             if nodata is not None and not math.isnan(nodata):
-                hidden[band] = raw[band] == _as_dtype(nodata, raw.dtype)
+                # Pixels hold it in their type: float32 files declare -3.4028235e38 with the digits of a float64.
+                hidden[band] = raw[band] == (raw.dtype.type(nodata) if raw.dtype.kind == "f" else nodata)
             flags = self.source.mask_flag_enums[index - 1]
             if self.masked and MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags:
                 hidden[band] |= np.equal(self.source.read_masks(index, window=box), 0)
         return hidden
-
-
-def _as_dtype(value: float, dtype: np.dtype[Any]) -> Any:
-    """A nodata value as pixels hold it; float32 files declare -3.4028235e38 with the digits of a float64."""
-    return dtype.type(value) if np.issubdtype(dtype, np.floating) else value
 
 
 def _unlocated(source: Any, theirs: GeoBox, geobox: GeoBox) -> bool:
@@ -297,6 +283,6 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
     return resample(request.read(under), Lattice(theirs, geobox, window, under), method)
 
 
-def _line(error: RasterioError) -> str:
+def reason(error: Exception) -> str:
     """The message of an error, and of what caused it, on one line."""
     return " ".join(str(error.__cause__ or error).split())

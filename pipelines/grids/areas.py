@@ -220,8 +220,8 @@ def read(source: Any, window: Window) -> NDArray[Any]:
         with rasterio.Env(GDAL_CACHEMAX=_CACHE):
             values: NDArray[Any] = source.read(1, window=tuple((side.start, side.stop) for side in window))
     except RasterioError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise RunError(f"{source.name}: cannot be read to its end ({reason}); write or fetch it again") from error
+        why = align.reason(error)
+        raise RunError(f"{source.name}: cannot be read to its end ({why}); write or fetch it again") from error
     return values
 
 
@@ -267,8 +267,7 @@ def _quads(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:
         corners = np.stack(to_space.transform(longitude, latitude, np.zeros_like(x)), axis=-1)  # (2 rows, 2 columns, 3)
         corners[~np.isfinite(corners)] = np.nan
         down, up = corners[1::2, 1::2] - corners[::2, ::2], corners[::2, 1::2] - corners[1::2, ::2]
-        area: Floats = np.linalg.norm(np.cross(down, up), axis=-1) / 2 / HECTARE
-        return area
+        return np.asarray(np.linalg.norm(np.cross(down, up), axis=-1) / 2 / HECTARE)
 
     return areas
 
@@ -280,8 +279,7 @@ def _surface(at: Floats, lattice: Floats) -> Callable[[Floats, Floats], Floats]:
     weights = make_interp_spline(at, np.eye(len(at)))  # of each node
 
     def values(rows: Floats, columns: Floats) -> Floats:
-        out: Floats = weights(rows) @ lattice @ weights(columns).T
-        return out
+        return np.asarray(weights(rows) @ lattice @ weights(columns).T)
 
     return values
 

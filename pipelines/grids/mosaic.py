@@ -87,15 +87,12 @@ def blend(
 
 def _prediction(item: Prediction | None, window: Window, channels: int) -> tuple[Array | None, Mask]:
     """Return the prediction for `window` and its valid mask; refuse any other item."""
+    wanted = f"blending: wanted the prediction of {_name(window)}"
     if item is None:
-        raise RunError(
-            f"blending: wanted the prediction of {_name(window)}, the predictions ended; predict every window"
-        )
+        raise RunError(f"{wanted}, the predictions ended; predict every window")
     came, y, valid = item
     if came != window:
-        raise RunError(
-            f"blending: wanted the prediction of {_name(window)}, {_name(came)} came; keep the order of tiles"
-        )
+        raise RunError(f"{wanted}, {_name(came)} came; keep the order of tiles")
     shape = (channels, *(side.stop - side.start for side in window))
     if valid.shape != shape[1:] or (y is not None and y.shape != shape):
         raise RunError(

@@ -63,8 +63,7 @@ def _between(corners: np.ndarray, down: float, across: float) -> np.ndarray:
     """Interpolate from the four corners of each pixel: (h + 1, w + 1) to (h, w)."""
     top = corners[:-1, :-1] * (1 - across) + corners[:-1, 1:] * across
     bottom = corners[1:, :-1] * (1 - across) + corners[1:, 1:] * across
-    inside: np.ndarray = top * (1 - down) + bottom * down
-    return inside
+    return np.asarray(top * (1 - down) + bottom * down)
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,9 +77,8 @@ def pixel_ratio(theirs: GeoBox, geobox: GeoBox) -> tuple[float, float]:
 
 def footprint(theirs: GeoBox, geobox: GeoBox, *, pad: int) -> Window | None:
     """Rows and columns of the raster that lie under a grid, unclipped; None where no pixel can be transformed."""
-    rows, cols = np.meshgrid(
-        np.linspace(0, geobox.shape[0], _GRID_NODES), np.linspace(0, geobox.shape[1], _GRID_NODES), indexing="ij"
-    )
+    sides = (np.linspace(0, size, _GRID_NODES) for size in geobox.shape)
+    rows, cols = np.meshgrid(*sides, indexing="ij")
     rows, cols = _project(theirs, geobox, rows.ravel(), cols.ravel())
     good = np.isfinite(rows) & np.isfinite(cols)
     return (_span(rows[good], pad), _span(cols[good], pad)) if good.any() else None

@@ -56,12 +56,16 @@ def inspect(
 
 def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspection:
     """Look at one scene, put beside a model where there is one; `given` are arguments of `find_products`."""
+    from pipelines.grids import align
     from pipelines.grids.areas import pixel_notes
     from pipelines.inspection.needs import needs_of
-    from pipelines.inspection.scene_contents import describe_scene, finest_grid
+    from pipelines.inspection.scene_contents import describe_scene
+    from pipelines.scenes.bands import finest_grid
     from pipelines.scenes.products import Assumed, find_products
 
-    gcps = _control_points(Path(path))
+    plain = Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".geojson")
+    source = align.dataset(path) if plain else None
+    gcps = len(source.gcps[0]) if source and source.crs is None else 0
     if gcps:
         note = f"{gcps} ground control points in place of a grid; run gdalwarp on the file first"
         needs = () if bundle is None else (Need("grid", False, note),)
@@ -80,7 +84,10 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
         clear = all(product.clouds for product in products)
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
-    notes = (*found.notes, *pixel_notes(finest_grid(products), spec.imagery.pixel))
+    notes = (
+        *found.notes,
+        *pixel_notes(finest_grid([layer for p in products for layer in p.layers]), spec.imagery.pixel),
+    )
     return dataclasses.replace(found, notes=notes, needs=tuple(wants))
 
 
@@ -130,16 +137,6 @@ def _folder_contents(path: Path) -> dict[str, int] | None:
         kind = f"{folder}*{'_' + tail if tail and not tail.isdigit() else ''}{file.suffix}"
         kinds[kind] = kinds.get(kind, 0) + 1
     return dict(sorted(kinds.items(), key=lambda pair: -pair[1]))
-
-
-def _control_points(path: Path) -> int:
-    """Ground control points of a file that has no grid."""
-    from pipelines.grids import align
-
-    if not path.is_file() or path.suffix.lower() in (".json", ".geojson"):
-        return 0
-    source = align.dataset(str(path))
-    return len(source.gcps[0]) if source.crs is None else 0
 
 
 # --- as text ------------------------------------------------------------------------------------------------------

@@ -14,24 +14,16 @@ from pipelines.scenes.scene import settled
 
 def needs_of(found: Inspection, products: list[Product], spec: Spec) -> list[Need]:
     """Everything the model needs, met or not, with the reason."""
-    needs = [_need_bands(products, spec)]
-    needs.append(_need_frames(found, spec))
-    needs.append(_need_size(found, spec))
+    needs = [_need_bands(products, spec), _need_frames(found, spec), _need_size(found, spec)]
     if needs[0].ok:
         needs.append(_need_unit(products[0], spec))
     if spec.imagery.uses_time:
-        missing = sum(day is None for day in found.dates)
-        needs.append(
-            Need("dates", not missing, f"{missing} frames without date" if missing else ", ".join(_text(found)))
-        )
+        known = [day for day in found.dates if day]
+        missing = len(found.dates) - len(known)
+        needs.append(Need("dates", not missing, f"{missing} frames without date" if missing else ", ".join(known)))
     if spec.imagery.uses_location:
         needs.append(Need("location", found.crs is not None, found.crs or "no coordinate system"))
     return needs
-
-
-def _text(found: Inspection) -> list[str]:
-    """The dates as text."""
-    return [day or "no date" for day in found.dates]
 
 
 def _need_bands(products: list[Product], spec: Spec) -> Need:
@@ -81,9 +73,8 @@ def _need_unit(product: Product, spec: Spec) -> Need:
         layer = product.layers[_names(product, spec).index(band)]
         scale, offset = settled(layer).units or (1e-4, 0.0)
         if open_layer(layer).dtypes[layer.index - 1] == "uint8" and scale == 1e-4:
-            return Need(
-                "unit", False, f"{band} holds 8-bit counts; wanted {spec.imagery.unit}: give --scale and --offset"
-            )
+            told = f"{band} holds 8-bit counts; wanted {spec.imagery.unit}: give --scale and --offset"
+            return Need("unit", False, told)
         values = (look(layer) * scale + offset) * 1e4
         good = values[np.isfinite(values)]
         if good.size and mean > 0:

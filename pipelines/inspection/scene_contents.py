@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
 
 from models.errors import InputError, RunError
 from models.spec import REFLECTANCE
-from pipelines.grids import align
 from pipelines.inspection.findings import BandInfo, Inspection
-from pipelines.scenes.bands import Layer, Product, open_layer
+from pipelines.scenes.bands import Layer, Product, finest_grid, open_layer
 
 _SIDE = 512
 _MOST_CODES = 64
@@ -25,9 +22,10 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
     layers = [layer for product in products for layer in product.layers]
     if not layers:
         raise InputError(f"{path}: no band in it")
-    finest = finest_grid(products)
+    finest = finest_grid(layers)
     bands = tuple(_band(number, layer) for number, layer in enumerate(layers, 1))
-    located = finest.crs is not None
+    crs = finest.crs
+    located = crs is not None
     notes = [text for product in products for text in (*product.notes, product.problem) if text]
     codes = _codes(layers[0]) if len(layers) == 1 else None
     named = any(band.name for band in bands)
@@ -38,7 +36,7 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
         driver=open_layer(layers[0]).driver,
         height=int(finest.shape[0]),
         width=int(finest.shape[1]),
-        crs=_crs_name(finest.crs) if located else None,
+        crs=None if crs is None else f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name),
         resolution=(abs(finest.affine.a), abs(finest.affine.e)) if located else None,
         frames=len(products),
         dates=tuple(product.date.isoformat() if product.date else None for product in products),
@@ -47,17 +45,6 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
         codes=codes,
         notes=tuple(dict.fromkeys(notes)),
     )
-
-
-def finest_grid(products: list[Product]) -> GeoBox:
-    """The grid of the band with the smallest pixels."""
-    grids = [align.grid(open_layer(layer)) for product in products for layer in product.layers]
-    return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
-
-
-def _crs_name(crs: Any) -> str:
-    """EPSG code, or the system's own name."""
-    return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
 
 
 def look(layer: Layer) -> np.ndarray:
@@ -69,8 +56,7 @@ def look(layer: Layer) -> np.ndarray:
     except RasterioIOError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise RunError(f"{layer.path}: band {layer.index} cannot be read ({reason}); fetch the file again") from error
-    hidden = np.ma.getmaskarray(raw)
-    hidden = hidden if layer.masked else np.zeros(shape, bool)
+    hidden = np.ma.getmaskarray(raw) if layer.masked else np.zeros(shape, bool)
     values: np.ndarray = np.where(hidden, np.nan, raw.data.astype(np.float64))
     values[~np.isfinite(values)] = np.nan
     if layer.nodata is not None and source.nodatavals[layer.index - 1] is None:
@@ -88,19 +74,8 @@ def _band(number: int, layer: Layer) -> BandInfo:
     nodata = layer.nodata if source.nodatavals[at] is None else source.nodatavals[at]
     marks = [float(mark) for mark in np.percentile(good, (0, 2, 50, 98, 100))] if good.size else [None] * 5
     unit = _unit(source.dtypes[at], marks[2], marks[3], units)
-    return BandInfo(
-        number,
-        layer.name,
-        Path(layer.path).name,
-        source.descriptions[at],
-        source.dtypes[at],
-        units[0],
-        units[1],
-        nodata,
-        good.size / values.size,
-        unit,
-        *marks,
-    )
+    named = layer.name, Path(layer.path).name, source.descriptions[at], source.dtypes[at]
+    return BandInfo(number, *named, *units, nodata, good.size / values.size, unit, *marks)
 
 
 def _unit(dtype: str, median: float | None, high: float | None, units: tuple[float, float]) -> str:

@@ -142,7 +142,7 @@ def _times(data: xr.Dataset) -> dict[str, Any]:
     if "time" not in data.dims:
         return {}
     times = data["time"].values
-    out: dict[str, Any] = {"first": _stamp(times[0]), "last": _stamp(times[-1])}
+    out: dict[str, Any] = {key: str(np.datetime_as_string(times[i], "m")) for key, i in (("first", 0), ("last", -1))}
     steps = np.diff(times) / np.timedelta64(1, "h")
     if len(steps):
         wide = int((steps > steps.min()).sum())
@@ -156,11 +156,6 @@ def _times(data: xr.Dataset) -> dict[str, Any]:
         lengths = (data["interval_end"].values - data["interval_start"].values) / np.timedelta64(1, "h")
         out["interval_hours"] = float(lengths[0]) if np.ptp(lengths) == 0 else None
     return out
-
-
-def _stamp(time: np.datetime64) -> str:
-    """A time to the minute."""
-    return str(np.datetime_as_string(time, "m"))
 
 
 def _levels(data: xr.Dataset) -> dict[str, Any]:
@@ -217,17 +212,12 @@ def _field(field: xr.DataArray) -> Field:
     good = values[np.isfinite(values)]
     missing = 1 - good.size / max(values.size, 1)
     if not good.size:
-        return Field(
-            *plain, missing, problem="no data" + ("" if values.size == field.size else " in what was looked at")
-        )
+        where = "" if values.size == field.size else " in what was looked at"
+        return Field(*plain, missing, problem=f"no data{where}")
     marks = (float(good.min()), float(np.median(good)), float(good.max()))
     empty = _empty_times(values, dims) if values.size == field.size else 0
-    return Field(
-        *plain,
-        missing,
-        *marks,
-        problem=f"no data at {empty} of {values.shape[dims.index('time')]} times" if empty else "",
-    )
+    problem = f"no data at {empty} of {values.shape[dims.index('time')]} times" if empty else ""
+    return Field(*plain, missing, *marks, problem=problem)
 
 
 def _look(field: xr.DataArray) -> np.ndarray:
@@ -259,10 +249,9 @@ def _sentence(part: Part) -> str:
     others = {dim: size for dim, size in part.sizes.items() if dim not in (*canonical.ORDER, "y", "x")}
     words += [f"{size} members" if dim == "number" else f"{dim} of {size}" for dim, size in others.items()]
     if part.levels:
-        span = f"{part.levels[0]:g}..{part.levels[-1]:g}" if len(part.levels) > 1 else f"{part.levels[0]:g}"
-        words.append(
-            f"{len(part.levels)} level{'s' if len(part.levels) > 1 else ''} {span} {part.level_units}".rstrip()
-        )
+        several, first = len(part.levels) > 1, f"{part.levels[0]:g}"
+        span = f"{first}..{part.levels[-1]:g}" if several else first
+        words.append(f"{len(part.levels)} level{'s' * several} {span} {part.level_units}".rstrip())
     words += _place_words(part)
     seen = [field.missing for field in part.fields if field.missing is not None]
     words += [f"{np.mean(seen):.1%} missing"] if seen else []
@@ -276,18 +265,14 @@ def _time_words(part: Part) -> list[str]:
     count = part.sizes["time"]
     if count == 1:
         return [f"1 time {part.first}"]
-    step = "at uneven steps" if part.step_hours is None else f"every {_hours(part.step_hours)}"
+    step, hours = "at uneven steps", part.step_hours
+    if hours is not None:
+        unit = f"{hours * 60:g} min" if hours < 1 else f"{hours:g} h" if hours % 24 else f"{hours / 24:g} d"
+        step = f"every {unit}"
     if part.step_months is not None:
         step = "every month" if part.step_months == 1 else f"every {part.step_months} months"
     gaps = f" with {part.gaps} gaps" if part.gaps and part.step_hours is not None else ""
     return [f"{count} times {part.first} to {part.last} {step}{gaps}"]
-
-
-def _hours(hours: float) -> str:
-    """A step in minutes, hours or days."""
-    if hours < 1:
-        return f"{hours * 60:g} min"
-    return f"{hours:g} h" if hours % 24 else f"{hours / 24:g} d"
 
 
 def _place_words(part: Part) -> list[str]:
@@ -296,19 +281,13 @@ def _place_words(part: Part) -> list[str]:
     words = f"{rows} x {cols} cells"
     if part.region is None:
         return [words, part.grid]
+    down, across = part.resolution or (0.0, 0.0)
+    even = down and across
     if part.grid == "projected":
-        size = (
-            ""
-            if part.resolution is None or not all(part.resolution)
-            else f" of {part.resolution[0]:.6g} x {part.resolution[1]:.6g}"
-        )
+        size = f" of {down:.6g} x {across:.6g}" if even else ""
         west, south, east, north = part.region
         return [f"{words}{size}", f"{part.crs}, x {west:.7g}..{east:.7g}, y {south:.7g}..{north:.7g}"]
-    size = (
-        f" of {part.resolution[0]:.4g} x {part.resolution[1]:.4g} deg"
-        if part.resolution and all(part.resolution)
-        else f", {part.grid}"
-    )
+    size = f" of {down:.4g} x {across:.4g} deg" if even else f", {part.grid}"
     return [words + size, str(regions.Region(*part.region))]
 
 
@@ -321,11 +300,10 @@ def _table(part: Part) -> list[str]:
         told = field.long_name if len(field.long_name) <= _LONG else field.long_name[: _LONG - 3] + "..."
         words = "; ".join(text for text in (told, field.problem) if text)
         named = (field.name, field.units or "-", " ".join(field.dims), share)
-        rows.append((*named, marks[0], marks[1], marks[2], words))
+        rows.append((*named, *marks, words))  # type: ignore[arg-type]
     widths = [max(len(row[at]) for row in rows) for at in range(7)]
-    left = (0, 1, 2)
     lines = []
     for row in rows:
-        cells = [row[at].ljust(width) if at in left else row[at].rjust(width) for at, width in enumerate(widths)]
+        cells = [row[at].ljust(width) if at < 3 else row[at].rjust(width) for at, width in enumerate(widths)]
         lines.append("  ".join([*cells, row[7]]).rstrip())
     return lines

@@ -13,7 +13,6 @@ import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -73,32 +72,32 @@ def join(folder: Path, path: Path, layout: Layout) -> int:
     with errors_named(path), tempfile.TemporaryDirectory(dir=folder) as work, rasterio.Env(GDAL_CACHEMAX=CACHE):
         draft, cog = Path(work) / "parts.vrt", Path(work) / path.name
         _mosaic(folder, draft, layout)
-        rasterio.shutil.copy(draft, cog, driver="COG", **_cog_options(layout))
+        options = {"compress": compression(), "blocksize": layout.side, "overview_resampling": layout.resampling}
+        options |= {
+            "predictor": "YES",
+            "bigtiff": "IF_SAFER",
+            "num_threads": "ALL_CPUS",
+        }  # 2 for integers, 3 for floats
+        rasterio.shutil.copy(draft, cog, driver="COG", **options)  # gdal.org/en/stable/drivers/raster/cog.html
         filled = _compare(cog, parts(folder), layout)
         if layout.classes:
             write_categories(sidecar(cog), layout)
-        _give_name(cog, path)
+        if sidecar(cog).exists():
+            os.replace(sidecar(cog), sidecar(path))
+        else:  # that of an older map does not outlive it
+            sidecar(path).unlink(missing_ok=True)
+        os.replace(cog, path)
     return filled
 
 
 def _mosaic(folder: Path, draft: Path, layout: Layout) -> None:
     """Write a VRT of the parts, with all that the map says of itself (https://gdal.org/en/stable/drivers/raster/vrt.html)."""
     bands, height, width = layout.shape
-    geobox = layout.geobox
+    crs = None if layout.geobox.crs is None else layout.geobox.crs.to_wkt()
+    kind = {"dtype": layout.dtype, "nodata": layout.nodata, "crs": crs, "transform": layout.geobox.transform}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a grid without a place is allowed
-        dataset = rasterio.open(
-            draft,
-            "w",
-            driver="VRT",
-            height=height,
-            width=width,
-            count=bands,
-            dtype=layout.dtype,
-            nodata=layout.nodata,
-            crs=None if geobox.crs is None else geobox.crs.to_wkt(),
-            transform=geobox.transform,
-        )
+        dataset = rasterio.open(draft, "w", driver="VRT", height=height, width=width, count=bands, **kind)
     with dataset:
         if layout.descriptions:
             dataset.descriptions = tuple(layout.descriptions)
@@ -125,26 +124,11 @@ def _source(part: Path, draft: Path, band: int, row: int, layout: Layout) -> str
     return ElementTree.tostring(source, encoding="unicode")
 
 
-def _cog_options(layout: Layout) -> dict[str, Any]:
-    """Creation options of GDAL's COG driver (https://gdal.org/en/stable/drivers/raster/cog.html)."""
-    return {
-        "compress": compression(),
-        "predictor": "YES",  # 2 for integers, 3 for floats
-        "blocksize": layout.side,
-        "overview_resampling": layout.resampling,
-        "bigtiff": "IF_SAFER",
-        "num_threads": "ALL_CPUS",
-    }
-
-
 def _compare(cog: Path, written: Mapping[int, tuple[Path, int]], layout: Layout) -> int:
     """Refuse a file that does not hold the rows given.
 
     Returns:
         Pixels of the first band that hold data.
-
-    Raises:
-        OSError: rows differ.
     """
     filled = 0
     with rasterio.open(cog) as dataset:
@@ -161,14 +145,4 @@ def has_data(values: Pixels, nodata: float | None) -> Mask:
     """Where values are not nodata."""
     if nodata is None:
         return np.ones(values.shape, bool)
-    answer: Mask = ~np.isnan(values) if np.isnan(nodata) else values != nodata
-    return answer
-
-
-def _give_name(cog: Path, path: Path) -> None:
-    """Give the finished file and its sidecar their names; the sidecar of an older map does not outlive it."""
-    if sidecar(cog).exists():
-        os.replace(sidecar(cog), sidecar(path))
-    else:
-        sidecar(path).unlink(missing_ok=True)
-    os.replace(cog, path)
+    return np.asarray(~np.isnan(values) if np.isnan(nodata) else values != nodata)

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
-from models.spec import Spec
+from models.spec import IMAGERY, Spec
 from pipelines.outputs.footprint import footprint
-from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, relative
-from pipelines.outputs.item_model import model_fields
+from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, classes_of, relative
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -38,6 +37,7 @@ EXTENSIONS: Mapping[str, str] = {
     "mlm": "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
     "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
 }
+_TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
 
@@ -68,24 +68,26 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
     folder = _folder(assets)
     described = {kind: asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
     geometry, bbox = footprint(scene.geobox)
-    model = model_fields(bundle) if MODEL in assets else {}
+    model = _model(bundle) if MODEL in assets else {}
     properties = {
-        "title": f"{_quantity(bundle.spec)} of {scene.name}",
+        "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene),
         **_when(scene.dates),
         **_projection(scene.geobox),
         **_processing(bundle, scene),
         **model,
     }
+    prefixes = {key.partition(":")[0] for fields in (properties, *described.values()) for key in fields}
+    sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": _extensions(properties, described),
+        "stac_extensions": [url for prefix, url in EXTENSIONS.items() if prefix in prefixes],
         "id": name,
         "geometry": geometry,
         **({"bbox": bbox} if bbox else {}),
         "properties": properties,
-        "links": _links(scene, folder),
+        "links": [_link(address) for address in sources if address],
         "assets": described,
     }
 
@@ -105,11 +107,6 @@ def _folder(assets: Mapping[str, Path]) -> Path:
         if not path.is_file():
             raise InputError(f"{path}: no such file; a STAC item describes finished files")
     return folders.pop()
-
-
-def _quantity(spec: Spec) -> str:
-    """What a map shows, in words."""
-    return f"{spec.answer.name} map" if not spec.answer.classes else "class map"
 
 
 def _description(bundle: Bundle, scene: Scene) -> str:
@@ -143,33 +140,17 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     """How the map came about. L4: "model output or results from analyses of lower level data"."""
     recipe = Path(str(bundle.training.get("recipe") or "")).name
+    sources = [Path(urllib.parse.urlsplit(s).path if "://" in s else s).name for s in scene.sources]
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",
         *([f"by recipe {recipe} (sha256 {bundle.training.get('sha256', 'unknown')})"] if recipe else []),
-        f"applied to {', '.join(dict.fromkeys(_source_name(source) for source in scene.sources))}",
+        f"applied to {', '.join(dict.fromkeys(sources))}",
     ]
     return {
         "processing:level": "L4",
         "processing:lineage": ", ".join(parts),
         "processing:software": {"earthtune": version("earthtune")},
     }
-
-
-def _source_name(source: str) -> str:
-    """Name of a file or of what a URL points to."""
-    return Path(urllib.parse.urlsplit(source).path if "://" in source else source).name
-
-
-def _extensions(properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Schemas of the prefixes in use."""
-    used = {key.partition(":")[0] for fields in (properties, *assets.values()) for key in fields}
-    return [url for prefix, url in EXTENSIONS.items() if prefix in used]
-
-
-def _links(scene: Scene, folder: Path) -> list[dict[str, str]]:
-    """Each source of the scene that can be named, once."""
-    addresses = [_address(source, folder) for source in scene.sources]
-    return [_link(address) for address in dict.fromkeys(addresses) if address]
 
 
 def _link(address: str) -> dict[str, str]:
@@ -187,3 +168,70 @@ def _address(source: str, folder: Path) -> str | None:
         host = url.netloc.rpartition("@")[2]  # without name and password
         return urllib.parse.urlunsplit((url.scheme, host, url.path, "", ""))
     return relative(Path(source), folder) if os.path.exists(source) else None
+
+
+# --- the model ----------------------------------------------------------------------------------------------------
+
+
+def _model(bundle: Bundle) -> dict[str, Any]:
+    """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
+    pretrained = bundle.base.source != "random"
+    head = "linear head" if bundle.spec.answer.support == "tile" else getattr(bundle.architecture, "decoder", "")
+    settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256")}
+    return {
+        "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
+        "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
+        "mlm:tasks": [_TASKS[bundle.spec.task]],
+        "mlm:framework": "PyTorch",
+        "mlm:pretrained": pretrained,
+        "mlm:pretrained_source": str(bundle.base) if pretrained else None,
+        "mlm:input": _inputs(bundle.spec),
+        "mlm:output": [_output(bundle.spec)],
+        "mlm:hyperparameters": {key: value for key, value in settings.items() if value is not None},
+    }
+
+
+def _inputs(spec: Spec) -> list[dict[str, Any]]:
+    """The image; and dates and place, where the model takes them."""
+    image = {
+        "name": IMAGERY,
+        "description": f"{spec.imagery.unit}, frames by date",
+        "bands": list(spec.imagery.channels),
+        "input": {
+            "shape": [-1, len(spec.imagery.channels), spec.imagery.times, spec.imagery.tile, spec.imagery.tile],
+            "dim_order": ["batch", "bands", "time", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": [
+            {"type": "z-score", "mean": mean, "stddev": std}
+            for mean, std in zip(spec.imagery.mean, spec.imagery.std, strict=True)
+        ],
+        "resize_type": "pad",
+    }
+    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.imagery.times, 2], "time")
+    place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
+    return [image, *([time] if spec.imagery.uses_time else []), *([place] if spec.imagery.uses_location else [])]
+
+
+def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
+    """An input without bands."""
+    structure = {"shape": shape, "dim_order": ["batch", *dimensions, "coordinate"], "data_type": "float32"}
+    return {"name": name, "description": description, "bands": [], "input": structure}
+
+
+def _output(spec: Spec) -> dict[str, Any]:
+    """What the model answers for a tile."""
+    axis = "class" if spec.answer.classes else "channel"
+    pixels = [] if spec.answer.support == "tile" else ["height", "width"]
+    unit = f" in {spec.answer.unit}" if spec.answer.unit else ""
+    return {
+        "name": spec.answer.name,
+        "description": f"{spec.answer.name}{unit}" if not spec.answer.classes else "probability of each class",
+        "tasks": [_TASKS[spec.task]],
+        "result": {
+            "shape": [-1, spec.answer.channels, *[spec.imagery.tile for _ in pixels]],
+            "dim_order": ["batch", axis, *pixels],
+            "data_type": "float32",
+        },
+        "classification:classes": classes_of(spec.answer.classes),
+    }

@@ -10,25 +10,18 @@ import os
 import re
 import unicodedata
 import urllib.parse
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.spec import ClassDef, Spec
+from pipelines.outputs.parts import open_raster
 
-if TYPE_CHECKING:
-    pass
 MODEL = "model"  # the one asset that may lie in another folder
 
 _GEOTIFF = "image/tiff; application=geotiff"
-MEDIA_TYPES = {
-    ".tif": _GEOTIFF,
-    ".tiff": _GEOTIFF,
-    ".jp2": "image/jp2",
-    ".png": "image/png",
-    ".json": "application/json",
-}
+MEDIA_TYPES = {".jp2": "image/jp2", ".png": "image/png", ".json": "application/json"}
+MEDIA_TYPES |= {".tif": _GEOTIFF, ".tiff": _GEOTIFF}
 _ROLES = {"thumbnail": "thumbnail", MODEL: "mlm:model"}
 _TITLES = {
     "map": "Map",
@@ -54,8 +47,10 @@ _WEB_MERCATOR = 3857
 def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
     """One file: where, of what kind, which bytes; and its pixels or its model."""
     digest = _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
+    # Where a path would show another machine's folders the file is named by its content (RFC 6920).
+    by_content = "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
     fields = {
-        "href": relative(path, folder) or _by_content(digest),
+        "href": relative(path, folder) or by_content,
         "title": _TITLES.get(kind, kind),
         "type": MEDIA_TYPES.get(path.suffix.lower(), "application/octet-stream"),
         "roles": [_ROLES.get(kind, "data")],
@@ -63,7 +58,8 @@ def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
         "file:checksum": "1220" + digest.hex(),  # multihash: sha2-256, 32 bytes
     }
     if kind == MODEL:
-        bands = [{"name": band} | _common_name(band) for band in spec.imagery.channels]
+        common = {band: {"common_name": name} for band, name in _COMMON_NAMES.items()}
+        bands = [{"name": band} | common.get(band, {}) for band in spec.imagery.channels]
         return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": bands}
     if path.suffix.lower() in (".tif", ".tiff"):
         fields |= _raster(path)
@@ -79,11 +75,6 @@ def _sha256(path: Path, changed: int, size: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _by_content(digest: bytes) -> str:
-    """An address that names a file by its content (RFC 6920), where a path would show another machine's folders."""
-    return "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
 def relative(path: Path, folder: Path) -> str | None:
     """Address of a file or folder from `folder`, if it is within it or within the one above; else None."""
     path, above = path.resolve(), folder.resolve().parent
@@ -96,13 +87,7 @@ def relative(path: Path, folder: Path) -> str | None:
 
 def _raster(path: Path) -> dict[str, Any]:
     """What the header of a GeoTIFF says: grid, type, nodata, unit, bands."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        dataset = rasterio.open(path)
-    with dataset:
+    with open_raster(path) as dataset:
         cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         metres = _metres(dataset.crs, dataset.transform)
         return {
@@ -145,7 +130,9 @@ def _metres(crs: Any, transform: Any) -> float | None:
 
 def classes_of(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[str, Any]]:
     """Codes, names and colours; the name is a word for programs, the title what people read."""
-    words = [_word(entry.name) for entry in classes]
+    # The letters, digits, - and _ that the extension allows in a name; accents go.
+    plain = [unicodedata.normalize("NFKD", c.name).encode("ascii", "ignore").decode() for c in classes]
+    words = [re.sub(r"[^0-9A-Za-z_-]+", "-", text).strip("-") for text in plain]
     listed: list[dict[str, Any]] = [
         {
             "value": entry.code,
@@ -155,17 +142,5 @@ def classes_of(classes: Sequence[ClassDef], nodata: object = None) -> list[dict[
         }
         for entry, word in zip(classes, words, strict=True)
     ]
-    return listed + (
-        [] if nodata is None else [{"value": nodata, "name": "nodata", "title": "no data", "nodata": True}]
-    )
-
-
-def _word(text: str) -> str:
-    """A text in the letters, digits, - and _ that the extension allows in a name; accents go."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^0-9A-Za-z_-]+", "-", plain).strip("-")
-
-
-def _common_name(band: str) -> dict[str, str]:
-    """The band's name in the EO extension, if it has one."""
-    return {"common_name": _COMMON_NAMES[band]} if band in _COMMON_NAMES else {}
+    none = {"value": nodata, "name": "nodata", "title": "no data", "nodata": True}
+    return listed + ([] if nodata is None else [none])

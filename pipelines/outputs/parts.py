@@ -7,13 +7,13 @@ import re
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; rasterio.errors does not name them
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -30,20 +30,10 @@ def write_part(folder: Path, row: int, block: Pixels, layout: Layout, path: Path
     """
     bands, rows, width = block.shape
     profile = {
-        "driver": "GTiff",
-        "height": rows,
-        "width": width,
-        "count": bands,
-        "dtype": layout.dtype,
-        "tiled": True,
-        "blockxsize": layout.side,
-        "blockysize": layout.side,
-        "interleave": "pixel",
+        **{"driver": "GTiff", "height": rows, "width": width, "count": bands, "dtype": layout.dtype},
+        **{"tiled": True, "blockxsize": layout.side, "blockysize": layout.side, "interleave": "pixel"},
+        **{"compress": compression(), "zstd_level": 1, "zlevel": 1, "bigtiff": "IF_SAFER"},
         "photometric": "MINISBLACK",  # else GDAL takes three bands for a photo and the fourth for its transparency
-        "compress": compression(),
-        "zstd_level": 1,
-        "zlevel": 1,
-        "bigtiff": "IF_SAFER",
     }
     checksum = zlib.crc32(np.ascontiguousarray(block).data)
     part = folder / f"{row:09d}-{checksum:08x}.part.tif"
@@ -51,7 +41,7 @@ def write_part(folder: Path, row: int, block: Pixels, layout: Layout, path: Path
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the joined map has a place
         with rasterio.open(draft, "w", **profile) as dataset:
             dataset.write(block)
-        with rasterio.open(draft) as dataset:  # GDAL may lose blocks on a full disk and close silently
+        with open_raster(draft) as dataset:  # GDAL may lose blocks on a full disk and close silently
             if zlib.crc32(dataset.read()) != checksum:
                 raise OSError(f"rows {row} to {row + rows - 1} were read back changed")
 
@@ -70,10 +60,8 @@ def drop_damaged(folder: Path, layout: Layout) -> None:
     """Delete parts that do not hold what they were written with, as after a crash of the machine, or are no part."""
     for row, (path, checksum) in parts(folder).items():
         try:
-            with warnings.catch_warnings(), rasterio.Env():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path) as dataset:
-                    block = dataset.read()
+            with rasterio.Env(), open_raster(path) as dataset:
+                block = dataset.read()
             rows = min(layout.side, layout.shape[1] - row)
             shape, fits = (layout.bands, rows, layout.shape[2]), row % layout.side == 0
             sound = fits and block.shape == shape and zlib.crc32(block) == checksum
@@ -87,25 +75,33 @@ def drop_damaged(folder: Path, layout: Layout) -> None:
 
 def missing(folder: Path, layout: Layout, within: tuple[int, int]) -> list[tuple[int, int]]:
     """Runs of rows (first, end) within some rows whose parts are not there yet."""
-    there, gaps = parts(folder), list[tuple[int, int]]()
-    for row in range(*within, layout.side):
-        if row in there:
-            continue
-        end = min(row + layout.side, within[1])
-        if gaps and gaps[-1][1] == row:
-            gaps[-1] = gaps[-1][0], end
+    there, side = parts(folder), layout.side
+    return runs((row, min(row + side, within[1])) for row in range(*within, side) if row not in there)
+
+
+def runs(bands: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Bands of rows (first, end), in their order, with those joined that follow each other."""
+    found = list[tuple[int, int]]()
+    for first, end in bands:
+        if found and found[-1][1] == first:
+            found[-1] = found[-1][0], end
         else:
-            gaps.append((row, end))
-    return gaps
+            found.append((first, end))
+    return found
 
 
 def read_parts(folder: Path) -> Iterator[tuple[int, Pixels]]:
     """The rows of a map whose parts are all there: first row, and rows (bands, n, width)."""
     for row, (path, _) in sorted(parts(folder).items()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                yield row, dataset.read()
+        with open_raster(path) as dataset:
+            yield row, dataset.read()
+
+
+def open_raster(path: Path) -> Any:
+    """Open a raster of ours, which need not lie anywhere on the ground."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
 
 
 @contextmanager

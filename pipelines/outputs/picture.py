@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from models.errors import InputError
 from models.files import replacing
 from models.spec import ClassDef, Spec
+from pipelines.outputs.parts import open_raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -85,20 +85,15 @@ def _draw(map_file: Path, spec: Spec, longest: int) -> tuple[Picture, Picture]:
     from PIL import Image
 
     values, nodata, label = _read(map_file, longest)
-    width = max(values.shape[1] * _factor(values.shape), NARROWEST)
+    factor = max(SMALL // max(values.shape), 1)  # by which a small map is enlarged
+    width = max(values.shape[1] * factor, NARROWEST)
     if spec.answer.classes and values.dtype.kind == "u":
         pixels, entries = _class_pixels(values, spec)
         legend = _class_legend(entries, width)
     else:
         pixels, ends = _value_pixels(values.astype(np.float64), nodata)
         legend = _value_legend(ends, label, width)
-    factor = _factor(values.shape)
     return Image.fromarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)), legend
-
-
-def _factor(shape: tuple[int, ...]) -> int:
-    """Whole factor by which a small map is enlarged."""
-    return max(SMALL // max(shape), 1)
 
 
 def _stacked(image: Picture, legend: Picture) -> Picture:
@@ -119,27 +114,19 @@ def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:
 
     Classes are thinned by majority, values by mean.
     """
-    import rasterio
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
-        with dataset:
+        with open_raster(path) as dataset:
             how = Resampling.average if dataset.dtypes[0].startswith("float") else Resampling.mode
-            values = dataset.read(1, out_shape=_fit(dataset.shape, longest), resampling=how)
+            scale = min(longest / max(dataset.shape), 1)
+            shape = tuple(max(round(side * scale), 1) for side in dataset.shape)
+            values = dataset.read(1, out_shape=shape, resampling=how)
             unit = f" ({dataset.units[0]})" if dataset.units[0] else ""
             return values, dataset.nodata, f"{dataset.descriptions[0] or 'value'}{unit}"
     except RasterioError as error:
         raise InputError(f"{path}: no picture can be drawn of it ({error}); wanted a raster") from error
-
-
-def _fit(shape: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Rows and columns, scaled down to at most `longest`, at least 1."""
-    scale = min(longest / max(shape), 1)
-    return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
 
 
 def _class_pixels(codes: Values, spec: Spec) -> tuple[Pixels, list[Entry]]:

@@ -127,9 +127,12 @@ class _Layer:
 def _write_scene(layer: _Layer, source: Any, confidence: Any, classes: Sequence[ClassDef]) -> int:
     """Add the patches of a map to the layer; return how many."""
     found, grid, name = _patches(source, confidence, classes), align.grid(source), scene_name(Path(source.name))
+    names = {entry.code: entry.name for entry in classes}
     shapes = rasterio.features.shapes(found.labels, found.labels > 0, connectivity=4, transform=grid.affine)
     while batch := list(islice(shapes, _BATCH)):
-        columns = _columns([int(label) for _, label in batch], found, name, classes)
+        labels = [int(label) for _, label in batch]
+        codes = found.codes[labels]
+        columns = [name, codes, [names[code] for code in codes], found.hectares[labels], found.confidence[labels]]
         layer.append(columns, _outlines([shape for shape, _ in batch], grid, layer.crs))
     return len(found.codes) - 1
 
@@ -193,13 +196,6 @@ def _outlines(shapes: Sequence[dict[str, Any]], grid: Any, crs: str) -> Any:
     broken = np.flatnonzero(~moved.is_valid)
     moved.iloc[broken] = shapely.make_valid(moved.iloc[broken].to_numpy(), method="structure", keep_collapsed=False)
     return moved
-
-
-def _columns(labels: Sequence[int], found: _Patches, scene: str, classes: Sequence[ClassDef]) -> list[Any]:
-    """Scene, codes, class names, hectares and confidence of patches."""
-    names = {entry.code: entry.name for entry in classes}
-    codes = found.codes[labels]
-    return [scene, codes, [names[code] for code in codes], found.hectares[labels], found.confidence[labels]]
 
 
 def _style(classes: Sequence[ClassDef]) -> str:

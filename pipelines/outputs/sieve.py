@@ -67,8 +67,7 @@ def _merge(codes: Codes, valid: Mask, least_pixels: int) -> Codes:
     """Merge small patches into their largest neighbours, where those lead to a patch that is not small."""
     # GDAL refuses a size above the number of pixels, which asks for no more than that number.
     size = min(least_pixels, codes.size)
-    out: Codes = rasterio.features.sieve(codes, size, mask=valid, connectivity=4)
-    return out
+    return np.asarray(rasterio.features.sieve(codes, size, mask=valid, connectivity=4))
 
 
 def _small(codes: Codes, valid: Mask, least_pixels: int) -> Mask:

@@ -1,19 +1,21 @@
-"""How a YAML file becomes a recipe: plain data only. No value in it names code, refers to another or unfolds."""
+"""How a YAML file, or what somebody typed, becomes a recipe: plain data only.
+
+No value in it names code, refers to another or unfolds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 
 from models.errors import InputError
-from models.types import convert, fields_of, is_record
-from pipelines.recipes.values import typed
+from models.types import convert, entry, fields_of, is_list, is_record, members, only
 
 Kind = TypeVar("Kind")
 RECIPES = Path(__file__).parent
@@ -137,4 +139,62 @@ def dump(recipe: Any) -> str:
     """A recipe as YAML that reads as the same."""
     plain = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return text
+
+
+# --- what is typed ------------------------------------------------------------------------------------------------
+
+
+def is_switch(kind: Any) -> bool:
+    """Whether the answer is true or false."""
+    return only(kind) is bool
+
+
+def typed(text: str, kind: Any, where: str) -> Any:
+    """What somebody typed, as a type asks for it; lists take commas.
+
+    Raises:
+        InputError: it is not of the type.
+    """
+    if text in ("null", "None") and type(None) in members(kind):
+        return None
+    many = next((member for member in members(kind) if is_list(member)), None)
+    if many is not None and (text.startswith("[") or many is only(kind)):
+        return typed_list([text], many, where)
+    wanted = only(kind)
+    if wanted in (str, Path, int, float, bool) or get_origin(wanted) is Literal:
+        return convert(_scalar(text, wanted), kind, where)
+    return convert(parse(text.encode(), where), kind, where)
+
+
+def typed_list(texts: Sequence[str], kind: Any, where: str) -> Any:
+    """What somebody typed of a list, piece by piece or with commas; paths may hold commas themselves.
+
+    Raises:
+        InputError: an entry is not of the type, or there are more or fewer than wanted.
+    """
+    item = entry(kind)
+    if is_record(item) or get_origin(item) is not None:
+        return convert([one for text in texts for one in parse(text.encode(), where)], kind, where)
+    words = [word for text in texts for word in ([text] if item is Path else _bare(text).split(","))]
+    words = [word.strip().strip("'\"") for word in words]
+    return convert([_scalar(word, item) for word in words if word], only(kind), where)
+
+
+def _bare(text: str) -> str:
+    """A list without its brackets."""
+    text = text.strip()
+    return text[1:-1].strip() if text[:1] == "[" and text[-1:] == "]" else text
+
+
+def _scalar(text: str, kind: Any) -> Any:
+    """A word as a number or a truth value where that is wanted and it is one."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for number in (int, float):
+        if kind is number or (kind is float and number is int):
+            try:
+                return number(text)
+            except ValueError:
+                continue
     return text

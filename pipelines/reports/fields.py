@@ -14,7 +14,7 @@ from models.spec import Quantiles, Values
 from pipelines.reports import plots
 from pipelines.reports.map_plots import RAIN_COLOURS, weather_map
 from pipelines.reports.measures import Shown, View
-from pipelines.reports.report import INKS, chart
+from pipelines.reports.report import INKS, chart, plotted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,11 +61,8 @@ def field_parts(
 
 def _reliability(rows: Sequence[Mapping[str, float]], unit: str) -> View:
     """Observed share over forecast probability, a line for each threshold."""
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.reliability_plot(figure.add_subplot(), rows, unit=unit, ink=ink)
-
-    picture = chart(draw, width=4.2, height=4.0, alt="Reliability: observed share over forecast probability")
+    plot = partial(plots.reliability_plot, rows=rows, unit=unit)
+    picture = plotted(plot, width=4.2, height=4.0, alt="Reliability: observed share over forecast probability")
     return {"title": "Reliability", "text": "On the dashed line probabilities are true.", "pictures": [picture]}
 
 
@@ -76,25 +73,21 @@ def _maps(examples: Sequence[FieldExample], field: Values | Quantiles) -> View:
     pictures = [_panels(example, (low, high), most, field) for example in examples]
     named = f"{field.name} ({field.unit})" if field.unit else field.name
     text = f"{named}; scales end at {low:.4g} and {high:.4g}, of the error at ±{most:.2g}."
-    text += f" No rain is drawn below {DRY:g}." if _is_rain(field) else ""
+    text += f" No rain is drawn below {DRY:g}." if isinstance(field, Quantiles) else ""
     return {"title": "Maps", "text": text, "pictures": pictures}
-
-
-def _is_rain(field: Values | Quantiles) -> bool:
-    """Whether it is a rate of rain: drawn from zero, in its own colours."""
-    return isinstance(field, Quantiles)
 
 
 def value_ends(maps: Sequence[NDArray[Any]], field: Values | Quantiles) -> tuple[float, float]:
     """Ends of a colour scale that maps share: from 0 for rain, without the outermost half per cent."""
+    rain = isinstance(field, Quantiles)
     values = np.concatenate([v[np.isfinite(v)] for v in maps] or [np.zeros(1)])
     low, high = (0.0, 0.0) if not values.size else np.quantile(values, [0.005, 0.995])
-    low = 0.0 if _is_rain(field) else float(low)
-    return low, float(high) if high > low else low + (0.1 if _is_rain(field) else 1e-6)
+    low = 0.0 if rain else float(low)
+    return low, float(high) if high > low else low + (0.1 if rain else 1e-6)
 
 
 def _panels(example: FieldExample, ends: tuple[float, float], most: float, field: Values | Quantiles) -> View:
-    lat, lon, rain = example.lat, example.lon, _is_rain(field)
+    lat, lon, rain = example.lat, example.lon, isinstance(field, Quantiles)
     fields = {t: np.where(v < DRY, np.nan, v) if rain else v for t, v in example.maps.items()}
 
     def draw(figure: Figure, ink: str) -> None:

@@ -108,14 +108,8 @@ def tiles(shown: Shown, scores: Scores, best: str | None, baselines: Mapping[str
     def told(key: str, column: Scores) -> str:
         return with_unit(key, number(key, column.get(key)), shown.unit)
 
-    return [
-        {
-            "name": NAMES[key],
-            "value": told(key, scores),
-            "beside": f"{best}: {told(key, baselines[best])}" if best else "",
-        }
-        for key in shown.tiles
-    ]
+    beside = {key: f"{best}: {told(key, baselines[best])}" if best else "" for key in shown.tiles}
+    return [{"name": NAMES[key], "value": told(key, scores), "beside": beside[key]} for key in shown.tiles]
 
 
 def table(shown: Shown, scores: Scores, baselines: Mapping[str, Scores]) -> View:

@@ -230,9 +230,8 @@ def legend(
     shown = [c for c in classes if codes is None or c.code in codes]
     ax.set_axis_off()
     patches = [Patch(facecolor=c.colour, edgecolor="#888888", linewidth=0.6, label=_plain(c.name)) for c in shown]
-    ax.legend(
-        handles=patches, loc="center", ncols=min(len(shown), columns) or 1, frameon=False, labelcolor=ink, fontsize=9
-    )
+    columns = min(len(shown), columns) or 1
+    ax.legend(handles=patches, loc="center", ncols=columns, frameon=False, labelcolor=ink, fontsize=9)
     return ax
 
 
@@ -339,13 +338,8 @@ def scores_bars(
         middles = [row - 0.4 + thickness * (place + 0.5) for row, _ in known]
         colour = _OTHERS[(place - 1) % len(_OTHERS)] if place else SERIES[0]
         bars = ax.barh(middles, [v for _, v in known], thickness * 0.9, color=colour, label=_plain(name))
-        ax.bar_label(
-            bars,
-            fmt=lambda value: f"{value:.2f}" if abs(value) < 1 else f"{value:.3g}",
-            padding=3,
-            color=ink,
-            fontsize=8,
-        )
+        texts = [f"{value:.2f}" if abs(value) < 1 else f"{value:.3g}" for _, value in known]
+        ax.bar_label(bars, texts, padding=3, color=ink, fontsize=8)
     ax.set_yticks(range(len(keys)), [_plain(text) for text in keys.values()])
     ax.invert_yaxis()
     ax.margins(x=0.12)
@@ -434,8 +428,7 @@ def reliability_plot(ax: Axes, rows: Sequence[Mapping[str, float]], *, unit: str
         x, y, size = ([row[key] for row in mine] for key in ("forecast", "observed", "share"))
         ax.plot(x, y, color=colour, lw=1.5, label=f"> {threshold:g} {unit}")
         ax.scatter(x, y, [12 + 200 * share for share in size], color=colour)
-    ax.set(
-        xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="forecast probability", ylabel="observed share", aspect="equal"
-    )
+    limits = (-0.03, 1.03)
+    ax.set(xlim=limits, ylim=limits, xlabel="forecast probability", ylabel="observed share", aspect="equal")
     ax.legend(frameon=False, labelcolor=ink, fontsize=9)
     return ax

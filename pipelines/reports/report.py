@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import RunError
+from models.files import replacing
 from pipelines.reports import plots
-from pipelines.reports.measures import WITH_UNIT as _WITH_UNIT
-from pipelines.reports.measures import Shown, View, best_baseline, headline, named, table, tiles
+from pipelines.reports.measures import WITH_UNIT, Shown, View, best_baseline, headline, named, table, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INKS = {"light": "#1f2328", "dark": "#e8eaed"}  # the template's text colours
-Draw = Callable[["Figure", str], None]
+Draw = Callable[["Figure", str], object]
 
 # What the template shows of some runs only, and the colours of its text.
 PARTS: View = {"per_class": [], "confusion": None, "examples": [], "scale": None, "agreement": None, "charts": []}
@@ -73,7 +73,12 @@ def write_report(
         "curves": curve_charts(curves),
         "notes": notes,
     }
-    write_page(path, render(view | parts))
+    text = render(view | parts)
+    try:
+        with replacing(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: the report cannot be written ({error}); give a folder that can be written") from error
 
 
 def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
@@ -97,6 +102,11 @@ def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
     return {**pictures, "alt": alt, "width": round(width * 96), "height": round(height * 96)}
 
 
+def plotted(plot: Callable[..., object], *, width: float, height: float, alt: str) -> View:
+    """A chart of one plot: a function, such as those of `plots`, of axes and `ink`; see `chart`."""
+    return chart(lambda figure, ink: plot(figure.add_subplot(), ink=ink), width=width, height=height, alt=alt)
+
+
 def _data_uri(png: bytes) -> str:
     """A PNG as the text of an image's address."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
@@ -115,12 +125,9 @@ def _bars(shown: Shown, scores: Mapping[str, Any], baselines: Mapping[str, Mappi
     """The scores that share a scale, as bars."""
     keys = {key: named(key, shown.unit) for key in shown.bars}
     columns = {"model": scores, **baselines}
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.scores_bars(figure.add_subplot(), columns, keys=keys, ink=ink)
-
     height = 0.7 + 0.22 * len(columns) * len(keys)
-    return chart(draw, width=4.6, height=height, alt="Scores of the model and the baselines as bars")
+    bars = partial(plots.scores_bars, scores=columns, keys=keys)
+    return plotted(bars, width=4.6, height=height, alt="Scores of the model and the baselines as bars")
 
 
 def curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
@@ -128,18 +135,11 @@ def curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
     keys = sorted({key for row in table for key in row if key.startswith(("train_", "val_"))})
     groups: dict[str, list[str]] = {"loss": [], "error": [], "score": []}
     for key in keys:
-        kind = "loss" if key.endswith("loss") else "error" if key.endswith(_WITH_UNIT) else "score"
+        kind = "loss" if key.endswith("loss") else "error" if key.endswith(WITH_UNIT) else "score"
         groups[kind].append(key)
-    return [_curve_chart(table, kind, columns) for kind, columns in groups.items() if columns]
-
-
-def _curve_chart(table: Sequence[Mapping[str, float | None]], label: str, keys: Sequence[str]) -> View:
-    """One chart of the training log."""
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.curves(figure.add_subplot(), table, keys=keys, label=label, ink=ink)
-
-    return chart(draw, width=5.2, height=2.9, alt=f"{', '.join(keys)} by epoch")
+    drawn = {kind: partial(plots.curves, table=table, keys=columns, label=kind) for kind, columns in groups.items()}
+    told = {kind: f"{', '.join(columns)} by epoch" for kind, columns in groups.items() if columns}
+    return [plotted(drawn[kind], width=5.2, height=2.9, alt=text) for kind, text in told.items()]
 
 
 def render(view: View) -> str:
@@ -151,14 +151,3 @@ def render(view: View) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(source).render(view)
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write beside `path`, then rename over it, so that a reader never sees half a page."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RunError(f"{path}: the report cannot be written ({error}); give a folder that can be written") from error

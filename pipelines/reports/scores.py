@@ -68,13 +68,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _check_confusion(confusion: Confusion, classes: Sequence[ClassDef]) -> None:
-    """Refuse a confusion matrix that is not over these classes."""
-    wanted = (len(classes), len(classes))
-    if confusion.shape != wanted:
-        raise InputError(f"confusion matrix: {confusion.shape} came, {wanted} is wanted for {len(classes)} classes")
-
-
 def _class_score(confusion: Confusion, index: int, definition: ClassDef) -> Scores:
     """Scores of one class; see `class_scores`."""
     hit = int(confusion[index, index])
@@ -116,7 +109,9 @@ def class_scores(confusion: Confusion, classes: Sequence[ClassDef]) -> Scores:
     Raises:
         InputError: the matrix is not (K, K).
     """
-    _check_confusion(confusion, classes)
+    wanted = (len(classes), len(classes))
+    if confusion.shape != wanted:
+        raise InputError(f"confusion matrix: {confusion.shape} came, {wanted} is wanted for {len(classes)} classes")
     per_class = [_class_score(confusion, index, definition) for index, definition in enumerate(classes)]
     seen = [row for row in per_class if row["support"]]
     total = int(confusion.sum())
@@ -228,16 +223,13 @@ def value_sums(truth: NDArray[Any], predicted: NDArray[Any]) -> ValueSums:
         raise InputError(f"value scores: {infinite} true values are infinite; write missing truth as NaN or nodata")
     if holes := int((~np.isfinite(p)).sum()):
         raise RunError(f"value scores: {holes} of {p.size} predicted values are not finite where there is truth")
-    return _sums(t, p) if t.size else ValueSums()
-
-
-def _sums(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> ValueSums:
-    """Sums of finite values, (M,) each with M at least 1."""
-    truth_off, predicted_off, error = truth - truth.mean(), predicted - predicted.mean(), predicted - truth
+    if not t.size:
+        return ValueSums()
+    truth_off, predicted_off, error = t - t.mean(), p - p.mean(), p - t
     return ValueSums(
-        n=truth.size,
-        truth_mean=float(truth.mean()),
-        predicted_mean=float(predicted.mean()),
+        n=t.size,
+        truth_mean=float(t.mean()),
+        predicted_mean=float(p.mean()),
         truth_moment=float(truth_off @ truth_off),
         predicted_moment=float(predicted_off @ predicted_off),
         joint_moment=float(truth_off @ predicted_off),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,8 @@ from models.spec import Answer, Classes
 from models.types import Mask
 from pipelines.reports import plots
 from pipelines.reports.measures import Shown, View, number, with_unit
-from pipelines.reports.report import chart, png
+from pipelines.reports.report import plotted, png
 from pipelines.reports.scores import class_scores, confusion_matrix, value_scores, value_sums
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _CLASSES = ("mean_iou", "accuracy", "balanced_accuracy", "macro_f1", "kappa")
 _TILES = ("accuracy", "macro_f1", "balanced_accuracy", "mean_iou", "kappa")
@@ -54,12 +52,16 @@ class Example:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not lie on one grid."""
-        maps = [self.truth, self.predicted, *([] if self.baseline is None else [self.baseline])]
-        grid = self.valid.shape
+        maps, grid = self.maps, self.valid.shape
         fits = self.image.ndim == 3 and self.image.shape[:2] == grid and self.image.shape[2] in (3, 4)
         if not fits or any(m.shape != self.truth.shape for m in maps) or self.truth.shape not in (grid, (1, 1)):
             came = ", ".join(str(array.shape) for array in (self.image, self.valid, *maps))
             raise InputError(f"example {self.name}: image, valid and maps are {came}; wanted (h, w, 3 or 4) and (h, w)")
+
+    @property
+    def maps(self) -> list[NDArray[Any]]:
+        """Truth, prediction and, where there is one, the baseline."""
+        return [self.truth, self.predicted, *([] if self.baseline is None else [self.baseline])]
 
 
 def tile_parts(
@@ -118,22 +120,14 @@ def _confusion_chart(answer: Answer, confusion: NDArray[Any] | None) -> View | N
     """The confusion matrix as a picture, or None where there is none."""
     if confusion is None:
         return None
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.confusion_plot(figure.add_subplot(), confusion, answer.classes, ink=ink)
-
     side = 2.6 + 0.42 * len(answer.classes)
-    return chart(draw, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
-
-
-def _maps(example: Example) -> list[NDArray[Any]]:
-    """Truth, prediction and, where there is one, the baseline."""
-    return [example.truth, example.predicted, *([] if example.baseline is None else [example.baseline])]
+    plot = partial(plots.confusion_plot, confusion=confusion, classes=answer.classes)
+    return plotted(plot, width=side, height=side, alt="Confusion matrix: share of each true class by predicted class")
 
 
 def _limits(examples: Sequence[Example]) -> tuple[float, float]:
     """Ends of the colour scale that all examples share."""
-    return plots.value_limits([values for example in examples for values in _maps(example)])
+    return plots.value_limits([values for example in examples for values in example.maps])
 
 
 def _scale_chart(answer: Answer, examples: Sequence[Example]) -> View | None:
@@ -142,11 +136,8 @@ def _scale_chart(answer: Answer, examples: Sequence[Example]) -> View | None:
         return None
     low, high = _limits(examples)
     label = _quantity(answer)
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.colour_bar(figure.add_subplot(), low=low, high=high, label=label, ink=ink)
-
-    return chart(draw, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
+    bar = partial(plots.colour_bar, low=low, high=high, label=label)
+    return plotted(bar, width=3.6, height=0.75, alt=f"Colour scale from {low:.3g} to {high:.3g}, {label}")
 
 
 def _quantity(answer: Answer) -> str:
@@ -160,12 +151,8 @@ def _agreement_chart(answer: Answer, examples: Sequence[Example]) -> View | None
         return None
     truth = np.concatenate([np.where(e.valid, e.truth, np.nan).ravel() for e in examples])
     predicted = np.concatenate([e.predicted.ravel() for e in examples])
-    label = _quantity(answer)
-
-    def draw(figure: Figure, ink: str) -> None:
-        plots.agreement(figure.add_subplot(), truth, predicted, label=label, ink=ink)
-
-    return chart(draw, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
+    plot = partial(plots.agreement, truth=truth, predicted=predicted, label=_quantity(answer))
+    return plotted(plot, width=4.2, height=4.0, alt="True against predicted values of the example tiles")
 
 
 def _example(answer: Answer, example: Example, limits: tuple[float, float], baseline: str) -> View:
@@ -173,11 +160,17 @@ def _example(answer: Answer, example: Example, limits: tuple[float, float], base
     view: View = {"name": example.name, "image": png(_scene(example)), "labels": [], "maps": [], "caption": ""}
     titles = ("truth", "model", baseline)
     if answer.support == "tile":
-        labels = [_label(answer, values) for values in _maps(example)]
+        labels = [_label(answer, values) for values in example.maps]
         wanted = [labels[0]] if int(example.truth[0, 0]) >= 0 else labels  # without truth nothing is wrong
         marked = [{**label, "title": t, "right": label in wanted} for t, label in zip(titles, labels, strict=False)]
         return {**view, "labels": marked}
-    pictures = [_map_image(answer, example, values, limits) for values in _maps(example)]
+    # Nothing is drawn where the scene has no data.
+    if isinstance(answer, Classes):
+        shown = [np.where(example.valid, values, -1) for values in example.maps]
+        pictures = [plots.class_image(values, answer.classes) for values in shown]
+    else:
+        shown = [np.where(example.valid, values, np.nan) for values in example.maps]
+        pictures = [plots.value_image(values, low=limits[0], high=limits[1]) for values in shown]
     maps = [{"title": title, "uri": png(picture)} for title, picture in zip(titles, pictures, strict=False)]
     return {**view, "maps": maps, "caption": _caption(answer, example)}
 
@@ -186,15 +179,6 @@ def _scene(example: Example) -> NDArray[np.uint8]:
     """The picture of the scene, (h, w, 4), transparent where there is no data."""
     alpha = example.image[..., 3] if example.image.shape[2] == 4 else np.full(example.valid.shape, 255)
     return np.dstack([example.image[..., :3], np.where(example.valid, alpha, 0)]).astype(np.uint8)
-
-
-def _map_image(
-    answer: Answer, example: Example, values: NDArray[Any], limits: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """A map in the colours of its classes or of the shared scale; nothing is drawn where the scene has no data."""
-    if not isinstance(answer, Classes):
-        return plots.value_image(np.where(example.valid, values, np.nan), low=limits[0], high=limits[1])
-    return plots.class_image(np.where(example.valid, values, -1), answer.classes)
 
 
 def _label(answer: Answer, index: NDArray[Any]) -> View:

@@ -156,8 +156,7 @@ def _fractions(events: NDArray[np.bool_], window: int) -> Numbers:
     """The share of events in each window of window x window cells: (N, H, W) to (N, H-window+1, W-window+1)."""
     whole = np.pad(events.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
     n = window
-    shares: Numbers = (whole[:, n:, n:] - whole[:, :-n, n:] - whole[:, n:, :-n] + whole[:, :-n, :-n]) / n**2
-    return shares
+    return np.asarray((whole[:, n:, n:] - whole[:, :-n, n:] - whole[:, n:, :-n] + whole[:, :-n, :-n]) / n**2)
 
 
 def _scores(sums: Mapping[str, Numbers], levels: Sequence[float], thresholds: Sequence[float]) -> dict[str, Numbers]:

@@ -84,7 +84,9 @@ def similarity_map(image: Image, geobox: GeoBox, tokens: Tokens, *, lon: float, 
     code = resources.files("pipelines.reports").joinpath("leaflet", "similarity.js").read_text(encoding="utf-8")
     layer = f"const layer = earthtuneSimilarity({page.get_name()}, {json.dumps(data)});"
     switch = f'L.control.layers({{}}, {{"similarity": layer}}, {{collapsed: false}}).addTo({page.get_name()});'
-    _add_script(page, code, layer + switch)
+    # The page holds definitions, and runs a script once the map is there.
+    root: Any = page.get_root()
+    root.html.add_child(_verbatim(f'<script>{code}addEventListener("load", () => {{ {layer}{switch} }});</script>'))
     colours = ",".join(f"rgb({r},{g},{b})" for r, g, b, _ in data["ramp"][::51])
     bar = f'<div style="width:150px;height:10px;background:linear-gradient(to right,{colours})"></div>'
     return _with_legend(page, "Click: what resembles this?", [bar, "<div>unlike (−1) &rarr; alike (+1)</div>"])
@@ -149,12 +151,6 @@ def _verbatim(text: str) -> Any:
     return element
 
 
-def _add_script(page: Map, code: str, then: str) -> None:
-    """Let the page hold definitions, and run a script once the map is there."""
-    root: Any = page.get_root()
-    root.html.add_child(_verbatim(f'<script>{code}addEventListener("load", () => {{ {then} }});</script>'))
-
-
 def _with_legend(page: Map, title: str, rows: Sequence[str]) -> Map:
     """The map with rows of HTML above its lower right corner."""
     head = f"<b>{_shown(title)}</b>" if title else ""
@@ -194,17 +190,12 @@ def to_mercator(image: Image, geobox: GeoBox) -> tuple[Image, list[list[float]]]
     )
     affine, (height, width) = _frame(geobox, middle)
     placed = np.zeros((4, height, width), np.uint8)
-    reproject(
-        np.moveaxis(image, -1, 0),
-        placed,
-        src_transform=geobox.affine,
-        src_crs=geobox.crs.to_wkt(),
-        dst_transform=affine,
-        dst_crs=system,
-        resampling=Resampling.nearest,
-    )
-    ends = affine * (0, height), affine * (width, 0)
-    return np.moveaxis(placed, 0, -1), [[_latitude(y), middle + math.degrees(x / RADIUS)] for x, y in ends]
+    source = {"src_transform": geobox.affine, "src_crs": geobox.crs.to_wkt()}
+    target = {"dst_transform": affine, "dst_crs": system}
+    reproject(np.moveaxis(image, -1, 0), placed, **source, **target, resampling=Resampling.nearest)
+    corners = affine * (0, height), affine * (width, 0)
+    ends = [[math.degrees(math.atan(math.sinh(y / RADIUS))), middle + math.degrees(x / RADIUS)] for x, y in corners]
+    return np.moveaxis(placed, 0, -1), ends
 
 
 def _frame(geobox: GeoBox, middle: float) -> tuple[Affine, tuple[int, int]]:
@@ -218,18 +209,14 @@ def _frame(geobox: GeoBox, middle: float) -> tuple[Affine, tuple[int, int]]:
     if lat.min() >= LIMIT or lat.max() <= -LIMIT:
         span = f"{lat.min():.2f} to {lat.max():.2f} degrees north"
         raise InputError(f"grid at {span}: a map to zoom in ends at {LIMIT:.2f}; draw it with `map_plots`")
-    x, y = _mercator(lon - middle, lat.clip(-LIMIT, LIMIT))
+    east = lon - middle
+    east = np.where(np.abs(east) > 180 + 1e-6, (east + 180) % 360 - 180, east)  # ends of the world stay apart
+    x, y = RADIUS * np.radians(east), RADIUS * np.arcsinh(np.tan(np.radians(lat.clip(-LIMIT, LIMIT))))
     one, other = 5 * 21 + 5, 15 * 21 + 15  # a quarter and three quarters of the way from corner to corner
     step = math.hypot(x[other] - x[one], y[other] - y[one]) / math.hypot(width / 2, height / 2)
     wide, high = np.ptp(x), np.ptp(y)
     shape = math.ceil(high / step), math.ceil(wide / step)
     return Affine(wide / shape[1], 0, x.min(), 0, -high / shape[0], y.max()), shape
-
-
-def _mercator(lon: NDArray[Any], lat: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Easting and northing in Web Mercator of degrees; both ends of a grid around the world stay apart."""
-    lon = np.where(np.abs(lon) > 180 + 1e-6, (lon + 180) % 360 - 180, lon)
-    return RADIUS * np.radians(lon), RADIUS * np.arcsinh(np.tan(np.radians(lat)))
 
 
 def _moved(geobox: GeoBox, system: str, columns: Any, rows: Any) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -240,11 +227,6 @@ def _moved(geobox: GeoBox, system: str, columns: Any, rows: Any) -> tuple[NDArra
     points = [geobox.affine * point for point in zip(columns, rows, strict=True)]
     moved = transform(crs.to_wkt(), system, *([point[i] for point in points] for i in (0, 1)))
     return np.asarray(moved[0]), np.asarray(moved[1])
-
-
-def _latitude(y: float) -> float:
-    """Degrees north of a northing in Web Mercator."""
-    return math.degrees(math.atan(math.sinh(y / RADIUS)))
 
 
 def _folium() -> Any:

@@ -20,9 +20,7 @@ def check(task: Task, recipe: Recipe) -> None:
     """
     if recipe.mode not in task.modes:
         raise InputError(f"mode {recipe.mode!r}: wanted one of {', '.join(task.modes)} for task {task.name}")
-    silent = type(recipe)(
-        recipe.task, type(recipe.data)(), recipe.backbone
-    )  # a recipe of the same kind that says nothing
+    silent = type(recipe)(recipe.task, type(recipe.data)(), recipe.backbone)  # of the same kind, and says nothing
     unused = [key for key in task.unused if _of(recipe, key) != _of(silent, key)]
     if unused:
         raise InputError(f"{', '.join(unused)}: task {task.name} does not use it; leave it out of the recipe")
@@ -44,10 +42,7 @@ def check_training(training: Training, weights: str, *, batch: int) -> None:
     Raises:
         InputError: the setting, and what is wanted.
     """
-    choices = {
-        "keep": ("best", "last"),
-        "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
-    }
+    choices = {"keep": ("best", "last"), "precision": ("auto", "32-true", "bf16-mixed", "16-mixed")}
     for key, known in choices.items():
         if getattr(training, key) not in known:
             raise InputError(f"training.{key} {getattr(training, key)!r}: wanted one of {', '.join(known)}")

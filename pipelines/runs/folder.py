@@ -50,9 +50,7 @@ def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]])
     try:
         result = work()
     except EarthtuneError:
-        if (
-            launch.overwrite and _kept(out).exists() and not waited
-        ):  # the run that was to be replaced is still the better one
+        if launch.overwrite and _kept(out).exists() and not waited:  # what was to be replaced is still the better run
             shutil.rmtree(out, ignore_errors=True)
             _kept(out).rename(out)
         raise
@@ -67,9 +65,8 @@ def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
     if not out.exists() or launch.overwrite:
         return False
     if not launch.resume:
-        raise InputError(
-            f"{out}: exists already; --resume goes on with it, --overwrite replaces it, --out names another"
-        )
+        advice = "--resume goes on with it, --overwrite replaces it, --out names another"
+        raise InputError(f"{out}: exists already; {advice}")
     stored = out / "recipe.yaml"
     if not stored.is_file():
         raise InputError(f"{out}: no recipe.yaml in it, so it is no run that could be resumed; --out names another")
@@ -106,14 +103,11 @@ def trained_on(bundle: Bundle) -> dict[str, str]:
         "Epochs": str(training.get("epochs", "")),
         "Seed": str(training.get("seed", "")),
     }
-    return told | ({"Reduced precision": "; ".join(map(_rounding, bundle.rounding.items()))} if bundle.rounding else {})
-
-
-def _rounding(item: tuple[str, Mapping[str, float]]) -> str:
-    """How a reduced precision compares with float32, in words."""
-    name, known = item
-    same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
-    return f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}"
+    compared = []
+    for name, known in bundle.rounding.items():
+        same = f"{100 * known['equal']:.2f} % of the pixels keep their class, " if "equal" in known else ""
+        compared.append(f"{name}: {same}99.9 % of the answers differ by less than {known['difference']:.2g}")
+    return told | ({"Reduced precision": "; ".join(compared)} if compared else {})
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -129,9 +123,8 @@ def make_folder(out: Path, recipe: Mapping[str, Any], launch: Launch) -> None:
 
     if launch.overwrite and out.exists():
         if any(out.iterdir()) and not (out / "recipe.yaml").is_file():
-            raise InputError(
-                f"{out}: holds no recipe.yaml, so it is no run folder and is not deleted; --out names another"
-            )
+            why = "holds no recipe.yaml, so it is no run folder and is not deleted"
+            raise InputError(f"{out}: {why}; --out names another")
         shutil.rmtree(out) if _kept(out).exists() else out.rename(_kept(out))
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "recipe.yaml") as draft:
@@ -216,12 +209,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
     import logging
 
     from lightning import Trainer
-    from lightning.pytorch.callbacks import (
-        EarlyStopping,
-        EMAWeightAveraging,
-        LambdaCallback,
-        ModelCheckpoint,
-    )
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LambdaCallback, ModelCheckpoint
     from lightning.pytorch.loggers import TensorBoardLogger
 
     from models.training.module import WholeCheckpoints
@@ -240,7 +228,14 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         callbacks.append(_progress_bar())
     else:  # a log wants a line now and then
         every = -(-training.epochs // 10)
-        callbacks.append(LambdaCallback(on_train_epoch_end=lambda trainer, module: _tell(trainer, every, launch)))
+
+        def tell(trainer: Any, module: Any) -> None:
+            epoch, loss = trainer.current_epoch + 1, trainer.callback_metrics.get("val_loss")
+            if trainer.is_global_zero and (epoch % every == 0 or epoch == trainer.max_epochs):
+                told = "" if loss is None else f": validation loss {loss:.3f}"
+                launch.say(f"epoch {epoch} of {trainer.max_epochs}{told}")
+
+        callbacks.append(LambdaCallback(on_train_epoch_end=tell))
     if training.ema:
         callbacks.append(EMAWeightAveraging(decay=training.ema))
     return Trainer(
@@ -275,14 +270,6 @@ def _progress_bar() -> Any:
             return {key: value for key, value in super().get_metrics(trainer, module).items() if key != "v_num"}
 
     return Bar(console_kwargs={"stderr": True})
-
-
-def _tell(trainer: Any, every: int, launch: Launch) -> None:
-    """Say how far the training is, after every so many epochs."""
-    epoch = trainer.current_epoch + 1
-    if trainer.is_global_zero and (epoch % every == 0 or epoch == trainer.max_epochs):
-        loss = trainer.callback_metrics.get("val_loss")
-        launch.say(f"epoch {epoch} of {trainer.max_epochs}" + ("" if loss is None else f": validation loss {loss:.3f}"))
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -120,16 +120,17 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
     if not split:
         return chips
     groups = _groups(data, chips, boxes)
-    return [
-        replace(c, group=g, split=s) for c, g, s in zip(chips, groups, _splits(data, chips, groups, seed), strict=True)
-    ]
+    splits = _splits(data, chips, groups, seed)
+    return [replace(c, group=g, split=s) for c, g, s in zip(chips, groups, splits, strict=True)]
 
 
 def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str]:
     if data.groups:
         table = _read_groups(data.root / data.groups)
         names = [c.images[0].stem for c in chips]
-        keys = {name: next((k for k in (name, *_shorter(name)) if k in table), None) for name in names}
+        # A stem as it is, and with its last parts taken off: chip_000_hls, chip_000, chip.
+        stems = {n: ["_".join(n.split("_")[:i]) for i in range(n.count("_") + 1, 0, -1)] for n in names}
+        keys = {name: next((stem for stem in stems[name] if stem in table), None) for name in names}
         missing = [name for name, key in keys.items() if key is None]
         if missing:
             raise InputError(f"{data.root / data.groups}: no group for {missing[0]} ({len(missing)} images in all)")
@@ -137,13 +138,6 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
     if data.block_km:
         return spatial_blocks(boxes, block_km=data.block_km)
     return [c.images[0].stem for c in chips]
-
-
-def _shorter(name: str) -> Iterator[str]:
-    """A stem with its last parts taken off: chip_000_hls -> chip_000, chip."""
-    while "_" in name:
-        name = name.rpartition("_")[0]
-        yield name
 
 
 def _read_groups(path: Path) -> dict[str, str]:
@@ -230,9 +224,8 @@ class Reader:
         if answer.support == "tile":
             names = [c.name for c in answer.classes]
             if chip.label not in names:
-                raise InputError(
-                    f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({', '.join(names)})"
-                )
+                known = ", ".join(names)
+                raise InputError(f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({known})")
             return np.array(names.index(str(chip.label)), np.int64)
         path = Path(str(chip.label))
         if not isinstance(answer, Classes):
@@ -259,8 +252,7 @@ class Chips:
     ) -> None:
         """Keep the chips and how they are varied; nothing is read yet."""
         self.spec, self.data, self.samples = spec, data, list(chips)
-        self.training, self.reader = training or Training(), Reader(spec, data)
-        self.notes = list(notes)
+        self.training, self.reader, self.notes = training or Training(), Reader(spec, data), list(notes)
         self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
 
     @property
@@ -271,8 +263,7 @@ class Chips:
     @property
     def described(self) -> str:
         """The size of a sample."""
-        tile = self.spec.imagery.tile
-        return f"samples of {tile} x {tile} pixels"
+        return f"samples of {self.spec.imagery.tile} x {self.spec.imagery.tile} pixels"
 
     def of(self, *splits: str) -> list[Chip]:
         """The chips of some splits."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from models.types import Array
 from pipelines.samples.sets import SPLITS, Item
 from pipelines.weather import intervals
 from pipelines.weather.dataset import open_weather
+from pipelines.weather.merra2 import split_channel
 from pipelines.weather.regions import cell, cell_areas, check_rectilinear
 
 
@@ -104,7 +104,7 @@ def read_weather(
             longitudes; values that are missing.
     """
     check(variables)
-    data = open_weather(files, list(dict.fromkeys(_base(name) for name in variables)) or None)
+    data = open_weather(files, list(dict.fromkeys(split_channel(name)[0] for name in variables)) or None)
     name = ", ".join(path.name for path in files[:3]) + (" ..." if len(files) > 3 else "")
     if "time" not in data.dims:
         raise InputError(f"{name}: a time axis is wanted and there is none; pass dated files")
@@ -112,43 +112,29 @@ def read_weather(
     if not variables:
         variables = [str(key) for key, var in data.data_vars.items() if set(var.dims) == {"time", "lat", "lon"}]
         check(variables)
-    chosen = {base: _in_unit(data[base], unit, name) for base, unit in _wanted_units(variables, units).items()}
+    bases = [split_channel(key)[0] for key in variables]
+    wanted = dict(zip(bases, units or [""] * len(bases), strict=True))
+    chosen = {base: _in_unit(data[base], unit, name) for base, unit in wanted.items()}
     levels = tuple(float(level) for level in data["level"].values) if "level" in data.dims else ()
     bare = next((key for key in variables if key in chosen and "level" in chosen[key].dims), None)
     if bare is not None:
         listed = ", ".join(f"{bare}_{level:g}" for level in levels[:8])
         raise InputError(f"{name}: variable {bare} has levels; name one of them: {listed}")
-    flat = {key: _spread(var, data) for key, var in chosen.items() if "level" not in var.dims}
+    times = data["time"].values.astype("datetime64[s]")
+    flat = {key: var.values for key, var in chosen.items() if "level" not in var.dims}
+    flat = {k: a if "time" in chosen[k].dims else np.broadcast_to(a, (len(times), *a.shape)) for k, a in flat.items()}
     deep = {key: var.values for key, var in chosen.items() if "level" in var.dims}
     fields = stack_channels(variables, flat, deep, levels=levels)  # (T, C, H, W)
     rows = kept_rows(data["lat"].values)
-    here = tuple(str(chosen[_base(key)].attrs.get("units", "")) for key in variables)
-    times = data["time"].values.astype("datetime64[s]")
+    here = tuple(str(chosen[base].attrs.get("units", "")) for base in bases)
     lat, lon = data["lat"].values[rows], data["lon"].values
     return Weather(times, lat, lon, fields[..., rows, :], tuple(variables), here, name)
-
-
-def _base(name: str) -> str:
-    """The variable of a channel: that of U_51 is U."""
-    match = re.fullmatch(r"(.+)_\d+(\.\d+)?", name)
-    return match[1] if match else name
-
-
-def _wanted_units(variables: Sequence[str], units: Sequence[str]) -> dict[str, str]:
-    return {_base(name): unit for name, unit in zip(variables, units or [""] * len(variables), strict=True)}
 
 
 def _in_unit(field: xr.DataArray, unit: str, name: str) -> xr.DataArray:
     """The field in a unit, where both are known."""
     have = str(field.attrs.get("units", ""))
     return field if not unit or not have or have == unit else intervals.in_unit(field, unit, name=name)
-
-
-def _spread(field: xr.DataArray, data: xr.Dataset) -> NDArray[Any]:
-    """The values at every time, also of a field that has none."""
-    if "time" in field.dims:
-        return np.asarray(field.values)
-    return np.broadcast_to(field.values, (data.sizes["time"], *field.shape))
 
 
 # --- samples ---------------------------------------------------------------------------------------------------
@@ -239,8 +225,7 @@ class FieldSamples:
 
     def time(self, sample: Moment) -> np.datetime64:
         """The last input time."""
-        time: np.datetime64 = self.weather.times[sample.at]
-        return time
+        return np.datetime64(self.weather.times[sample.at])
 
     def valid(self, sample: Moment) -> np.datetime64:
         """The input time plus the lead."""
@@ -283,11 +268,14 @@ class FieldSamples:
         edges = [0, *np.round(ends * len(times)).astype(int)]
         blocks = {name: times[a:b] for name, a, b in zip(shares, edges[:-1], edges[1:], strict=True)}
         width = np.timedelta64(round(gap * 3600), "s")
+        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
         divided: list[Moment] = []
         for sample in self.samples:
             name = next(n for n, block in blocks.items() if self.time(sample) in block)
             last = blocks[name][-1] == times[-1]
-            clear = last or self._end(sample) + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
+            # When the samples that follow may begin: the end of the window, and the span of their inputs.
+            end = self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
+            clear = last or end + width <= blocks[name][-1] + (times[1:] - times[:-1]).min()
             divided.append(Moment(sample.at, sample.lead, name if clear else ""))
         self.samples = divided
         empty = [name for name in SPLITS if not self.of(name)]
@@ -296,11 +284,6 @@ class FieldSamples:
                 f"{self.weather.name}: {len(times)} times are too few for blocks of train, val and test with "
                 f"{gap:g} h between them ({', '.join(empty)} is empty); pass more files, or change data.split, data.gap"
             )
-
-    def _end(self, sample: Moment) -> np.datetime64:
-        """When the samples that follow may begin: the end of the window, and the span of their inputs."""
-        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
-        return self.valid(sample) + np.timedelta64(round(reach * 3600), "s")
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields of some splits.
@@ -316,7 +299,8 @@ class FieldSamples:
 def describe(weather: Weather) -> str:
     """Times and grid in words."""
     first, last = (np.datetime_as_string(weather.times[i], "m") for i in (0, -1))
-    grid = xr.Dataset(coords={"lat": weather.lat, "lon": weather.lon})
-    return (
-        f"{len(weather.times)} times {first} to {last}, {len(weather.lat)} x {len(weather.lon)} cells of {cell(grid)}"
+    grid, shape = (
+        xr.Dataset(coords={"lat": weather.lat, "lon": weather.lon}),
+        f"{len(weather.lat)} x {len(weather.lon)}",
     )
+    return f"{len(weather.times)} times {first} to {last}, {shape} cells of {cell(grid)}"

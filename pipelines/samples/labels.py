@@ -16,9 +16,9 @@ from rasterio.enums import Resampling
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
+from pipelines.samples.splits import some
 
 _POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
-_SHOWN = 3
 
 
 def read_labels(
@@ -54,7 +54,11 @@ def read_labels(
     out = np.full(values.shape, -1, np.int32)
     for index, code in enumerate(codes):
         out[labelled & (values == code)] = index
-    _refuse_strangers(path, values[labelled & (out < 0)], codes)
+    strangers = [f"{value:g}" for value in np.unique(values[labelled & (out < 0)])]
+    if strangers:  # they would vanish from training without a word
+        shown = ", ".join(strangers[:8]) + (f" and {len(strangers) - 8} more" if len(strangers) > 8 else "")
+        wanted = ", ".join(str(code) for code in codes)
+        raise InputError(f"{path}: holds code {shown}, classes are {wanted}; add the code to the classes or to ignore")
     return out
 
 
@@ -75,8 +79,7 @@ def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[
     """
     source = _raster(path, geobox)
     (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
-    out: np.ndarray = np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values)
-    return out
+    return np.asarray(np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values))
 
 
 def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
@@ -99,11 +102,13 @@ def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path |
     pictures = _matches(root, images, "images")
     if labels is None:
         return [(path, None) for path in pictures]
-    if not _wild(labels):
+    if not re.search(r"[*?\[]", labels):
         return [(path, _matches(root, labels, "labels")[0]) for path in pictures]
     marks = _matches(root, labels, "labels")
-    _refuse_shared(root, images, labels, set(pictures) & set(marks))
-    whole = _groups(images) == _groups(labels)
+    if shared := sorted(set(pictures) & set(marks)):
+        both = f"both image ({images}) and label ({labels})"
+        raise InputError(f"{root}: {_some(shared)} {both}; make the patterns differ")
+    whole = len(_TOKEN.findall(images)) == len(_TOKEN.findall(labels))
     by_image, by_label = _keyed(root, images, pictures, whole), _keyed(root, labels, marks, whole)
     missing, spare = [k for k in by_image if k not in by_label], [k for k in by_label if k not in by_image]
     if missing or spare:
@@ -156,23 +161,10 @@ def _other_ground(path: Path) -> InputError:
 def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[int]) -> np.ndarray:
     """Codes of a raster as float32, NaN where nothing is labelled."""
     source = _raster(path, geobox)
-    declared = source.nodatavals[0]
-    listed = declared in codes
-    nodata = np.nan if listed else None
-    values = align.read_onto(
-        source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=nodata, masked=not listed
-    )
-    first: np.ndarray = values[0]  # (rows, columns)
-    return first
-
-
-def _refuse_strangers(path: Path, values: np.ndarray, codes: Sequence[int]) -> None:
-    """Refuse codes that nothing explains: they would vanish from training without a word."""
-    strangers = [f"{value:g}" for value in np.unique(values)]
-    if strangers:
-        shown = ", ".join(strangers[:8]) + (f" and {len(strangers) - 8} more" if len(strangers) > 8 else "")
-        wanted = ", ".join(str(code) for code in codes)
-        raise InputError(f"{path}: holds code {shown}, classes are {wanted}; add the code to the classes or to ignore")
+    listed = source.nodatavals[0] in codes
+    nodata, how = np.nan if listed else None, Resampling.nearest
+    read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, nodata=nodata, masked=not listed)
+    return np.asarray(read[0])  # (rows, columns)
 
 
 # --- polygons -----------------------------------------------------------------------------------------------------
@@ -181,7 +173,7 @@ def _refuse_strangers(path: Path, values: np.ndarray, codes: Sequence[int]) -> N
 def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | None) -> np.ndarray:
     """Codes of the polygons on a window as float32 (pixel centres inside), NaN outside of all."""
     height, width = (side.stop - side.start for side in window)
-    out: np.ndarray = np.full((height, width), np.nan, np.float32)
+    out = np.full((height, width), np.nan, np.float32)
     grid = align.crop(geobox, window)
     table = _polygons(str(path), path.stat().st_mtime_ns if path.exists() else 0, geobox, column)
     bounds = grid.extent.boundingbox
@@ -208,9 +200,12 @@ def _polygons(path: str, changed: int, geobox: GeoBox, column: str | None) -> An
     around = geopandas.GeoSeries([extent.buffer(0.05 * extent.length / 4)], crs=crs)
     table = _read_table(path, around)
     name = _column(path, table, column)
-    table = geopandas.GeoDataFrame(
-        {"code": _whole(path, table[name], name)}, geometry=table.geometry.to_crs(crs).values
-    )
+    try:
+        codes = table[name].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        came = table[name].iloc[0]
+        raise InputError(f"{path}: column {name} holds text ({came!r}); wanted class codes") from error
+    table = geopandas.GeoDataFrame({"code": codes}, geometry=table.geometry.to_crs(crs).values)
     table = table[table.intersects(extent)]
     if table.empty:
         raise _other_ground(Path(path))
@@ -225,9 +220,8 @@ def _read_table(path: str, around: Any) -> Any:
     try:
         table = geopandas.read_file(path, bbox=around)
     except DataSourceError as error:
-        raise InputError(
-            f"{path}: not a polygon file that can be read; wanted GeoJSON, GeoPackage or shapefile"
-        ) from error
+        wanted = "wanted GeoJSON, GeoPackage or shapefile"
+        raise InputError(f"{path}: not a polygon file that can be read; {wanted}") from error
     if table.crs is None:
         raise InputError(f"{path}: polygons without coordinate system; write them with one")
     if table.empty:
@@ -246,15 +240,6 @@ def _column(path: str, table: Any, column: str | None) -> str:
     return column or str(whole[0])
 
 
-def _whole(path: str, values: Any, name: str) -> np.ndarray:
-    """A column of codes as numbers."""
-    try:
-        codes: np.ndarray = values.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: column {name} holds text ({values.iloc[0]!r}); wanted class codes") from error
-    return codes
-
-
 # --- pairing ------------------------------------------------------------------------------------------------------
 
 
@@ -270,55 +255,27 @@ def _matches(root: Path, pattern: str, what: str) -> list[Path]:
     return found
 
 
-def _wild(pattern: str) -> bool:
-    """Whether a pattern has a wildcard."""
-    return bool(re.search(r"[*?\[]", pattern))
-
-
 _TOKEN = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])")
 _TOKEN_REGEX = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^/])"}
 
 
-def _groups(pattern: str) -> int:
-    """Number of wildcards in a pattern."""
-    return len(_TOKEN.findall(pattern))
-
-
 def _keyed(root: Path, pattern: str, paths: Sequence[Path], whole: bool) -> dict[tuple[str, ...], Path]:
-    """Files by what the wildcards matched (`whole`), or by what the last one matched.
-
-    Raises:
-        InputError: two files have the same key.
-    """
-    parts = (_TOKEN_REGEX.get(part, f"({part})" if part[:1] == "[" else re.escape(part)) for part in _split(pattern))
-    regex = re.compile("".join(parts))
+    """Files by what the wildcards matched (`whole`), or by what the last one matched."""
+    parts = [part for part in _TOKEN.split(pattern) if part]  # wildcards and the text between
+    quoted = (_TOKEN_REGEX.get(part, f"({part})" if part[:1] == "[" else re.escape(part)) for part in parts)
+    regex = re.compile("".join(quoted))
     keyed: dict[tuple[str, ...], Path] = {}
     for path in paths:
         found = regex.fullmatch(path.relative_to(root).as_posix())
         groups = found.groups() if found else (path.stem,)
         key = groups if whole else groups[-1:]
         if key in keyed:
-            raise InputError(
-                f"{root}: {keyed[key].name} and {path.name} match {pattern} as the same; narrow the pattern"
-            )
+            both = f"{keyed[key].name} and {path.name}"
+            raise InputError(f"{root}: {both} match {pattern} as the same; narrow the pattern")
         keyed[key] = path
     return keyed
 
 
-def _split(pattern: str) -> list[str]:
-    """A pattern cut into wildcards and the text between."""
-    return [part for part in _TOKEN.split(pattern) if part]
-
-
-def _refuse_shared(root: Path, images: str, labels: str, shared: set[Path]) -> None:
-    """Refuse patterns that take a file as image and as label."""
-    if shared:
-        raise InputError(
-            f"{root}: {_some(sorted(shared))} both image ({images}) and label ({labels}); make the patterns differ"
-        )
-
-
 def _some(paths: Sequence[Path]) -> str:
     """Up to three names, and how many more."""
-    names = ", ".join(path.name for path in paths[:_SHOWN])
-    return names + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return some([path.name for path in paths])

@@ -31,11 +31,7 @@ class Samples(Protocol):
         keys: columns of split.csv that tell a sample from any other.
         epoch: samples of an epoch at least; fewer of them come several times, as often as all fit in.
         spec: what the model eats and says.
-        samples: all there are, with a split each.
         notes: what a person should know of them, a sentence each.
-        found: settings of the data that reading settled, by their names.
-        name: of the data, for messages.
-        described: what a sample is, or what all are, in words.
     """
 
     keys: ClassVar[tuple[str, ...]]
@@ -45,11 +41,11 @@ class Samples(Protocol):
 
     @property
     def samples(self) -> Sequence[Any]:
-        """All there are."""
+        """All there are, with a split each."""
 
     @property
     def found(self) -> Mapping[str, Any]:
-        """Settings of the data that reading settled."""
+        """Settings of the data that reading settled, by their names."""
 
     @property
     def name(self) -> str:

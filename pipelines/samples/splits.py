@@ -41,7 +41,7 @@ def split_by_group(
         raise InputError(f"split fractions {fractions}: wanted positive shares of train, val and test with sum 1")
     sizes = Counter(groups)
     if len(sizes) < len(SPLITS):
-        raise InputError(f"{len(sizes)} groups ({_some(sizes)}): three splits want at least 3; make the groups smaller")
+        raise InputError(f"{len(sizes)} groups ({some(sizes)}): three splits want at least 3; make the groups smaller")
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
     lacking = {split: share * len(groups) for split, share in zip(SPLITS, fractions, strict=True)}
@@ -115,14 +115,13 @@ def split_by_lists(names: Sequence[str], lists: Mapping[str, Path | Sequence[str
     for split, source in lists.items():
         listed = _listed(split, source)
         if twice := [name for name in listed if split_of.get(name, split) != split]:
-            raise InputError(
-                f"{_where(split, source)}: {_some(twice)} also in {split_of[twice[0]]}; a leak: keep it in one"
-            )
+            where = _where(split, source)
+            raise InputError(f"{where}: {some(twice)} also in {split_of[twice[0]]}; a leak: keep it in one")
         if unknown := [name for name in listed if name not in known]:
-            raise InputError(f"{_where(split, source)}: {_some(unknown)} not in the data; take it out or add its files")
+            raise InputError(f"{_where(split, source)}: {some(unknown)} not in the data; take it out or add its files")
         split_of.update(dict.fromkeys(listed, split))
     if missing := [name for name in names if name not in split_of]:
-        raise InputError(f"{_some(missing)} in no split list ({', '.join(lists)}): list it or take its files away")
+        raise InputError(f"{some(missing)} in no split list ({', '.join(lists)}): list it or take its files away")
     return [split_of[name] for name in names]
 
 
@@ -145,7 +144,7 @@ def _where(split: str, source: Path | Sequence[str]) -> str:
     return str(source) if isinstance(source, Path) else f"list for {split}"
 
 
-def _some(names: Collection[str]) -> str:
+def some(names: Collection[str]) -> str:
     """The first three of the names, and how many more there are."""
     first = ", ".join(list(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

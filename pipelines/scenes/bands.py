@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from odc.geo.geobox import GeoBox
+
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.scenes import sensors
@@ -89,6 +91,12 @@ def open_layer(layer: Layer) -> Any:
         return align.dataset(layer.path, drivers=STAC_DRIVERS)  # others are not even asked what it is
     except InputError as error:
         raise InputError(f"{error}; a STAC asset has to be a GeoTIFF or JPEG 2000") from error
+
+
+def finest_grid(layers: Sequence[Layer]) -> GeoBox:
+    """The grid of the band with the smallest pixels; the first of equals."""
+    grids = [align.grid(open_layer(layer)) for layer in layers]
+    return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
 
 
 def apart(layers: Sequence[Layer]) -> tuple[tuple[Layer, ...], Layer | None]:

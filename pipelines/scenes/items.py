@@ -43,8 +43,10 @@ def _item_product(source: str, ask: Ask) -> Product:
                 found.setdefault(layer.name, layer)
     bands, clouds = apart(list(found.values()))
     date = sensors.find_date(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    problem = _stac_problem(source, sensor, properties, bands)
-    notes = _stac_notes(sensor, properties)
+    notes, problem = _stac_notes(sensor, properties), ""
+    if sensor == "S2" and not all(layer.units for layer in bands) and _stac_offset(sensor, properties) is None:
+        without = "Sentinel-2 item without s2:processing_baseline"
+        problem = f"{source}: {without}; give --scale 0.0001 and --offset 0 or -0.1"
     # The name becomes a file's name: an item's id is not to choose the folder.
     name = re.sub(r"[^\w.-]+", "_", str(item.get("id") or "")).lstrip(".") or Path(source).stem
     return Product(name, source, date, bands, clouds, "STAC item", notes, problem)
@@ -97,12 +99,7 @@ def _is_picture(key: str, asset: Mapping[str, Any]) -> bool:
 
 
 def _asset_layers(
-    source: str,
-    key: str,
-    asset: Mapping[str, Any],
-    sensor: str | None,
-    properties: Mapping[str, Any],
-    ask: Ask,
+    source: str, key: str, asset: Mapping[str, Any], sensor: str | None, properties: Mapping[str, Any], ask: Ask
 ) -> list[Layer]:
     """The bands of one asset."""
     bands = asset.get("bands") or asset.get("eo:bands") or [{}]
@@ -163,36 +160,20 @@ def _stac_offset(sensor: str | None, properties: Mapping[str, Any]) -> float | N
     return 0.0 if _shifted(properties) else None if baseline is None else sensors.sentinel2_offset(baseline)
 
 
-def _stac_problem(source: str, sensor: str | None, properties: Mapping[str, Any], bands: tuple[Layer, ...]) -> str:
-    """Why a Sentinel-2 item's offset cannot be known, or an empty text."""
-    if sensor != "S2" or all(layer.units for layer in bands) or _stac_offset(sensor, properties) is not None:
-        return ""
-    return f"{source}: Sentinel-2 item without s2:processing_baseline; give --scale 0.0001 and --offset 0 or -0.1"
-
-
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:
     """What to know about an item: Earth Search's flag is wrong in places (earth-search issues 66 and 71)."""
     doubtful = sensor == "S2" and properties.get("earthsearch:boa_offset_applied") is False
-    text = (
-        "boa_offset_applied is false, so the offset is applied; some items say so wrongly: "
-        "if many reflectances are below 0, "
-    )
-    return (text + "give --scale 0.0001 --offset 0",) if doubtful else ()
+    text = "boa_offset_applied is false, so the offset is applied; some items say so wrongly: if many reflectances "
+    return (f"{text}are below 0, give --scale 0.0001 --offset 0",) if doubtful else ()
 
 
 def _href(source: str, href: str) -> str:
-    """An asset's address, resolved against its item.
-
-    Raises:
-        InputError: the address is neither http(s), s3, gs nor a file path.
-    """
+    """An asset's address, resolved against its item."""
     href = href if "://" in source or "://" in href else urllib.parse.unquote(href)  # before it is judged
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", href)
     allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")
     if not href or href.startswith(("/vsi", "<")) or not allowed:
         raise InputError(f"{source}: asset address {href[:80]!r} is not opened; wanted http(s), s3, gs or a file path")
-    if scheme:
-        return href
-    if "://" in source:
-        return urllib.parse.urljoin(source, href)
+    if scheme or "://" in source:
+        return href if scheme else urllib.parse.urljoin(source, href)
     return str(Path(source).parent / href)

@@ -69,12 +69,11 @@ def find_products(
     days = None if dates is None else [_parse_date(text) for text in dates]
     if days is not None and (not days or len(days) % len(sources)):
         raise InputError(f"{len(days)} dates for {len(sources)} sources: give one date per frame")
-    units = _given_units(scale, offset)
-    ask = Ask(
-        tuple(file_bands) if file_bands else None,
-        units,
-        len(days) // len(sources) if days else frames if frames > 1 else None,
-    )
+    if scale is None and offset is not None:
+        raise InputError(f"offset {offset} given without scale: reflectance = raw * scale + offset wants both")
+    units = None if scale is None else (scale, offset or 0.0)
+    times = len(days) // len(sources) if days else frames if frames > 1 else None
+    ask = Ask(tuple(file_bands) if file_bands else None, units, times)
     products = [product for source in sources for product in _products(str(source), ask)]
     products = [assumed.of(product) for product in products] if assumed else products
     if days is None:
@@ -82,13 +81,6 @@ def find_products(
     if len(days) != len(products):
         raise InputError(f"{sources[0]}: {len(days)} dates for {len(products)} frames; give one date per frame")
     return [dataclasses.replace(product, date=day) for product, day in zip(products, days, strict=True)]
-
-
-def _given_units(scale: float | None, offset: float | None) -> tuple[float, float] | None:
-    """Scale and offset of the caller; None where none is given."""
-    if scale is None and offset is not None:
-        raise InputError(f"offset {offset} given without scale: reflectance = raw * scale + offset wants both")
-    return None if scale is None else (scale, offset or 0.0)
 
 
 def _parse_date(text: str) -> datetime.date:
@@ -170,11 +162,7 @@ def _file_names(
 
 
 def _in_frames(path: str, bands: list[Layer], frames: int | None) -> list[list[Layer]]:
-    """Cut a stack into frames: the same names in the same order, once per frame.
-
-    Raises:
-        InputError: names come twice in another pattern, or the number of frames is not that of the dates.
-    """
+    """Cut a stack into frames: the same names in the same order, once per frame."""
     names = [layer.name for layer in bands]
     named = [name for name in names if name]
     times = max((named.count(name) for name in named), default=frames or 1)
@@ -229,9 +217,7 @@ def _folder_products(folder: Path, ask: Ask) -> list[Product]:
         return _file_products(str(files[0]), ask)
     if ask.file_bands:
         raise InputError(f"{folder}: --bands names the bands of a file, and this is a folder; leave it out")
-    if parsed:
-        return [_named_product(folder, parsed, ask)]
-    return [_plain_product(folder, files, ask)]
+    return [_named_product(folder, parsed, ask) if parsed else _plain_product(folder, files, ask)]
 
 
 def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], ask: Ask) -> Product:
@@ -247,7 +233,8 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
     first, known = parsed[0]
     bands, clouds = apart(list(layers.values()))
     problem = _baseline_problem(str(first), known, ask)
-    notes = _safe_notes(folder)
+    level1 = (folder / "MTD_MSIL1C.xml").is_file() or "_MSIL1C_" in folder.name
+    notes = ("Level-1C: top-of-atmosphere reflectance, not surface reflectance",) if level1 else ()
     name = folder.name.removesuffix(".SAFE") or known.product
     return Product(name, str(folder), known.date, bands, clouds, "file names", notes, problem)
 
@@ -255,7 +242,8 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
 def _plain_product(folder: Path, files: list[Path], ask: Ask) -> Product:
     """A product from files called by band alone ('B02.tif', 'scene_red.tif'), sensor by the folder's name."""
     known = sensors.parse_name(folder.name)
-    words = [file.stem if _says_layer(file.stem) else re.split(r"[_.]", file.stem)[-1] for file in files]
+    whole = [_says_band(file.stem) or sensors.cloud_code(file.stem) is not None for file in files]
+    words = [f.stem if named else re.split(r"[_.]", f.stem)[-1] for f, named in zip(files, whole, strict=True)]
     names = sensors.name_bands(words, known.sensor if known else None)
     pairs = [(name, file) for name, file in zip(names, files, strict=True) if name]
     doubled = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
@@ -266,16 +254,10 @@ def _plain_product(folder: Path, files: list[Path], ask: Ask) -> Product:
             f"{folder}: {len(files)} rasters, none named as a band of HLS, Sentinel-2 or Landsat; pass a file, "
             "a list of files, or a folder of one scene's bands"
         )
-    layers = [_band_file(str(file), name, known, ask) for name, file in pairs]
-    bands, clouds = apart(layers)
+    bands, clouds = apart([_band_file(str(file), name, known, ask) for name, file in pairs])
     problem = _baseline_problem(str(files[0]), known, ask) if known else ""
     date = known.date if known else sensors.find_date(folder.name)
     return Product(folder.name, str(folder), date, bands, clouds, "file names", (), problem)
-
-
-def _says_layer(text: str) -> bool:
-    """Whether a text names a band or a cloud layer."""
-    return _says_band(text) or sensors.cloud_code(text) is not None
 
 
 def _band_file(path: str, name: str | None, known: sensors.FileName | None, ask: Ask) -> Layer:
@@ -319,9 +301,3 @@ def _metadata(folder: Path) -> str:
         if file.is_file():
             return file.read_text(encoding="utf-8", errors="replace")[:1_000_000]
     return ""
-
-
-def _safe_notes(folder: Path) -> tuple[str, ...]:
-    """What to know about a Sentinel-2 product: Level-1C is not the surface."""
-    level1 = (folder / "MTD_MSIL1C.xml").is_file() or "_MSIL1C_" in folder.name
-    return ("Level-1C: top-of-atmosphere reflectance, not surface reflectance",) if level1 else ()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.scenes import sensors
-from pipelines.scenes.bands import AS_STORED, Layer, Product, open_layer
+from pipelines.scenes.bands import AS_STORED, Layer, Product, finest_grid, open_layer
 from pipelines.scenes.products import Assumed, find_products
 
 _UNIT_ASSUMED = "floating point without scale is taken as reflectance x10000; --scale 1 if it is 0..1"
@@ -59,6 +58,11 @@ class Frame:
     layers: tuple[Layer, ...]
     clouds: Layer | None
     notes: tuple[str, ...]
+
+    @property
+    def every(self) -> tuple[Layer, ...]:
+        """The bands and, where clouds are masked, the cloud layer."""
+        return (*self.layers, self.clouds) if self.clouds else self.layers
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Scene:
     @property
     def files(self) -> frozenset[Path]:
         """The files on this machine that it is read from: catalogue items, rasters, and what virtual rasters read."""
-        layers = [layer for f in self.stack for layer in (*f.layers, *([f.clouds] if f.clouds else []))]
+        layers = [layer for frame in self.stack for layer in frame.every]
         paths = {path for layer in layers for path in (layer.path, *open_layer(layer).files)} | set(self.sources)
         return frozenset(Path(path).resolve() for path in paths if "://" not in path and Path(path).is_file())
 
@@ -165,16 +169,14 @@ class Scene:
     def close(self) -> None:
         """Close the files that this thread holds open; reading opens them again."""
         for frame in self.stack:
-            for layer in (*frame.layers, *([frame.clouds] if frame.clouds else [])):
+            for layer in frame.every:
                 align.forget(layer.path)
 
     def __enter__(self) -> Scene:
         """Return the scene itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         self.close()
 
@@ -221,11 +223,40 @@ def open_scene(
     if all(product.date for product in products):
         products = sorted(products, key=lambda product: product.date or datetime.date.min)
     stack = tuple(_frame(product, wanted, mask_clouds) for product in products)
-    geobox = _finest(stack[0])
-    _same_ground(stack, geobox)
+    geobox = finest_grid(stack[0].layers)
+    for frame in stack:
+        for path, layer in {layer.path: layer for layer in frame.every}.items():
+            if not align.overlaps(open_layer(layer), geobox):
+                raise InputError(f"{path}: lies on other ground than {stack[0].source}; give frames of one place")
     notes = [note for frame in stack for note in frame.notes]
     notes += [_PIXELS_ONLY] if geobox.crs is None else []
     return Scene(stack[0].name, geobox, wanted, stack, tuple(dict.fromkeys(notes)))
+
+
+def open_told(
+    sources: Sequence[str], bands: Sequence[str], reading: Reading, *, times: int, like: Mapping[str, Any] | None
+) -> Scene:
+    """Open a scene as a person says, else as its files say, else as the data of a training; see `open_scene`.
+
+    Args:
+        sources: its files; several, or one alone, hold the dates.
+        bands: wanted band names.
+        reading: what a person says.
+        times: dates in all.
+        like: a bundle's `data`, if there is a bundle.
+    """
+    masked = bool(like and like.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds
+    return open_scene(
+        sources,
+        bands,
+        file_bands=reading.bands,
+        scale=reading.scale,
+        offset=reading.offset,
+        dates=reading.dates,
+        frames=max(times // len(sources), 1),
+        mask_clouds=masked,
+        assumed=None if like is None else Assumed.like(like),
+    )
 
 
 def _wanted(bands: Sequence[str]) -> tuple[str, ...]:
@@ -310,21 +341,6 @@ def _file_units(source: Any, layer: Layer) -> tuple[float, float] | None:
     return None if units == (1.0, 0.0) else units
 
 
-def _finest(frame: Frame) -> GeoBox:
-    """The grid of the band with the smallest pixels; the first of equals."""
-    grids = [align.grid(open_layer(layer)) for layer in frame.layers]
-    return min(grids, key=lambda geobox: abs(geobox.affine.determinant))
-
-
-def _same_ground(stack: tuple[Frame, ...], geobox: GeoBox) -> None:
-    """Check that every file shares ground with the grid, and that cloud layers are there."""
-    for frame in stack:
-        layers = [*frame.layers, *([frame.clouds] if frame.clouds else [])]
-        for path, layer in {layer.path: layer for layer in layers}.items():
-            if not align.overlaps(open_layer(layer), geobox):
-                raise InputError(f"{path}: lies on other ground than {stack[0].source}; give frames of one place")
-
-
 def _size(window: Window, shape: Sequence[int]) -> tuple[int, int]:
     """Rows and columns of a window inside a scene."""
     for side, size in zip(window, shape, strict=True):
@@ -359,5 +375,4 @@ def _clouded(layer: Layer, geobox: GeoBox, window: Window) -> np.ndarray:
     )
     unknown = np.isnan(values)
     flags = np.where(unknown, 0, values).astype(np.int32)
-    clouded: np.ndarray = unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes)
-    return clouded
+    return np.asarray(unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes))

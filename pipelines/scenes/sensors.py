@@ -15,25 +15,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BANDS = (
-    "COASTAL_AEROSOL",
-    "BLUE",
-    "GREEN",
-    "RED",
-    "RED_EDGE_1",
-    "RED_EDGE_2",
-    "RED_EDGE_3",
-    "NIR_BROAD",
-    "NIR_NARROW",
-    "WATER_VAPOR",
-    "CIRRUS",
-    "SWIR_1",
-    "SWIR_2",
-    "THERMAL_INFRARED_1",
-    "THERMAL_INFRARED_2",
-    "VV",
-    "VH",
-)
 NIR = "NIR"
 """What a band called just 'NIR' is: narrow or broad, whichever is wanted, as long as a file has no other infrared."""
 
@@ -52,18 +33,6 @@ SENTINEL2 = {
     "B11": "SWIR_1",
     "B12": "SWIR_2",
 }
-HLS_L30 = {
-    "B01": "COASTAL_AEROSOL",
-    "B02": "BLUE",
-    "B03": "GREEN",
-    "B04": "RED",
-    "B05": "NIR_NARROW",
-    "B06": "SWIR_1",
-    "B07": "SWIR_2",
-    "B09": "CIRRUS",
-    "B10": "THERMAL_INFRARED_1",
-    "B11": "THERMAL_INFRARED_2",
-}
 LANDSAT_OLI = {
     "B01": "COASTAL_AEROSOL",
     "B02": "BLUE",
@@ -73,6 +42,7 @@ LANDSAT_OLI = {
     "B06": "SWIR_1",
     "B07": "SWIR_2",
 }
+HLS_L30 = LANDSAT_OLI | {"B09": "CIRRUS", "B10": "THERMAL_INFRARED_1", "B11": "THERMAL_INFRARED_2"}
 # The near infrared of TM and ETM+ (0.77-0.90 um) is wider than OLI's; USGS gives both the common name nir08.
 LANDSAT_TM = {"B01": "BLUE", "B02": "GREEN", "B03": "RED", "B04": "NIR_NARROW", "B05": "SWIR_1", "B07": "SWIR_2"}
 
@@ -145,6 +115,7 @@ _ALIASES = {
     "VV": "vv",
     "VH": "vh",
 }
+BANDS = tuple(band for band in _ALIASES if band != NIR)
 _BY_ALIAS = {alias: band for band, names in _ALIASES.items() for alias in names.split()}
 _CLOUD_ALIASES = {"fmask": "FMASK", "hlsfmask": "FMASK", "scl": "SCL", "qapixel": "QA_PIXEL"}
 
@@ -240,9 +211,7 @@ def _file_name(parts: dict[str, str | None]) -> FileName:
     platform = parts.get("sensor") or "S2"
     sensor = platform if platform in SENSORS else "OLI" if platform[2:] in ("08", "09") else "TM"
     band, metres = parts.get("band"), parts.get("metres")
-    layer = None
-    if band:
-        layer = cloud_code(band) or SENSORS[sensor].bands.get(band_code(band) or "")
+    layer = (cloud_code(band) or SENSORS[sensor].bands.get(band_code(band) or "")) if band else None
     return FileName(sensor, _day(parts["day"] or ""), layer, parts["product"] or "", int(metres) if metres else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import time
@@ -17,11 +18,11 @@ from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; r
 from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
-from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError
+from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError, explained
 from models.types import Array, Mask, Progress
 from pipelines.outputs.geotiff import join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
-from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part
+from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import draw, map_rows
@@ -148,9 +149,8 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
     try:
         with ExitStack() as stack:
             what = "" if job.whole else f"{job.rows[0]}-{job.rows[1]}"
-            ordered = sorted(
-                job.outputs, key=lambda output: output.entry.stem
-            )  # or two calls might wait for each other
+            # In one order, or two calls might wait for each other.
+            ordered = sorted(job.outputs, key=lambda output: output.entry.stem)
             if not all(stack.enter_context(output.entry.claim(what, wait=wait)) for output in ordered):
                 return {"status": "busy"}
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
@@ -166,23 +166,16 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             raise
         pages = [output.entry.done() for output in job.outputs]
         if all(page is not None for page in pages):  # another process has finished the maps, and put the parts away
-            return {
-                "status": "done",
-                "results": [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)],
-            }
-        return {"status": "failed"} | explained(job.source, error)
+            results = [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)]
+            return {"status": "done", "results": results}
+        return {"status": "failed"} | failure(job.source, error)
 
 
-def explained(source: str, error: BaseException) -> dict[str, Any]:
+def failure(source: str, error: BaseException) -> dict[str, Any]:
     """What a scene failed of, as a person reads it, and its exit code."""
-    line = " ".join(str(error).split()) or "no message"
-    if isinstance(error, EarthtuneError):
-        return {"error": line, "exit_code": error.exit_code}
-    if isinstance(error, OSError):
-        advice = "make space or give another folder, then run the same command"
-        return {"error": f"{source}: {line}; {advice}", "exit_code": 1}
-    kind = type(error).__name__
-    return {"error": f"{source}: unexpected {kind}: {line}; --debug shows where; please report it", "exit_code": 1}
+    line, code = explained(error)
+    told = " ".join(line.split())
+    return {"error": told if isinstance(error, EarthtuneError) else f"{source}: {told}", "exit_code": code}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
@@ -245,31 +238,16 @@ def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
         for kind, layout in output.layouts.items():
             for first, end in missing(output.parts(kind), layout, job.rows):
                 wanted.update(range(first // BLOCK, -(-end // BLOCK)))
-    gaps: list[tuple[int, int]] = []
-    for number in sorted(wanted):
-        first, end = number * BLOCK, min((number + 1) * BLOCK, job.rows[1])
-        if gaps and gaps[-1][1] == first:
-            gaps[-1] = gaps[-1][0], end
-        else:
-            gaps.append((first, end))
-    return gaps
+    return runs((number * BLOCK, min((number + 1) * BLOCK, job.rows[1])) for number in sorted(wanted))
 
 
 @functools.lru_cache(maxsize=4)
 def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
     """The runtime of some runs, each with its bundle's identity, kept for the next scene."""
-    import dataclasses
-
     from models.runtime.engines import load_runtimes
 
-    made = load_runtimes(
-        [run for run, _ in runs],
-        runtime=engine.runtime,
-        precision=engine.precision,
-        weights=engine.weights,
-        threads=engine.threads,
-        keep=True,
-    )
+    folders, asked = [run for run, _ in runs], {"runtime": engine.runtime, "precision": engine.precision}
+    made = load_runtimes(folders, **asked, weights=engine.weights, threads=engine.threads, keep=True)
     return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
 
 
@@ -304,17 +282,15 @@ def _publish(job: Job, output: Output) -> dict[str, Any]:
     output.begun.touch()
     for kind, layout in output.layouts.items():
         if kind == "map" and job.least_area:
-            rows = _sieved(output, job)
-            filled = write_rows(output.path(kind), rows, layout, overwrite=True)
+            filled = write_rows(output.path(kind), _sieved(output, job), layout, overwrite=True)
         else:
             count = join(output.parts(kind), output.path(kind), layout)
             filled = count if kind == "map" else filled
     assets, beside = {kind: output.path(kind) for kind in output.layouts}, output.beside
     others = {"thumbnail": beside["png"], "model": output.run / "bundle.json"}
     try:
-        drafts = {
-            name: entry.parts / f"beside.{name}" for name in beside
-        }  # what is cut off must not lie among the maps
+        # What is cut off must not lie among the maps.
+        drafts = {name: entry.parts / f"beside.{name}" for name in beside}
         write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec)
         os.replace(drafts["png"], beside["png"])
         write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
@@ -335,7 +311,5 @@ def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
 
     layout = output.layouts["map"]
     codes = np.concatenate([rows[0] for _, rows in read_parts(output.parts("map"))])
-    valid = has_data(codes, layout.nodata)
-    return [
-        (0, sieve(codes, valid=valid, least_pixels=least_pixels(layout.geobox, job.least_area, name=job.source))[None])
-    ]
+    least = least_pixels(layout.geobox, job.least_area, name=job.source)
+    return [(0, sieve(codes, valid=has_data(codes, layout.nodata), least_pixels=least)[None])]

@@ -12,8 +12,7 @@ from models.errors import InputError
 from models.spec import Pixels, Spec
 from models.types import Progress
 from pipelines.grids.areas import pixel_notes
-from pipelines.scenes.products import Assumed
-from pipelines.scenes.scene import Reading, Scene, open_scene
+from pipelines.scenes.scene import Reading, Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
 
 if TYPE_CHECKING:
@@ -26,19 +25,9 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     Raises:
         InputError: the scene lacks bands, frames, dates or a place that the model wants.
     """
-    pixels, told = bundle.spec.imagery, reading or Reading()
+    pixels = bundle.spec.imagery
     files = source.split(",") if pixels.times > 1 else [source]
-    scene = open_scene(
-        files if len(files) > 1 else source,
-        pixels.channels,
-        file_bands=told.bands,
-        scale=told.scale,
-        offset=told.offset,
-        dates=told.dates,
-        frames=max(pixels.times // len(files), 1),
-        mask_clouds=bool(bundle.data.get("mask_clouds")) if told.mask_clouds is None else told.mask_clouds,
-        assumed=Assumed.like(bundle.data),
-    )
+    scene = open_told(files, pixels.channels, reading or Reading(), times=pixels.times, like=bundle.data)
     if scene.frames != pixels.times:
         raise InputError(
             f"{source}: wanted {pixels.times} frames, came {scene.frames}; give one file per date, joined by commas"
@@ -52,10 +41,10 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
 
 def warnings_about(scene: Scene, spec: Spec) -> list[str]:
     """What a person should know before a scene is scored: of its files, its units and the size of its pixels."""
-    return [*scene.notes, *unit_notes(scene, spec.imagery), *pixel_notes(scene.geobox, spec.imagery.pixel)]
+    return [*scene.notes, *_unit_notes(scene, spec.imagery), *pixel_notes(scene.geobox, spec.imagery.pixel)]
 
 
-def unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
+def _unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
     """A warning where the values in the middle of a scene lie far from those that the model knows."""
     middle = [max((side - pixels.tile) // 2, 0) for side in scene.shape]
     rows, columns = (slice(m, min(m + pixels.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
@@ -66,9 +55,8 @@ def unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
     ratio = float(np.median(bright / np.maximum(np.abs(pixels.mean), 1e-6)))
     if 1 / 30 < ratio < 30:
         return []
-    return [
-        f"WARNING: bright pixels are {ratio:.2g} times the model's mean: wrong unit? wanted {pixels.unit} (--scale)"
-    ]
+    told = f"bright pixels are {ratio:.2g} times the model's mean"
+    return [f"WARNING: {told}: wrong unit? wanted {pixels.unit} (--scale)"]
 
 
 def draw_map(

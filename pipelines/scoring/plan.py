@@ -19,7 +19,7 @@ from pipelines.outputs.layout import BLOCK, check_target
 from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import Reading, Scene
-from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, explained
+from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
 from pipelines.scoring.workers import launch, shard_of, threads_each
@@ -129,14 +129,9 @@ def score_scenes(
     jobs = jobs[part::parts] if len(sources) < parts else jobs
     outcomes = launch(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
     ended = dict(_told(outcomes, jobs, say))
-    results = _in_order([*results, *_gathered(jobs, ended)], mine, runs)
+    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
+    results = sorted([*results, *_gathered(jobs, ended)], key=lambda result: order[result["scene"], result["run"]])
     return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
-
-
-def _in_order(results: list[dict[str, Any]], sources: Sequence[str], runs: Iterable[Path]) -> list[dict[str, Any]]:
-    """The results by scene, and of each by run."""
-    order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(sources, runs))}
-    return sorted(results, key=lambda result: order[result["scene"], result["run"]])
 
 
 def _check(run: Path, plan: Plan, share: Share) -> None:
@@ -197,11 +192,7 @@ def _tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
-    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles.
-
-    Raises:
-        InputError: an overlap that no tiles can have.
-    """
+    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles."""
     groups: dict[Any, list[Path]] = {}
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
@@ -235,7 +226,7 @@ def _surveyed(
             except FAILURES as error:
                 if plan.debug:
                     raise
-                results += _failed(source, folders, explained(source, error))
+                results += _failed(source, folders, failure(source, error))
                 continue
             results += kept
             jobs += [job] if job else []
@@ -244,20 +235,12 @@ def _surveyed(
 
 
 def _survey(
-    source: str,
-    runs: Mapping[Path, Bundle],
-    plan: Plan,
-    overlap: int,
-    jobs: Sequence[Job],
-    say: Callable[[str], None],
+    source: str, runs: Mapping[Path, Bundle], plan: Plan, overlap: int, jobs: Sequence[Job], say: Callable[[str], None]
 ) -> tuple[Job | None, list[dict[str, Any]]]:
     """Open and check a scene.
 
     Returns:
         The job, None when nothing is left to do; and results of maps that are done.
-
-    Raises:
-        InputError: a scene that a run cannot eat, a map that exists, or one that would replace another or an input.
     """
     first = next(iter(runs.values()))
     scene = open_for(first, source, plan.reading)
@@ -274,9 +257,8 @@ def _survey(
         why = "exists already, made with other options, model or scene" if output.entry.differs() else "exists already"
         for path in output.files:
             if path.exists() and not (plan.overwrite or ours):
-                raise InputError(
-                    f"{path}: {why}; --overwrite makes all maps of this scene anew, --out names another folder"
-                )
+                advice = "--overwrite makes all maps of this scene anew, --out names another folder"
+                raise InputError(f"{path}: {why}; {advice}")
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
         outputs.append(output)
@@ -286,9 +268,8 @@ def _survey(
     for output in outputs:
         stem = output.entry.stem
         if taken.get(stem, source) != source:
-            raise InputError(
-                f"{source}: would be written as {stem}_map.tif, as {taken[stem]} is; score them into two folders"
-            )
+            same = f"would be written as {stem}_map.tif, as {taken[stem]} is"
+            raise InputError(f"{source}: {same}; score them into two folders")
     if not outputs:
         return None, kept
     if plan.overwrite:
@@ -296,13 +277,8 @@ def _survey(
             output.entry.forget()
     height = next(iter(outputs[0].layouts.values())).shape[1]
     prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
-    job = Job(
-        *(source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height)),
-        replace=plan.overwrite,
-        prints=prints,
-        debug=plan.debug,
-    )
-    return job, kept
+    what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
+    return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug), kept
 
 
 def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
@@ -323,8 +299,8 @@ def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
     """The maps of a scene by a run, and their page in the ledger."""
     identity = bundle_id(run)
-    layers = [layer for frame in scene.stack for layer in (*frame.layers, *([frame.clouds] if frame.clouds else []))]
-    remote = sorted({layer.path for layer in layers if not Path(layer.path).is_file()})
+    paths = {layer.path for frame in scene.stack for layer in frame.every}
+    remote = sorted(path for path in paths if not Path(path).is_file())
     local = [path for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER)]
     content = {
         "software": version("earthtune"),
@@ -361,10 +337,8 @@ def _bands(job: Job, pieces: int) -> list[Job]:
     rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)
     if rows >= height:
         return [job]
-    return [
-        dataclasses.replace(job, rows=(first, min(first + rows, height)), whole=False)
-        for first in range(0, height, rows)
-    ]
+    bands = [(first, min(first + rows, height)) for first in range(0, height, rows)]
+    return [dataclasses.replace(job, rows=band, whole=False) for band in bands]
 
 
 def _told(

@@ -38,30 +38,17 @@ def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[st
     """
     spec = bundle.spec
     if not spec.answer.classes and set(kinds) - {"map"}:
-        raise InputError(f"the model predicts {_quantity(spec)}, not classes: it has no {' and no '.join(kinds[1:])}")
+        raise InputError(f"the model predicts {spec.answer.name}, not classes: it has no {' and no '.join(kinds[1:])}")
     geobox = coarser(scene.geobox, zoom(spec))
     dtype, nodata = map_type(spec)
     units = [spec.answer.unit] if spec.answer.unit else []
     names, nan = [f"{entry.code} {entry.name}" for entry in spec.answer.classes], float("nan")
     made = {
-        "map": Layout(
-            geobox,
-            dtype=dtype,
-            nodata=nodata,
-            classes=spec.answer.classes,
-            descriptions=[_quantity(spec)],
-            units=units,
-            tags=tags,
-        ),
+        "map": Layout(geobox, dtype, 1, nodata, spec.answer.classes, [spec.answer.name], units, tags),
         "probabilities": Layout(geobox, "float32", max(len(names), 1), nan, descriptions=names, tags=tags),
         "confidence": Layout(geobox, "float32", nodata=nan, descriptions=["highest probability"], tags=tags),
     }
     return {kind: made[kind] for kind in kinds}
-
-
-def _quantity(spec: Spec) -> str:
-    """What a map shows."""
-    return spec.answer.name
 
 
 def zoom(spec: Spec) -> int:
@@ -97,9 +84,8 @@ def grid_of_tiles(scene: Scene, spec: Spec, overlap: int, *, rows: tuple[int, in
     """The tiles of a map, in its own pixels: all, or those that touch some of its rows."""
     times = zoom(spec)
     height, width = (-(-side // times) for side in scene.shape)
-    if times > 1:
-        return Tiles((height, width), 1, rows=rows)
-    return Tiles((height, width), spec.imagery.tile, overlap, rows=rows)
+    tile, shared = (1, 0) if times > 1 else (spec.imagery.tile, overlap)
+    return Tiles((height, width), tile, shared, rows=rows)
 
 
 def map_rows(
@@ -162,7 +148,10 @@ def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[
     """
     waiting: deque[Future[list[Prediction]]] = deque()
     ahead = 2 * (runtime.lanes + 1)
-    with ThreadPoolExecutor(_readers(scene, runtime)) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
+    remote = any("://" in source or source.startswith("/vsi") for source in scene.sources)
+    # Each thread that reads decodes a file for itself, so one where it is quick enough for the model.
+    count = runtime.lanes + 1 if remote or runtime.batch > 1 else max(runtime.lanes // 4, 1)
+    with ThreadPoolExecutor(count) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
         try:
             for batch in _batches(windows, runtime.batch):
                 tiles = readers.submit(_read, scene, spec, batch)
@@ -175,12 +164,6 @@ def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[
             for future in waiting:
                 future.cancel()
             readers.shutdown(wait=False, cancel_futures=True)
-
-
-def _readers(scene: Scene, runtime: Runtime) -> int:
-    """Threads that read: each decodes a file for itself, so one where it is quick enough for the model."""
-    remote = any("://" in source or source.startswith("/vsi") for source in scene.sources)
-    return runtime.lanes + 1 if remote or runtime.batch > 1 else max(runtime.lanes // 4, 1)
 
 
 def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +106,12 @@ class FineSamples(FieldSamples):
 
     def smooth(self, chosen: Sequence[Moment]) -> Array:
         """What bicubic makes of it, (N, H, W)."""
-        smooth: Array = bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy()
-        return smooth
+        return np.asarray(bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy())
 
     def truth(self, sample: Moment) -> Array:
         """The fine field (H, W) in its unit, NaN where not known."""
         assert self.fine is not None
-        field: Array = self.fine[sample.at]
-        return field
+        return np.asarray(self.fine[sample.at])
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with the statistics of the fields, of what bicubic leaves out, and of the elevation.
@@ -126,9 +123,8 @@ class FineSamples(FieldSamples):
         truth = np.stack([self.truth(s) for s in chosen])
         scale = float(np.nanstd(truth - self.smooth(chosen)))
         if not scale > 0:
-            raise InputError(
-                f"{self.weather.name}: {self.spec.field.name} has no detail that bicubic leaves out to learn"
-            )
+            told = f"{self.weather.name}: {self.spec.field.name}"
+            raise InputError(f"{told} has no detail that bicubic leaves out to learn")
         elevation: tuple[float, ...] = ()
         if self.height is not None:
             spread = (float(h.std()) for h in self.heights)
@@ -167,17 +163,16 @@ def baselines(samples: FineSamples, chosen: Sequence[Moment], _: int) -> Mapping
     """Bicubic, and ridge on neighbourhoods and elevation trained on some samples."""
     truth, factor = np.stack([samples.truth(s) for s in chosen]), samples.spec.field.factor
     ridge = fit_finer(samples.last(chosen), samples.smooth(chosen), samples.heights, truth, factor=factor)
-    return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": partial(_ridged, ridge)}
+
+    def ridged(samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
+        return _told(samples, ridge(samples.last(chosen), samples.smooth(chosen), samples.heights))
+
+    return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": ridged}
 
 
 def _told(samples: FineSamples, values: Array) -> Forecast:
     """Values as a forecast, none below 0 where the target never is."""
     return Forecast.sure(values.clip(min=0) if samples.spec.field.positive else values)
-
-
-def _ridged(ridge: Any, samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
-    """What ridge says of samples."""
-    return _told(samples, ridge(samples.last(chosen), samples.smooth(chosen), samples.heights))
 
 
 def _divided(centres: NDArray[Any], factor: int) -> NDArray[np.float64]:
@@ -197,23 +192,10 @@ def prepare(recipe: DownscaleRecipe) -> FineSamples:
     channels = tuple(dict.fromkeys([*data.variables, data.target]))
     weather, fine, notes = load(data, channels)
     count = len(channels)
-    cells = Cells(
-        channels,
-        weather.units,
-        (0.0,) * count,
-        (1.0,) * count,
-        data.times,
-        data.step,
-        recipe.position,
-        size=_cell(weather),
-    )
-    fine_field = Values(
-        data.target,
-        weather.units[channels.index(data.target)],
-        "cell",
-        factor=data.factor,
-        conserve=recipe.conserve and not data.coarse,
-    )
+    known = channels, weather.units, (0.0,) * count, (1.0,) * count
+    cells = Cells(*known, data.times, data.step, recipe.position, size=_cell(weather))
+    unit, kept = weather.units[channels.index(data.target)], recipe.conserve and not data.coarse
+    fine_field = Values(data.target, unit, "cell", factor=data.factor, conserve=kept)
     spec = Spec("downscale", {WEATHER: cells}, {data.target: fine_field})
     samples = FineSamples(spec, weather, fine, find_elevation(data.root, data.elevation))
     samples.notes = [*notes, *([] if samples.heights else ["No elevation was given (data.elevation)."])]

@@ -78,9 +78,8 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     samples.notes = [*scene.notes, *notes]
     for split, least in (("train", 2), ("val", 1)):
         if len(samples.of(split)) < least:
-            raise InputError(
-                f"{data.root}: fewer than {least} samples in the {split} split; look at data.fractions or the lists"
-            )
+            few = f"fewer than {least} samples in the {split} split"
+            raise InputError(f"{data.root}: {few}; look at data.fractions or the lists")
     return Chips(fitted(samples, ("train",)), data, chips, recipe.training, notes=samples.notes)
 
 
@@ -94,9 +93,8 @@ def _coordinates(spec: Spec, encodings: Sequence[str], reader: Reader, chips: Se
         notes.append("time encoding off: an image has no date (data.dates gives one)")
     if "location" in encodings and not placed:
         notes.append("location encoding off: an image has no coordinate system")
-    return spec.revised(
-        uses_time="time" in encodings and dated, uses_location="location" in encodings and placed
-    ), notes
+    time, location = "time" in encodings and dated, "location" in encodings and placed
+    return spec.revised(uses_time=time, uses_location=location), notes
 
 
 def fitted(samples: Chips, splits: Sequence[str]) -> Spec:

@@ -162,11 +162,9 @@ class RainSamples(FieldSamples):
     def truth(self, sample: Moment, *, back: float = 0.0) -> Array:
         """Rain of the window around the valid time, some hours back: (H, W) in mm/h, NaN where not known."""
         assert self.rain is not None
-        edges = [
-            self.valid(sample) + np.timedelta64(round((edge - back) * 3600), "s") for edge in self.spec.field.window
-        ]
-        rain: Array = self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0]
-        return rain
+        hours = [edge - back for edge in self.spec.field.window]
+        edges = [self.valid(sample) + np.timedelta64(round(hour * 3600), "s") for hour in hours]
+        return np.asarray(self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0])
 
     def persisted(self, sample: Moment) -> Array:
         """The rain that was known at the input time, at least `persistence` hours before the valid time."""
@@ -194,13 +192,12 @@ def baselines(samples: RainSamples, chosen: Sequence[Moment], _: int) -> Mapping
     field = samples.spec.field
     pairs = ((samples.item(s)[WEATHER], samples.truth(s)) for s in chosen)
     fitted = fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds)
-    return {name: partial(_asked, predict) for name, predict in fitted.items()}
 
+    def asked(predict: Predict, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
+        fields = np.stack([samples.item(s)[WEATHER] for s in chosen])
+        return predict(fields, np.stack([samples.persisted(s) for s in chosen]))
 
-def _asked(predict: Predict, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
-    """What a baseline says of samples."""
-    fields = np.stack([samples.item(s)[WEATHER] for s in chosen])
-    return predict(fields, np.stack([samples.persisted(s) for s in chosen]))
+    return {name: partial(asked, predict) for name, predict in fitted.items()}
 
 
 def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:
@@ -226,17 +223,10 @@ def prepare(recipe: RainRecipe) -> RainSamples:
     data = recipe.data
     weather, rain = load(data)
     count = len(weather.channels)
-    cells = Cells(
-        weather.channels, weather.units, (0.0,) * count, (1.0,) * count, data.times, data.step, recipe.position
-    )
-    rate = Quantiles(
-        data.target_variable or f"{data.product().variable} ({data.target})",
-        "mm/h",
-        recipe.levels,
-        recipe.thresholds,
-        leads=tuple(data.leads),
-        window=data.window,
-    )
+    known = weather.channels, weather.units, (0.0,) * count, (1.0,) * count
+    cells = Cells(*known, data.times, data.step, recipe.position)
+    told = data.target_variable or f"{data.product().variable} ({data.target})", "mm/h"
+    rate = Quantiles(*told, recipe.levels, recipe.thresholds, leads=tuple(data.leads), window=data.window)
     spec = Spec("rain", {WEATHER: cells}, {"rain": rate})
     return RainSamples(spec, weather, rain, persistence=data.persistence)
 
@@ -256,9 +246,8 @@ def inputs(spec: Spec, files: Sequence[Path], data: RainData) -> RainSamples:
     Raises:
         InputError: see `read_weather`.
     """
-    return RainSamples(
-        spec, read_weather(files, spec.weather.channels, units=spec.weather.units, check=check_inputs), None
-    )
+    weather = read_weather(files, spec.weather.channels, units=spec.weather.units, check=check_inputs)
+    return RainSamples(spec, weather, None)
 
 
 TASK = weather_task(

@@ -63,7 +63,8 @@ def find_roles(data: xr.Dataset, name: str) -> Roles:
     time = _time(found)
     y, x = _planar(data, _Y, "y"), _planar(data, _X, "x")
     crs = _crs(data, y, x) if y is not None and x is not None else None
-    if crs is not None and _is_degrees(crs):
+    system = None if crs is None else CRS.from_wkt(crs)
+    if system is not None and system.is_geographic and not system.is_derived:  # plain latitudes and longitudes
         lat, lon, crs = (y, x, None) if lat is None or lon is None else (lat, lon, None)
     if lat is not None and lon is not None and crs is None:
         y, x = _dimensions(found[lat], found[lon], name)
@@ -155,10 +156,8 @@ def _level(found: dict[Hashable, xr.DataArray], taken: Iterable[Hashable | None]
     used |= {dim for key in used if key in found for dim in found[key].dims}
     own = {key: var for key, var in found.items() if var.dims == (key,) and key not in used}
     for key, var in own.items():
-        pressure = units.tidy(_said(var, "units")) in ("Pa", "hPa")
-        if _said(var, "axis") == "Z" or _said(var, "positive") or pressure:
-            return key
-        if _said(var, "standard_name") in _LEVEL_NAMES:
+        named = _said(var, "standard_name") in _LEVEL_NAMES or units.tidy(_said(var, "units")) in ("Pa", "hPa")
+        if _said(var, "axis") == "Z" or _said(var, "positive") or named:
             return key
     return next((key for key in own if str(key).lower() in _LEVEL), None)
 
@@ -205,9 +204,3 @@ def _crs_texts(data: xr.Dataset) -> list[Any]:
         said += [re.sub(r"^\+?init=", "", str(attrs["crs"]), flags=re.I)] if "crs" in attrs else []
         said += [f"EPSG:{attrs['epsg']}"] if "epsg" in attrs else []
     return said
-
-
-def _is_degrees(wkt: str) -> bool:
-    """Whether a coordinate system is of plain latitudes and longitudes."""
-    crs = CRS.from_wkt(wkt)
-    return bool(crs.is_geographic) and not crs.is_derived

@@ -49,8 +49,7 @@ def to_canonical(data: xr.Dataset, *, name: str = "dataset") -> xr.Dataset:
     found = axes.find_roles(data, name)
     notes: list[str] = []
     fields = _fields(data, found, name, notes)
-    coordinates = _grid(data, found, name)
-    coordinates |= _time(data, found, name, notes) | _level(data, found)
+    coordinates = _grid(data, found, name) | _time(data, found, name, notes) | _level(data, found)
     names = _names(data, found)
     for key in dict.fromkeys(dim for var in fields.values() for dim in var.dims):
         if key not in names and key in data.coords and key not in coordinates:
@@ -98,15 +97,8 @@ def notes_of(data: xr.Dataset) -> list[str]:
 
 def noted(data: xr.Dataset, notes: Iterable[str]) -> xr.Dataset:
     """The dataset with notes, each once."""
-    text = "\n".join(dict.fromkeys(notes))
-    attrs = {key: value for key, value in data.attrs.items() if key != NOTES}
-    return data.assign_attrs(**{NOTES: text}) if text else _with_attrs(data, attrs)
-
-
-def _with_attrs(data: xr.Dataset, attrs: dict[Hashable, Any]) -> xr.Dataset:
-    """The dataset with other attributes."""
-    out = data.copy()
-    out.attrs = attrs
+    out, text = data.copy(), "\n".join(dict.fromkeys(notes))
+    out.attrs = {key: value for key, value in data.attrs.items() if key != NOTES} | ({NOTES: text} if text else {})
     return out
 
 
@@ -122,11 +114,7 @@ def _names(data: xr.Dataset, found: Roles) -> dict[Hashable, str]:
 
 
 def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[Hashable, xr.Variable]:
-    """The variables on the grid, masked and with the dimension of time in its place.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The variables on the grid, masked and with the dimension of time in its place."""
     limits, taken = axes.bounds_of(data), {found.lat, found.lon, found.time}
     scalar = found.lat is not None and data[found.lat].ndim == 0
     gridded, left = {}, []
@@ -144,10 +132,8 @@ def _fields(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict
         raise InputError(f"{name}: no variable lies on its grid of {found.y} and {found.x}; pass another file or group")
     if left:
         notes.append(f"left out, for they do not lie on the grid: {', '.join(left)}")
-    time = found.time
-    if time is not None and data[time].ndim == 1 and data[time].dims[0] != "time":
-        dim = data[time].dims[0]
-        gridded = {key: _renamed(var, {dim: "time"}) for key, var in gridded.items()}
+    if found.time is not None and data[found.time].ndim == 1:
+        gridded = {key: _renamed(var, {data[found.time].dims[0]: "time"}) for key, var in gridded.items()}
     return gridded
 
 
@@ -201,11 +187,7 @@ def _plain(attrs: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
-    """A coordinate of degrees, float64, checked.
-
-    Raises:
-        InputError: it is not finite, latitudes are off the globe, or neither rises nor falls.
-    """
+    """A coordinate of degrees, float64, checked."""
     degrees = np.asarray(var.values, np.float64)
     if not np.isfinite(degrees).all() or np.abs(degrees).max(initial=0) > (90.001 if key == "lat" else 720):
         raise InputError(f"{name}: {key} holds {degrees.min():g}..{degrees.max():g}, degrees are wanted; correct them")
@@ -215,11 +197,7 @@ def _degrees(var: xr.Variable, key: str, name: str) -> xr.Variable:
 
 
 def _scale(data: xr.Dataset, var: xr.Variable, crs: str | None, name: str) -> float:
-    """What brings a projected coordinate into the unit of its coordinate system.
-
-    Raises:
-        InputError: its unit is none of length.
-    """
+    """What brings a projected coordinate into the unit of its coordinate system."""
     said = str(var.attrs.get("units", ""))
     heights = [other.attrs[_HEIGHT] for other in data.variables.values() if _HEIGHT in other.attrs]
     if said.lower().startswith("rad") and heights:  # geostationary: the angle of the scan
@@ -243,18 +221,15 @@ def _north_up(data: xr.Dataset) -> xr.Dataset:
 
 
 def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
-    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap.
-
-    Raises:
-        InputError: a longitude comes twice, but for the first one again after the last.
-    """
+    """Longitudes that rise without a gap: cut at the antimeridian on a global grid, else at the widest gap."""
     order, lon, twice = eastward(data["lon"].values)
     if twice:
         ends = float(data["lon"][-1]) - float(data["lon"][0])
         if data.sizes["lon"] - len(order) > 1 or abs(abs(ends) - 360) > 1e-6:
             raise InputError(f"{name}: longitudes come twice ({data.sizes['lon'] - len(order)} such); keep one of each")
         notes.append("the last longitude is the first one again, it was left out")
-    spans = _spans(order)
+    runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)  # of neighbours
+    spans = [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
     attrs = data["lon"].attrs
     if spans != [(0, data.sizes["lon"])]:
         # A global grid is cut once or twice: reading spans is cheaper than reading columns one by one.
@@ -267,12 +242,6 @@ def _eastward(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
         fields = {key: every[key] for key in data.data_vars}
         data = xr.Dataset(fields, {key: var for key, var in every.items() if key not in fields}, data.attrs)
     return data.assign_coords(lon=("lon", lon, attrs))
-
-
-def _spans(order: np.ndarray) -> list[tuple[int, int]]:
-    """Positions as spans (first, last + 1) of neighbours."""
-    breaks = np.flatnonzero(np.diff(order) != 1) + 1
-    return [(int(part[0]), int(part[-1]) + 1) for part in np.split(order, breaks) if len(part)]
 
 
 def eastward(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -312,11 +281,7 @@ def _level(data: xr.Dataset, found: Roles) -> dict[str, xr.Variable]:
 
 
 def _rising(data: xr.Dataset, dim: str, name: str) -> xr.Dataset:
-    """The dataset with a coordinate that rises.
-
-    Raises:
-        InputError: a label comes twice, or is none.
-    """
+    """The dataset with a coordinate that rises."""
     if dim not in data.indexes or (np.diff(data[dim].values) > 0).all():
         return data
     labels = data[dim].values
@@ -369,11 +334,7 @@ def _with_time(data: xr.Dataset) -> xr.Dataset:
 
 
 def _sorted_time(data: xr.Dataset, name: str, notes: list[str]) -> xr.Dataset:
-    """Times that rise.
-
-    Raises:
-        InputError: a time comes twice.
-    """
+    """Times that rise."""
     if "time" not in data.indexes:
         return data
     times = data["time"].values

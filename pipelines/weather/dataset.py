@@ -54,9 +54,7 @@ def open_weather(
     if levels is not None:
         if not any("level" in part.dims for part in parts):
             raise InputError(f"{source_name(parts[0])}: levels are wanted and it has none; leave them out")
-        parts = [
-            select_levels(part, levels, name=source_name(part)) if "level" in part.dims else part for part in parts
-        ]
+        parts = [select_levels(p, levels, name=source_name(p)) if "level" in p.dims else p for p in parts]
     data = joined(parts)
     data = data if variables is None else data[list(variables)]
     data = intervals.with_intervals(data, stamp=stamp, hours=hours, name=source_name(data))
@@ -132,46 +130,3 @@ def one_forecast(data: xr.Dataset, reference: str, *, name: str = "dataset") -> 
         begins = np.full(chosen.sizes["time"], start)
         chosen = chosen.assign_coords(interval_start=("time", begins), interval_end=("time", chosen["time"].values))
     return chosen
-
-
-def require_step(data: xr.Dataset, *, name: str = "dataset") -> np.timedelta64:
-    """The step of the times.
-
-    Raises:
-        InputError: there is no time axis, only one time, or a gap; the message says where.
-    """
-    if "time" not in data.dims:
-        raise InputError(f"{name}: a time axis is wanted and there is none; pass dated files")
-    times = data["time"].values
-    if len(times) < 2:
-        raise InputError(f"{name}: two times or more are wanted, it has {len(times)}; pass more files")
-    steps = np.diff(times)
-    step: np.timedelta64 = np.min(steps)
-    wide = np.flatnonzero(steps != step)
-    if len(wide):
-        first, last = (np.datetime_as_string(times[wide[0] + at], "m") for at in (0, 1))
-        raise InputError(
-            f"{name}: a gap in time from {first} to {last} ({len(wide)} such), steps of {_hours(step)} are wanted; add "
-            "the files that are missing, or select times without a gap"
-        )
-    return step
-
-
-def require_data(field: xr.DataArray, *, name: str = "dataset") -> np.ndarray:
-    """The values of a field, read now, float32.
-
-    Raises:
-        InputError: there is no data in it at all.
-    """
-    values = np.asarray(field.values, np.float32)
-    if not np.isfinite(values).any():
-        raise InputError(
-            f"{name}: {field.name} has no data at all in what was read; choose other times, levels or a region"
-        )
-    return values
-
-
-def _hours(step: np.timedelta64) -> str:
-    """A step as text."""
-    hours = float(step / np.timedelta64(1, "h"))
-    return f"{hours:g} h"

@@ -114,11 +114,7 @@ def _from_weather(path: Path, lat: NDArray[Any], lon: NDArray[Any]) -> tuple[Arr
 
 
 def _field(path: Path) -> xr.DataArray:
-    """The variable of elevation.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The variable of elevation."""
     variables = [part[key] for part in open_parts(path) for key in part.data_vars]
     found = [var for name in NAMES for var in variables if str(var.name).lower() == name]
     found += [var for var in variables if var.attrs.get("standard_name") in STANDARD_NAMES]

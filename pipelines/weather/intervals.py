@@ -61,11 +61,7 @@ def with_intervals(
 
 
 def _step_hours(data: xr.Dataset, name: str) -> float:
-    """The even step of the times in hours.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The even step of the times in hours."""
     steps = np.diff(data["time"].values) / np.timedelta64(1, "s")
     if not len(steps) or np.ptp(steps) > 0:
         raise InputError(f"{name}: the length of intervals cannot be told from {data.sizes['time']} times; pass hours")
@@ -79,8 +75,10 @@ def _known(data: xr.Dataset) -> tuple[Stamp, float | None, list[Hashable] | None
     file = re.search(r"\btavg(\d)_", f"{data.attrs.get('Filename', '')} {data.attrs.get('earthtune_source', '')}")
     if merra and merra[1] != "I":
         return "middle", float(merra[2]), None, f"MERRA-2 {short}"
-    if file and not merra and _centred(data, float(file[1])):
-        return "middle", float(file[1]), None, "MERRA-2 tavg"
+    seconds = (data["time"].values - data["time"].values.astype("datetime64[D]")) / np.timedelta64(1, "s")
+    hours = float(file[1]) if file and not merra else 0.0
+    if hours and (np.mod(seconds, hours * 3600) == hours * 1800).all():  # the middle of intervals from midnight on
+        return "middle", hours, None, "MERRA-2 tavg"
     if "GridHeader" in data.attrs or "IMERG" in str(data.attrs.get("title", "")):
         return "start", 0.5, None, "IMERG"
     sums = [key for key, var in data.data_vars.items() if _ecmwf_sum(var, data)]
@@ -89,12 +87,6 @@ def _known(data: xr.Dataset) -> tuple[Stamp, float | None, list[Hashable] | None
         if len(step) and (step == step[0]).all():
             return "end", None, sums, "ECMWF accumulations"
     return None
-
-
-def _centred(data: xr.Dataset, hours: float) -> bool:
-    """Whether the times lie in the middle of intervals of a length that begin at midnight."""
-    seconds = (data["time"].values - data["time"].values.astype("datetime64[D]")) / np.timedelta64(1, "s")
-    return bool((np.mod(seconds, hours * 3600) == hours * 1800).all())
 
 
 def _ecmwf_sum(var: xr.DataArray, data: xr.Dataset) -> bool:
@@ -148,16 +140,11 @@ def per_step(field: xr.DataArray, *, name: str = "dataset") -> xr.DataArray:
     where = f"{name}: {field.name}"
     amounts = lazy.differences(field.variable, "time", before, slack=_SLACK, where=where)
     begins = np.where(before >= 0, ends[before], starts)
-    out = xr.DataArray(amounts, field.coords, name=field.name)
-    return out.assign_coords(interval_start=("time", begins))
+    return xr.DataArray(amounts, field.coords, name=field.name).assign_coords(interval_start=("time", begins))
 
 
 def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends along time.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Starts and ends along time."""
     if "interval_start" not in field.coords or "time" not in field.dims:
         raise InputError(
             f"{name}: {field.name} is an amount and nothing tells its intervals; pass stamp (start, middle, end), hours"

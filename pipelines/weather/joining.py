@@ -14,7 +14,7 @@ from pipelines.weather import canonical, intervals, lazy, units
 _SAME_PLACE = 0.01
 
 
-def source_name(data: xr.Dataset) -> str:
+def source_name(data: xr.Dataset | xr.DataArray) -> str:
     """The file that a dataset came from."""
     return str(data.attrs.get("earthtune_source", "dataset"))
 
@@ -29,9 +29,8 @@ def having(parts: list[xr.Dataset], variables: Sequence[str]) -> list[xr.Dataset
     for variable in variables:
         if variable not in names:
             left = [note for part in parts for note in canonical.notes_of(part) if f" {variable} " in note]
-            raise InputError(
-                f"{source_name(parts[0])}: variable {variable} is wanted{instead(variable, names, *left[:1])}"
-            )
+            told = instead(variable, names, *left[:1])
+            raise InputError(f"{source_name(parts[0])}: variable {variable} is wanted{told}")
     kept = [[key for key in part.data_vars if key in variables] for part in parts]
     return [part[keys] for part, keys in zip(parts, kept, strict=True) if keys]
 
@@ -152,11 +151,7 @@ def _span(data: xr.Dataset, dim: str) -> str:
 
 
 def _in_time(members: list[xr.Dataset]) -> xr.Dataset:
-    """Datasets of the same variables, one after the other in time.
-
-    Raises:
-        InputError: there is no time axis, a time comes twice, or grids, levels or units differ.
-    """
+    """Datasets of the same variables, one after the other in time."""
     if len(members) == 1:
         return members[0]
     for member in members:
@@ -167,8 +162,7 @@ def _in_time(members: list[xr.Dataset]) -> xr.Dataset:
     members = sorted(members, key=lambda member: member["time"].values[0])
     first = members[0]
     for member in members[1:]:
-        dims = [str(dim) for dim in (*first.dims, *member.dims) if dim != "time"]
-        for dim in dims:
+        for dim in [str(dim) for dim in (*first.dims, *member.dims) if dim != "time"]:
             if not _same_axis(first, member, dim):
                 raise InputError(_apart(first, member, dim))
     members = [_like(member, first) for member in members]
@@ -201,13 +195,9 @@ def _like(member: xr.Dataset, first: xr.Dataset) -> xr.Dataset:
 def _concatenated(members: list[xr.Dataset]) -> xr.Dataset:
     """Datasets one after the other in time."""
     first = members[0]
-    fields = {}
-    for key, var in first.data_vars.items():
-        if "time" in var.dims:
-            pieces = [member[key].variable for member in members]
-            fields[key] = lazy.joined(pieces, "time")
-        else:
-            fields[key] = var.variable
+    fields = {key: var.variable for key, var in first.data_vars.items()}
+    for key in [key for key, var in fields.items() if "time" in var.dims]:
+        fields[key] = lazy.joined([member[key].variable for member in members], "time")
     coords = {key: var.variable for key, var in first.coords.items() if "time" not in var.dims}
     for key in ("time", "interval_start", "interval_end"):
         if all(key in member.coords for member in members):

@@ -25,6 +25,11 @@ Selection = tuple[slice | np.ndarray, ...]
 Read = Callable[[Selection], np.ndarray]
 
 
+def line(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class _Array(BackendArray):
     """An array by its shape and a function that reads a selection of it."""
 
@@ -37,8 +42,7 @@ class _Array(BackendArray):
     def _get(self, key: tuple[Any, ...]) -> np.ndarray:
         selection = tuple(_plain(item, size) for item, size in zip(key, self.shape, strict=True))
         squeezed = tuple(0 if np.ndim(item) == 0 and not isinstance(item, slice) else slice(None) for item in key)
-        values: np.ndarray = self._read(selection)[squeezed]
-        return values
+        return np.asarray(self._read(selection)[squeezed])
 
 
 def _plain(item: Any, size: int) -> slice | np.ndarray:
@@ -64,15 +68,12 @@ def variable(dims: Sequence[Hashable], shape: Sequence[int], dtype: Any, read: R
 
 def values(source: xr.Variable, selection: Selection) -> np.ndarray:
     """The values of a variable under a selection."""
-    out: np.ndarray = np.asarray(source[selection].values)
-    return out
+    return np.asarray(source[selection].values)
 
 
 def positions(item: slice | np.ndarray, size: int) -> np.ndarray:
     """The positions that a part of a selection names in a dimension of a size."""
-    if isinstance(item, slice):
-        return np.arange(*item.indices(size))
-    return item
+    return np.arange(*item.indices(size)) if isinstance(item, slice) else item
 
 
 def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selection:
@@ -94,8 +95,7 @@ def _read_named(source: xr.Variable, where: str, selection: Selection) -> np.nda
     try:
         return values(source, selection)
     except DAMAGE as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{where} cannot be read ({line}); fetch the file again") from error
+        raise RunError(f"{where} cannot be read ({line(error)}); fetch the file again") from error
 
 
 def scaled(
@@ -206,8 +206,7 @@ def _read_turned(source: xr.Variable, order: tuple[int | None, ...], selection: 
     new = tuple(axis for axis, place in enumerate(order) if place is None)
     lengths = {axis: len(positions(selection[axis], 1)) for axis in new}
     full = np.expand_dims(read, new)
-    out: np.ndarray = np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)])
-    return out
+    return np.asarray(np.broadcast_to(full, [lengths.get(axis, size) for axis, size in enumerate(full.shape)]))
 
 
 def differences(source: xr.Variable, dim: Hashable, before: np.ndarray, *, slack: float, where: str) -> xr.Variable:
@@ -236,16 +235,11 @@ def _read_differences(
     later = before[wanted] >= 0
     previous = totals[np.searchsorted(needed, before[wanted][later])]
     out[later] = _amounts(out[later], previous, slack, where)
-    moved: np.ndarray = np.moveaxis(out, 0, axis)
-    return moved
+    return np.asarray(np.moveaxis(out, 0, axis))
 
 
 def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str) -> np.ndarray:
-    """Totals minus previous ones, 0 for what packing made slightly negative.
-
-    Raises:
-        InputError: a total falls by more than that.
-    """
+    """Totals minus previous ones, 0 for what packing made slightly negative."""
     amounts = totals - previous
     fall = -float(np.nanmin(amounts, initial=0.0))
     if fall > slack * float(np.nanmax(np.abs(previous), initial=0.0)):
@@ -253,5 +247,4 @@ def _amounts(totals: np.ndarray, previous: np.ndarray, slack: float, where: str)
             f"{where}: a running total falls by {fall:g} within one forecast, amounts cannot be negative; correct the "
             "bounds of its times, which say where totals begin anew"
         )
-    clipped: np.ndarray = np.maximum(amounts, 0.0)
-    return clipped
+    return np.asarray(np.maximum(amounts, 0.0))

@@ -20,7 +20,7 @@ from models.backbones.wxc_inputs import MISSING, STATIC, Batch, kept_rows, make_
 from models.errors import InputError
 from pipelines.weather import intervals, regions, units
 from pipelines.weather.dataset import open_parts, select_levels
-from pipelines.weather.joining import instead
+from pipelines.weather.joining import instead, source_name
 
 _HALF = np.timedelta64(30, "m")
 _MONTHS = 12
@@ -101,8 +101,7 @@ class Merra2:
             InputError: a time at which a variable is not there, or values that are missing (see `stack_channels`).
         """
         surface, vertical, levels = self.fields([time])
-        stacked: NDArray[np.float32] = stack_channels(self.channels, surface, vertical, levels=levels)[0]
-        return stacked
+        return np.asarray(stack_channels(self.channels, surface, vertical, levels=levels)[0])
 
     def static_fields(self, time: Time) -> dict[str, NDArray[Any]]:
         """Static fields by name, (H, W); of those that come by month the one of `time`."""
@@ -165,14 +164,19 @@ def open_merra2(
         raise InputError("no MERRA-2 file given: pass those of the surface and of the model levels")
     parts = [_placed(part, region) for part in parts]
     sources = {name: tuple(_having(parts, name, sorted(wanted))) for name, wanted in levels.items()}
-    for name, fields in sources.items():
-        undated = [field for field in fields if "time" not in field.dims]
-        if undated:
-            raise InputError(f"{_name(undated[0])}: {name} has no time; pass dated files")
+    for name, field in [(name, field) for name, fields in sources.items() for field in fields]:
+        if "time" not in field.dims:
+            raise InputError(f"{source_name(field)}: {name} has no time; pass dated files")
     sources |= {name: tuple(_having(parts, name, ())) for name in static}
     first = next(iter(sources.values()))[0]
-    for name, fields in sources.items():
-        _check_grids(name, fields, first)
+    for name, field in [(name, field) for name, fields in sources.items() for field in fields]:
+        for dim in ("lat", "lon"):
+            mine, theirs = field[dim].values, first[dim].values
+            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > _SAME_PLACE:
+                raise InputError(
+                    f"{source_name(field)}: {dim} of {name} is {len(mine)} values {mine[0]:g}..{mine[-1]:g}, that of "
+                    f"{source_name(first)} {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}; wanted one grid"
+                )
     grid = xr.Dataset(coords={dim: first[dim].variable for dim in ("lat", "lon")})
     return Merra2(tuple(channels), tuple(static), grid, sources)
 
@@ -201,35 +205,31 @@ def choose_channels(wanted: Iterable[str], channels: Sequence[str]) -> tuple[str
 def _placed(part: xr.Dataset, region: regions.Region | None) -> xr.Dataset:
     """The rows and columns of a file that are wanted."""
     if "lat" not in part.dims:
-        raise InputError(f"{_name(part)}: wanted MERRA-2's grid of latitudes and longitudes, its grid is another")
+        raise InputError(f"{source_name(part)}: wanted MERRA-2's grid of latitudes and longitudes, its grid is another")
     rows = kept_rows(part["lat"].values)
     part = part if rows == slice(0, part.sizes["lat"]) else part.isel(lat=rows)
-    return part if region is None else regions.window(part, region, name=_name(part))
+    return part if region is None else regions.window(part, region, name=source_name(part))
 
 
 def _having(parts: Sequence[xr.Dataset], name: str, levels: Sequence[float]) -> list[xr.DataArray]:
-    """The fields of a variable at these levels, or without any.
-
-    Raises:
-        InputError: it is nowhere, or not at these levels.
-    """
+    """The fields of a variable at these levels, or without any."""
     found, problem = [], None
     for part in parts:
         if name not in part or ("level" in part[name].dims) != bool(levels):
             continue
         try:
-            chosen = select_levels(part[[name]], levels, name=f"{_name(part)}: {name}") if levels else part
+            chosen = select_levels(part[[name]], levels, name=f"{source_name(part)}: {name}") if levels else part
         except InputError as error:
             problem = error
             continue
-        found.append(_in_units(chosen[name], name, _name(part)).assign_attrs(earthtune_source=_name(part)))
+        found.append(_in_units(chosen[name], name, source_name(part)).assign_attrs(earthtune_source=source_name(part)))
     if found:
         return found
     if problem:
         raise problem
     names = sorted({str(key) for part in parts for key in part.data_vars})
     kind = " on model levels" if levels else ""
-    raise InputError(f"{_name(parts[0])}: variable {name}{kind} is wanted{instead(name, names)}")
+    raise InputError(f"{source_name(parts[0])}: variable {name}{kind} is wanted{instead(name, names)}")
 
 
 def _in_units(field: xr.DataArray, name: str, file: str) -> xr.DataArray:
@@ -242,22 +242,6 @@ def _in_units(field: xr.DataArray, name: str, file: str) -> xr.DataArray:
     if not wanted or not have:
         return field.assign_attrs(units=wanted or have)
     return field if units.tidy(have) == units.tidy(wanted) else intervals.in_unit(field, wanted, name=file)
-
-
-def _name(part: xr.Dataset | xr.DataArray) -> str:
-    return str(part.attrs.get("earthtune_source", "dataset"))
-
-
-def _check_grids(name: str, fields: Sequence[xr.DataArray], first: xr.DataArray) -> None:
-    """Refuse fields that are not on the grid of the first."""
-    for field in fields:
-        for dim in ("lat", "lon"):
-            mine, theirs = field[dim].values, first[dim].values
-            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > _SAME_PLACE:
-                raise InputError(
-                    f"{_name(field)}: {dim} of {name} is {len(mine)} values {mine[0]:g}..{mine[-1]:g}, that of "
-                    f"{_name(first)} {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}; wanted one grid"
-                )
 
 
 def _instants(field: xr.DataArray) -> set[Time]:
@@ -281,23 +265,19 @@ def _read(fields: Sequence[xr.DataArray], time: Time, name: str) -> NDArray[Any]
     held = sorted(stamp for field in fields for stamp in field["time"].values)
     first, last = (np.datetime_as_string(held[at], "m") for at in (0, -1))
     raise InputError(
-        f"{_name(fields[0])}: {name} at {np.datetime_as_string(time, 'm')} is wanted, these files have {len(held)} "
-        f"times {first}..{last}; add the file that holds it"
+        f"{source_name(fields[0])}: {name} at {np.datetime_as_string(time, 'm')} is wanted, these files have "
+        f"{len(held)} times {first}..{last}; add the file that holds it"
     )
 
 
 def _whole(values: NDArray[Any], field: xr.DataArray, time: Time) -> NDArray[Any]:
-    """The values of a field.
-
-    Raises:
-        InputError: some are missing, of a variable that is to be everywhere.
-    """
+    """The values of a field."""
     holes = int((~np.isfinite(values)).sum()) if field.name not in MISSING else 0
     if holes:
         when = np.datetime_as_string(time, "m")
         raise InputError(
-            f"{_name(field)}: {holes} of {values.size} values of {field.name} at {when} are missing; fill them or "
-            "choose another region"
+            f"{source_name(field)}: {holes} of {values.size} values of {field.name} at {when} are missing; "
+            "fill them or choose another region"
         )
     return values
 

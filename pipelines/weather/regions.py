@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,19 @@ class Region:
         return f"{across}, {_degrees(self.south, 'NS')}..{_degrees(self.north, 'NS')}"
 
 
+def region_of(numbers: Sequence[float] | None, *, such: str) -> Region | None:
+    """Four numbers as a region, None as none; `such` is an example for the message.
+
+    Raises:
+        InputError: they are not four.
+    """
+    if numbers is None:
+        return None
+    if len(numbers) != 4:
+        raise InputError(f"region {[*numbers]}: wanted west, south, east, north in degrees, such as {such}")
+    return Region(*numbers)
+
+
 def _degrees(value: float, sides: str) -> str:
     """A coordinate with its hemisphere."""
     value = (value + 180) % 360 - 180 if sides == "EW" and abs(value) > 180 else value
@@ -67,9 +81,7 @@ def window(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
             "and larger than a cell"
         )
     if not _covers(lat, rows, lon, data["lon"].values, region):
-        raise InputError(
-            f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
-        )
+        raise _uncovered(data, region, name)
     return cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, lon)
 
 
@@ -84,25 +96,23 @@ def around(data: xr.Dataset, region: Region, *, name: str = "dataset") -> xr.Dat
     down, across = step(lat), step(lon)
     spans, found = columns(lon, region.west - across, region.width + 2 * across)
     rows = np.flatnonzero((lat <= region.north + down) & (lat >= region.south - down))
-    half = 0.501 * across
-    sides = (
-        len(rows) and len(found) and found[0] - half <= region.west and found[-1] + half >= region.west + region.width
-    )
+    half, east = 0.501 * across, region.west + region.width
+    sides = len(rows) and len(found) and found[0] - half <= region.west and found[-1] + half >= east
     if not sides or lat[rows[0]] + 0.501 * down < region.north or lat[rows[-1]] - 0.501 * down > region.south:
-        raise InputError(
-            f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}; choose inside"
-        )
+        raise _uncovered(data, region, name)
     return cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, found)
+
+
+def _uncovered(data: xr.Dataset, region: Region, name: str) -> InputError:
+    told = f"{name}: {region} is wanted, it covers {extent(data)} in cells of {cell(data)}"
+    return InputError(f"{told}; choose inside")
 
 
 def cut(data: xr.Dataset, rows: slice, spans: list[tuple[int, int]], lon: np.ndarray) -> xr.Dataset:
     """Rows, and spans of columns one after the other under new longitudes."""
     data = data.isel(lat=rows)
-    turned = {
-        key: lazy.runs(var, "lon", spans) if "lon" in var.dims else var
-        for key, var in data.variables.items()
-        if key != "lon"
-    }
+    every = {key: var for key, var in data.variables.items() if key != "lon"}
+    turned = {key: lazy.runs(var, "lon", spans) if "lon" in var.dims else var for key, var in every.items()}
     fields = {key: turned[key] for key in data.data_vars}
     coords = {key: var for key, var in turned.items() if key not in fields}
     first = (lon[0] + 180) % 360 - 180
@@ -161,6 +171,18 @@ def geobox(data: xr.Dataset, *, name: str = "dataset") -> GeoBox:
     return GeoBox((len(lat), len(lon)), affine, "EPSG:4326")
 
 
+def edges(centres: np.ndarray) -> np.ndarray:
+    """Edges of cells half way between their centres: (n + 1,).
+
+    Raises:
+        InputError: there is a single cell, which has no size.
+    """
+    if len(centres) < 2:
+        raise InputError(f"{len(centres)} cell along an axis: two or more are wanted, for one has no size")
+    inner = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
+
+
 def cell_areas(lat: np.ndarray) -> np.ndarray:
     """Relative areas of cells by row, from the sines of their edges, half way between centres and at most at the poles.
 
@@ -168,22 +190,15 @@ def cell_areas(lat: np.ndarray) -> np.ndarray:
     """
     if len(lat) < 2:
         return np.ones(len(lat))
-    inner = (lat[:-1] + lat[1:]) / 2
-    edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]]).clip(-90, 90)
-    areas: np.ndarray = np.abs(np.diff(np.sin(np.radians(edges))))
-    return areas
-
-
-def goes_round(lon: np.ndarray) -> bool:
-    """Whether longitudes go round the globe without a gap."""
-    return bool(len(lon) > 1 and lon[0] + 360 - lon[-1] <= _WIDE * step(lon))
+    return np.asarray(np.abs(np.diff(np.sin(np.radians(edges(lat).clip(-90, 90))))))
 
 
 def extent(data: xr.Dataset) -> Region:
     """The region from the outermost centres of cells (the whole circle where longitudes go round)."""
     lat, lon = data["lat"].values, data["lon"].values
     west, east = float(lon.min()), float(lon.max())
-    return Region(west, float(lat.min()), west + 360 if goes_round(lon) else east, float(lat.max()))
+    around = len(lon) > 1 and lon[0] + 360 - lon[-1] <= _WIDE * step(lon)  # without a gap
+    return Region(west, float(lat.min()), west + 360 if around else east, float(lat.max()))
 
 
 def cell(data: xr.Dataset) -> str:

@@ -50,10 +50,8 @@ def onto(
             "times or levels first, or a coarser grid"
         )
     if "lon" in field.dims or "spatial_ref" in field.coords:
-        part, rows, cols = (
-            _under_sphere(field, geobox, name) if "lon" in field.dims else _under_plane(field, geobox, name)
-        )
-        values = _sampled(part, rows, cols, resampling)
+        under = _under_sphere if "lon" in field.dims else _under_plane
+        values = _sampled(*under(field, geobox, name), resampling)
     elif "lat" in field.coords:
         values = _from_curvilinear(field, geobox, name)
     else:
@@ -72,15 +70,11 @@ def _labelled(values: np.ndarray, field: xr.DataArray, geobox: GeoBox) -> xr.Dat
     if b == d == 0:
         coords["x"] = ("x", c + a * (np.arange(geobox.shape[1]) + 0.5), {"axis": "X"})
         coords["y"] = ("y", f + e * (np.arange(geobox.shape[0]) + 0.5), {"axis": "Y"})
-    wkt = _crs(geobox).to_wkt()
+    crs: Any = geobox.crs
+    wkt = crs.to_wkt()
     transform = " ".join(str(number) for number in (c, a, b, f, d, e))
     coords["spatial_ref"] = ((), 0, {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform})
     return xr.DataArray(values, coords, dims, name=field.name, attrs=dict(field.attrs))
-
-
-def _crs(geobox: GeoBox) -> Any:
-    """The coordinate system of a grid that has one."""
-    return geobox.crs
 
 
 def _sampled(part: xr.DataArray, rows: np.ndarray, cols: np.ndarray, resampling: Resampling) -> np.ndarray:
@@ -97,21 +91,19 @@ def _centres(geobox: GeoBox, crs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Where the centres of pixels lie in another coordinate system, x and y; infinite where nowhere: (H, W)."""
     rows, cols = (np.arange(int(size)) + 0.5 for size in geobox.shape)
     down, across = np.meshgrid(rows, cols, indexing="ij")
-    return _positions(geobox, down, across, crs)
-
-
-def _positions(geobox: GeoBox, rows: np.ndarray, cols: np.ndarray, crs: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where positions in a grid lie in another coordinate system, x and y; infinite where nowhere."""
     a, b, c, d, e, f = tuple(geobox.affine)[:6]
-    xs, ys = _crs(geobox).transformer_to_crs(crs)(a * cols + b * rows + c, d * cols + e * rows + f)
+    own: Any = geobox.crs
+    xs, ys = own.transformer_to_crs(crs)(a * across + b * down + c, d * across + e * down + f)
     return np.asarray(xs), np.asarray(ys)
 
 
-def _places(centres: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _places(centres: np.ndarray, wanted: np.ndarray, name: str) -> np.ndarray:
     """Positions in cells (the centre of the first is 0.5) of coordinates; far outside where they are off the cells.
 
     Between centres positions are linear, so steps need not be even (Gaussian latitudes).
     """
+    if len(centres) < 2:
+        raise InputError(f"{name}: one row or column of cells has no size; take its value, there is nothing to regrid")
     first, last = centres[0] - (centres[1] - centres[0]) / 2, centres[-1] + (centres[-1] - centres[-2]) / 2
     nodes = np.concatenate([[first], centres, [last]])
     numbers = np.concatenate([[0.0], np.arange(len(centres)) + 0.5, [float(len(centres))]])
@@ -142,18 +134,7 @@ def _under_sphere(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.Da
         box = regions.Region(west, south, east, north)
         raise InputError(f"{name}: covers {regions.extent(data)} and the grid lies at {box}; pass data of that place")
     part = regions.cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, found)["field"]
-    _several(part, name)
-    return part, _places(part["lat"].values, lat), _places(found, lon)
-
-
-def _several(part: xr.DataArray, name: str) -> None:
-    """Check that there is more than one row and column, for a single one has no size.
-
-    Raises:
-        InputError: there is not.
-    """
-    if min(part.shape[-2:]) < 2:
-        raise InputError(f"{name}: one row or column of cells has no size; take its value, there is nothing to regrid")
+    return part, _places(part["lat"].values, lat, name), _places(found, lon, name)
 
 
 # --- other grids --------------------------------------------------------------------------------------------------
@@ -161,11 +142,10 @@ def _several(part: xr.DataArray, name: str) -> None:
 
 def _under_plane(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.DataArray, np.ndarray, np.ndarray]:
     """The cells of a projected grid under another and around it, and where in them the centres of pixels lie."""
-    _several(field, name)
     xs, ys = _centres(geobox, str(field["spatial_ref"].attrs["crs_wkt"]))
     keep, places = {}, []
     for dim, wanted in (("y", ys), ("x", xs)):
-        at = _places(field[dim].values, wanted)
+        at = _places(field[dim].values, wanted, name)
         inside = at[at > _OFF]
         if not inside.size:
             raise InputError(f"{name}: {field.name} and the grid share no ground; pass data of that place")
@@ -205,13 +185,12 @@ def _from_curvilinear(field: xr.DataArray, geobox: GeoBox, name: str) -> np.ndar
     out = read(centres).T.astype(np.float32)  # (fields, pixels)
     distance, _ = cKDTree(points).query(centres)
     out[:, distance > spacing] = np.nan
-    placed: np.ndarray = out.reshape(*field.shape[:-2], *shape)
-    return placed
+    return np.asarray(out.reshape(*field.shape[:-2], *shape))
 
 
 def _pixels_of(geobox: GeoBox, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns and rows in a grid of longitudes and latitudes."""
-    crs = _crs(geobox)
+    crs: Any = geobox.crs
     x, y = (np.asarray(v) for v in CRS("EPSG:4326").transformer_to_crs(crs)(lon, lat))
     if crs.geographic:  # the turn nearest to the middle of the grid
         middle = geobox.affine.c + geobox.affine.a * geobox.shape[1] / 2
@@ -254,7 +233,7 @@ def area_mean(
         InputError: the grid is none of latitudes and longitudes, does not cover the cells, or is coarser than they are.
     """
     down, across = np.sort(np.asarray(lat, np.float64))[::-1], np.asarray(lon, np.float64)
-    north, west = _edges(down).clip(-90, 90), _edges(across)
+    north, west = regions.edges(down).clip(-90, 90), regions.edges(across)
     fine = regions.step(field["lat"].values) if "lat" in field.dims else 0.0
     size = regions.step(down)
     if not 0 < fine <= size * (1 + 1e-6):
@@ -263,15 +242,15 @@ def area_mean(
     part = regions.around(field.to_dataset(name="field"), box, name=name)["field"]
     theirs = part["lon"].values
     turn = 360.0 * np.round((theirs.mean() - across.mean()) / 360.0)
-    rows = _shared(np.sin(np.deg2rad(_edges(part["lat"].values).clip(-90, 90))), np.sin(np.deg2rad(north)))
-    cols = _shared(_edges(theirs), west + turn)
+    rows = _shared(np.sin(np.deg2rad(regions.edges(part["lat"].values).clip(-90, 90))), np.sin(np.deg2rad(north)))
+    cols = _shared(regions.edges(theirs), west + turn)
     out = np.empty((*part.shape[:-2], len(down), len(across)), np.float32)
     for at in np.ndindex(*part.shape[:-2]):
         out[at] = _weighted(np.asarray(part.variable[at].values, np.float64), rows, cols)
     axes = {"lat": down, "lon": across}
     kept = {key: var.variable for key, var in field.coords.items() if not set(var.dims) & set(axes)}
-    coords: dict[Any, Any] = dict(kept)
-    coords |= {key: (key, values, dict(field[key].attrs)) for key, values in axes.items()}
+    coords: dict[Any, Any] = {key: (key, values, dict(field[key].attrs)) for key, values in axes.items()}
+    coords = kept | coords
     return xr.DataArray(out, coords, field.dims, name=field.name, attrs=dict(field.attrs))
 
 
@@ -290,21 +269,12 @@ def on_grid(field: xr.DataArray, wanted_lat: np.ndarray, wanted_lon: np.ndarray,
     return np.asarray(area_mean(field, wanted_lat, wanted_lon, name=name).values, np.float32)
 
 
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Edges half way between centres: (n + 1,)."""
-    if len(centres) < 2:
-        raise InputError(f"{len(centres)} cell along an axis: two or more are wanted, for one has no size")
-    inner = (centres[:-1] + centres[1:]) / 2
-    return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
-
-
 def _shared(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
     """How much of each of our cells each of theirs makes up, by edges that rise or fall: (ours, theirs)."""
     low, high = np.minimum(ours[:-1], ours[1:]), np.maximum(ours[:-1], ours[1:])
     from_, to = np.minimum(theirs[:-1], theirs[1:]), np.maximum(theirs[:-1], theirs[1:])
     overlap = np.minimum(high[:, None], to) - np.maximum(low[:, None], from_)
-    share: np.ndarray = overlap.clip(min=0) / (high - low)[:, None]
-    return share
+    return np.asarray(overlap.clip(min=0) / (high - low)[:, None])
 
 
 def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -313,5 +283,4 @@ def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
     total = rows @ np.where(known, values, 0.0) @ cols.T
     weight = rows @ known.astype(np.float64) @ cols.T
     enough = weight >= 0.5 - 1e-9
-    mean: np.ndarray = np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough)
-    return mean
+    return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough))

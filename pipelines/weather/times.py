@@ -45,11 +45,7 @@ def dates(array: xr.DataArray, name: str, notes: list[str]) -> np.ndarray:
 
 
 def _by_months(raw: xr.Variable, name: str) -> xr.Variable:
-    """Times in months since a date as dates: xarray refuses them, for a month has no length but in a calendar.
-
-    Raises:
-        InputError: the date that they count from is not the first of a month.
-    """
+    """Times in months since a date as dates: xarray refuses them, for a month has no length but in a calendar."""
     since = str(raw.attrs["units"]).split(" since ", 1)[1].strip()
     match = re.match(r"(\d{1,4})-0?(\d{1,2})(?:-0?1(?:[ T]0?0(?::0?0)*)?)?(?:\.0*)?$", since)
     if match is None:
@@ -62,11 +58,7 @@ def _by_months(raw: xr.Variable, name: str) -> xr.Variable:
 
 
 def _date(item: Any, name: str) -> np.datetime64:
-    """A date in words.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A date in words."""
     text = item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
     try:
         return np.datetime64(text.replace("_", "T").removesuffix("Z"), "s")
@@ -75,11 +67,7 @@ def _date(item: Any, name: str) -> np.datetime64:
 
 
 def _standard(values: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
-    """Dates of cftime as datetime64 of the same year, month and day.
-
-    Raises:
-        InputError: a date does not exist in the standard calendar.
-    """
+    """Dates of cftime as datetime64 of the same year, month and day."""
     calendar = values.ravel()[0].calendar
     out = []
     for date in values.ravel():
@@ -119,11 +107,7 @@ def with_forecasts(data: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _leads(array: xr.DataArray, name: str) -> np.ndarray:
-    """Lead times as timedelta64.
-
-    Raises:
-        InputError: they have no unit of time.
-    """
+    """Lead times as timedelta64."""
     if array.dtype.kind == "m":
         return array.values.astype("timedelta64[ns]")
     seconds = {"s": 1, "min": 60, "h": 3600, "d": 86400}

@@ -113,16 +113,11 @@ def _spelled(powers: dict[str, Fraction]) -> str:
     return " ".join(symbol if powers[symbol] == 1 else f"{symbol}{powers[symbol]}" for symbol in ordered) or "1"
 
 
-def _split(symbol: str) -> tuple[float, str]:
-    """How many of which symbol."""
-    match = re.fullmatch(r"(\d+)(\D.*)", symbol)
-    return (float(match[1]), match[2]) if match else (1.0, symbol)
-
-
 def _measured(unit: str) -> tuple[float, dict[str, float]]:
     """Scale of a unit to SI, and the quantities that it may be of with their own scales; none where it is not known."""
     powers, scale, total = _powers(tidy(unit)), 1.0, dict[str, Fraction]()
-    counted = {symbol: _split(symbol) for symbol in powers}
+    matches = {symbol: re.fullmatch(r"(\d+)(\D.*)", symbol) for symbol in powers}  # how many of which symbol
+    counted = {symbol: (float(m[1]), m[2]) if m else (1.0, symbol) for symbol, m in matches.items()}
     if not unit.strip() or any(symbol not in _SIZES for _, symbol in counted.values()):
         return 1.0, {}
     for symbol, power in powers.items():

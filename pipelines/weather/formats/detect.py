@@ -55,11 +55,7 @@ def format_of(path: Path) -> Format:
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is something of this name.
-
-    Raises:
-        InputError: the name cannot be one, or a folder on the way may not be entered.
-    """
+    """Whether there is something of this name."""
     try:
         return path.exists()
     except OSError as error:
@@ -108,16 +104,12 @@ def _why_not(head: bytes) -> str:
             return reason
     if not head:
         return "an empty file; fetch it again"
-    if _is_text(head):
+    try:
+        head[: max(len(head) - 3, 1)].decode()  # the last letter may be cut
+        text = b"\0" not in head
+    except UnicodeDecodeError as error:
+        text = error.start >= len(head) - 6
+    if text:
         first = " ".join(head[:60].decode("utf-8", "replace").split())
         return f"text, it begins with {first!r}; NetCDF, Zarr or GRIB is wanted: fetch the file itself"
     return "neither NetCDF, HDF5, Zarr nor GRIB by its first bytes; fetch the file again"
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether bytes read as text; the last letter may be cut."""
-    try:
-        head[: max(len(head) - 3, 1)].decode()
-    except UnicodeDecodeError as error:
-        return error.start >= len(head) - 6
-    return b"\0" not in head

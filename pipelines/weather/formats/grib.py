@@ -111,11 +111,7 @@ def open_grib(path: Path) -> list[xr.Dataset]:
 
 
 def _whole(path: Path) -> None:
-    """Check that every message ends where its header says, and is filled by its sections.
-
-    Raises:
-        InputError: the file ends within a message, or a message is not whole.
-    """
+    """Check that every message ends where its header says, and is filled by its sections."""
     size, at, count = path.stat().st_size, 0, 0
     with path.open("rb") as file:
         while (at := _next(file, at)) >= 0:
@@ -170,11 +166,7 @@ def _length(head: bytes) -> int | None:
 
 
 def _scan(path: Path) -> list[_Field]:
-    """The headers of all messages.
-
-    Raises:
-        InputError: a message cannot be understood.
-    """
+    """The headers of all messages."""
     import eccodes
     from cfgrib.messages import FileStream
 
@@ -185,9 +177,8 @@ def _scan(path: Path) -> list[_Field]:
             _ = field.reference, field.start  # dates that exist
             fields.append(field)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: message {len(fields) + 1} cannot be understood ({_line(error)}); fetch the file again"
-        ) from error
+        number, why = len(fields) + 1, lazy.line(error)
+        raise InputError(f"{path}: message {number} cannot be understood ({why}); fetch the file again") from error
     return fields
 
 
@@ -198,11 +189,6 @@ def _key(message: Any, key: str) -> Any:
         return message[native]
     except KeyError:
         return None
-
-
-def _line(error: Exception) -> str:
-    """An error on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _time(date: int, clock: int) -> np.datetime64:
@@ -245,7 +231,7 @@ def _variable(path: Path, name: str, fields: list[_Field], place: _Grid) -> xr.D
     squeezed.attrs.update(_attributes(fields[0], name))
     coordinates: dict[str, Any] = {axis.name: (axis.name, axis.values(), axis.attributes) for axis in kept}
     coordinates |= grid | _intervals(fields, axes)
-    if not any(axis.keep and axis.name == "time" for axis in axes) and axes[1].name == "time":
+    if axes[1].name == "time" and not axes[1].keep:
         coordinates["time"] = ((), axes[1].values()[0], {"standard_name": "time"})
     attrs = {"institution": str(first["centreDescription"]), "GRIB_edition": int(first["edition"])}
     return xr.Dataset({named: squeezed}, coordinates, attrs)
@@ -304,11 +290,7 @@ def _axis(name: str, fields: list[_Field], *, keep: bool, **attributes: str) -> 
 
 
 def _axes(path: Path, name: str, fields: list[_Field]) -> list[_Axis]:
-    """The dimensions of a variable; by valid time where each comes once, else by start and lead time of forecasts.
-
-    Raises:
-        InputError: two messages are of the same time, level and member.
-    """
+    """The dimensions of a variable; by valid time where each comes once, else by start and lead time of forecasts."""
     kind = str(fields[0].keys["typeOfLevel"])
     units = {"units": _LEVEL_UNITS[kind]} if kind in _LEVEL_UNITS else {}
     number = _axis("number", fields, keep=False, standard_name="realization", units="1")
@@ -348,11 +330,7 @@ def _intervals(fields: list[_Field], axes: list[_Axis]) -> dict[str, Any]:
 
 
 def _grid(path: Path, field: _Field) -> _Grid:
-    """Dimensions, shape and coordinates of a grid.
-
-    Raises:
-        InputError: the grid is neither rectilinear nor of rows and columns, or its description makes no sense.
-    """
+    """Dimensions, shape and coordinates of a grid."""
     import eccodes
     from cfgrib.messages import FileStream
 
@@ -366,10 +344,8 @@ def _grid(path: Path, field: _Field) -> _Grid:
         message = FileStream(str(path), errors="raise")[field.offset]
         shape = int(message["Ny"]), int(message["Nx"])
         if shape[0] * shape[1] > _MOST_POINTS:
-            size = f"{shape[0]} x {shape[1]} cells"
-            raise InputError(
-                f"{path}: {name} decodes to {size}, 64 million at most are read; cut it first (cdo sellonlatbox)"
-            )
+            size = f"{path}: {name} decodes to {shape[0]} x {shape[1]} cells"
+            raise InputError(f"{size}, 64 million at most are read; cut it first (cdo sellonlatbox)")
         places = {key: np.asarray(message[f"{key}s"]) for key in _AXES}
         if kind in _CURVILINEAR:
             if message.get("iScansNegatively", 0) or message.get("jPointsAreConsecutive", 0):
@@ -382,9 +358,8 @@ def _grid(path: Path, field: _Field) -> _Grid:
         # ecCodes lists the places as the values run, but does not turn every other line.
         lat, lon = (_scanned(places[key], message, shape, turns=False) for key in _AXES)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: the {kind} grid of {name} makes no sense ({_line(error)}); fetch the file again"
-        ) from error
+        why = lazy.line(error)
+        raise InputError(f"{path}: the {kind} grid of {name} makes no sense ({why}); fetch the file again") from error
     axes = {"latitude": lat[:, 0], "longitude": lon[0]}
     return tuple(axes), shape, {key: (key, axis, {"units": _AXES[key]}) for key, axis in axes.items()}
 
@@ -423,11 +398,7 @@ def _read(
 
 
 def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.ndarray:
-    """One field, float32 of the grid's shape.
-
-    Raises:
-        RunError: the message cannot be decoded.
-    """
+    """One field, float32 of the grid's shape."""
     import eccodes
     from cfgrib.messages import FileStream
 
@@ -436,6 +407,5 @@ def _values(path: str, name: str, offset: Offset, shape: tuple[int, ...]) -> np.
         raw = _scanned(np.asarray(message["values"], np.float64), message, shape)
         return np.where(raw == message["missingValue"], np.nan, raw).astype(np.float32)
     except (eccodes.CodesInternalError, EOFError, KeyError, ValueError) as error:
-        raise RunError(
-            f"{path}: the message of {name} at byte {offset} cannot be decoded ({_line(error)}); fetch the file again"
-        ) from error
+        told = f"{path}: the message of {name} at byte {offset} cannot be decoded"
+        raise RunError(f"{told} ({lazy.line(error)}); fetch the file again") from error

@@ -35,7 +35,7 @@ def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     except InputError:
         raise
     except lazy.DAMAGE as error:
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = lazy.line(error)
         raise InputError(f"{path}: cannot be read as {kind.value} ({line}); fetch the file again") from error
     return _phony(data)
 
@@ -83,18 +83,12 @@ def _check_hdf5(path: Path, group: str | None) -> None:
         for item in (inside, *inside.values()):
             _ = list(item.attrs)
             if isinstance(item, h5py.Dataset) and item.ndim == 1 and item.nbytes > _INDEX_BYTES:
-                size = f"{item.nbytes / 2**30:.1f} GB"
-                raise InputError(
-                    f"{path}: {item.name} decodes to {size}, coordinates of 256 MB at most are read; cut it"
-                )
+                size = f"{path}: {item.name} decodes to {item.nbytes / 2**30:.1f} GB"
+                raise InputError(f"{size}, coordinates of 256 MB at most are read; cut it")
 
 
 def _only_group(path: Path, kind: Format) -> str:
-    """The group that holds the variables.
-
-    Raises:
-        InputError: there is none, or there are several and none is IMERG's.
-    """
+    """The group that holds the variables."""
     if kind is Format.NETCDF3:
         raise InputError(f"{path}: holds no variable; fetch the file again")
     if kind is Format.HDF5:
@@ -120,9 +114,7 @@ def _phony(data: xr.Dataset) -> xr.Dataset:
         said = [text.strip() for text in str(var.attrs.get("DimensionNames", "")).split(",") if text.strip()]
         said = said if len(said) == var.ndim else [str(key)] if var.ndim == 1 else []
         names |= {dim: text for dim, text in zip(var.dims, said, strict=False) if str(dim).startswith("phony_dim")}
-    if not names:
-        return data
-    if len(set(names.values())) < len(names):
+    if not names or len(set(names.values())) < len(names):
         return data
     own = {dim: name for dim, name in names.items() if name in data.variables and data[name].dims == (dim,)}
     return data.swap_dims(own).rename_dims({dim: name for dim, name in names.items() if dim not in own})
@@ -137,18 +129,12 @@ def by_grid(data: xr.Dataset) -> list[xr.Dataset]:
     sets = [dims for dims in horizontal if not any(dims < other for other in horizontal)]
     if len(sets) < 2:
         return [data]
+    limits = {d for d, size in data.sizes.items() if size == 2 and str(d).lower() in ("bnds", "nv", "bound", "nbnd")}
     taken: set[Hashable] = set()
     out = []
     for dims in sets:
         mine = [key for own, keys in horizontal.items() if own <= dims for key in keys if key not in taken]
         others = {key for keys in horizontal.values() for key in keys} - set(mine)
         taken |= set(mine)
-        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - _two(data), errors="ignore"))
+        out.append(data.drop_vars(others).drop_dims(set(data.dims) - dims - limits, errors="ignore"))
     return out
-
-
-def _two(data: xr.Dataset) -> set[Hashable]:
-    """Dimensions of limits."""
-    return {
-        dim for dim, size in data.sizes.items() if size == 2 and str(dim).lower() in ("bnds", "nv", "bound", "nbnd")
-    }
