@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from models.spec import ClassDef, Spec
-from pipelines.outputs.parts import open_raster
 
 MODEL = "model"  # the one asset that may lie in another folder
 
@@ -87,6 +86,8 @@ def relative(path: Path, folder: Path) -> str | None:
 
 def _raster(path: Path) -> dict[str, Any]:
     """What the header of a GeoTIFF says: grid, type, nodata, unit, bands."""
+    from pipelines.outputs.parts import open_raster
+
     with open_raster(path) as dataset:
         cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         metres = _metres(dataset.crs, dataset.transform)
