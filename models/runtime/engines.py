@@ -260,7 +260,7 @@ def _torch(
     half = precision == "bf16" or (precision == "auto" and cuda and torch.cuda.is_bf16_supported())
     networks = [load_network(folder, weights=weights).to(device) for folder in folders]
     for network in networks:
-        for module in network.modules():
+        for module in network.modules() if isinstance(network, Network) else ():
             if isinstance(module, torch.nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no overload for it
 
