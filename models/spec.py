@@ -22,9 +22,6 @@ IMAGERY, WEATHER = "imagery", "weather"  # the names of the inputs
 Kind = TypeVar("Kind")
 
 
-# --- inputs --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Pixels:
     """Bands of one or several dates, in tiles of pixels on a grid.
@@ -117,9 +114,6 @@ def _check_channels(what: str, names: tuple[str, ...], *others: tuple[Any, ...])
         raise InputError(f"{what} {', '.join(names)}: one is named twice")
 
 
-# --- answers -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ClassDef:
     """One class of a map: its code in label files and maps (0..65535), its name and its colour (#rrggbb)."""
@@ -183,8 +177,15 @@ class Classes:
         return tuple(c.code for c in self.classes)
 
 
+class Quantity:
+    """What values and quantiles are not: classes."""
+
+    classes: ClassVar[tuple[ClassDef, ...]] = ()
+    codes: ClassVar[tuple[int, ...]] = ()
+
+
 @dataclass(frozen=True)
-class Values:
+class Values(Quantity):
     """A number.
 
     Attributes:
@@ -200,8 +201,6 @@ class Values:
     """
 
     kind: ClassVar[str] = "values"
-    classes: ClassVar[tuple[ClassDef, ...]] = ()
-    codes: ClassVar[tuple[int, ...]] = ()
     channels: ClassVar[int] = 1
     levels: ClassVar[tuple[float, ...]] = ()
     thresholds: ClassVar[tuple[float, ...]] = ()
@@ -224,7 +223,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Quantiles:
+class Quantiles(Quantity):
     """A distribution, by its quantiles; never negative.
 
     Attributes:
@@ -239,8 +238,6 @@ class Quantiles:
     """
 
     kind: ClassVar[str] = "quantiles"
-    classes: ClassVar[tuple[ClassDef, ...]] = ()
-    codes: ClassVar[tuple[int, ...]] = ()
     factor: ClassVar[int] = 1
     conserve: ClassVar[bool] = False
     positive: ClassVar[bool] = True
@@ -291,9 +288,6 @@ def check_levels(levels: tuple[float, ...]) -> None:
     rising = all(a < b for a, b in pairwise(levels))
     if len(levels) < 2 or not rising or not (levels[0] > 0 and levels[-1] < 1):
         raise InputError(f"levels {list(levels)}: wanted two or more that rise inside 0..1")
-
-
-# --- both ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

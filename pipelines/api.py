@@ -30,7 +30,7 @@ _HOME = {
     "pipelines.scoring.plan": ("Maps", "Share"),
     "pipelines.scoring.rows": ("class_map",),
     "pipelines.tasks.task": ("load_recipe", "prepare"),
-    "pipelines.weather.dataset": ("open_weather",),
+    "pipelines.weather.dataset": ("one_forecast", "open_weather"),
 }
 _MODULES = {"plots": "pipelines.reports.plots", "map_plots": "pipelines.reports.map_plots"}
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -40,8 +40,6 @@ __all__ = sorted((*_WHERE, *_MODULES))
 
 def __getattr__(name: str) -> Any:
     """A name of the table, imported now."""
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
-    raise AttributeError(f"pipelines.api has no {name!r}; it has {', '.join(__all__)}")
+    if name not in __all__:
+        raise AttributeError(f"pipelines.api has no {name!r}; it has {', '.join(__all__)}")
+    return import_module(_MODULES[name]) if name in _MODULES else getattr(import_module(_WHERE[name]), name)

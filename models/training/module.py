@@ -88,7 +88,7 @@ class FineTuning(LightningModule):
                 "non-finite or unscaled values with `earthtune inspect`"
             )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["y"]))
-        return loss * self.objective.weight()
+        return loss * self.objective.weight
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
         """Loss and scores of a batch."""

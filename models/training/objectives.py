@@ -30,6 +30,7 @@ class Labelled(nn.Module):
         scores: validation scores by name, updated by `validate`.
     """
 
+    weight = 1.0  # of the loss in a step
     class_weights: Tensor | None
 
     def __init__(self, network: Network, training: Training, *, class_weights: Tensor | None = None) -> None:
@@ -69,10 +70,6 @@ class Labelled(nn.Module):
             self.scores.update(output.argmax(1) if self.classes else output, truth)
         return loss
 
-    def weight(self) -> float:
-        """One: the loss as it is."""
-        return 1.0
-
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Output and truth of a batch; values in standard deviations of the training target."""
         network, truth = self.network[0], batch["y"]
@@ -102,6 +99,7 @@ class Ensemble(nn.Module):
         """Make an objective of a network."""
         super().__init__()
         self.network = [network]
+        self.weight = float(len(network.members))  # so that each learns as fast as it would alone
         self.weights = dict(training.loss) or {network.losses[0]: 1.0}
         self.scores = torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
 
@@ -116,7 +114,3 @@ class Ensemble(nn.Module):
         mean, known = network(batch).mean(dim=0), y.isfinite()
         self.scores.update(network.expected(mean)[known], y[known])
         return network.loss(mean, y, self.weights)
-
-    def weight(self) -> float:
-        """The number of members, so that each learns as fast as it would alone."""
-        return float(len(self.network[0].members))

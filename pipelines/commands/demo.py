@@ -49,7 +49,7 @@ def demo(
     from pipelines.runs.folder import Launch
     from pipelines.samples.labels import read_labels
     from pipelines.scenes.scene import Reading
-    from pipelines.scoring.opening import draw_map, open_for
+    from pipelines.scoring.opening import open_for, write_map
     from pipelines.scoring.rows import class_map
     from pipelines.tasks.task import load_recipe
 
@@ -65,7 +65,7 @@ def demo(
     path.parent.mkdir(parents=True, exist_ok=True)
     say(f"mapping {scene.name}")
     runtime = load_runtimes([out / "run"], runtime="openvino")
-    draw_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
+    write_map(path, scene, bundle, runtime, overlap=overlap, overwrite=overwrite, progress=progress)
     files, codes = (path, SAMPLES / "truth" / "new_scene_landuse.tif"), bundle.spec.answer.codes
     mapped, truth = (read_labels(file, scene.geobox, scene.window, codes=codes) for file in files)
     others = baselines_of(out / "run").items()

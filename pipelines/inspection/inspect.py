@@ -139,9 +139,6 @@ def _folder_contents(path: Path) -> dict[str, int] | None:
     return dict(sorted(kinds.items(), key=lambda pair: -pair[1]))
 
 
-# --- as text ------------------------------------------------------------------------------------------------------
-
-
 def format_text(found: Inspection) -> str:
     """The inspection as text for a terminal."""
     lines = [found.path]

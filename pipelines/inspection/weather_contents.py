@@ -192,9 +192,6 @@ def _crs_name(wkt: str) -> str:
     return f"EPSG:{code}" if code else method if crs.name.lower() in ("unknown", "undefined") else str(crs.name)
 
 
-# --- looking at values --------------------------------------------------------------------------------------------
-
-
 def _field(field: xr.DataArray) -> Field:
     """Describe one variable."""
     dims = tuple(str(dim) for dim in field.dims)
@@ -236,9 +233,6 @@ def _empty_times(values: np.ndarray, dims: tuple[str, ...]) -> int:
         return 0
     others = tuple(axis for axis, dim in enumerate(dims) if dim != "time")
     return int((~np.isfinite(values)).all(axis=others).sum())
-
-
-# --- words --------------------------------------------------------------------------------------------------------
 
 
 def _sentence(part: Part) -> str:

@@ -170,9 +170,6 @@ def _address(source: str, folder: Path) -> str | None:
     return relative(Path(source), folder) if os.path.exists(source) else None
 
 
-# --- the model ----------------------------------------------------------------------------------------------------
-
-
 def _model(bundle: Bundle) -> dict[str, Any]:
     """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
     pretrained = bundle.base.source != "random"

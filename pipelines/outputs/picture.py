@@ -106,9 +106,6 @@ def _stacked(image: Picture, legend: Picture) -> Picture:
     return whole
 
 
-# --- the map ------------------------------------------------------------------------------------------------------
-
-
 def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:
     """First band at `longest` pixels or fewer a side, (h, w); its nodata value; and its name and unit.
 
@@ -158,9 +155,6 @@ def _ramp(share: Values) -> Pixels:
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP.values()], float)  # (12, 3)
     table = np.stack([np.interp(range(256), list(RAMP), stops[:, i]) for i in range(3)], axis=1)  # (256, 3)
     return np.asarray(table.round().astype(np.uint8)[np.rint(share * 255).astype(np.intp)])
-
-
-# --- the legend ---------------------------------------------------------------------------------------------------
 
 
 @functools.cache

@@ -142,9 +142,6 @@ def dump(recipe: Any) -> str:
     return text
 
 
-# --- what is typed ------------------------------------------------------------------------------------------------
-
-
 def is_switch(kind: Any) -> bool:
     """Whether the answer is true or false."""
     return only(kind) is bool

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from models.errors import InputError
 from models.training.losses import check_losses
@@ -21,19 +21,12 @@ def check(task: Task, recipe: Recipe) -> None:
     if recipe.mode not in task.modes:
         raise InputError(f"mode {recipe.mode!r}: wanted one of {', '.join(task.modes)} for task {task.name}")
     silent = type(recipe)(recipe.task, type(recipe.data)(), recipe.backbone)  # of the same kind, and says nothing
-    unused = [key for key in task.unused if _of(recipe, key) != _of(silent, key)]
+    unused = [key for key in task.unused if attrgetter(key)(recipe) != attrgetter(key)(silent)]
     if unused:
         raise InputError(f"{', '.join(unused)}: task {task.name} does not use it; leave it out of the recipe")
     check_training(recipe.training, recipe.weights, batch=task.least)
     check_losses(recipe.training.loss, task.losses)
     task.check(recipe)
-
-
-def _of(settings: Any, key: str) -> Any:
-    """A setting by its dotted name."""
-    for part in key.split("."):
-        settings = getattr(settings, part)
-    return settings
 
 
 def check_training(training: Training, weights: str, *, batch: int) -> None:

@@ -137,9 +137,6 @@ def _in_unit(field: xr.DataArray, unit: str, name: str) -> xr.DataArray:
     return field if not unit or not have or have == unit else intervals.in_unit(field, unit, name=name)
 
 
-# --- samples ---------------------------------------------------------------------------------------------------
-
-
 class FieldSamples:
     """Weather by sample, see `sets.Samples`; a task says what is to be told of it.
 

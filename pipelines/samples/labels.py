@@ -142,9 +142,6 @@ def folder_classes(root: Path, images: str) -> list[tuple[Path, str]]:
     return pairs
 
 
-# --- rasters ------------------------------------------------------------------------------------------------------
-
-
 def _raster(path: Path, geobox: GeoBox) -> Any:
     """Open a label raster that shares ground with the grid."""
     source = align.dataset(str(path))
@@ -165,9 +162,6 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     nodata, how = np.nan if listed else None, Resampling.nearest
     read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, nodata=nodata, masked=not listed)
     return np.asarray(read[0])  # (rows, columns)
-
-
-# --- polygons -----------------------------------------------------------------------------------------------------
 
 
 def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | None) -> np.ndarray:
@@ -238,9 +232,6 @@ def _column(path: str, table: Any, column: str | None) -> str:
     if column is None and len(whole) != 1:
         raise InputError(f"{path}: which column holds the class code? it has {', '.join(names) or 'none'}; name it")
     return column or str(whole[0])
-
-
-# --- pairing ------------------------------------------------------------------------------------------------------
 
 
 def _matches(root: Path, pattern: str, what: str) -> list[Path]:

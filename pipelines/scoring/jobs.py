@@ -262,10 +262,10 @@ def _finish(job: Job, output: Output) -> dict[str, Any] | None:
         height = next(iter(output.layouts.values())).shape[1]
         if any(missing(output.parts(kind), layout, (0, height)) for kind, layout in output.layouts.items()):
             return None
-        return _publish(job, output)
+        return _put_in_place(job, output)
 
 
-def _publish(job: Job, output: Output) -> dict[str, Any]:
+def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
     """Write the maps under their names, and what lies beside them."""
     from pipelines.outputs.item import stac_item, write_stac_item
     from pipelines.outputs.picture import write_quicklook

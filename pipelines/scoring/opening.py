@@ -59,7 +59,7 @@ def _unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
     return [f"WARNING: {told}: wrong unit? wanted {pixels.unit} (--scale)"]
 
 
-def draw_map(
+def write_map(
     path: Path,
     scene: Scene,
     bundle: Bundle,

@@ -22,7 +22,7 @@ from pipelines.scenes.scene import Reading, Scene
 from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
-from pipelines.scoring.workers import launch, shard_of, threads_each
+from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
@@ -125,9 +125,9 @@ def score_scenes(
     plan = dataclasses.replace(plan, engine=engine, named=len(runs) > 1)
     jobs, results = _surveyed(mine, runs, passes, plan, say)
     pieces = -(-share.workers * parts // len(sources)) if len(sources) < max(share.workers, parts) else 1
-    jobs = [band for job in jobs for band in _bands(job, pieces)]
+    jobs = [band for job in jobs for band in _by_rows(job, pieces)]
     jobs = jobs[part::parts] if len(sources) < parts else jobs
-    outcomes = launch(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
+    outcomes = run_jobs(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
     ended = dict(_told(outcomes, jobs, say))
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results = sorted([*results, *_gathered(jobs, ended)], key=lambda result: order[result["scene"], result["run"]])
@@ -331,7 +331,7 @@ def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
     return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})
 
 
-def _bands(job: Job, pieces: int) -> list[Job]:
+def _by_rows(job: Job, pieces: int) -> list[Job]:
     """A job as several of about as many rows each, where there are workers for them."""
     height = job.rows[1]
     rows = max(-(-height // pieces // BLOCK) * BLOCK, BAND)

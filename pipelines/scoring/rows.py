@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from pipelines.scenes.scene import Scene
 
 
-# --- which maps there are -----------------------------------------------------------------------------------------
-
-
 def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[str, str]) -> dict[str, Layout]:
     """How each kind of map of a scene is laid out.
 
@@ -75,9 +72,6 @@ def draw(kind: str, spec: Spec, block: Array, valid: Mask) -> NDArray[Any]:
         return np.where(valid, codes, np.array(nodata, dtype))[None]
     values = block.max(axis=0, keepdims=True) if kind == "confidence" else block
     return np.where(valid, values, np.float32(np.nan))
-
-
-# --- their rows ---------------------------------------------------------------------------------------------------
 
 
 def grid_of_tiles(scene: Scene, spec: Spec, overlap: int, *, rows: tuple[int, int] | None = None) -> Tiles:

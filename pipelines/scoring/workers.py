@@ -35,7 +35,7 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def launch(jobs: Sequence[Job], *, workers: int, ray: str | None, progress: Progress | None) -> Iterator[Outcome]:
+def run_jobs(jobs: Sequence[Job], *, workers: int, ray: str | None, progress: Progress | None) -> Iterator[Outcome]:
     """Do jobs; those that another process is at work on come last, and are waited for.
 
     Yields:

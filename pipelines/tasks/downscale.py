@@ -26,8 +26,6 @@ from pipelines.tasks.weather import weather_task
 from pipelines.weather import regions, regrid
 from pipelines.weather.elevation import find_elevation, read_elevation
 
-# --- the recipe -----------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class DownscaleData(WeatherData):
@@ -59,8 +57,6 @@ class DownscaleRecipe(WeatherRecipe):
     data: DownscaleData
     conserve: bool = True
 
-
-# --- samples ------------------------------------------------------------------------------------------------------
 
 SAME = 0.02  # share by which cells may differ in size from those of the training
 

@@ -49,9 +49,6 @@ def check(recipe: SceneRecipe) -> None:
     )
 
 
-# --- samples -------------------------------------------------------------------------------------------------------
-
-
 def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     """Find the samples and settle the Spec that fits them.
 
@@ -127,9 +124,6 @@ def reopen(spec: Spec, data: Data) -> Chips:
     return Chips(spec, data, find_chips(data, spec, seed=0, split=False))
 
 
-# --- training ------------------------------------------------------------------------------------------------------
-
-
 def objective(network: Network, recipe: SceneRecipe, samples: Chips) -> Labelled:
     """Losses over labelled pixels, weighted by class where that is wanted; values in their deviations.
 
@@ -180,9 +174,6 @@ def _moments(labels: Iterable[NDArray[Any]], name: str) -> tuple[float, float]:
         raise InputError(f"{name}: no labelled pixel in the training split; look at data.labels and data.label_nodata")
     mean = sums[1] / sums[0]
     return float(mean), float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0))) or 1.0
-
-
-# --- scores --------------------------------------------------------------------------------------------------------
 
 
 def teller(predict: Predict, _: int) -> Teller:
@@ -302,9 +293,6 @@ def facts(samples: Chips) -> Mapping[str, str]:
         "Tile": f"{pixels.tile} x {pixels.tile} pixels, patch {pixels.patch}, {frames}",
         "Encodings": ", ".join(encodings) or "none",
     }
-
-
-# --- the task ------------------------------------------------------------------------------------------------------
 
 
 def imagery_task(name: str, summary: str, *, losses: Iterable[str], unused: tuple[str, ...], answer: Any) -> Task:

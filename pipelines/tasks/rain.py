@@ -25,8 +25,6 @@ from pipelines.weather import intervals, regrid
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.products import PRODUCTS, RainProduct
 
-# --- the recipe -----------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class RainData(WeatherData):
@@ -72,8 +70,6 @@ class RainRecipe(WeatherRecipe):
     levels: tuple[float, ...] = LEVELS
     thresholds: tuple[float, ...] = (0.1, 1.0, 5.0)
 
-
-# --- samples ------------------------------------------------------------------------------------------------------
 
 HOUR = np.timedelta64(3600, "s")
 # Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).

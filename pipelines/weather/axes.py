@@ -162,9 +162,6 @@ def _level(found: dict[Hashable, xr.DataArray], taken: Iterable[Hashable | None]
     return next((key for key in own if str(key).lower() in _LEVEL), None)
 
 
-# --- projected grids ----------------------------------------------------------------------------------------------
-
-
 def _planar(data: xr.Dataset, names: tuple[str, ...], axis: str) -> Hashable | None:
     """The dimension of rows or columns of a grid that is none of latitudes and longitudes."""
     for key in data.dims:

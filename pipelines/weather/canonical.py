@@ -102,9 +102,6 @@ def noted(data: xr.Dataset, notes: Iterable[str]) -> xr.Dataset:
     return out
 
 
-# --- variables ----------------------------------------------------------------------------------------------------
-
-
 def _names(data: xr.Dataset, found: Roles) -> dict[Hashable, str]:
     """Old and new names of dimensions; those of one latitude a row and one longitude a column are lat and lon."""
     planar = found.crs is not None or found.lat is None or data[found.lat].ndim > 1
@@ -150,9 +147,6 @@ def _ordered(data: xr.Dataset) -> xr.Dataset:
         dims = [dim for dim in array.dims if dim not in last] + [dim for dim in last if dim in array.dims]
         fields[key] = lazy.turned(array.variable, dims)
     return data.assign(fields)
-
-
-# --- the grid -----------------------------------------------------------------------------------------------------
 
 
 def _grid(data: xr.Dataset, found: Roles, name: str) -> dict[str, xr.Variable]:
@@ -264,9 +258,6 @@ def eastward(degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     return order, np.round(sorted_ - 180.0, _DIGITS), not keep.all()
 
 
-# --- levels -------------------------------------------------------------------------------------------------------
-
-
 def _level(data: xr.Dataset, found: Roles) -> dict[str, xr.Variable]:
     """The coordinate of levels, pressure in hPa; none where they are told by words."""
     if found.level is None or data[found.level].dtype.kind not in "fiu":
@@ -291,9 +282,6 @@ def _rising(data: xr.Dataset, dim: str, name: str) -> xr.Dataset:
         listed = ", ".join(f"{label:g}" for label in labels)
         raise InputError(f"{name}: its {dim} is {listed}; wanted numbers, each once: correct them")
     return data.isel({dim: np.argsort(labels, kind="stable")})
-
-
-# --- times --------------------------------------------------------------------------------------------------------
 
 
 def _time(data: xr.Dataset, found: Roles, name: str, notes: list[str]) -> dict[str, xr.Variable]:

@@ -81,9 +81,6 @@ def _along(selection: Selection, axis: int, item: slice | np.ndarray) -> Selecti
     return (*selection[:axis], item, *selection[axis + 1 :])
 
 
-# --- operations: for each a function of what it works on and of a selection, last -----------------------------------
-
-
 def named(source: xr.Variable, where: str) -> xr.Variable:
     """The variable; a RunError of one line tells `where`, its file and name, when reading it fails."""
     if source._in_memory:

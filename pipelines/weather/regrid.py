@@ -113,9 +113,6 @@ def _places(centres: np.ndarray, wanted: np.ndarray, name: str) -> np.ndarray:
     return np.where(np.isfinite(wanted), places, _OFF)
 
 
-# --- latitudes and longitudes -------------------------------------------------------------------------------------
-
-
 def _under_sphere(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.DataArray, np.ndarray, np.ndarray]:
     """The cells under a grid and around it, joined across any seam, and where in them the centres of pixels lie."""
     xs, lat = _centres(geobox, "EPSG:4326")
@@ -135,9 +132,6 @@ def _under_sphere(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.Da
         raise InputError(f"{name}: covers {regions.extent(data)} and the grid lies at {box}; pass data of that place")
     part = regions.cut(data, slice(int(rows[0]), int(rows[-1]) + 1), spans, found)["field"]
     return part, _places(part["lat"].values, lat, name), _places(found, lon, name)
-
-
-# --- other grids --------------------------------------------------------------------------------------------------
 
 
 def _under_plane(field: xr.DataArray, geobox: GeoBox, name: str) -> tuple[xr.DataArray, np.ndarray, np.ndarray]:
@@ -205,9 +199,6 @@ def _spacing(cols: np.ndarray, rows: np.ndarray) -> float:
     down = np.hypot(np.diff(cols, axis=0)[:, :-1], np.diff(rows, axis=0)[:, :-1])
     size = np.hypot(diagonal, down)
     return max(float(np.nanmedian(size[np.isfinite(size)])), 1.0) if np.isfinite(size).any() else 1.0
-
-
-# --- by area ------------------------------------------------------------------------------------------------------
 
 
 def area_mean(

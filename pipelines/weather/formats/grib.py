@@ -248,9 +248,6 @@ def _attributes(field: _Field, name: str) -> dict[str, str]:
     return attrs
 
 
-# --- axes ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Axis:
     """One dimension of messages: its values in order, and how a message tells its own."""
@@ -324,9 +321,6 @@ def _intervals(fields: list[_Field], axes: list[_Axis]) -> dict[str, Any]:
     if len(ends) == 1 and not axes[1].keep:
         return {"interval_start": ((), begins[0]), "interval_end": ((), ends[0])}
     return {"interval_start": ("time", begins), "interval_end": ("time", ends)}
-
-
-# --- grids and values ---------------------------------------------------------------------------------------------
 
 
 def _grid(path: Path, field: _Field) -> _Grid:

@@ -95,13 +95,13 @@ def _drawn(bench: Bench, name: str, made: dict[str, Path], side: int) -> Facts:
     from models.bundle import read_bundle
     from models.runtime.engines import Runtime
     from models.spec import IMAGERY
-    from pipelines.scoring.opening import draw_map, open_for
+    from pipelines.scoring.opening import open_for, write_map
 
     bundle = read_bundle(run_of(bench, name))
     answer = np.full((64, CLASSES, bench.tile, bench.tile), 1 / CLASSES, "float32")
     nothing = Runtime(lambda inputs: [answer[: len(inputs[IMAGERY])]], 2, 16, "none")
     begun = time.perf_counter()
-    draw_map(bench.folder / f"{name}.tif", open_for(bundle, str(made["large"])), bundle, nothing, overlap=OVERLAP)
+    write_map(bench.folder / f"{name}.tif", open_for(bundle, str(made["large"])), bundle, nothing, overlap=OVERLAP)
     rate = tiles_of(bench, side) / (time.perf_counter() - begun)
     return {"tiles_per_s": rate} | of_forward(bench, name, rate)
 

@@ -1,88 +1,64 @@
-"""Tokens on their grid: components and likeness beside scikit-learn's, and the token at a place."""
-
-from __future__ import annotations
-
-import tracemalloc
-
-import numpy as np
 import pytest
-from affine import Affine
-from odc.geo.geobox import GeoBox
-from rasterio.warp import transform
-from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import cosine_similarity
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
-from models.errors import InputError
-from pipelines.grids.tokens import Tokens, components, similarity
+from models.backbones.patches import patchify, token_grid, tokens_to_map, unpatchify
 
-GRID = GeoBox((5, 7), Affine(480, 0, 500000, 0, -480, 5000000 + 5 * 480), "EPSG:32632")
+small = st.integers(1, 3)
 
 
-@pytest.fixture
-def tokens():
-    """(6, 5, 7) random features of unequal size; one token saw nothing."""
-    values = np.random.default_rng(0).normal(3, [[[1]], [[2]], [[3]], [[4]], [[5]], [[6]]], (6, 5, 7))
-    values[:, 1, 2] = np.nan
-    return Tokens(values.astype(np.float32), GRID)
+@st.composite
+def stacks(draw):
+    patch, grid = draw(st.tuples(small, st.integers(1, 5), st.integers(1, 5))), draw(st.tuples(small, small, small))
+    shape = (draw(small), draw(small), *(p * n for p, n in zip(patch, grid, strict=True)))
+    x = torch.arange(torch.tensor(shape).prod().item(), dtype=torch.float32).reshape(shape)
+    return x, patch, grid
 
 
-def degrees(row, column):
-    """A place in the lower left corner of a token."""
-    x, y = 500000 + 480 * (column + 0.1), 5000000 + 5 * 480 - 480 * (row + 0.9)
-    (lon,), (lat,) = transform("EPSG:32632", "EPSG:4326", [x], [y])
-    return lon, lat
+@given(stacks())
+def test_unpatchify_is_the_exact_inverse_of_patchify(stack):
+    x, patch, grid = stack
+    tokens = patchify(x, patch)
+    assert tokens.shape == (len(x), torch.tensor(grid).prod(), x.shape[1] * torch.tensor(patch).prod())
+    assert torch.equal(unpatchify(tokens, patch, grid), x)
+    assert torch.equal(patchify(unpatchify(tokens, patch, grid), patch), tokens)
 
 
-def rows(tokens):
-    return tokens.values[:, tokens.known].T
+@settings(max_examples=30)
+@given(stacks())
+def test_a_patch_embedding_is_a_product_with_the_tokens(stack):
+    x, patch, _ = stack
+    torch.manual_seed(0)
+    embed = nn.Conv3d(x.shape[1], 7, kernel_size=patch, stride=patch).double()
+    x = x.double() / x.numel()
+    wanted = embed(x).flatten(2).transpose(1, 2)
+    product = patchify(x, patch) @ embed.weight.flatten(1).T + embed.bias
+    torch.testing.assert_close(product, wanted, rtol=0, atol=1e-12)
 
 
-def test_components_are_those_of_scikit_learn_up_to_their_sign(tokens):
-    values, explained = components(tokens, 3)
-    oracle = PCA(3, svd_solver="full").fit(rows(tokens))
-    np.testing.assert_allclose(explained, oracle.explained_variance_ratio_, rtol=1e-5)
-    signs = np.sign(oracle.components_[range(3), np.abs(oracle.components_).argmax(axis=1)])
-    np.testing.assert_allclose(values[:, tokens.known].T, oracle.transform(rows(tokens)) * signs, atol=1e-4)
-    assert np.isnan(values[:, 1, 2]).all()
+@given(stacks())
+def test_a_token_holds_the_pixels_of_its_place(stack):
+    x, (pt, ph, pw), (nt, nh, nw) = stack
+    tokens = patchify(x, (pt, ph, pw)).reshape(len(x), nt, nh, nw, -1)
+    t, r, c = nt - 1, nh // 2, nw - 1
+    block = x[:, :, t * pt : (t + 1) * pt, r * ph : (r + 1) * ph, c * pw : (c + 1) * pw]
+    assert torch.equal(tokens[:, t, r, c], block.flatten(1))
 
 
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (4, 6), (2, 3)])
-def test_a_place_is_in_the_token_whose_ground_holds_it(tokens, row, column):
-    assert tokens.at(*degrees(row, column)) == (row, column)
+@pytest.mark.parametrize("grid", [(1, 2, 8), (1, 8, 2), (1, 4, 4), (3, 2, 8)])
+def test_a_map_keeps_its_grid_and_puts_frames_side_by_side(grid):
+    t, h, w = grid
+    tokens = torch.tensor([[[100 * f + 10 * r + c, -1] for f in range(t) for r in range(h) for c in range(w)]])
+    out = tokens_to_map(tokens, grid)
+    assert out.shape == (1, t * 2, h, w)
+    assert all(out[0, 2 * f, r, c] == 100 * f + 10 * r + c for f in range(t) for r in range(h) for c in range(w))
+    assert (out[0, 1::2] == -1).all()
 
 
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (4, 6), (2, 3)])
-def test_likeness_is_the_cosine_of_what_differs_from_the_mean(tokens, row, column):
-    likeness, known = similarity(tokens, *degrees(row, column)), tokens.known
-    centred = tokens.values - rows(tokens).mean(axis=0)[:, None, None]
-    oracle = cosine_similarity(centred[:, row, column][None], centred[:, known].T)
-    assert likeness[row, column] == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(likeness[known], oracle[0], atol=1e-5)
-    assert np.isnan(likeness[1, 2])
-
-
-def test_likeness_of_many_tokens_takes_no_more_memory_than_they_do():
-    values = np.random.default_rng(0).normal(0, 1, (4, 100, 100)).astype(np.float32)
-    tracemalloc.start()
-    similarity(Tokens(values, GRID), *degrees(0, 0))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 50 * values.nbytes  # each token beside each other would take 400 MB
-
-
-def test_places_that_hold_no_token_are_refused(tokens):
-    with pytest.raises(InputError, match="outside of the scene"):
-        tokens.at(0, 0)
-    x, y = 500000 + 480 * 2.5, 5000000 + 5 * 480 - 480 * 1.5
-    (lon,), (lat,) = transform("EPSG:32632", "EPSG:4326", [x], [y])
-    with pytest.raises(InputError, match="no valid pixel there"):
-        similarity(tokens, lon, lat)
-    with pytest.raises(InputError, match="without a coordinate system"):
-        Tokens(tokens.values, GeoBox((5, 7), GRID.affine, None)).at(9, 45)
-
-
-def test_more_components_than_there_are_and_nothing_seen_are_refused(tokens):
-    with pytest.raises(InputError, match="7 components"):
-        components(tokens, 7)
-    with pytest.raises(InputError, match="no token saw"):
-        components(Tokens(np.full((6, 5, 7), np.nan, np.float32), GRID), 1)
+@pytest.mark.parametrize("sides", [(1, 30, 32), (1, 32, 30), (3, 32, 32)])
+def test_sides_that_patches_do_not_divide_are_refused(sides):
+    with pytest.raises(ValueError, match=r"not a multiple of the patch \(2, 16, 16\)"):
+        token_grid(*sides, (2, 16, 16))
+    assert token_grid(4, 32, 48, (2, 16, 16)) == (2, 2, 3)
