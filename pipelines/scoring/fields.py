@@ -20,7 +20,7 @@ from models.spec import Quantiles, Spec, Values
 from models.types import Progress
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_target
-from pipelines.outputs.netcdf import write_netcdf
+from pipelines.outputs.netcdf import grid_axes, write_netcdf
 from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import inputs_of
 from pipelines.scoring.jobs import Engine
@@ -133,7 +133,7 @@ def _layout(samples: FieldSamples, sample: Moment, geobox: GeoBox, tags: dict[st
         "reference_time": _iso(samples.time(sample)),
         **({"interval": f"{_iso(first)}/{_iso(last)}"} if last > first else {}),
     }
-    return Layout(geobox, "float32", len(names), float("nan"), (), names, units, tags | about)
+    return Layout.of_fields(geobox, names, units, tags=tags | about)
 
 
 def _window(samples: FieldSamples, sample: Moment) -> tuple[np.datetime64, np.datetime64]:
@@ -161,15 +161,18 @@ def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float
     held["crs"] = ((), 0, {"grid_mapping_name": "latitude_longitude", "epsg_code": "EPSG:4326"})
     over = {"bounds": "time_bnds"} if averaged else {}
     coords: dict[str, Any] = {
-        "time": ("time", _ns(np.array([samples.valid(s) for s in chosen])), _axis("T", "time", **over)),
+        "time": (
+            "time",
+            _ns(np.array([samples.valid(s) for s in chosen])),
+            {"axis": "T", "standard_name": "time", **over},
+        ),
         "forecast_reference_time": (
             "time",
             _ns(np.array([samples.time(s) for s in chosen])),
             {"standard_name": "forecast_reference_time"},
         ),
         "lead_time": ((), float(lead), {"standard_name": "forecast_period", "units": "hours"}),
-        "lat": ("lat", lat, _axis("Y", "latitude", units="degrees_north")),
-        "lon": ("lon", lon, _axis("X", "longitude", units="degrees_east")),
+        **grid_axes(lat, lon),
     }
     if field.levels:
         coords["quantile"] = ("quantile", np.array(field.levels), {"long_name": "level of the quantile", "units": "1"})
@@ -206,10 +209,6 @@ def _told(spec: Spec, made: Forecast, at: Sequence[int]) -> dict[str, tuple[tupl
 def _cf(unit: str) -> str:
     """A unit as CF wants it."""
     return "mm h-1" if unit == "mm/h" else unit
-
-
-def _axis(axis: str, name: str, **more: str) -> dict[str, str]:
-    return {"axis": axis, "standard_name": name, **more}
 
 
 def _ns(times: NDArray[Any]) -> NDArray[Any]:
