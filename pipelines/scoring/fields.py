@@ -159,7 +159,7 @@ def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float
     held: dict[str, Any] = {key: (dims, a, about | {"grid_mapping": "crs"}) for key, (dims, a, about) in told.items()}
     held |= {"time_bnds": (("time", "bnds"), _ns(bounds))} if averaged else {}
     held["crs"] = ((), 0, {"grid_mapping_name": "latitude_longitude", "epsg_code": "EPSG:4326"})
-    over = {"bounds": "time_bnds"} if averaged else {}
+    over = {"axis": "T", "standard_name": "time", **({"bounds": "time_bnds"} if averaged else {})}
     coords: dict[str, Any] = {
         "time": (
             "time",
