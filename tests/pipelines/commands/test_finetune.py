@@ -61,15 +61,16 @@ def test_recipe_of_a_run_is_a_recipe(run):
 
 
 def test_same_seed_gives_the_same_bundle_and_another_seed_does_not(chips, tmp_path):
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        finetune(tiny_recipe(chips, training=SHORT, seed=seed), tmp_path / name)
+    for name in ("a", "b"):
+        finetune(tiny_recipe(chips, training=SHORT, seed=3), tmp_path / name)
     for file in ("model.safetensors", "bundle.json", "metrics.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() != (tmp_path / "c" / "model.safetensors").read_bytes()
+    one, other = (module.build(tiny_recipe(chips, seed=seed), read_bundle(tmp_path / "a").spec)[0] for seed in (3, 4))
+    assert not torch.equal(one.head.decoder.body.conv.weight, other.head.decoder.body.conv.weight)
 
 
 def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
-    training = dataclasses.replace(SHORT, epochs=40, ema=0.9, keep="last")
+    training = dataclasses.replace(SHORT, epochs=24, ema=0.9, keep="last")
     recipe = tiny_recipe(chips, training=training)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
     command = [sys.executable, "-m", "pipelines.cli", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "cut"]
@@ -90,7 +91,7 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     cut, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
     assert all(torch.equal(cut[key], whole[key]) for key in whole)
     curves = [read_curves(tmp_path / name / "metrics.csv") for name in ("cut", "whole")]
-    assert len(curves[0]) == 40 and all(a == pytest.approx(b, rel=1e-5) for a, b in zip(*curves, strict=True))
+    assert len(curves[0]) == 24 and all(a == pytest.approx(b, rel=1e-5) for a, b in zip(*curves, strict=True))
     said: list[str] = []
     finetune(recipe, tmp_path / "cut", launch=Launch(resume=True, say=said.append))
     assert "ended already" in said[0]
