@@ -68,7 +68,7 @@ def evaluate(
     except InputError as error:
         notes.append(f"No baselines: the training data cannot be read any more ({error}).")
         baselines = {}
-    models = {"model": task.teller(predict, batch), **baselines}
+    models = {"model": task.teller(predict), **baselines}
     curves = read_curves(run / "metrics.csv")
     how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}
     return assess(out or run, bundle, samples, chosen, models, curves=curves, notes=notes, **how)

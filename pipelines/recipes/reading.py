@@ -67,6 +67,12 @@ for _tag, _pattern, _first in (
 _Loader.yaml_implicit_resolvers[""] = [("tag:yaml.org,2002:null", re.compile("$"))]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would not read as text."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 def parse(content: bytes, name: str) -> Any:
     """A YAML document as plain data.
 
@@ -138,7 +144,7 @@ def _type_at(kind: Any, key: str) -> Any:
 def dump(recipe: Any) -> str:
     """A recipe as YAML that reads as the same."""
     plain = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -73,12 +73,13 @@ def assess(
 
 
 def tested(samples: Samples, split: Mapping[tuple[str, ...], str], *, own: bool) -> tuple[list[Any], list[str]]:
-    """The samples of the test split, or all of other data; and what a person should know of them."""
+    """The samples that judge a run (test, else val), or all of other data; and what a person should know of them."""
     known = [sample for sample in samples.samples if key_of(samples, sample) in split]
     if own:
         missing = len(samples.samples) - len(known)
         notes = [f"{missing} samples came after the training and are left out."] if missing else []
-        return [sample for sample in known if split[key_of(samples, sample)] == "test"], notes
+        judging = "test" if "test" in split.values() else "val"
+        return [sample for sample in known if split[key_of(samples, sample)] == judging], notes
     notes = [f"{len(known)} samples bear names of the training data; if they are the same, the scores flatter."]
     return list(samples.samples), notes if known else []
 

@@ -26,6 +26,7 @@ def check(task: Task, recipe: Recipe) -> None:
         raise InputError(f"{', '.join(unused)}: task {task.name} does not use it; leave it out of the recipe")
     check_training(recipe.training, recipe.weights, batch=task.least)
     check_losses(recipe.training.loss, task.losses)
+    check_ranges({"seed": (recipe.seed, 0, 2**32 - 1)})
     task.check(recipe)
 
 

@@ -32,7 +32,7 @@ from pipelines.recipes.recipe import Recipe
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
 from pipelines.runs.folder import Launch, fit, make_folder, replacing_run, result_before
-from pipelines.samples.sets import SPLITS, ItemSet, Loaders, Samples, evenly, inputs_of, write_split
+from pipelines.samples.sets import SPLITS, ItemSet, Loaders, Samples, check_split, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, task_named
 
 AGREEMENT = 1e-3  # largest difference between the exported model's answers and torch's: of probabilities, or in scales
@@ -61,19 +61,28 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch, task = launch or Launch(), task_named(recipe.task)
     check(task, recipe)
+    if not _first():
+        return _finetune(task, recipe, out, launch, name)
     return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
+
+
+def _first() -> bool:
+    """Whether this is the first process of a node: Lightning starts the others by this same command."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
     """The steps of `finetune`."""
-    first = "LOCAL_RANK" not in os.environ  # Lightning starts the other processes of a node by this same command
+    first = _first()
     if first and (before := result_before(out, recipe.to_json(), launch)) is not None:
         return before
     seed_everything(recipe.seed, workers=True, verbose=False)
     samples = task.prepare(recipe)
     sizes = {split: len(samples.of(split)) for split in SPLITS}
     network, base, report = build(recipe, samples.spec)
-    module = _module(task, recipe, network, samples, out)
+    module = _module(task, recipe, network, samples, samples.of("train"), out)
+    if first and launch.resume and not launch.overwrite:
+        check_split(out / "split.csv", samples)
     if first:
         counts = ", ".join(f"{count} {split}" for split, count in sizes.items())
         for line in (*(report.lines() if report else ()), *samples.notes, f"{samples.described}: {counts}"):
@@ -99,7 +108,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     )
     bundle, predict = save(out, bundle, network, samples, launch, last=not recipe.refit)
     tested = samples.of("test") or samples.of("val")
-    models = {"model": task.teller(predict, 1), **task.baselines(samples, samples.of("train"), recipe.seed)}
+    models = {"model": task.teller(predict), **task.baselines(samples, samples.of("train"), recipe.seed)}
     compared = [tested[i] for i in evenly(len(tested), COMPARED)]
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     result = assess(out, bundle, samples, tested, models, curves=module.curves, progress=launch.progress)
@@ -127,9 +136,11 @@ def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | No
     return network, base, report
 
 
-def _module(task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, out: Path) -> FineTuning:
-    """What trains a network as a recipe says."""
-    objective = task.objective(network, recipe, samples)
+def _module(
+    task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, chosen: Sequence[Any], out: Path
+) -> FineTuning:
+    """What trains a network on some samples as a recipe says."""
+    objective = task.objective(network, recipe, samples, chosen)
     apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
     if isinstance(network, Network):
         pixels = samples.spec.imagery
@@ -193,7 +204,7 @@ def _trained_anew(task: Task, recipe: Recipe, samples: Samples, out: Path, launc
     """A network trained on all samples, with a Spec of their statistics."""
     samples.spec = task.fitted(samples, SPLITS)
     network, _, _ = build(recipe, samples.spec)
-    module = _module(task, recipe, network, samples, out / "refit")
+    module = _module(task, recipe, network, samples, samples.samples, out / "refit")
     train(module, recipe, samples, list(samples.samples), out / "refit", launch)
     return network
 
@@ -217,6 +228,7 @@ def save(
     Raises:
         RunError: the exported model answers differently from the trained one, over scenes.
     """
+    (out / "bundle.json").unlink(missing_ok=True)  # until all that it tells of is there
     if bundle.whole:
         merge_lora(network)
     bundle = dataclasses.replace(bundle, sha256=write_weights(out, network, whole=bundle.whole))

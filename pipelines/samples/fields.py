@@ -265,7 +265,8 @@ class FieldSamples:
         edges = [0, *np.round(ends * len(times)).astype(int)]
         blocks = {name: times[a:b] for name, a, b in zip(shares, edges[:-1], edges[1:], strict=True)}
         width = np.timedelta64(round(gap * 3600), "s")
-        reach = self.spec.field.window[1] + (self.spec.weather.times - 1) * self.spec.weather.step
+        (first, last), past = self.spec.field.window, (self.spec.weather.times - 1) * self.spec.weather.step
+        reach = last + max(past, -first)
         divided: list[Moment] = []
         for sample in self.samples:
             name = next(n for n, block in blocks.items() if self.time(sample) in block)

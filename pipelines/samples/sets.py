@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from models.errors import RunError
+from models.errors import InputError
 from models.files import replacing
 from models.spec import Spec
 from models.training.settings import Training
@@ -194,12 +194,24 @@ def read_split(path: Path, keys: Sequence[str]) -> dict[tuple[str, ...], str]:
     """The split of each sample by its keys, as `write_split` wrote it.
 
     Raises:
-        RunError: there is no such file.
+        InputError: there is no such file, or it is damaged.
     """
-    if not path.is_file():
-        raise RunError(f"{path}: no such file, so that the splits are not known; copy the whole run folder again")
-    with path.open(newline="", encoding="utf-8") as file:
-        return {tuple(row[key] for key in keys): row["split"] for row in csv.DictReader(file)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {tuple(row[key] for key in keys): row["split"] for row in csv.DictReader(file)}
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: the splits cannot be read ({error}); copy the whole run folder again") from error
+
+
+def check_split(path: Path, samples: Samples) -> None:
+    """Refuse to go on with other samples or splits than those that a run was begun with: its tests would be known.
+
+    Raises:
+        InputError: a sample came, went, or is in another split.
+    """
+    now = {key_of(samples, sample): samples.row(sample)["split"] for sample in samples.samples}
+    if path.is_file() and read_split(path, samples.keys) != now:
+        raise InputError(f"{path}: data or splits are others than when the run was begun; --overwrite starts anew")
 
 
 def key_of(samples: Samples, sample: Any) -> tuple[str, ...]:

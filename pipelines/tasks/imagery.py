@@ -124,19 +124,21 @@ def reopen(spec: Spec, data: Data) -> Chips:
     return Chips(spec, data, find_chips(data, spec, seed=0, split=False))
 
 
-def objective(network: Network, recipe: SceneRecipe, samples: Chips) -> Labelled:
+def objective(network: Network, recipe: SceneRecipe, samples: Chips, chosen: Sequence[Chip]) -> Labelled:
     """Losses over labelled pixels, weighted by class where that is wanted; values in their deviations.
 
     Raises:
         InputError: nothing is labelled in a split, or one class only.
     """
-    balance, (mean, std) = label_statistics(samples, recipe.training.class_weights)
+    balance, (mean, std) = label_statistics(samples, chosen, recipe.training.class_weights)
     network.target_mean.fill_(mean)
     network.target_std.fill_(std)
     return Labelled(network, recipe.training, class_weights=balance)
 
 
-def label_statistics(samples: Chips, exponent: float) -> tuple[torch.Tensor | None, tuple[float, float]]:
+def label_statistics(
+    samples: Chips, chosen: Sequence[Chip], exponent: float
+) -> tuple[torch.Tensor | None, tuple[float, float]]:
     """Class weights for the loss (K,), or None; and mean and deviation of the values, (0, 1) for classes.
 
     Raises:
@@ -147,7 +149,7 @@ def label_statistics(samples: Chips, exponent: float) -> tuple[torch.Tensor | No
         chips = samples.of(split)
         if chips and not any((np.isfinite(y) & (y != -1)).any() for y in map(samples.truth, chips)):
             raise InputError(f"{name}: nothing is labelled in the {split} split; another seed, or other data.fractions")
-    labels = map(samples.truth, samples.of("train"))
+    labels = map(samples.truth, chosen)
     if not isinstance(answer, Classes):
         return None, _moments(labels, name)
     counts = np.zeros(answer.channels, np.int64)
@@ -176,14 +178,14 @@ def _moments(labels: Iterable[NDArray[Any]], name: str) -> tuple[float, float]:
     return float(mean), float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0))) or 1.0
 
 
-def teller(predict: Predict, _: int) -> Teller:
+def teller(predict: Predict) -> Teller:
     """Ask a model about samples."""
     return lambda samples, chosen: predict(inputs_of(samples, chosen))
 
 
 def baselines(samples: Chips, chosen: Sequence[Chip], seed: int) -> Mapping[str, Teller]:
     """The baselines, trained on some samples."""
-    return {name: teller(predict, 0) for name, predict in cheap_models(samples, chosen, seed).items()}
+    return {name: teller(predict) for name, predict in cheap_models(samples, chosen, seed).items()}
 
 
 def cheap_models(samples: Chips, chosen: Sequence[Chip], seed: int) -> Mapping[str, Predict]:
@@ -238,6 +240,8 @@ def judge(
 ) -> Judgement:
     """Score models on chips, and keep the outputs of a few chips for pictures."""
     answer = samples.spec.answer
+    if codes and not isinstance(answer, Classes):
+        raise InputError("--codes: for classes; a run that tells values is scored without, leave it out")
     tally = {name: Tally(answer) for name in models}
     pick = evenly(len(chosen), EXAMPLES)
     pictures: list[tuple[Chip, dict[str, Array]]] = []

@@ -62,8 +62,8 @@ class Task:
         fitted: the Spec with the statistics of some splits.
         reopen: the labelled samples of a folder for a trained model.
         unlabelled: samples of files for a trained model; None where scenes are scored tile by tile.
-        objective: what a training makes small.
-        teller: how a model is asked about samples, so many at a time.
+        objective: what a training on some samples makes small.
+        teller: how a model is asked about samples.
         baselines: what is cheap, trained on some samples.
         judge: scores of models by name on samples; takes class codes of interest, too.
         facts: what a report tells of the data, by what it is called.
@@ -82,8 +82,8 @@ class Task:
     fitted: Callable[[Any, Sequence[str]], Spec]
     reopen: Callable[[Spec, Any], Samples]
     unlabelled: Callable[[Spec, Sequence[Path], Any], Any] | None
-    objective: Callable[[Any, Any, Any], Labelled | Ensemble]
-    teller: Callable[[Predict, int], Teller]
+    objective: Callable[[Any, Any, Any, Sequence[Any]], Labelled | Ensemble]
+    teller: Callable[[Predict], Teller]
     baselines: Callable[[Any, Sequence[Any], int], Mapping[str, Teller]]
     judge: Callable[..., Judgement]
     facts: Callable[[Any], Mapping[str, str]]

@@ -15,6 +15,7 @@ from models.networks.weather import WeatherNetwork
 from models.spec import Spec
 from models.training.objectives import Ensemble
 from models.types import Array, Predict, Progress
+from pipelines.recipes.recipe import check_ranges
 from pipelines.recipes.weather import WeatherRecipe
 from pipelines.reports.fields import FieldExample, field_parts, shown_of
 from pipelines.reports.weather_scores import weather_scores
@@ -28,6 +29,7 @@ CELLS = 1 << 14  # that are told of at once
 
 def check(recipe: WeatherRecipe) -> None:
     """Refuse what learns nothing, before any file is opened."""
+    check_ranges({"data.gap": (recipe.data.gap, 0.0, 1e6)})
     if recipe.weights == "random" and recipe.mode == "frozen":
         raise InputError("weights random, mode frozen: an encoder of random weights learns nothing; --mode full")
 
@@ -44,12 +46,12 @@ def fitted(samples: FieldSamples, splits: Sequence[str]) -> Spec:
     return samples.measured(*splits, *([""] if set(splits) == set(SPLITS) else []))
 
 
-def objective(network: WeatherNetwork, recipe: WeatherRecipe, _: FieldSamples) -> Ensemble:
+def objective(network: WeatherNetwork, recipe: WeatherRecipe, _: FieldSamples, __: Sequence[Moment]) -> Ensemble:
     """The losses of the members."""
     return Ensemble(network, recipe.training)
 
 
-def teller(predict: Predict, _: int) -> Teller:
+def teller(predict: Predict) -> Teller:
     """Ask a model about samples, as many at once as make up some ten thousand cells."""
 
     def tell(samples: FieldSamples, chosen: Sequence[Moment]) -> Forecast:

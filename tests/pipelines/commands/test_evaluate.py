@@ -55,6 +55,20 @@ def test_own_data_means_the_test_split(run, tmp_path):
     assert result["model"] == json.loads((run / "metrics.json").read_text())["model"]
 
 
+def test_the_validation_split_judges_where_there_is_no_test_split_and_a_lost_split_is_told(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "split.csv"
+    file.write_text(file.read_text().replace(",test", ",train"))
+    validated = file.read_text().count(",val")
+    assert evaluate(tmp_path / "run")["samples"] == validated > 0
+    for damaged in (b"a,b\n1,2\n", b"\xff\xfe", None):
+        file.unlink() if damaged is None else file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"split\.csv: the splits cannot be read"):
+            evaluate(tmp_path / "run")
+
+
 def test_baselines_are_left_out_with_a_word_when_the_training_data_is_gone(run, other, tmp_path):
     import shutil
 

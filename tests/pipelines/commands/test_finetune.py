@@ -86,6 +86,11 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
         finetune(recipe, tmp_path / "cut")
     with pytest.raises(InputError, match="another training"):
         finetune(dataclasses.replace(recipe, training=SHORT), tmp_path / "cut", launch=Launch(resume=True))
+    split = (tmp_path / "cut" / "split.csv").read_text()
+    (tmp_path / "cut" / "split.csv").write_text(split.replace(",test", ",train"))
+    with pytest.raises(InputError, match="others than when the run was begun"):
+        finetune(recipe, tmp_path / "cut", launch=Launch(resume=True))
+    (tmp_path / "cut" / "split.csv").write_text(split)
     finetune(recipe, tmp_path / "cut", launch=Launch(resume=True), name="recipe")
     finetune(recipe, tmp_path / "whole", name="recipe")
     cut, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))

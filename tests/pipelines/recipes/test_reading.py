@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import pytest
@@ -140,6 +141,13 @@ def test_plain_values_are_what_they_look_like():
         **{"a": 0.001, "b": "2020-01-31", "c": True, "d": None, "e": -5, "f": 0.5, "g": "3", "h": "010", "i": 1.0},
         **{"j": "1:30", "k": float("-inf"), "l": 0.05},
     }
+
+
+@pytest.mark.parametrize("text", ["12e4567", "1e-3", "yes", "~", "", "2020-01-31", "1:30", "007"])
+def test_text_that_looks_like_something_else_is_printed_as_text(text):
+    path = RECIPES / "demo.yaml"
+    recipe = dataclasses.replace(read_recipe(path, recipe_kind(path), {}), revision=text)
+    assert parse(dump(recipe).encode(), "dumped")["revision"] == text
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
