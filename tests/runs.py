@@ -132,6 +132,19 @@ def scene_run(tmp_path_factory):
 
 
 @pytest.fixture
+def torch_only(monkeypatch):
+    """Runs over scenes are kept without model.onnx, which takes most of the time of a short one."""
+    from pipelines.runs import finetune as module
+
+    def kept(out, bundle, network, *_):
+        module.write_bundle(out, bundle)
+        return module.predict_by(network)
+
+    monkeypatch.setattr(module, "_export", kept)
+    monkeypatch.setattr(module, "rounding", lambda *_, **__: {})
+
+
+@pytest.fixture
 def unexportable(monkeypatch):
     """No network can be exported."""
     import torch

@@ -69,6 +69,7 @@ def test_same_seed_gives_the_same_bundle_and_another_seed_does_not(chips, tmp_pa
     assert not torch.equal(one.head.decoder.body.conv.weight, other.head.decoder.body.conv.weight)
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     training = dataclasses.replace(SHORT, epochs=24, ema=0.9, keep="last")
     recipe = tiny_recipe(chips, training=training)
@@ -102,18 +103,13 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     assert "ended already" in said[0]
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_a_run_killed_while_it_is_trained_anew_resumes_to_the_same_end(chips, tmp_path, monkeypatch):
     import lightning
 
     from pipelines.runs import assess
 
-    def torch_only(out, bundle, network, *_):
-        module.write_bundle(out, bundle)
-        return module.predict_by(network)
-
     told: list[str] = []
-    monkeypatch.setattr(module, "_export", torch_only)
-    monkeypatch.setattr(module, "rounding", lambda *_, **__: {})
     monkeypatch.setattr(assess, "write_report", lambda *_, notes, **__: told.extend(notes))
     recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, epochs=2), refit=True)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -158,6 +154,7 @@ def test_another_process_takes_its_share_of_each_training_and_writes_nothing(chi
     assert shares == [6, 12][: 1 + refit] and not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_frozen_mode_leaves_the_backbone_and_runs_it_once_per_chip(chips, tmp_path, monkeypatch):
     from models.networks.network import Network
 
@@ -247,6 +244,7 @@ def test_overwrite_deletes_runs_only(chips, tmp_path):
     assert (precious / "chapter.txt").is_file()
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_bands_beyond_the_pretrained_are_measured(tmp_path):
     names = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2", "VV")
     for i in range(6):
@@ -267,6 +265,7 @@ def test_class_names_are_kept(run):
     assert content["architecture"]["overrides"] == TINY
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_a_damaged_checkpoint_is_named(chips, tmp_path):
     recipe, out = tiny_recipe(chips, training=SHORT), tmp_path / "run"
     finetune(recipe, out)
@@ -278,6 +277,7 @@ def test_a_damaged_checkpoint_is_named(chips, tmp_path):
         finetune(recipe, out, launch=Launch(resume=True))
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monkeypatch):
     recipe, out = tiny_recipe(chips, training=SHORT), tmp_path / "run"
     finetune(recipe, out)
