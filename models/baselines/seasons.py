@@ -152,9 +152,6 @@ def _ridge(target: Array, fields: Array, now: Array, leverage: Array, areas: Arr
     return np.asarray((place * shrink) @ loads + errors)
 
 
-# ---------------------------------------------------------------- skill
-
-
 @dataclass(frozen=True)
 class Hindcasts:
     """Scores of years that were each predicted from the others, summed in two ways.

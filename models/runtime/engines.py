@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import Bundle, read_bundle
+from models.bundle import Bundle, load_network, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
 from models.spec import IMAGERY, WEATHER
@@ -248,7 +248,6 @@ def _torch(
     """Run model.safetensors; on CUDA in batches, and in two lanes so that copies overlap with work."""
     import torch
 
-    from models.bundle import load_network
     from models.networks.network import Network
 
     if precision == "i8":

@@ -11,7 +11,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from models.backbones.catalogue import variant
-from models.bundle import Bundle, read_bundle
+from models.bundle import Bundle, load_network, read_bundle
 from models.errors import InputError
 from models.types import Array, Progress, Say
 from pipelines.grids.mosaic import Prediction, blend, fill_invalid, pad_tile
@@ -174,7 +174,6 @@ def _encoder(
 
     from models.backbones import prithvi_eo
     from models.backbones.hub import locate, read_state_dict
-    from models.bundle import load_network
     from models.networks.network import Network
 
     if (Path(backbone) / "bundle.json").is_file():

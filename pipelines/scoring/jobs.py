@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -19,16 +19,16 @@ from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
 from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError, explained
+from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
-from pipelines.outputs.geotiff import join, write_rows
+from pipelines.grids.areas import least_pixels
+from pipelines.outputs.geotiff import has_data, join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
+from pipelines.outputs.sieve import sieve
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import draw, map_rows
-
-if TYPE_CHECKING:
-    from models.runtime.engines import Runtime
 
 # What may befall one scene without being the end of the others.
 FAILURES = (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError)
@@ -244,8 +244,6 @@ def _gaps(job: Job, outputs: Sequence[Output]) -> list[tuple[int, int]]:
 @functools.lru_cache(maxsize=4)
 def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
     """The runtime of some runs, each with its bundle's identity, kept for the next scene."""
-    from models.runtime.engines import load_runtimes
-
     folders, asked = [run for run, _ in runs], {"runtime": engine.runtime, "precision": engine.precision}
     made = load_runtimes(folders, **asked, weights=engine.weights, threads=engine.threads, keep=True)
     return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
@@ -305,10 +303,6 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
 
 def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:
     """The rows of a class map whose small patches went to their neighbours; holds the map."""
-    from pipelines.grids.areas import least_pixels
-    from pipelines.outputs.geotiff import has_data
-    from pipelines.outputs.sieve import sieve
-
     layout = output.layouts["map"]
     codes = np.concatenate([rows[0] for _, rows in read_parts(output.parts("map"))])
     least = least_pixels(layout.geobox, job.least_area, name=job.source)

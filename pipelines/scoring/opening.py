@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.bundle import Bundle
 from models.errors import InputError
+from models.runtime.engines import Runtime
 from models.spec import Pixels, Spec
 from models.types import Progress
 from pipelines.grids.areas import pixel_notes
 from pipelines.scenes.scene import Reading, Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
-
-if TYPE_CHECKING:
-    from models.runtime.engines import Runtime
 
 
 def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Scene:

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.errors import InputError, RunError
+from models.runtime.engines import Runtime
 from models.spec import IMAGERY, Spec
 from models.types import Array, Mask, Predict, Progress
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
 from pipelines.grids.positions import coarser
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.layout import Layout
-
-if TYPE_CHECKING:
-    from models.runtime.engines import Runtime
-    from pipelines.scenes.scene import Scene
+from pipelines.scenes.scene import Scene
 
 
 def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[str, str]) -> dict[str, Layout]:
@@ -119,8 +117,6 @@ def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> ND
     Raises:
         RunError: see `map_rows`.
     """
-    from models.runtime.engines import Runtime
-
     runtime = Runtime(lambda inputs: [predict(inputs)], lanes=1, batch=8, name="function")
     rows = map_rows(scene, [spec], runtime, overlap=overlap)
     return np.concatenate([np.where(valid, y.argmax(axis=0), -1) for _, y, valid in rows])

@@ -9,15 +9,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from models.errors import InputError
 from models.runtime.engines import cores
 from models.types import Progress
 from pipelines.scoring.jobs import Job, carry_out
-
-if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
 
 TRIES = 3  # how often a job is begun whose worker died
 Outcome = tuple[int, dict[str, Any]]  # number of the job, and what became of it
@@ -67,9 +66,6 @@ def _attempt(
 
 def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Outcome]:
     """Local processes. When one dies, the jobs that were not done are begun again, each in a process of its own."""
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
     left = list(range(len(jobs)))
     with _pool(workers) as pool:
         futures = {pool.submit(carry_out, jobs[i], wait=wait): i for i in left}
@@ -92,8 +88,6 @@ def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Out
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    from concurrent.futures import ProcessPoolExecutor
-
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),))
 
 
@@ -111,8 +105,6 @@ def _begin(parent: int) -> None:
 
 def _alone(job: Job, wait: bool) -> dict[str, Any]:
     """Do a job in a process that dies with no other's work."""
-    from concurrent.futures.process import BrokenProcessPool
-
     for _ in range(TRIES - 1):
         with _pool(1) as pool:
             try:

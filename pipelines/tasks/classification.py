@@ -1,7 +1,5 @@
 """Classification: a class for each tile of a scene; the folder of an image is its class."""
 
-from __future__ import annotations
-
 from models.spec import Classes
 from models.training.losses import CLASS_LOSSES
 from pipelines.tasks.imagery import imagery_task

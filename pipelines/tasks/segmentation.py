@@ -1,7 +1,5 @@
 """Segmentation: a class for each pixel of a scene."""
 
-from __future__ import annotations
-
 from models.spec import Classes
 from models.training.losses import CLASS_LOSSES
 from pipelines.tasks.imagery import imagery_task
