@@ -294,7 +294,7 @@ def _table(part: Part) -> list[str]:
         told = field.long_name if len(field.long_name) <= _LONG else field.long_name[: _LONG - 3] + "..."
         words = "; ".join(text for text in (told, field.problem) if text)
         named = (field.name, field.units or "-", " ".join(field.dims), share)
-        rows.append((*named, *marks, words))  # type: ignore[arg-type]
+        rows.append((*named, *marks, words))  # type: ignore[arg-type] # eight in all
     widths = [max(len(row[at]) for row in rows) for at in range(7)]
     lines = []
     for row in rows:

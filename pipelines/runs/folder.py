@@ -242,7 +242,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         max_epochs=training.epochs,
         devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
         strategy=launch.strategy,
-        precision=_precision(training.precision),  # type: ignore[arg-type]
+        precision=_precision(training.precision),  # type: ignore[arg-type] # Lightning names each by a literal
         gradient_clip_val=training.clip or None,
         accumulate_grad_batches=training.accumulate,
         callbacks=callbacks,

@@ -89,7 +89,7 @@ def open_grib(path: Path) -> list[xr.Dataset]:
             some, notes tell what is wrong with the others.
     """
     try:
-        import cfgrib.messages  # noqa: F401
+        import cfgrib.messages  # noqa: F401 - whether it is there
     except ImportError as error:
         raise InputError(f"{path}: GRIB needs cfgrib, which is not installed; pip install 'earthtune[grib]'") from error
     _whole(path)
