@@ -98,7 +98,7 @@ RUNS = {
 
 
 @pytest.fixture(scope="session")
-def exported(make_network, tmp_path_factory):
+def exported(make_network, made_once):
     """For each task a network and its run folder: bundle.json, model.safetensors, model.onnx. Not to be written to."""
     import torch
 
@@ -111,13 +111,16 @@ def exported(make_network, tmp_path_factory):
         if task == "regression":
             network.target_mean.fill_(40.0)
             network.target_std.copy_(torch.tensor(7.5))
-        folder = tmp_path_factory.mktemp(task)
         chosen = {"overrides": TINY, "decoder": "fcn", "channels": 8, "detail": 4} | options.get("architecture", {})
-        backbone = options.get("backbone", "prithvi_eo_v2_300_tl")
-        write_bundle(folder, Bundle(network.spec, backbone, Architecture(**chosen)))
-        write_weights(folder, network, whole=True)
-        export_onnx(network, folder / "model.onnx")
-        runs[task] = (network, folder)
+        bundle = Bundle(network.spec, options.get("backbone", "prithvi_eo_v2_300_tl"), Architecture(**chosen))
+
+        def fill(folder, network=network, bundle=bundle):
+            folder.mkdir()
+            write_bundle(folder, bundle)
+            write_weights(folder, network, whole=True)
+            export_onnx(network, folder / "model.onnx")
+
+        runs[task] = (network, made_once(f"exported_{task}", fill))
     return runs
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from filelock import FileLock
 from rasterio.transform import from_origin
 
 from models.spec import ClassDef, Target
@@ -16,7 +18,6 @@ from models.training.settings import Architecture, Training
 from pipelines.outputs import geotiff
 from pipelines.recipes.recipe import Data, SceneRecipe
 from pipelines.runs.finetune import finetune
-from pipelines.runs.folder import Launch
 from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
 
@@ -84,56 +85,76 @@ def tiny_recipe(root: Path, **changes) -> SceneRecipe:
 
 
 @pytest.fixture(scope="session")
-def chips(tmp_path_factory):
+def made_once(tmp_path_factory, worker_id):
+    """A function of a name and of what fills a folder: the folder, filled once for all workers; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent  # the workers' folders lie in it
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = shared / "made" / name, shared / "made" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def chips(made_once):
     """Folder of labelled chips; not to be changed."""
-    return make_chips(tmp_path_factory.mktemp("chips"))
+    return made_once("chips", make_chips)
 
 
 @pytest.fixture(scope="session")
-def run(chips, tmp_path_factory):
+def run(chips, made_once):
     """A segmentation run of a TL backbone with time and location; not to be changed."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    finetune(tiny_recipe(chips), out, launch=Launch())
-    return out
+    return made_once("run", lambda out: finetune(tiny_recipe(chips), out))
 
 
-@pytest.fixture(scope="session")
-def value_run(tmp_path_factory):
-    """A regression run on sparse labels; the value is a tenth of the near infrared."""
-    root = tmp_path_factory.mktemp("values")
+def make_values(root: Path) -> None:
+    """Chips with sparse labels: a tenth of the near infrared."""
     for i in range(9):
         bands, _ = make_chip(i)
         write(root / f"v{i}_hls.tif", bands, names=BANDS, crs=None)
         values = bands[3:4].astype(np.float32) / 10
         values[:, np.random.default_rng(i).random(values.shape[1:]) > 0.3] = -1
         write(root / f"v{i}_agb.tif", values, crs=None)
-    data = Data(root, images="*_hls.tif", labels="*_agb.tif", label_nodata=[-1], fractions=(0.5, 0.25, 0.25))
-    recipe = tiny_recipe(root, task="regression", data=data, classes=[], target=Target("biomass", "Mg/ha"))
-    out = tmp_path_factory.mktemp("runs") / "values"
-    finetune(recipe, out)
-    return out
 
 
 @pytest.fixture(scope="session")
-def scene_run(tmp_path_factory):
-    """A run of scene classes: a folder per class."""
-    root = tmp_path_factory.mktemp("scenes")
+def value_run(made_once):
+    """A regression run on sparse labels; the value is a tenth of the near infrared."""
+    root = made_once("value_chips", make_values)
+    data = Data(root, images="*_hls.tif", labels="*_agb.tif", label_nodata=[-1], fractions=(0.5, 0.25, 0.25))
+    recipe = tiny_recipe(root, task="regression", data=data, classes=[], target=Target("biomass", "Mg/ha"))
+    return made_once("value_run", lambda out: finetune(recipe, out))
+
+
+def make_class_folders(root: Path) -> None:
+    """Chips of two scene classes, each in its folder."""
     for i in range(12):
         bands, _ = make_chip(0)
         bands[:] = SPECTRA[i % 2][:, None, None] + np.random.default_rng(i).normal(0, 60, bands.shape)
         write(root / ("Forest" if i % 2 == 0 else "Grass") / f"s{i}.tif", bands, names=BANDS)
+
+
+@pytest.fixture(scope="session")
+def scene_run(made_once):
+    """A run of scene classes: a folder per class."""
+    root = made_once("class_folders", make_class_folders)
     classes = [ClassDef(1, "Forest", "#006400"), ClassDef(2, "Grass", "#ffff4c")]
     data = Data(root, images="*/*.tif", fractions=(0.5, 0.25, 0.25))
     model = Architecture(TINY, channels=8)
     recipe = tiny_recipe(root, task="classification", data=data, classes=classes, model=model)
-    out = tmp_path_factory.mktemp("runs") / "scene"
-    finetune(recipe, out)
-    return out
+    return made_once("scene_run", lambda out: finetune(recipe, out))
 
 
 @pytest.fixture
 def torch_only(monkeypatch):
-    """Runs over scenes are kept without model.onnx, which takes most of the time of a short one."""
+    """Runs are kept without model.onnx, which takes most of the time of a short one."""
     from pipelines.runs import finetune as module
 
     def kept(out, bundle, network, *_):
@@ -156,28 +177,24 @@ def unexportable(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def rain_day(tmp_path_factory):
+def rain_day(made_once):
     """Folder of a day of weather and its rain; not to be changed."""
-    return make_day(tmp_path_factory.mktemp("day"))
+    return made_once("rain_day", make_day)
 
 
 @pytest.fixture(scope="session")
-def rain_run(rain_day, tmp_path_factory):
+def rain_run(rain_day, made_once):
     """A run of rain from surface weather."""
-    out = tmp_path_factory.mktemp("runs") / "rain"
-    finetune(rain_recipe(rain_day), out, name="test")
-    return out
+    return made_once("rain_run", lambda out: finetune(rain_recipe(rain_day), out, name="test"))
 
 
 @pytest.fixture(scope="session")
-def fine_day(tmp_path_factory):
+def fine_day(made_once):
     """Folder of a day of fine weather and its elevation; not to be changed."""
-    return make_fine_day(tmp_path_factory.mktemp("fine_day"))
+    return made_once("fine_day", make_fine_day)
 
 
 @pytest.fixture(scope="session")
-def fine_run(fine_day, tmp_path_factory):
+def fine_run(fine_day, made_once):
     """A run of downscaling by three."""
-    out = tmp_path_factory.mktemp("runs") / "fine"
-    finetune(downscale_recipe(fine_day), out, name="test")
-    return out
+    return made_once("fine_run", lambda out: finetune(downscale_recipe(fine_day), out, name="test"))

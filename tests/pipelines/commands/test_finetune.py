@@ -60,6 +60,7 @@ def test_recipe_of_a_run_is_a_recipe(run):
     assert recipe.to_json() == yaml.safe_load((run / "recipe.yaml").read_text())
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_same_seed_gives_the_same_bundle_and_another_seed_does_not(chips, tmp_path):
     for name in ("a", "b"):
         finetune(tiny_recipe(chips, training=SHORT, seed=3), tmp_path / name)
@@ -176,12 +177,14 @@ def test_frozen_mode_leaves_the_backbone_and_runs_it_once_per_chip(chips, tmp_pa
     assert all(torch.equal(fresh[key], kept[key]) for key in fresh)
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_lora_run_merges_into_plain_layers(chips, tmp_path):
     finetune(tiny_recipe(chips, mode="lora", training=SHORT), tmp_path / "lora")
     state = load_file(tmp_path / "lora" / "model.safetensors")
     assert not [key for key in state if key.endswith((".up", ".down"))]
 
 
+@pytest.mark.usefixtures("torch_only")
 def test_options_of_training_run(chips, tmp_path):
     training = dataclasses.replace(
         SHORT, epochs=3, accumulate=2, patience=1, class_weights=1.0, loss={"ce": 1.0, "dice": 1.0, "focal": 1.0}

@@ -189,6 +189,7 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
 
 
 @pytest.mark.usefixtures("unexportable")
+@pytest.mark.usefixtures("torch_only")
 def test_the_command_knows_downscaling_by_its_recipe(day, tmp_path, capsys):
     run, tiny = tmp_path / "run", ["--model.overrides", '{"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}']
     tiny += ["--model.detail", "8", "--model.members", "1", "--training.epochs", "1"]

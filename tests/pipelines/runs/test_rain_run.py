@@ -197,6 +197,7 @@ def test_a_graph_that_answers_otherwise_or_is_too_large_is_not_kept(run, tmp_pat
 
 
 @pytest.mark.usefixtures("unexportable")
+@pytest.mark.usefixtures("torch_only")
 def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
     import lightning
 
@@ -261,6 +262,7 @@ def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
 
 
 @needs_data
+@pytest.mark.usefixtures("torch_only")
 def test_the_160_channels_run(tmp_path):
     """One epoch of a tiny encoder over eight times, which is enough to see that they run and for no more."""
     changes = {"data.root": SHARED / "merra2_wxc", "backbone": "prithvi_wxc_tiny", "weights": "random", "mode": "full"}
