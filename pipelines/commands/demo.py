@@ -48,7 +48,7 @@ def demo(
     from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
     from pipelines.samples.labels import read_labels
-    from pipelines.scenes.scene import Reading
+    from pipelines.scenes.reading import Reading
     from pipelines.scoring.opening import open_for, write_map
     from pipelines.scoring.rows import class_map
     from pipelines.tasks.task import load_recipe

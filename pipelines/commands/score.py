@@ -10,7 +10,7 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.spec import WEATHER
 from pipelines.commands.outcome import Outcome
-from pipelines.scenes.scene import Reading
+from pipelines.scenes.reading import Reading
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Plan, Share, score_scenes
 

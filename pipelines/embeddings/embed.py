@@ -20,7 +20,9 @@ from pipelines.grids.tokens import Tokens
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout
-from pipelines.scenes.scene import Reading, Scene, open_told
+from pipelines.scenes.physical import unit_notes
+from pipelines.scenes.reading import Reading
+from pipelines.scenes.scene import Scene, open_told
 
 if TYPE_CHECKING:
     from models.backbones.prithvi_eo import PrithviEO
@@ -35,9 +37,7 @@ def embed(
     block: int = -1,
     tile: int = 224,
     overlap: int = 0,
-    bands: list[str] | None = None,
-    dates: list[str] | None = None,
-    mask_clouds: bool | None = None,
+    reading: Reading = Reading(),
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Say = lambda line: None,
@@ -54,10 +54,7 @@ def embed(
         block: the block whose tokens are written, counted from 0; -1 is the last.
         tile: side of a tile in pixels, a multiple of the patch.
         overlap: pixels that neighbouring tiles share, a multiple of the patch.
-        bands: names of the bands in the order of the file, where the file does not say.
-        dates: day of each frame (YYYY-MM-DD), where the files do not say.
-        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training for a run, else not, when not
-            given.
+        reading: what the files do not say themselves.
         overwrite: replace a file that exists.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
@@ -68,7 +65,6 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
-    reading = Reading(bands, dates, mask_clouds=mask_clouds)
     encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
     if out.resolve() in encoding.scene.files:
         raise InputError(f"{out}: is the scene itself; --out wants another file")
@@ -89,11 +85,11 @@ def read_tokens(
     block: int = -1,
     tile: int = 224,
     overlap: int = 0,
-    reading: Reading | None = None,
+    reading: Reading = Reading(),
     say: Say = lambda line: None,
 ) -> Tokens:
     """The patch tokens of a scene in memory; arguments and errors as of `embed`."""
-    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading or Reading(), say)
+    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
     return Tokens(np.concatenate([tokens for _, tokens in encoding.rows(iter)], axis=1), encoding.geobox)
 
 
@@ -161,8 +157,8 @@ def _open(scene: str, encoder: PrithviEO, run: Bundle | None, reading: Reading, 
         opened.time()  # says which frame has no date
     if undated:
         say("time encoding off: a frame has no date (--dates gives one)")
-    for note in opened.notes:
-        say(note)
+    for note in (*opened.remarks, *unit_notes(opened, as_is=reading.as_is)):
+        say(f"{opened.name}: {note}")
     return opened
 
 

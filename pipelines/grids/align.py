@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def grid(source: Any) -> GeoBox:
             f"{source.name}: located by {len(points)} ground control points only, a grid is wanted; "
             "run gdalwarp on the file first"
         )
-    if source.transform.determinant == 0:
+    if not (math.isfinite(source.transform.determinant) and source.transform.determinant):
         raise InputError(f"{source.name}: its geotransform has no area; write the file again with a pixel size")
     counting = (Affine.identity(), Affine.translation(-0.5, -0.5))  # of the corner, or of the middle of the first pixel
     counts = any(source.transform.almost_equals(affine) for affine in counting)
@@ -162,8 +163,10 @@ def read_onto(
     *,
     indexes: Sequence[int],
     resampling: Resampling | None = None,
-    nodata: float | None = None,
+    nodata: Sequence[float] = (),
+    declared: bool = True,
     masked: bool = True,
+    alpha: int | None = None,
 ) -> np.ndarray:
     """Read bands of a raster on the pixels of a window of a grid.
 
@@ -177,8 +180,10 @@ def read_onto(
         window: rows and columns of the grid.
         indexes: bands, from 1.
         resampling: None picks bilinear, or average where the raster is at least 1.5 times finer; nearest for codes.
-        nodata: raw value that means no data; None takes the one that each band declares, NaN takes none.
-        masked: False leaves mask bands and alpha alone.
+        nodata: raw values that mean no data, besides the one that each band declares.
+        declared: False leaves that one alone.
+        masked: False leaves mask bands alone.
+        alpha: band of transparency: all bands are without data where it is 0.
 
     Returns:
         float32 (bands, rows, columns), NaN where masked, not finite or outside the raster.
@@ -188,7 +193,7 @@ def read_onto(
         RunError: the pixels cannot be read; names file and window.
     """
     theirs = grid(source)
-    request = _Request(source, tuple(indexes), nodata, masked)
+    request = _Request(source, tuple(indexes), tuple(nodata), declared, masked, alpha)
     shift = (0, 0) if _unlocated(source, theirs, geobox) else whole_shift(theirs, geobox)
     if shift is not None:
         return request.read(moved(window, shift))
@@ -203,11 +208,16 @@ def continuous(theirs: GeoBox, geobox: GeoBox) -> Resampling:
     return Resampling.average if min(across, down) >= 1.5 else Resampling.bilinear
 
 
+@dataclass(frozen=True)
 class _Request:
     """Bands of a raster to be read, and what counts as no data."""
 
-    def __init__(self, source: Any, indexes: tuple[int, ...], nodata: float | None, masked: bool) -> None:
-        self.source, self.indexes, self.nodata, self.masked = source, indexes, nodata, masked
+    source: Any
+    indexes: tuple[int, ...]
+    nodata: tuple[float, ...]
+    declared: bool
+    masked: bool
+    alpha: int | None
 
     def read(self, window: Window) -> np.ndarray:
         """Read a window that may reach beyond the raster: float32 (bands, rows, cols), NaN outside and where masked."""
@@ -244,13 +254,18 @@ class _Request:
         """Pixels without data by value, mask band or alpha; bool (bands, rows, columns)."""
         hidden = np.zeros(raw.shape, bool)
         for band, index in enumerate(self.indexes):
-            nodata = self.source.nodatavals[index - 1] if self.nodata is None else self.nodata
-            if nodata is not None and not math.isnan(nodata):
-                # Pixels hold it in their type: float32 files declare -3.4028235e38 with the digits of a float64.
-                hidden[band] = raw[band] == (raw.dtype.type(nodata) if raw.dtype.kind == "f" else nodata)
+            declared = self.source.nodatavals[index - 1]
+            for value in (*self.nodata, *([declared] if self.declared and declared is not None else [])):
+                if not math.isnan(value):
+                    # Pixels hold it in their type: float32 files declare -3.4028235e38 with the digits of a float64.
+                    hidden[band] |= raw[band] == (raw.dtype.type(value) if raw.dtype.kind == "f" else value)
             flags = self.source.mask_flag_enums[index - 1]
-            if self.masked and MaskFlags.all_valid not in flags and MaskFlags.nodata not in flags:
+            # The tag NODATA_VALUES, a value for each band, is a mask by nodata that no band declares.
+            by_value = MaskFlags.nodata in flags and declared is not None
+            if self.masked and MaskFlags.all_valid not in flags and not by_value:
                 hidden[band] |= np.equal(self.source.read_masks(index, window=box), 0)
+        if self.alpha is not None:
+            hidden |= np.equal(self.source.read(self.alpha, window=box), 0)
         return hidden
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from models.errors import EarthtuneError, InputError
 from models.spec import Spec
 from pipelines.inspection.findings import BandInfo, Inspection, Need
 from pipelines.scenes import sensors
+from pipelines.scenes.reading import Reading
 from pipelines.weather.formats import detect
 
 _FOLDER_SHOWN = 12
@@ -21,10 +21,7 @@ def inspect(
     path: str | Path,
     *,
     for_run: Path | None = None,
-    bands: list[str] | None = None,
-    dates: list[str] | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
+    reading: Reading = Reading(),
     group: str | None = None,
 ) -> Inspection:
     """Tell what a raster, a folder of band files, a STAC item or a weather file holds, and whether a model can read it.
@@ -33,10 +30,7 @@ def inspect(
         path: raster, folder of band files, STAC item or weather file; a folder of many scenes; the frames of a model of
             several dates are joined by commas.
         for_run: a run folder: say whether its model can read this, and why not.
-        bands: names of the bands in the order of the file, where the file does not say.
-        dates: day of each frame (YYYY-MM-DD), where the files do not say.
-        scale: reflectance = raw * scale + offset, where the files do not say.
-        offset: see scale.
+        reading: what the files do not say themselves.
         group: group of a weather file (HDF5, Zarr) whose variables lie in several.
 
     Raises:
@@ -45,23 +39,23 @@ def inspect(
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
         return _weather(str(path), bundle.spec if bundle else None, group)
-    given = {"file_bands": bands, "dates": dates, "scale": scale, "offset": offset}
     contents = _folder_contents(Path(path))
     if contents is None:
-        return _raster(str(path), bundle, given)
+        return _raster(str(path), bundle, reading)
     if bundle is None:
         return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
-    return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, given))
+    return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, reading))
 
 
-def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspection:
-    """Look at one scene, put beside a model where there is one; `given` are arguments of `find_products`."""
+def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:
+    """Look at one scene, put beside a model where there is one."""
     from pipelines.grids import align
     from pipelines.grids.areas import pixel_notes
-    from pipelines.inspection.needs import needs_of
+    from pipelines.inspection.needs import need_unit, needs_of
     from pipelines.inspection.scene_contents import describe_scene
     from pipelines.scenes.bands import finest_grid
     from pipelines.scenes.products import Assumed, find_products
+    from pipelines.scenes.scene import open_told
 
     plain = Path(path).is_file() and Path(path).suffix.lower() not in (".json", ".geojson")
     source = align.dataset(path) if plain else None
@@ -70,6 +64,8 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
         note = f"{gcps} ground control points in place of a grid; run gdalwarp on the file first"
         needs = () if bundle is None else (Need("grid", False, note),)
         return Inspection(path, gcps=gcps, notes=(note,), needs=needs)
+    given: dict[str, Any] = {"file_bands": reading.bands, "scale": reading.scale, "offset": reading.offset}
+    given |= {"dates": reading.dates}
     if bundle is None:
         return describe_scene(path, find_products([path], **given))
     spec, assumed = bundle.spec, Assumed.like(bundle.data)
@@ -80,18 +76,25 @@ def _raster(path: str, bundle: Bundle | None, given: Mapping[str, Any]) -> Inspe
         products = find_products(sources, assumed=assumed, **given)
     found = describe_scene(path, products)
     wants = needs_of(found, products, spec)
-    if bundle.data.get("mask_clouds"):
-        clear = all(product.clouds for product in products)
+    masked = bundle.data.get("mask_clouds") if reading.mask_clouds is None else reading.mask_clouds
+    clear = all(product.clouds for product in products)
+    remarks: tuple[str, ...] = ()
+    if wants[0].ok and wants[1].ok:
+        said = dataclasses.replace(reading, mask_clouds=bool(masked) and clear)
+        scene = open_told(sources, spec.imagery.channels, said, times=spec.imagery.times, like=bundle.data)
+        wants.append(need_unit(scene, spec, as_is=reading.as_is))
+        remarks = scene.remarks
+    if masked:
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
     notes = (
-        *found.notes,
+        *dict.fromkeys((*found.notes, *remarks)),
         *pixel_notes(finest_grid([layer for p in products for layer in p.layers]), spec.imagery.pixel),
     )
     return dataclasses.replace(found, notes=notes, needs=tuple(wants))
 
 
-def _scene_needs(folder: str, bundle: Bundle, given: Mapping[str, Any]) -> tuple[Need, ...]:
+def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, ...]:
     """Whether a model can read each of the scenes that `score` would find in a folder."""
     from pipelines.scenes.find import find_scenes
 
@@ -99,7 +102,7 @@ def _scene_needs(folder: str, bundle: Bundle, given: Mapping[str, Any]) -> tuple
     for source in find_scenes([folder]):
         name = str(Path(source).relative_to(folder))
         try:
-            unmet = [need for need in _raster(source, bundle, given).needs if not need.ok]
+            unmet = [need for need in _raster(source, bundle, reading).needs if not need.ok]
         except EarthtuneError as error:
             needs.append(Need(name, False, str(error)))
             continue

@@ -59,8 +59,8 @@ def look(layer: Layer) -> np.ndarray:
     hidden = np.ma.getmaskarray(raw) if layer.masked else np.zeros(shape, bool)
     values: np.ndarray = np.where(hidden, np.nan, raw.data.astype(np.float64))
     values[~np.isfinite(values)] = np.nan
-    if layer.nodata is not None and source.nodatavals[layer.index - 1] is None:
-        values[values == layer.nodata] = np.nan
+    if source.nodatavals[layer.index - 1] is None:
+        values[np.isin(values, layer.nodata)] = np.nan
     return values.ravel()
 
 
@@ -71,7 +71,7 @@ def _band(number: int, layer: Layer) -> BandInfo:
     good = values[np.isfinite(values)]
     units = layer.units or (float(source.scales[at]), float(source.offsets[at]))
     units = (layer.table or units) if units == (1.0, 0.0) else units
-    nodata = layer.nodata if source.nodatavals[at] is None else source.nodatavals[at]
+    nodata = next(iter(layer.nodata), None) if source.nodatavals[at] is None else source.nodatavals[at]
     marks = [float(mark) for mark in np.percentile(good, (0, 2, 50, 98, 100))] if good.size else [None] * 5
     unit = _unit(source.dtypes[at], marks[2], marks[3], units)
     named = layer.name, Path(layer.path).name, source.descriptions[at], source.dtypes[at]

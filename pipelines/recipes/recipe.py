@@ -31,11 +31,14 @@ class Data:
             images. Not used for scene classes, where the folder is the class.
         column: column of the class code, for polygons.
         ignore: label codes that mean "not labelled", besides the declared nodata.
-        label_nodata: label values that mean "not measured", for regression.
+        label_nodata: label values, as stored, that mean "not measured", for regression.
         bands: names of the bands in the order of the files, where the files do not say.
         frames: frames that one file holds one after the other.
         scale: reflectance = raw * scale + offset, where the files do not say.
         offset: see scale.
+        nodata: stored value of the images that means no data, besides what the files declare.
+        find_fill: also leave out what looks like fill: 0, -9999 or the type's extreme in all bands, from the
+            edge inwards.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
@@ -57,6 +60,8 @@ class Data:
     frames: int = 1
     scale: float | None = None
     offset: float | None = None
+    nodata: float | None = None
+    find_fill: bool = True
     dates: list[str] = field(default_factory=list)
     mask_clouds: bool = False
     tile: int = 0

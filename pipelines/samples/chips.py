@@ -69,6 +69,8 @@ def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Sce
         file_bands=data.bands or None,
         scale=data.scale,
         offset=data.offset,
+        nodata=data.nodata,
+        find_fill=data.find_fill,
         dates=data.dates or None,
         frames=data.frames,
         mask_clouds=data.mask_clouds,

@@ -17,6 +17,8 @@ from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.samples.splits import some
+from pipelines.scenes.bands import Layer, open_layer
+from pipelines.scenes.layers import fill_of, settled
 
 _POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 
@@ -65,11 +67,14 @@ def read_labels(
 def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[float] = ()) -> np.ndarray:
     """Read the values of a regression on the pixels of a window of a grid, by nearest pixel.
 
+    Scale and offset of the file's header are applied. Besides what is declared, -9999 and the type's extremes mean
+    "not measured" where they lie along the edge of the file.
+
     Args:
         path: a raster with the values in its first band.
         geobox: the grid of the scene.
         window: rows and columns of the grid.
-        nodata: values that mean "not measured", besides the declared nodata and NaN.
+        nodata: values as stored that mean "not measured", besides the declared nodata and NaN.
 
     Returns:
         float32 (rows, columns), NaN where not labelled.
@@ -78,8 +83,18 @@ def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[
         InputError: the labels are of other ground.
     """
     source = _raster(path, geobox)
-    (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
-    return np.asarray(np.where(np.isin(values, np.asarray(nodata, np.float32)), np.nan, values))
+    void = (*nodata, *_fill_values(str(path), path.stat().st_mtime_ns))
+    (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=void)
+    scale, offset = np.float32(source.scales[0]), np.float32(source.offsets[0])
+    return np.asarray(values * scale + offset)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fill_values(path: str, changed: int) -> tuple[float, ...]:
+    """Values of fill in a label raster; a new `changed` renews the cache."""
+    layer = settled(Layer(None, path))
+    fill = fill_of((layer,), align.grid(open_layer(layer)))
+    return fill.values if fill else ()
 
 
 def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
@@ -159,8 +174,8 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     """Codes of a raster as float32, NaN where nothing is labelled."""
     source = _raster(path, geobox)
     listed = source.nodatavals[0] in codes
-    nodata, how = np.nan if listed else None, Resampling.nearest
-    read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, nodata=nodata, masked=not listed)
+    how, said = Resampling.nearest, not listed
+    read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, declared=said, masked=said)
     return np.asarray(read[0])  # (rows, columns)
 
 

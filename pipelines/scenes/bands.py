@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from pipelines.scenes import sensors
 
 RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 AS_STORED = ("THERMAL_INFRARED_1", "THERMAL_INFRARED_2", "VV", "VH")
+_WAVELENGTH = re.compile(r"\s*([\d.]+)\s*(nm|nanometers?|um|µm|micrometers?)\s*", re.IGNORECASE)
 STAC_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "PNG", "JPEG")
 
 
@@ -29,8 +31,11 @@ class Layer:
         units: (scale, offset), reflectance = raw * scale + offset, by argument or catalogue; None until settled.
         table: the same by the sensor's product guide, used where neither `units` nor the file says.
         assumed: the same as in training, used where nothing else says.
-        nodata: raw value without data, used where the file declares none.
-        masked: whether the file's mask band or alpha applies.
+        nodata: raw values without data, used where the file declares none.
+        masked: whether the file's mask band applies.
+        alpha: the file's band of transparency.
+        wavelength: middle of the band in nm, where the file tells it.
+        told: once settled: whether anything tells its units.
         trusted: False for files that a STAC item points to: drivers that read further files are refused.
     """
 
@@ -40,8 +45,11 @@ class Layer:
     units: tuple[float, float] | None = None
     table: tuple[float, float] | None = None
     assumed: tuple[float, float] | None = None
-    nodata: float | None = None
+    nodata: tuple[float, ...] = ()
     masked: bool = True
+    alpha: int | None = None
+    wavelength: float | None = None
+    told: bool = True
     trusted: bool = True
 
 
@@ -91,6 +99,26 @@ def open_layer(layer: Layer) -> Any:
         return align.dataset(layer.path, drivers=STAC_DRIVERS)  # others are not even asked what it is
     except InputError as error:
         raise InputError(f"{error}; a STAC asset has to be a GeoTIFF or JPEG 2000") from error
+
+
+def wavelength(source: Any, index: int) -> float | None:
+    """Middle of a band in nm, by its tags or by a description such as '418.24 Nanometers'; None if untold."""
+    tags = {key.lower(): text for key, text in source.tags(index).items()}
+    imagery = source.tags(index, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    found = _WAVELENGTH.fullmatch(source.descriptions[index - 1] or "")
+    text = tags.get("wavelength") or tags.get("center_wavelength") or tags.get("central_wavelength")
+    unit = (tags.get("wavelength_units") or tags.get("wavelength_unit") or "").lower()
+    if imagery:
+        text, unit = imagery, "um"
+    elif found and not text:
+        text, unit = found[1], found[2].lower()
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    micro = unit.startswith(("u", "µ", "micro")) or (not unit and number < 100)
+    nanometres = number * 1000 if micro else number
+    return nanometres if 100 < nanometres < 100_000 else None
 
 
 def finest_grid(layers: Sequence[Layer]) -> GeoBox:

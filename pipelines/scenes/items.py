@@ -47,6 +47,11 @@ def _item_product(source: str, ask: Ask) -> Product:
     if sensor == "S2" and not all(layer.units for layer in bands) and _stac_offset(sensor, properties) is None:
         without = "Sentinel-2 item without s2:processing_baseline"
         problem = f"{source}: {without}; give --scale 0.0001 and --offset 0 or -0.1"
+    if sensor in sensors.LEVEL1:
+        notes += (sensors.TOP_OF_ATMOSPHERE,)
+        if not all(layer.units or layer.table for layer in bands):
+            about = "Landsat Level-1 item that tells neither scale nor, for Landsat 8 and 9, view:sun_elevation"
+            problem = f"{source}: {about}; give --scale and --offset to reflectance, from its MTL file"
     # The name becomes a file's name: an item's id is not to choose the folder.
     name = re.sub(r"[^\w.-]+", "_", str(item.get("id") or "")).lstrip(".") or Path(source).stem
     return Product(name, source, date, bands, clouds, "STAC item", notes, problem)
@@ -111,12 +116,12 @@ def _asset_layers(
         about = {**asset, **(rasters[index - 1] if index <= len(rasters) else {}), **band}
         name = _asset_band(key if len(bands) == 1 else "", path, band, sensor)
         units = ask.units or _stac_units(about, sensor, properties)
-        table = (guide.scale, _stac_offset(sensor, properties) or 0.0) if guide else None
+        table = _stac_table(sensor, properties)
         nodata = about.get("nodata", guide.nodata if guide else None)
-        nodata = float(nodata) if isinstance(nodata, int | float) else None
+        void = (float(nodata),) if isinstance(nodata, int | float) else ()
         if name in sensors.CLOUDS:
-            units, table, nodata = None, None, None
-        layers.append(Layer(name, path, index, units, table, nodata=nodata, trusted=False))
+            units, table, void = None, None, ()
+        layers.append(Layer(name, path, index, units, table, nodata=void, trusted=False))
     return layers
 
 
@@ -139,9 +144,20 @@ def _stac_units(
     """Scale and offset that an item declares. Earth Search keeps declaring -0.1 on files it has already shifted."""
     scale = about.get("raster:scale", about.get("scale"))
     offset = about.get("raster:offset", about.get("offset", 0.0))
-    if not isinstance(scale, int | float) or not isinstance(offset, int | float):
-        return None
+    if not isinstance(scale, int | float) or not isinstance(offset, int | float) or (scale, offset) == (1, 0):
+        return None  # general tools write 1 and 0 where nothing is known
     return float(scale), 0.0 if sensor == "S2" and _shifted(properties) else float(offset)
+
+
+def _stac_table(sensor: str | None, properties: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Scale and offset by the product guide; those of Level-1 by the sun's elevation, where the item tells it."""
+    if sensor is None:
+        return None
+    scale, elevation = sensors.SENSORS[sensor].scale, properties.get("view:sun_elevation")
+    if scale is not None:
+        return scale, _stac_offset(sensor, properties) or 0.0
+    known = sensor == "OLI_L1" and isinstance(elevation, int | float) and 0 < elevation <= 90
+    return sensors.level1_units(0.00002, -0.1, float(elevation or 0)) if known else None
 
 
 def _shifted(properties: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.scenes import sensors
-from pipelines.scenes.bands import AS_STORED, RASTERS, Ask, Layer, Product, apart
+from pipelines.scenes.bands import AS_STORED, RASTERS, Ask, Layer, Product, apart, wavelength
 from pipelines.scenes.items import stac_product
 
 
@@ -28,20 +28,26 @@ class Assumed:
     Attributes:
         bands: names of the bands in the order of the file; empty where nothing is assumed.
         units: scale and offset to reflectance; None where nothing is assumed.
+        nodata: raw values without data.
     """
 
     bands: tuple[str, ...] = ()
     units: tuple[float, float] | None = None
+    nodata: tuple[float, ...] = ()
 
     @classmethod
     def like(cls, data: Mapping[str, Any]) -> Assumed:
         """What a bundle's `data` says of its training files."""
-        scale = data.get("scale")
-        return cls(tuple(data.get("bands") or ()), None if scale is None else (scale, data.get("offset") or 0.0))
+        scale, nodata = data.get("scale"), data.get("nodata")
+        units = None if scale is None else (scale, data.get("offset") or 0.0)
+        return cls(tuple(data.get("bands") or ()), units, () if nodata is None else (nodata,))
 
     def of(self, product: Product) -> Product:
         """The product with the gaps filled; a note says when names were assumed."""
-        layers = [dataclasses.replace(layer, assumed=self.units) for layer in product.layers]
+        layers = [
+            dataclasses.replace(layer, assumed=self.units, nodata=layer.nodata + self.nodata)
+            for layer in product.layers
+        ]
         notes = product.notes
         if len(layers) == len(self.bands) and not any(layer.name for layer in layers):
             layers = [dataclasses.replace(layer, name=name) for layer, name in zip(layers, self.bands, strict=True)]
@@ -69,6 +75,9 @@ def find_products(
     days = None if dates is None else [_parse_date(text) for text in dates]
     if days is not None and (not days or len(days) % len(sources)):
         raise InputError(f"{len(days)} dates for {len(sources)} sources: give one date per frame")
+    for name, number in (("scale", scale), ("offset", offset)):
+        if (number is not None and not abs(number) <= 1e6) or (number == 0 and name == "scale"):
+            raise InputError(f"{name} {number:g}: wanted what turns raw values into reflectance, such as 0.0001")
     if scale is None and offset is not None:
         raise InputError(f"offset {offset} given without scale: reflectance = raw * scale + offset wants both")
     units = None if scale is None else (scale, offset or 0.0)
@@ -112,17 +121,25 @@ def _file_products(path: str, ask: Ask) -> list[Product]:
     known = sensors.parse_name(name)
     indexes = _data_bands(source, ask)
     names, named_by = _file_names(source, indexes, ask, known)
-    alpha = [index for index in indexes if source.colorinterp[index - 1] == ColorInterp.alpha]
+    clear = [index for index in source.indexes if source.colorinterp[index - 1] == ColorInterp.alpha]
+    alpha = next((index for index in clear if index not in indexes), None)
     # Only a band file of a product has the product's units; a stack made from products may hold anything.
     product = known if known and known.band and source.count == 1 else None
+    taken = bool({*clear} & {*indexes})
     layers = [
-        dataclasses.replace(_band_file(path, band, product, ask), index=index, masked=not alpha)
-        for band, index in zip(names, indexes, strict=True)
+        dataclasses.replace(
+            _band_file(path, band, product, ask),
+            index=i,
+            masked=not taken,
+            alpha=alpha,
+            wavelength=wavelength(source, i),
+        )
+        for band, i in zip(names, indexes, strict=True)
     ]
-    problem = _baseline_problem(path, product, ask) if product else ""
+    problem = _unit_problem(path, product, ask) if product else ""
     date, stem, beside = _file_date(source, name), Path(name).stem, _beside(path)
     return [
-        Product(stem, path, date, bands, clouds or beside, named_by, problem=problem)
+        Product(stem, path, date, bands, clouds or beside, named_by, _alpha_notes(clear, indexes), problem)
         for bands, clouds in map(apart, _in_frames(path, layers, ask.frames))
     ]
 
@@ -134,6 +151,14 @@ def _data_bands(source: Any, ask: Ask) -> list[int]:
     named = [index for index in every if index in plain or _says_band(source.descriptions[index - 1])]
     given = len(ask.file_bands) * (ask.frames or 1) if ask.file_bands else None
     return every if given == len(every) else named
+
+
+def _alpha_notes(clear: Sequence[int], indexes: Sequence[int]) -> tuple[str, ...]:
+    """What to know of the bands that the file calls transparency; GDAL does so by itself with four bands of bytes."""
+    hides = "pixels where it is 0 are left out; --bands with a name for it, too, takes it as data"
+    return tuple(
+        f"band {index} is marked as transparency: {'taken as data' if index in indexes else hides}" for index in clear
+    )
 
 
 def _says_band(text: str | None) -> bool:
@@ -232,9 +257,9 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
         layers.setdefault(known.band or "", _band_file(str(file), known.band, known, ask))
     first, known = parsed[0]
     bands, clouds = apart(list(layers.values()))
-    problem = _baseline_problem(str(first), known, ask)
-    level1 = (folder / "MTD_MSIL1C.xml").is_file() or "_MSIL1C_" in folder.name
-    notes = ("Level-1C: top-of-atmosphere reflectance, not surface reflectance",) if level1 else ()
+    problem = _unit_problem(str(first), known, ask)
+    level1 = (folder / "MTD_MSIL1C.xml").is_file() or "_MSIL1C_" in folder.name or known.sensor in sensors.LEVEL1
+    notes = (sensors.TOP_OF_ATMOSPHERE,) if level1 else ()
     name = folder.name.removesuffix(".SAFE") or known.product
     return Product(name, str(folder), known.date, bands, clouds, "file names", notes, problem)
 
@@ -254,8 +279,10 @@ def _plain_product(folder: Path, files: list[Path], ask: Ask) -> Product:
             f"{folder}: {len(files)} rasters, none named as a band of HLS, Sentinel-2 or Landsat; pass a file, "
             "a list of files, or a folder of one scene's bands"
         )
+    if known and known.sensor in sensors.LEVEL1 and any("sr_" in file.stem.lower() for file in files):
+        known = dataclasses.replace(known, sensor=known.sensor.replace("L1", "C1"))
     bands, clouds = apart([_band_file(str(file), name, known, ask) for name, file in pairs])
-    problem = _baseline_problem(str(files[0]), known, ask) if known else ""
+    problem = _unit_problem(str(files[0]), known, ask) if known else ""
     date = known.date if known else sensors.find_date(folder.name)
     return Product(folder.name, str(folder), date, bands, clouds, "file names", (), problem)
 
@@ -267,37 +294,67 @@ def _band_file(path: str, name: str | None, known: sensors.FileName | None, ask:
     if known is None or name in AS_STORED:
         return Layer(name, path, units=ask.units)
     sensor = sensors.SENSORS[known.sensor]
-    offset = _safe_offset(Path(path)) if known.sensor == "S2" else sensor.offset
-    return Layer(name, path, units=ask.units, table=(sensor.scale, offset or 0.0), nodata=sensor.nodata)
+    table = (sensor.scale, sensor.offset) if sensor.scale else _own_units(Path(path), known.sensor, name)
+    if known.sensor == "S2":
+        table = _own_units(Path(path), known.sensor, name) or table
+    return Layer(name, path, units=ask.units, table=table, nodata=(sensor.nodata,))
 
 
-def _baseline_problem(path: str, known: sensors.FileName | None, ask: Ask) -> str:
-    """Why a Sentinel-2 file's offset cannot be known, or an empty text."""
-    if known is None or known.sensor != "S2" or ask.units or _safe_offset(Path(path)) is not None:
+def _unit_problem(path: str, known: sensors.FileName | None, ask: Ask) -> str:
+    """Why a file's scale or offset cannot be known, or an empty text."""
+    if known is None or ask.units or known.sensor not in ("S2", *sensors.LEVEL1):
         return ""
+    if _own_units(Path(path), known.sensor, known.band) is not None:
+        return ""
+    if known.sensor == "S2":
+        return (
+            f"{path}: Sentinel-2 of unknown processing baseline, its offset may be 0 or -0.1; keep it in its .SAFE "
+            "folder with MTD_MSIL2A.xml, or give --scale 0.0001 and the --offset"
+        )
     return (
-        f"{path}: Sentinel-2 of unknown processing baseline, its offset may be 0 or -0.1; keep it in its .SAFE folder "
-        "with MTD_MSIL2A.xml, or give --scale 0.0001 and the --offset"
+        f"{path}: Landsat Level-1 without its MTL file, which holds scale, offset and the sun's elevation; keep it "
+        "beside the bands, or give --scale and --offset to reflectance"
     )
 
 
-def _safe_offset(path: Path) -> float | None:
-    """Offset to reflectance of a Sentinel-2 file, from its product's metadata or folder name; None where unknown."""
+def _own_units(path: Path, sensor: str, band: str | None) -> tuple[float, float] | None:
+    """Scale and offset to reflectance by a product's own metadata; None where it tells none."""
+    if sensor in sensors.LEVEL1:
+        return _landsat_units(path, sensors.SENSORS[sensor].bands, band)
     for folder in [path, *path.parents][:7]:
-        metadata = _metadata(folder)
-        added = re.search(r"<(?:BOA|RADIO)_ADD_OFFSET[^>]*>\s*(-?\d+)", metadata)
+        metadata = _text(folder / "MTD_MSIL2A.xml") or _text(folder / "MTD_MSIL1C.xml")
+        quantity = re.search(r"QUANTIFICATION_VALUE[^>]*>\s*(\d+)", metadata)
+        parts = float(quantity[1]) if quantity and float(quantity[1]) else 10000.0
+        added = dict(re.findall(r"<(?:BOA|RADIO)_ADD_OFFSET(?:[^>]*band_id=\"(\d+)\")?[^>]*>\s*(-?\d+)", metadata))
+        # Bands are numbered from 0 in the order of their names.
+        number = str([*sensors.SENTINEL2.values(), band].index(band))
         baseline = re.search(r"<PROCESSING_BASELINE>\s*([\d.]+)", metadata)
         if added:
-            return int(added[1]) / 10000
+            return 1 / parts, float(added.get(number, next(iter(added.values())))) / parts
         if baseline or sensors.product_baseline(folder.name):
-            return sensors.sentinel2_offset(baseline[1] if baseline else sensors.product_baseline(folder.name))
+            told = baseline[1] if baseline else sensors.product_baseline(folder.name)
+            return 1 / parts, sensors.sentinel2_offset(told) * 10000 / parts
     return None
 
 
-def _metadata(folder: Path) -> str:
-    """Text of the product metadata in a SAFE folder, or an empty text. Read as text: no XML entity is expanded."""
-    for name in ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml"):
-        file = folder / name
-        if file.is_file():
-            return file.read_text(encoding="utf-8", errors="replace")[:1_000_000]
-    return ""
+def _landsat_units(path: Path, bands: Mapping[str, str], band: str | None) -> tuple[float, float] | None:
+    """Scale and offset of a Level-1 band by the MTL beside it; of any band where None is asked for."""
+    known = sensors.parse_name(path.name) or sensors.parse_name(path.parent.name)
+    metadata = _text(path.parent / f"{known.product}_MTL.txt") if known else ""
+    codes = [int(code[1:]) for code, name in bands.items() if name == band or band is None]
+    number = codes[0] if codes else 0
+
+    def told(key: str) -> float | None:
+        found = re.search(rf"\b{key}\s*=\s*([-+.\dEe]+)", metadata)
+        return float(found[1]) if found else None
+
+    scale, offset = told(f"REFLECTANCE_MULT_BAND_{number}"), told(f"REFLECTANCE_ADD_BAND_{number}")
+    elevation = told("SUN_ELEVATION")
+    if scale is None or offset is None or elevation is None or not 0 < elevation <= 90:
+        return None
+    return sensors.level1_units(scale, offset, elevation)
+
+
+def _text(file: Path) -> str:
+    """Text of a product's metadata, empty where there is none. Read as text: no XML entity is expanded."""
+    return file.read_text(encoding="utf-8", errors="replace")[:1_000_000] if file.is_file() else ""

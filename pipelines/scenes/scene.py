@@ -6,8 +6,9 @@ of HLS, Sentinel-2 and Landsat, from a STAC item, or as `file_bands` says; never
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,37 +16,21 @@ from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
 from rasterio.warp import transform
 
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.scenes import sensors
-from pipelines.scenes.bands import AS_STORED, Layer, Product, finest_grid, open_layer
+from pipelines.scenes.bands import Layer, Product, finest_grid, open_layer
+from pipelines.scenes.fill import Fill
+from pipelines.scenes.layers import clouded, dtype_of, fill_of, reflectance, settled, size_of
 from pipelines.scenes.products import Assumed, find_products
+from pipelines.scenes.reading import Reading
 
 _UNIT_ASSUMED = "floating point without scale is taken as reflectance x10000; --scale 1 if it is 0..1"
+_NEAR = 30  # nm
 _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and maps will have no place on the ground"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a person says about the files, where they do not say it themselves; see `open_scene`.
-
-    Attributes:
-        bands: names of the bands in the order of the files, where the files do not say.
-        dates: day of each frame (YYYY-MM-DD), where the files do not say.
-        scale: reflectance = raw * scale + offset, where the files do not say.
-        offset: see scale.
-        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
-    """
-
-    bands: Sequence[str] | None = None
-    dates: Sequence[str] | None = None
-    scale: float | None = None
-    offset: float | None = None
-    mask_clouds: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,8 @@ class Scene:
         geobox: the grid; crs None where the files have none.
         bands: band names in the order of the channels.
         stack: the frames, by date where all are dated, else as given.
-        notes: what a person should know about how it was read.
+        notes: what a person should know about how it was opened.
+        find_fill: whether fill that nothing declares is looked for.
     """
 
     name: str
@@ -82,6 +68,7 @@ class Scene:
     bands: tuple[str, ...]
     stack: tuple[Frame, ...]
     notes: tuple[str, ...] = ()
+    find_fill: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,6 +104,25 @@ class Scene:
         paths = {path for layer in layers for path in (layer.path, *open_layer(layer).files)} | set(self.sources)
         return frozenset(Path(path).resolve() for path in paths if "://" not in path and Path(path).is_file())
 
+    @functools.cached_property
+    def fills(self) -> tuple[Fill | None, ...]:
+        """The fill of each frame that nothing declares; looked for when it is first asked for."""
+        return tuple(fill_of(frame.layers, self.geobox) if self.find_fill else None for frame in self.stack)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about how it was opened and what was found in its pixels."""
+        pixels, told = math.prod(self.shape), []
+        for frame, fill in zip(self.stack, self.fills, strict=True):
+            if fill:
+                values = " and ".join(f"{value:g}" for value in fill.values)
+                where = f"{frame.name}: " if self.frames > 1 else ""
+                told.append(
+                    f"{where}{fill.pixels / pixels:.2%} of the pixels hold {values} in all bands, from the edge "
+                    "inwards: taken as fill and left out; --find_fill false takes them as values"
+                )
+        return (*self.notes, *told)
+
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read a window that lies inside the scene.
 
@@ -128,13 +134,15 @@ class Scene:
             ValueError: the window is empty or reaches beyond the scene.
             RunError: a file broke while being read; names file and window.
         """
-        height, width = _size(window, self.shape)
+        height, width = size_of(window, self.shape)
         x = np.empty((len(self.bands), self.frames, height, width), np.float32)
         valid = np.ones((height, width), bool)
-        for t, frame in enumerate(self.stack):
-            x[:, t] = _read_layers(frame.layers, self.geobox, window)
+        for t, (frame, fill) in enumerate(zip(self.stack, self.fills, strict=True)):
+            x[:, t] = reflectance(frame.layers, self.geobox, window)
+            if fill:
+                valid &= ~fill.mask(window)
             if frame.clouds is not None:
-                valid &= ~_clouded(frame.clouds, self.geobox, window)
+                valid &= ~clouded(frame.clouds, self.geobox, window)
         valid &= np.isfinite(x).all(axis=(0, 1))
         np.copyto(x, 0, where=~valid)
         return x, valid
@@ -188,6 +196,8 @@ def open_scene(
     file_bands: Sequence[str] | None = None,
     scale: float | None = None,
     offset: float | None = None,
+    nodata: float | None = None,
+    find_fill: bool = True,
     dates: Sequence[str] | None = None,
     frames: int = 1,
     mask_clouds: bool = False,
@@ -206,6 +216,8 @@ def open_scene(
         scale: reflectance = raw * scale + offset. None takes the STAC item's, the file's own or the product guide's,
             in this order; where none of them says, values are taken as reflectance x10000.
         offset: see `scale`; 0 where only `scale` is given.
+        nodata: see `Reading`.
+        find_fill: see `Reading`.
         dates: day of each frame (YYYY-MM-DD) in the order given, where the files do not tell or tell it wrong.
         frames: frames that one file holds, where neither its bands' names nor `dates` tell.
         mask_clouds: cloud, cloud shadow and cirrus in Fmask, SCL or QA_PIXEL make pixels invalid.
@@ -222,7 +234,8 @@ def open_scene(
     )
     if all(product.date for product in products):
         products = sorted(products, key=lambda product: product.date or datetime.date.min)
-    stack = tuple(_frame(product, wanted, mask_clouds) for product in products)
+    void = () if nodata is None else (nodata,)
+    stack = tuple(_frame(product, wanted, mask_clouds, void) for product in products)
     geobox = finest_grid(stack[0].layers)
     for frame in stack:
         for path, layer in {layer.path: layer for layer in frame.every}.items():
@@ -230,7 +243,7 @@ def open_scene(
                 raise InputError(f"{path}: lies on other ground than {stack[0].source}; give frames of one place")
     notes = [note for frame in stack for note in frame.notes]
     notes += [_PIXELS_ONLY] if geobox.crs is None else []
-    return Scene(stack[0].name, geobox, wanted, stack, tuple(dict.fromkeys(notes)))
+    return Scene(stack[0].name, geobox, wanted, stack, tuple(dict.fromkeys(notes)), find_fill=find_fill)
 
 
 def open_told(
@@ -245,18 +258,24 @@ def open_told(
         times: dates in all.
         like: a bundle's `data`, if there is a bundle.
     """
-    masked = bool(like and like.get("mask_clouds")) if reading.mask_clouds is None else reading.mask_clouds
     return open_scene(
         sources,
         bands,
         file_bands=reading.bands,
         scale=reading.scale,
         offset=reading.offset,
+        nodata=reading.nodata,
+        find_fill=_or_trained(reading.find_fill, like, "find_fill", True),
         dates=reading.dates,
         frames=max(times // len(sources), 1),
-        mask_clouds=masked,
+        mask_clouds=_or_trained(reading.mask_clouds, like, "mask_clouds", False),
         assumed=None if like is None else Assumed.like(like),
     )
+
+
+def _or_trained(said: bool | None, like: Mapping[str, Any] | None, key: str, default: bool) -> bool:
+    """What a person says, else what held in training."""
+    return bool((like or {}).get(key, default)) if said is None else said
 
 
 def _wanted(bands: Sequence[str]) -> tuple[str, ...]:
@@ -274,16 +293,13 @@ def _wanted(bands: Sequence[str]) -> tuple[str, ...]:
     return wanted
 
 
-def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool) -> Frame:
+def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool, nodata: tuple[float, ...]) -> Frame:
     """Pick the wanted bands of a product and settle their units."""
-    names = sensors.resolve_nir([layer.name for layer in product.layers], wanted)
-    found = {name: layer for name, layer in zip(names, product.layers, strict=True) if name}
-    notes = [*product.notes]
+    found, taken = find_bands(product, wanted)
+    notes = [*product.notes, *taken]
     for band in wanted:
         if band not in found:
             raise _missing(product, band, sorted(found))
-        if found[band].name == sensors.NIR:
-            notes.append(f"the band called NIR is taken as {band}, the file has no other near infrared")
     if product.problem:
         raise InputError(product.problem)
     clouds = product.clouds if mask_clouds else None
@@ -292,13 +308,46 @@ def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool) -> Fram
             f"{product.source}: clouds are to be masked and no Fmask, SCL or QA_PIXEL layer lies with it; "
             "--mask_clouds false maps clouds too"
         )
-    layers = [settled(found[band]) for band in wanted]
-    notes += [_UNIT_ASSUMED] if any(_unit_assumed(found[band]) for band in wanted) else []
+    layers = [settled(found[band], nodata) for band in wanted]
+    notes += [_UNIT_ASSUMED] if any(not layer.told and dtype_of(layer).startswith("float") for layer in layers) else []
     return Frame(product.name, product.source, product.date, tuple(layers), clouds, tuple(dict.fromkeys(notes)))
+
+
+def find_bands(product: Product, wanted: Sequence[str]) -> tuple[dict[str, Layer], list[str]]:
+    """The bands of a product by name, and what to know of those that were taken for wanted ones.
+
+    A wanted band that nothing is called by is the one of the nearest wavelength, up to 30 nm away.
+    """
+    names = sensors.resolve_nir([layer.name for layer in product.layers], wanted)
+    found = {name: layer for name, layer in zip(names, product.layers, strict=True) if name}
+    notes = [
+        f"the band called NIR is taken as {band}, the file has no other near infrared"
+        for band in wanted
+        if band in found and found[band].name == sensors.NIR
+    ]
+    for band in wanted:
+        middle, near = sensors.WAVELENGTHS.get(band), _nearest(product, band)
+        if band not in found and near and abs((near.wavelength or 0) - (middle or 0)) <= _NEAR:
+            found[band] = near
+            notes.append(f"{band} ({middle:g} nm) is taken from band {near.index}, of {near.wavelength:g} nm")
+    return found, notes
+
+
+def _nearest(product: Product, band: str) -> Layer | None:
+    """The layer that has no name and is nearest in wavelength to a band."""
+    middle = sensors.WAVELENGTHS.get(band)
+    layers = [layer for layer in product.layers if layer.name is None and layer.wavelength]
+    return min(layers, key=lambda layer: abs((layer.wavelength or 0) - middle)) if layers and middle else None
 
 
 def _missing(product: Product, band: str, names: list[str]) -> InputError:
     """The error for a wanted band that is not there."""
+    near = _nearest(product, band)
+    if near:
+        return InputError(
+            f"{product.source}: band {band} ({sensors.WAVELENGTHS[band]:g} nm) is wanted, the nearest is band "
+            f"{near.index} of {near.wavelength:g} nm; only bands up to {_NEAR} nm away are taken (--bands gives names)"
+        )
     if not names:
         bands = f"{len(product.layers)} band{'s' * (len(product.layers) != 1)}"
         return InputError(
@@ -307,72 +356,3 @@ def _missing(product: Product, band: str, names: list[str]) -> InputError:
         )
     close = sensors.suggest(band, names)
     return InputError(f"{product.source}: band {band} is wanted{close}, it has {', '.join(names)}")
-
-
-def settled(layer: Layer) -> Layer:
-    """Fix the units and the nodata value of a band by what its file's header says.
-
-    Returns:
-        the layer with `units` set, and with `nodata` None where the file declares its own.
-
-    Raises:
-        InputError: the file cannot be opened or does not hold the band.
-    """
-    source = open_layer(layer)
-    if layer.index > source.count:
-        raise InputError(f"{layer.path}: band {layer.index} is wanted, it has {source.count}")
-    units = layer.units or _file_units(source, layer) or layer.table or layer.assumed or (1e-4, 0.0)
-    nodata = layer.nodata if source.nodatavals[layer.index - 1] is None else None
-    return dataclasses.replace(layer, units=units, nodata=nodata)
-
-
-def _unit_assumed(layer: Layer) -> bool:
-    """Whether a band holds floating point and nothing tells its unit."""
-    source = open_layer(layer)
-    told = layer.units or layer.table or layer.assumed or _file_units(source, layer)
-    return told is None and source.dtypes[layer.index - 1].startswith("float")
-
-
-def _file_units(source: Any, layer: Layer) -> tuple[float, float] | None:
-    """Scale and offset in the file's header; None where it has none, or for bands that are no reflectance."""
-    if layer.name in AS_STORED:
-        return (1e-4, 0.0)
-    units = float(source.scales[layer.index - 1]), float(source.offsets[layer.index - 1])
-    return None if units == (1.0, 0.0) else units
-
-
-def _size(window: Window, shape: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of a window inside a scene."""
-    for side, size in zip(window, shape, strict=True):
-        if not 0 <= side.start < side.stop <= size:
-            raise ValueError(f"window {window} is empty or reaches beyond a scene of {shape[0]}x{shape[1]}")
-    return window[0].stop - window[0].start, window[1].stop - window[1].start
-
-
-def _read_layers(layers: tuple[Layer, ...], geobox: GeoBox, window: Window) -> np.ndarray:
-    """Reflectance x10000 of one frame, NaN where invalid: float32 (C, rows, columns). One read per file."""
-    height, width = _size(window, geobox.shape)
-    out = np.empty((len(layers), height, width), np.float32)
-    groups: dict[tuple[str, float | None, bool], list[int]] = {}
-    for channel, layer in enumerate(layers):
-        groups.setdefault((layer.path, layer.nodata, layer.masked), []).append(channel)
-    for (_, nodata, masked), channels in groups.items():
-        indexes = [layers[channel].index for channel in channels]
-        source = open_layer(layers[channels[0]])
-        raw = align.read_onto(source, geobox, window, indexes=indexes, nodata=nodata, masked=masked)
-        for values, channel in zip(raw, channels, strict=True):
-            scale, offset = layers[channel].units or (1e-4, 0.0)
-            out[channel] = values * np.float32(scale * 1e4) + np.float32(offset * 1e4)
-    return out
-
-
-def _clouded(layer: Layer, geobox: GeoBox, window: Window) -> np.ndarray:
-    """Where a cloud layer hides the ground or says nothing: bool (rows, columns)."""
-    code = sensors.CLOUDS[layer.name or ""]
-    source = open_layer(layer)
-    (values,) = align.read_onto(
-        source, geobox, window, indexes=[layer.index], resampling=Resampling.nearest, nodata=layer.nodata
-    )
-    unknown = np.isnan(values)
-    flags = np.where(unknown, 0, values).astype(np.int32)
-    return np.asarray(unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes))

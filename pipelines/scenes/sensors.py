@@ -3,14 +3,16 @@
 Band names are those that Prithvi and terratorch use (BLUE, GREEN, RED, NIR_NARROW, SWIR_1, SWIR_2, ...).
 Sources: HLS Product User Guide 2.0 (bands, scale, fill and Fmask bits); Sentinel-2 Products Specification Document and
 the Level-2A algorithm overview (bands, BOA_ADD_OFFSET from processing baseline 04.00 on, SCL classes); Landsat 8-9 and
-Landsat 4-7 Collection 2 Level 2 Science Product Guides (bands, scale and offset, QA_PIXEL bits); the STAC `eo`
-extension (common names).
+Landsat 4-7 Collection 2 Level 2 Science Product Guides (bands, scale and offset, QA_PIXEL bits), those of Collection 1
+and the Landsat 8-9 Data Users Handbook (Level-1: rescaling by the MTL, the sun's elevation); the STAC `eo` extension
+(common names).
 """
 
 from __future__ import annotations
 
 import datetime
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +56,7 @@ class Sensor:
     Attributes:
         name: how the family is called in messages.
         bands: band code ("B02") to band name ("BLUE").
-        scale: reflectance = raw * scale + offset.
+        scale: reflectance = raw * scale + offset; None where each product has its own.
         offset: see `scale`. Sentinel-2's depends on the processing baseline: see `sentinel2_offset`.
         nodata: the raw value that means "no data" where a file does not say.
         clouds: the code of its cloud layer.
@@ -62,7 +64,7 @@ class Sensor:
 
     name: str
     bands: dict[str, str]
-    scale: float
+    scale: float | None
     offset: float
     nodata: float
     clouds: str
@@ -74,7 +76,12 @@ SENSORS = {
     "S2": Sensor("Sentinel-2", SENTINEL2, 0.0001, 0.0, 0.0, "SCL"),
     "OLI": Sensor("Landsat 8-9 Collection 2", LANDSAT_OLI, 0.0000275, -0.2, 0.0, "QA_PIXEL"),
     "TM": Sensor("Landsat 4-7 Collection 2", LANDSAT_TM, 0.0000275, -0.2, 0.0, "QA_PIXEL"),
+    "OLI_C1": Sensor("Landsat 8 Collection 1 surface reflectance", LANDSAT_OLI, 0.0001, 0.0, -9999.0, ""),
+    "TM_C1": Sensor("Landsat 4-7 Collection 1 surface reflectance", LANDSAT_TM, 0.0001, 0.0, -9999.0, ""),
+    "OLI_L1": Sensor("Landsat 8-9 Level-1", LANDSAT_OLI, None, 0.0, 0.0, "QA_PIXEL"),
+    "TM_L1": Sensor("Landsat 4-7 Level-1", LANDSAT_TM, None, 0.0, 0.0, "QA_PIXEL"),
 }
+LEVEL1 = ("OLI_L1", "TM_L1")
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,22 @@ _ALIASES = {
     "VH": "vh",
 }
 BANDS = tuple(band for band in _ALIASES if band != NIR)
+# Middle of the bands in nm: Sentinel-2 MSI, whose bands HLS shares.
+WAVELENGTHS = {
+    "COASTAL_AEROSOL": 443.0,
+    "BLUE": 490.0,
+    "GREEN": 560.0,
+    "RED": 665.0,
+    "RED_EDGE_1": 705.0,
+    "RED_EDGE_2": 740.0,
+    "RED_EDGE_3": 783.0,
+    "NIR_BROAD": 842.0,
+    "NIR_NARROW": 865.0,
+    "WATER_VAPOR": 945.0,
+    "CIRRUS": 1375.0,
+    "SWIR_1": 1610.0,
+    "SWIR_2": 2190.0,
+}
 _BY_ALIAS = {alias: band for band, names in _ALIASES.items() for alias in names.split()}
 _CLOUD_ALIASES = {"fmask": "FMASK", "hlsfmask": "FMASK", "scl": "SCL", "qapixel": "QA_PIXEL"}
 
@@ -123,16 +146,30 @@ _CLOUD_ALIASES = {"fmask": "FMASK", "hlsfmask": "FMASK", "scl": "SCL", "qapixel"
 def band_name(text: str) -> str | None:
     """The band that a plain name means ('Blue', 'NIR narrow', 'swir16'), or None. Codes such as 'B05' need a sensor.
 
-    Case, spaces, underscores, hyphens and points do not matter; 'B02 - Blue' and 'Band 2 (Blue)' are read as 'Blue'.
+    Case, spaces, underscores, hyphens and points do not matter; 'B02 - Blue', 'Band 2 (Blue)' and 'Blue (490 nm)' are
+    read as 'Blue'.
     """
+    text = _LENGTH.sub("", text)
     parts = re.fullmatch(r"\s*(?:b|band)[ _]?\d{1,2}a?\s*[ _\-:(]+\s*([a-z].*?)\)?\s*", text, flags=re.IGNORECASE)
     return _BY_ALIAS.get(_squeeze(text)) or (_BY_ALIAS.get(_squeeze(parts[1])) if parts else None)
 
 
+_LENGTH = re.compile(r"[(\[]?\s*\d+(?:\.\d+)?\s*(?:nm|nanometers?|[uµ]m|micrometers?)\s*[)\]]?", flags=re.IGNORECASE)
+
+
 def band_code(text: str) -> str | None:
-    """'B2', 'b02', 'Band 8A', 'SR_B4' as a two-figure code ('B02', 'B8A', 'B04'), or None where the text is no code."""
-    parts = re.fullmatch(r"(?:sr)?(?:b|band)0?(\d{1,2})(a?)", _squeeze(text))
+    """'B2', 'b02', 'Band 8A', 'SR_B4' as a two-figure code ('B02', 'B8A', 'B04'), or None where the text is no code.
+
+    Earth Engine's stacks put the image's number or name before a code ('0_B2', '20210705T1_B2') or a number after it
+    ('B2_1').
+    """
+    parts = _CODE.fullmatch(text.strip())
     return None if parts is None else f"B{parts[1]}A" if parts[2] else f"B{int(parts[1]):02d}"
+
+
+_CODE = re.compile(
+    r"(?:\d+_|\w*\d{8}\w*_)?(?:sr[ _.-]?)?(?:b|band)[ _.-]?0?(\d{1,2})(a?)(?:_\d+)?", flags=re.IGNORECASE
+)
 
 
 def cloud_code(text: str) -> str | None:
@@ -149,13 +186,24 @@ def name_bands(texts: Sequence[str | None], sensor: str | None = None) -> tuple[
     """Name the bands of a file from their descriptions: canonical names, None where a text names no band.
 
     Codes are understood by way of `sensor` (a key of SENSORS). Without one, B8A or B12 among the codes shows
-    Sentinel-2's numbering (HLS S30 shares it; Landsat has neither band); other codes stay None, for B05 is near
-    infrared to one sensor and red edge to another. Cloud layers keep their code (FMASK, SCL, QA_PIXEL).
+    Sentinel-2's numbering (HLS S30 shares it; Landsat has neither band), and SR_ before all of them Landsat's: that of
+    OLI with a band 6, that of TM with bands 1 and 7 and no 6. Other codes stay None, for B05 is near infrared to one
+    sensor and red edge to another. Cloud layers keep their code (FMASK, SCL, QA_PIXEL).
     """
     codes = [band_code(text or "") for text in texts]
-    table = SENSORS[sensor].bands if sensor else SENTINEL2 if {"B8A", "B12"} & set(codes) else {}
+    table = SENSORS[sensor].bands if sensor else _numbering(texts, {code for code in codes if code})
     named = (cloud_code(text or "") or band_name(text or "") for text in texts)
     return tuple(table.get(code) if code else name for code, name in zip(codes, named, strict=True))
+
+
+def _numbering(texts: Sequence[str | None], codes: set[str]) -> dict[str, str]:
+    """The table of codes that can only be one sensor's; an empty one where they may be several's."""
+    if codes & {"B8A", "B12"}:
+        return SENTINEL2
+    surface = all(re.search(r"(?:^|_)sr_?b", text, re.IGNORECASE) for text in texts if text and band_code(text))
+    if not codes or not surface:
+        return {}
+    return LANDSAT_OLI if "B06" in codes else LANDSAT_TM if {"B01", "B07"} <= codes else {}
 
 
 def resolve_nir(names: Sequence[str | None], wanted: Sequence[str]) -> tuple[str | None, ...]:
@@ -193,7 +241,8 @@ _S2_BAND = re.compile(
 )
 _S2_PRODUCT = re.compile(r"(?P<product>S2[A-D]_(?:MSIL2A|MSIL1C|\d{2}[A-Z]{3})_(?P<day>\d{8})\w*)")
 _LANDSAT = re.compile(
-    r"(?P<product>(?P<sensor>L[COTE]0[4-9])_L\w{3}_\d{6}_(?P<day>\d{8})_\d{8}_\d{2}_(?:T1|T2|RT))(?:_(?P<band>SR_B\d|QA_PIXEL)(?=\.|$))?"
+    r"(?P<product>(?P<sensor>L[COTE]0[4-9])_(?P<level>L\w{3})_\d{6}_(?P<day>\d{8})_\d{8}_\d{2}_(?:T1|T2|RT))"
+    r"(?:_(?P<band>SR_B\d|B\d{1,2}|sr_band\d|QA_PIXEL)(?=\.|$))?"
 )
 
 
@@ -208,9 +257,10 @@ def parse_name(name: str) -> FileName | None:
 
 def _file_name(parts: dict[str, str | None]) -> FileName:
     """Turn the named groups of one of the patterns into a FileName."""
-    platform = parts.get("sensor") or "S2"
+    platform, band, metres = parts.get("sensor") or "S2", parts.get("band"), parts.get("metres")
     sensor = platform if platform in SENSORS else "OLI" if platform[2:] in ("08", "09") else "TM"
-    band, metres = parts.get("band"), parts.get("metres")
+    if (parts.get("level") or "L2").startswith("L1"):  # Collection 1 calls surface reflectance by its Level-1 product
+        sensor += "_C1" if (band or "").startswith("sr_") else "_L1"
     layer = (cloud_code(band) or SENSORS[sensor].bands.get(band_code(band) or "")) if band else None
     return FileName(sensor, _day(parts["day"] or ""), layer, parts["product"] or "", int(metres) if metres else None)
 
@@ -244,6 +294,23 @@ def sentinel2_offset(baseline: str | None) -> float:
     """
     found = re.fullmatch(r"0?(\d{1,2})[.]?(\d{2})", (baseline or "").strip())
     return -0.1 if found and int(found[1]) >= 4 else 0.0
+
+
+TOP_OF_ATMOSPHERE = "Level-1: top-of-atmosphere reflectance, not surface reflectance"
+
+
+def level1_units(scale: float, offset: float, sun_elevation: float) -> tuple[float, float]:
+    """Scale and offset to top-of-atmosphere reflectance of Landsat Level-1 counts.
+
+    (counts * scale + offset) / sin(elevation): Landsat 8-9 Data Users Handbook, section 5.3.
+
+    Args:
+        scale: REFLECTANCE_MULT_BAND of the MTL.
+        offset: REFLECTANCE_ADD_BAND of the MTL.
+        sun_elevation: degrees above the horizon.
+    """
+    sine = math.sin(math.radians(sun_elevation))
+    return scale / sine, offset / sine
 
 
 def product_baseline(name: str) -> str | None:

@@ -294,7 +294,7 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
         write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
         os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
-        page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.notes)}
+        page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.remarks)}
         entry.finish(page, output.files)
     except OSError as error:
         raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error

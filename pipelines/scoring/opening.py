@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from models.bundle import Bundle
 from models.errors import InputError
 from models.runtime.engines import Runtime
-from models.spec import Pixels, Spec
+from models.spec import Spec
 from models.types import Progress
 from pipelines.grids.areas import pixel_notes
-from pipelines.scenes.scene import Reading, Scene, open_told
+from pipelines.scenes.physical import unit_notes
+from pipelines.scenes.reading import Reading
+from pipelines.scenes.scene import Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
 
 
@@ -36,24 +36,18 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
     return scene
 
 
-def warnings_about(scene: Scene, spec: Spec) -> list[str]:
-    """What a person should know before a scene is scored: of its files, its units and the size of its pixels."""
-    return [*scene.notes, *_unit_notes(scene, spec.imagery), *pixel_notes(scene.geobox, spec.imagery.pixel)]
+def warnings_about(scene: Scene, spec: Spec, *, as_is: bool = False) -> list[str]:
+    """What a person should know before a scene is scored: of its files, its units and the size of its pixels.
 
+    Args:
+        scene: the scene.
+        spec: what the model eats.
+        as_is: a person insists on the values as they are.
 
-def _unit_notes(scene: Scene, pixels: Pixels) -> list[str]:
-    """A warning where the values in the middle of a scene lie far from those that the model knows."""
-    middle = [max((side - pixels.tile) // 2, 0) for side in scene.shape]
-    rows, columns = (slice(m, min(m + pixels.tile, side)) for m, side in zip(middle, scene.shape, strict=True))
-    x, valid = scene.read((rows, columns))
-    if not valid.any():
-        return []
-    bright = np.percentile(np.abs(x[..., valid]), 98, axis=(1, 2))  # (C,)
-    ratio = float(np.median(bright / np.maximum(np.abs(pixels.mean), 1e-6)))
-    if 1 / 30 < ratio < 30:
-        return []
-    told = f"bright pixels are {ratio:.2g} times the model's mean"
-    return [f"WARNING: {told}: wrong unit? wanted {pixels.unit} (--scale)"]
+    Raises:
+        InputError: the values cannot be in the model's unit.
+    """
+    return [*scene.remarks, *unit_notes(scene, as_is=as_is), *pixel_notes(scene.geobox, spec.imagery.pixel)]
 
 
 def write_map(

@@ -18,7 +18,8 @@ from models.types import Progress
 from pipelines.outputs.layout import BLOCK, check_target
 from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
 from pipelines.scenes.find import find_scenes
-from pipelines.scenes.scene import Reading, Scene
+from pipelines.scenes.reading import Reading
+from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
@@ -262,7 +263,7 @@ def _survey(
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
         outputs.append(output)
-    for note in warnings_about(scene, first.spec) if outputs else ():
+    for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is) if outputs else ():
         say(f"{scene.name}: {note}")
     taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
     for output in outputs:

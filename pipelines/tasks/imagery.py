@@ -14,7 +14,7 @@ from models.backbones.catalogue import BANDS
 from models.baselines.pixels import fit_baselines
 from models.errors import InputError, RunError
 from models.networks.network import Network
-from models.spec import IMAGERY, Answer, Classes, Pixels, Spec
+from models.spec import IMAGERY, REFLECTANCE, Answer, Classes, Pixels, Spec
 from models.training.objectives import Labelled
 from models.types import Array, Predict, Progress
 from pipelines.grids.areas import pixel_side
@@ -22,13 +22,16 @@ from pipelines.recipes.recipe import Data, SceneRecipe, check_ranges
 from pipelines.reports.plots import true_colour
 from pipelines.reports.scores import class_scores, confusion_matrix, mean_iou_of, value_scores, value_sums
 from pipelines.reports.tiles import Example, shown_of, tile_parts
-from pipelines.samples.chips import Chip, Chips, Reader, find_chips, find_images, open_images
+from pipelines.samples.chips import Chip, Chips, find_chips, find_images, open_images
 from pipelines.samples.sets import evenly, inputs_of
 from pipelines.scenes import sensors
+from pipelines.scenes.physical import doubt
+from pipelines.scenes.scene import Scene
 from pipelines.tasks.task import Judgement, Task, Teller
 
 LARGEST_TILE = 224  # the side that Prithvi was pretrained on
 EXAMPLES = 6
+LOOKED_AT = 20  # images whose values are looked at
 
 
 def check(recipe: SceneRecipe) -> None:
@@ -66,7 +69,9 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     pixels = Pixels(bands, mean, std, scene.frames, tile, patch, pixel=pixel_side(scene.geobox))
     spec = Spec(recipe.task, {IMAGERY: pixels}, {answer.name: answer})
     chips = find_chips(data, spec, seed=recipe.seed)
-    spec, notes = _coordinates(spec, fields["coords_encoding"], Reader(spec, data), chips)
+    scenes = [open_images(images, bands, data) for images in dict.fromkeys(chip.images for chip in chips)]
+    spec, notes = _coordinates(spec, fields["coords_encoding"], scenes)
+    notes += _doubts(scenes)
     if not (data.groups or data.block_km or data.train):
         notes.append("each image is a group of its own: images of one place may fall into two splits (data.groups)")
     if not any(chip.split == "test" for chip in chips):
@@ -80,9 +85,29 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     return Chips(fitted(samples, ("train",)), data, chips, recipe.training, notes=samples.notes)
 
 
-def _coordinates(spec: Spec, encodings: Sequence[str], reader: Reader, chips: Sequence[Chip]) -> tuple[Spec, list[str]]:
+def _doubts(scenes: Sequence[Scene]) -> list[str]:
+    """What is told of the images' pixels: fill that nothing declares, and values that are unlikely as reflectance."""
+    filled = [scene for scene in scenes if any(scene.fills)]
+    notes = []
+    if filled:
+        values = sorted({f"{v:g}" for scene in filled for fill in scene.fills if fill for v in fill.values})
+        notes.append(
+            f"{len(filled)} of {len(scenes)} images hold {' or '.join(values)} in all bands from the edge inwards: "
+            "taken as fill and left out (data.find_fill: false takes them as values)"
+        )
+    looked = [scenes[i] for i in evenly(len(scenes), LOOKED_AT)]
+    doubted = [(scene, found) for scene in looked if (found := doubt(scene)).told]
+    if 2 * len(doubted) > len(looked):
+        scene, found = doubted[0]
+        notes.append(
+            f"WARNING: {len(doubted)} of {len(looked)} images, such as {scene.name}: {found.told}: are they "
+            f"{REFLECTANCE}? (data.scale, data.offset)"
+        )
+    return notes
+
+
+def _coordinates(spec: Spec, encodings: Sequence[str], scenes: Sequence[Scene]) -> tuple[Spec, list[str]]:
     """Use the backbone's time and location encodings where every image has a date and a place."""
-    scenes = [reader.scene(chip) for chip in {chip.images: chip for chip in chips}.values()]
     dated = all(date is not None for scene in scenes for date in scene.dates)
     placed = all(scene.geobox.crs is not None for scene in scenes)
     notes = []

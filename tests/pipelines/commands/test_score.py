@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 from models.errors import InputError
 from pipelines.commands.score import score
 from pipelines.scenes.find import find_scenes
-from pipelines.scenes.scene import Reading
+from pipelines.scenes.reading import Reading
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Share
 from tests.runs import BANDS, make_chip, write
@@ -196,7 +197,8 @@ def test_read_error_in_the_middle_names_the_window_and_leaves_no_map(run, tmp_pa
     whole = bytearray(scene.read_bytes())
     whole[len(whole) // 2 : len(whole) // 2 + 3000] = b"\xff" * 3000
     scene.write_bytes(whole)
-    result = only(score(run, [str(scene)], out=tmp_path / "maps"))
+    unseen = Reading(find_fill=False, as_is=True)  # no pixel is read before the first tile
+    result = only(score(run, [str(scene)], out=tmp_path / "maps", reading=unseen))
     assert result["status"] == "failed" and result["exit_code"] == 1
     assert "new.tif: rows " in result["error"] and "columns" in result["error"]
     assert [p.name for p in (tmp_path / "maps").iterdir()] == [".earthtune"]
@@ -250,17 +252,23 @@ def test_runs_that_share_a_pass_give_the_maps_they_give_alone(run, value_run, sc
             np.testing.assert_allclose(first.read(), second.read(), rtol=1e-4)
 
 
-def test_a_wrong_unit_is_warned_of(run, tmp_path):
+def test_a_wrong_unit_is_refused_an_unlikely_one_told_and_a_person_may_insist(run, tmp_path):
     scene = make_scene(tmp_path / "x.tif")
     with rasterio.open(scene) as file:
-        bands = file.read().astype(np.float32) / 1e4
-    unit = write(tmp_path / "unit.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2022-03-04"})
+        bands = file.read().astype(np.float32)
+    tags = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2022-03-04"}}
+    unit = str(write(tmp_path / "unit.tif", bands / 1e4, **tags))
+    percent = str(write(tmp_path / "percent.tif", bands / 100, **tags))
     said: list[str] = []
-    score(run, [str(scene), str(unit)], out=tmp_path / "maps", say=said.append)
-    assert [line for line in said if "wrong unit" in line] == [
-        line for line in said if line.startswith("unit: WARNING")
-    ]
-    assert any("wrong unit" in line for line in said)
+    results = score(run, [str(scene), unit, percent], out=tmp_path / "maps", say=said.append)
+    assert [result["status"] for result in results] == ["done", "failed", "done"]
+    assert re.search(r"unit\.tif: .*reflectance of 0 to 1 \(--scale 1 --offset 0\).*--as_is", results[1]["error"])
+    (told,) = [line for line in said if "WARNING" in line]
+    assert told.startswith("percent: ") and "(--scale 0.01 --offset 0)" in told
+    told_right = only(score(run, [unit], out=tmp_path / "right", reading=Reading(scale=1.0)))
+    with rasterio.open(results[0]["map"]) as plain, rasterio.open(told_right["map"]) as right:
+        np.testing.assert_array_equal(plain.read(), right.read())
+    assert only(score(run, [unit], out=tmp_path / "as_is", reading=Reading(as_is=True)))["status"] == "done"
 
 
 def test_small_patches_go_and_the_rest_adds_up(run, tmp_path):

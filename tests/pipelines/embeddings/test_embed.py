@@ -10,7 +10,7 @@ import torch
 from models.bundle import load_network
 from models.errors import InputError
 from pipelines.embeddings.embed import embed, read_tokens
-from pipelines.scenes.scene import Reading
+from pipelines.scenes.reading import Reading
 from tests.runs import BANDS, make_chip, write
 
 

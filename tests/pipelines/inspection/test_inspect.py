@@ -18,6 +18,7 @@ from models.errors import InputError, RunError
 from models.spec import ClassDef
 from models.training.settings import Architecture
 from pipelines.inspection.inspect import format_text, inspect
+from pipelines.scenes.reading import Reading
 from tests.specs import scene_spec
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -109,7 +110,7 @@ def test_what_a_model_misses_is_named(tmp_path, changes, values, names, crs, unm
 def test_names_given_by_the_caller(tmp_path):
     path = write(tmp_path / "a.tif", reflectance())
     assert any("nothing names the bands" in note for note in inspect(path).notes)
-    assert inspect(path, bands=list(NAMES), for_run=run_folder(tmp_path / "run")).ok
+    assert inspect(path, reading=Reading(NAMES), for_run=run_folder(tmp_path / "run")).ok
 
 
 def test_dates_and_units_given_by_the_caller(tmp_path):
@@ -118,7 +119,7 @@ def test_dates_and_units_given_by_the_caller(tmp_path):
     assert needs(inspect(path, for_run=run)) == dict.fromkeys(("bands", "frames", "size"), True) | dict.fromkeys(
         ("unit", "dates"), False
     )
-    assert inspect(path, for_run=run, dates=["2021-07-05"], scale=1.0, offset=0.0).ok
+    assert inspect(path, for_run=run, reading=Reading(dates=["2021-07-05"], scale=1.0, offset=0.0)).ok
 
 
 @pytest.mark.parametrize(("trained", "warned"), [(None, False), (10.0, False), (30.0, True), (4.0, True)])
@@ -150,7 +151,7 @@ def test_folders_points_and_things_that_are_no_raster(tmp_path):
     found = inspect(folder, for_run=run)
     assert found.contents == {"*_hls.tif": 3, "*_mask.tif": 1} and not found.ok
     assert list(needs(found)) == ["c0_hls.tif", "c0_mask.tif", "c1_hls.tif", "c2_hls.tif"]  # as `score` takes them
-    found = inspect(folder, for_run=run, bands=list(NAMES))
+    found = inspect(folder, for_run=run, reading=Reading(NAMES))
     assert [need for need, ok in needs(found).items() if not ok] == ["c0_mask.tif"]
     assert "the model can read 3 of 4 scenes" in format_text(found)
     points = [GroundControlPoint(r, c, c * 10.0, r * -10.0) for r, c in ((0, 0), (0, 8), (8, 0), (8, 8))]
@@ -204,5 +205,5 @@ def test_real_files(tmp_path):
     assert set(tile.codes) <= {10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100} and tile.height == 36000
     # Landsat 7 counts of 8 bits, and a float file of reflectance 0..1, are not what the model eats.
     names = ["blue", "green", "red", "nir", "swir 1", "swir 2"]
-    assert needs(inspect(DATA / "rasters" / "L7_ETMs.tif", for_run=run, bands=names))["unit"] is False
+    assert needs(inspect(DATA / "rasters" / "L7_ETMs.tif", for_run=run, reading=Reading(names)))["unit"] is False
     assert inspect(DATA / "hls_worldcover").contents == {"*_hls.tif": 193, "*_worldcover.tif": 193, "*_fmask.tif": 193}

@@ -19,7 +19,7 @@ from pipelines.cli.main import main
 from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
 from pipelines.runs.finetune import finetune
-from pipelines.scenes.scene import Reading
+from pipelines.scenes.reading import Reading
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare

@@ -92,6 +92,23 @@ def test_values_keep_their_holes(tmp_path):
     np.testing.assert_array_equal(got[1:], values[1:])
 
 
+def test_values_are_read_as_images_are(tmp_path):
+    raw = np.random.default_rng(0).integers(1, 3000, (20, 30)).astype(np.int16)
+    raw[:, :4], raw[5, 7], raw[6, 8], raw[9, 20] = -9999, -1, -32767, -9999
+    path = write(tmp_path / "v.tif", raw, nodata=-32767)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.01,), (5.0,)
+    values = labels.read_values(path, GRID, ALL, nodata=[-1])
+    void = np.isin(raw, [-9999, -1, -32767])  # the fill of the edge, wherever else it lies; named; declared
+    np.testing.assert_array_equal(np.isnan(values), void)
+    np.testing.assert_allclose(values[~void], raw[~void] * 0.01 + 5, rtol=1e-6)
+
+
+def test_zero_along_the_edge_of_values_is_a_value(tmp_path):
+    values = np.zeros((20, 30), np.float32)
+    np.testing.assert_array_equal(labels.read_values(write(tmp_path / "v.tif", values), GRID, ALL), values)
+
+
 # --- polygons -----------------------------------------------------------------------------------------------------
 
 

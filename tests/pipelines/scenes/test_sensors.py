@@ -27,6 +27,8 @@ from pipelines.scenes import sensors
         ("coastal", "COASTAL_AEROSOL"),
         ("B02 - Blue", "BLUE"),
         ("Band 4 (Red)", "RED"),
+        ("Blue (490 nm)", "BLUE"),
+        ("865 nm (NIR narrow)", "NIR_NARROW"),
         ("VV", "VV"),
         ("B02", None),
         ("B8A", None),
@@ -47,6 +49,15 @@ def test_plain_names(text, band):
         ("B08A", "B8A"),
         ("SR_B5", "B05"),
         ("B11", "B11"),
+        ("B1_1", "B01"),
+        ("B1_2", "B01"),
+        ("B12_3", "B12"),
+        ("0_B2", "B02"),
+        ("11_B8A", "B8A"),
+        ("20210705T101031_20210705T101030_T33TVN_B4", "B04"),
+        ("LC08_044034_20210705_SR_B4", "B04"),
+        ("sr_band4", "B04"),
+        ("B123", None),
         ("blue", None),
     ],
 )
@@ -77,6 +88,16 @@ def test_sentinel2_shows_by_its_own_codes():
     assert sensors.name_bands(["B4", "B8A", "SCL", None, "junk"]) == ("RED", "NIR_NARROW", "SCL", None, None)
 
 
+def test_earth_engine_s_names_of_landsat_show_its_sensor():
+    oli = [f"SR_B{i}" for i in range(1, 8)]
+    assert sensors.name_bands(oli) == tuple(sensors.LANDSAT_OLI.values())
+    assert sensors.name_bands([f"{t}_SR_B{i}" for t in (0, 1) for i in (5, 6)]) == ("NIR_NARROW", "SWIR_1") * 2
+    assert sensors.name_bands(["SR_B1", "SR_B3", "SR_B7"]) == ("BLUE", "RED", "SWIR_2")
+    assert sensors.name_bands(["SR_B2", "SR_B3", "SR_B4"]) == (None,) * 3  # either
+    assert sensors.name_bands(["B1", "B6", "B7"]) == (None,) * 3
+    assert sensors.name_bands(["B1_1", "B1_2"]) == (None, None)  # band 1 of two months, not bands 11 and 12
+
+
 def test_a_band_called_nir_becomes_the_wanted_one_only_where_it_is_alone():
     assert sensors.resolve_nir(["RED", "NIR"], ["NIR_NARROW"]) == ("RED", "NIR_NARROW")
     assert sensors.resolve_nir(["RED", "NIR"], ["NIR_BROAD"]) == ("RED", "NIR_BROAD")
@@ -99,6 +120,9 @@ def test_a_band_called_nir_becomes_the_wanted_one_only_where_it_is_alone():
         ("LC08_L2SP_042034_20200101_20200108_02_T1_SR_B5.TIF", "OLI", (2020, 1, 1), "NIR_NARROW", None),
         ("LE07_L2SP_042034_20200101_20200108_02_T1_SR_B5.TIF", "TM", (2020, 1, 1), "SWIR_1", None),
         ("LT05_L2SP_042034_20100101_20200108_02_T1_QA_PIXEL.TIF", "TM", (2010, 1, 1), "QA_PIXEL", None),
+        ("LC08_L1TP_042034_20200101_20200108_02_T1_B5.TIF", "OLI_L1", (2020, 1, 1), "NIR_NARROW", None),
+        ("LE07_L1TP_042034_20200101_20200108_01_T1_B5.TIF", "TM_L1", (2020, 1, 1), "SWIR_1", None),
+        ("LC08_L1TP_042034_20200101_20200108_01_T1_sr_band5.tif", "OLI_C1", (2020, 1, 1), "NIR_NARROW", None),
         ("scene.tif", None, None, None, None),
     ],
 )
