@@ -45,7 +45,8 @@ class Data:
         groups: CSV beside the images with columns chip and group; a group never falls into two splits.
         block_km: side of the spatial blocks that are split, where there are no groups; 0 makes each image a group.
         fractions: shares of train, val and test.
-        train: text file with one image name a line; with val and test this is the split.
+        train: text file with one image name or path a line, or a CSV file with a column of them; with val and test this
+            is the split.
         val: see train.
         test: see train.
     """

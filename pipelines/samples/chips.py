@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipelines.grids.mosaic import fill_invalid, pad_tile
 from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
 from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
+from pipelines.samples.names import plain, read_table, shortened
 from pipelines.samples.splits import spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -130,9 +130,7 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
     if data.groups:
         table = _read_groups(data.root / data.groups)
         names = [c.images[0].stem for c in chips]
-        # A stem as it is, and with its last parts taken off: chip_000_hls, chip_000, chip.
-        stems = {n: ["_".join(n.split("_")[:i]) for i in range(n.count("_") + 1, 0, -1)] for n in names}
-        keys = {name: next((stem for stem in stems[name] if stem in table), None) for name in names}
+        keys = {name: next((stem for stem in shortened(name) if stem in table), None) for name in names}
         missing = [name for name, key in keys.items() if key is None]
         if missing:
             raise InputError(f"{data.root / data.groups}: no group for {missing[0]} ({len(missing)} images in all)")
@@ -143,16 +141,23 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
 
 
 def _read_groups(path: Path) -> dict[str, str]:
+    """Group of each image's name."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; data.groups names a CSV with columns chip and group")
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            rows = list(csv.DictReader(file))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: not a CSV file ({error}); wanted columns chip and group") from error
-    if not rows or not {"chip", "group"} <= set(rows[0]):
-        raise InputError(f"{path}: wanted columns chip and group, came {', '.join(rows[0]) if rows else 'no rows'}")
-    return {Path(row["chip"]).stem: row["group"] for row in rows}
+    head, *rows = read_table(path, "a CSV file with columns chip and group")
+    if not {"chip", "group"} <= set(head) or not rows:
+        raise InputError(
+            f"{path}: wanted columns chip and group, came {', '.join(head)}{'' if rows else ' and no rows'}"
+        )
+    chip, group = head.index("chip"), head.index("group")
+    table: dict[str, str] = {}
+    for row in rows:
+        if len(row) <= max(chip, group):
+            raise InputError(f"{path}: the row {','.join(row)} has no chip or no group; wanted both in every row")
+        name = plain(row[chip])
+        if table.setdefault(name, row[group]) != row[group]:
+            raise InputError(f"{path}: {name} is in the groups {table[name]} and {row[group]}; keep it in one")
+    return table
 
 
 def _splits(data: Data, chips: Sequence[Chip], groups: Sequence[str], seed: int) -> list[str]:

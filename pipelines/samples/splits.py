@@ -12,6 +12,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
+from pipelines.samples.names import listed
 
 WGS84 = CRS("EPSG:4326")  # longitude first, as odc-geo transforms
 SPLITS = ("train", "val", "test")
@@ -95,13 +96,12 @@ def _block(lon: float, lat: float, degrees: float) -> str:
     return f"block_{row}_{col}"
 
 
-def split_by_lists(names: Sequence[str], lists: Mapping[str, Path | Sequence[str]]) -> list[str]:
-    """Assign items to splits by lists of names; names match exactly, never by a part.
+def split_by_lists(names: Sequence[str], lists: Mapping[str, Path]) -> list[str]:
+    """Assign items to splits by lists of names.
 
     Args:
         names: name of each item (the stem of its file).
-        lists: for "train", "val" or "test", the names of its items: a sequence, or a text file with one name a line
-            (blank lines are skipped).
+        lists: for "train", "val" or "test" the file with the names of its items, see `names.listed`.
 
     Returns:
         The split of each item.
@@ -113,35 +113,15 @@ def split_by_lists(names: Sequence[str], lists: Mapping[str, Path | Sequence[str
     split_of: dict[str, str] = {}
     known = set(names)
     for split, source in lists.items():
-        listed = _listed(split, source)
-        if twice := [name for name in listed if split_of.get(name, split) != split]:
-            where = _where(split, source)
-            raise InputError(f"{where}: {some(twice)} also in {split_of[twice[0]]}; a leak: keep it in one")
-        if unknown := [name for name in listed if name not in known]:
-            raise InputError(f"{_where(split, source)}: {some(unknown)} not in the data; take it out or add its files")
-        split_of.update(dict.fromkeys(listed, split))
+        if split not in SPLITS:
+            raise InputError(f"list for split {split!r}: wanted one of {', '.join(SPLITS)}")
+        meant = listed(source, known, f"a text or CSV file of {split} names, one a line")
+        if twice := [name for name in meant if split_of.get(name, split) != split]:
+            raise InputError(f"{source}: {some(twice)} also in {split_of[twice[0]]}; a leak: keep it in one")
+        split_of.update(dict.fromkeys(meant, split))
     if missing := [name for name in names if name not in split_of]:
         raise InputError(f"{some(missing)} in no split list ({', '.join(lists)}): list it or take its files away")
     return [split_of[name] for name in names]
-
-
-def _listed(split: str, source: Path | Sequence[str]) -> list[str]:
-    """Names in one list, without blank lines."""
-    if split not in SPLITS:
-        raise InputError(f"list for split {split!r}: wanted one of {', '.join(SPLITS)}")
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines() if isinstance(source, Path) else source
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: wanted a text file of {split} names, one a line ({error})") from error
-    listed = [line.strip() for line in lines if line.strip()]
-    if not listed:
-        raise InputError(f"{_where(split, source)}: wanted at least one name, it is empty")
-    return listed
-
-
-def _where(split: str, source: Path | Sequence[str]) -> str:
-    """File of a list, or its split when it is no file."""
-    return str(source) if isinstance(source, Path) else f"list for {split}"
 
 
 def some(names: Collection[str]) -> str:

@@ -14,7 +14,7 @@ from models.spec import IMAGERY
 from models.training.settings import Training
 from pipelines.recipes.recipe import Data
 from pipelines.samples import sets
-from pipelines.samples.chips import Chips, Reader, augment, find_chips
+from pipelines.samples.chips import Chips, Reader, _read_groups, augment, find_chips
 from pipelines.samples.sets import EpochSampler, ItemSet
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
@@ -52,6 +52,26 @@ def test_large_images_are_cut_and_small_ones_padded(tmp_path):
     (chip,) = find_chips(data, wide, seed=0, split=False)
     sample = Reader(wide, data)(chip)
     assert sample.x.shape == (6, 1, 64, 64) and not sample.valid[40:].any() and (sample.y[:, 40:] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("chip,group\nHLS.T10SDH.v1.4,g1\nHLS.T10SDH.v1.5,g2\n", {"HLS.T10SDH.v1.4": "g1", "HLS.T10SDH.v1.5": "g2"}),
+        ("\ufeffgroup,chip\r\ng1,a/x_hls.tif\r\n", {"x_hls": "g1"}),
+        ("chip,group\nx,g1\nx.tif,g2\n", "in the groups g1 and g2"),
+        ("chip,group\nx\n", "no chip or no group"),
+        ("chip,place\nx,g1\n", "wanted columns chip and group, came chip, place"),
+        ("", "it is empty"),
+    ],
+)
+def test_groups_are_read_by_whole_names(tmp_path, text, right):
+    (tmp_path / "g.csv").write_text(text, encoding="utf-8")
+    if isinstance(right, dict):
+        assert _read_groups(tmp_path / "g.csv") == right
+    else:
+        with pytest.raises(InputError, match=right):
+            _read_groups(tmp_path / "g.csv")
 
 
 def test_groups_never_fall_into_two_splits(tmp_path):

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
 from models.errors import InputError
+from pipelines.samples.names import listed
 from pipelines.samples.splits import SPLITS, spatial_blocks, split_by_group, split_by_lists
 
 items = st.lists(st.sampled_from([f"g{i}" for i in range(12)]), min_size=3, max_size=80).filter(
@@ -108,37 +109,72 @@ def test_blocks_want_a_place_and_a_size():
         spatial_blocks([], block_km=0)
 
 
+def written(folder, lists):
+    """Lists as files, one name a line."""
+    for split, names in lists.items():
+        (folder / f"{split}.txt").write_text("\n".join(names))
+    return {split: folder / f"{split}.txt" for split in lists}
+
+
 def test_lists_match_whole_names(tmp_path):
     names = ["tile_1", "tile_10", "tile_100", "HLS.T33.v2.0"]
+    lists = written(tmp_path, {"val": ["tile_1"], "test": ["tile_100"]})
     train = tmp_path / "train.txt"
     train.write_text("tile_10\r\n\n  HLS.T33.v2.0  \n")
-    assert split_by_lists(names, {"train": train, "val": ["tile_1"], "test": ("tile_100",)}) == [
-        "val",
-        "train",
-        "test",
-        "train",
-    ]
+    assert split_by_lists(names, {"train": train, **lists}) == ["val", "train", "test", "train"]
 
 
 @pytest.mark.parametrize(
     ("lists", "said"),
     [
-        ({"train": ["a", "b"], "test": ["b", "c"]}, "list for test: b also in train; a leak"),
-        ({"train": ["a", "b", "c", "d"]}, "list for train: d not in the data"),
+        ({"train": ["a", "b"], "test": ["b", "c"]}, r"test\.txt: b also in train; a leak"),
+        ({"train": ["a", "b", "c", "d"]}, r"train\.txt: d not in the data"),
         ({"train": ["a"], "val": ["b"]}, r"c in no split list \(train, val\)"),
         ({"train": ["a", "b", "c"], "dev": ["c"]}, "split 'dev'"),
-        ({"train": ["a", "b", "c"], "val": []}, "list for val: wanted at least one name"),
+        ({"train": ["a", "b", "c"], "val": []}, r"val\.txt: wanted .* it is empty"),
     ],
 )
-def test_lists_that_leak_or_leave_gaps_are_refused(lists, said):
+def test_lists_that_leak_or_leave_gaps_are_refused(tmp_path, lists, said):
     with pytest.raises(InputError, match=said):
-        split_by_lists(["a", "b", "c"], lists)
+        split_by_lists(["a", "b", "c"], written(tmp_path, lists))
 
 
 def test_a_list_file_is_named_in_its_errors(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.txt: wanted a text file of train names"):
+    with pytest.raises(InputError, match=r"gone\.txt: wanted a text or CSV file of train names"):
         split_by_lists(["a"], {"train": tmp_path / "gone.txt"})
-    many = tmp_path / "many.txt"
-    many.write_text("\n".join("bcdef"))
-    with pytest.raises(InputError, match=r"many\.txt: b, c, d and 2 more not in the data"):
-        split_by_lists(["a"], {"train": many})
+    with pytest.raises(InputError, match=r"train\.txt: b, c, d and 2 more not in the data"):
+        split_by_lists(["a"], written(tmp_path, {"train": "bcdef"}))
+
+
+DOTTED = ["HLS.T10SDH.2018285.v1.4_merged", "HLS.T10SDH.2018285.v1.5_merged"]
+FLOODS = ["Ghana_103272_S2Hand", "Ghana_103279_S2Hand"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "stems"),
+    [
+        ("a.txt", "HLS.T10SDH.2018285.v1.4\nHLS.T10SDH.2018285.v1.5", DOTTED),
+        ("a.txt", "images/HLS.T10SDH.2018285.v1.4_merged.tif\n..\\x\\HLS.T10SDH.2018285.v1.5_merged.TIF", DOTTED),
+        ("a.csv", "Ghana_103272_S1Hand.tif,Ghana_103272_LabelHand.tif\nGhana_103279_S1Hand.tif,x.tif", FLOODS),
+        ("a.csv", "\ufeffid,image\n1,Ghana_103272_S2Hand.tif\n2,Ghana_103279_S2Hand.tif", FLOODS),
+        ("a.csv", "image\nGhana_103272\nGhana_103279", FLOODS),
+        ("a.txt", "\ufeffGhana_103272\r\nGhana_103279\r\n", FLOODS),
+    ],
+)
+def test_published_lists_name_the_images(tmp_path, file, text, stems):
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    assert listed(tmp_path / file, [*stems, "another_one_entirely"][: 2 if "S1" in text else 3], "names") == stems
+
+
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (["site_A", "site_B"], ["site_A", "site_C"]),  # no image is taken for another for the sake of its beginning
+        (["a_2"], ["a_1_hls"]),
+        (["chip"], ["chip_1", "chip_2"]),  # which of them?
+    ],
+)
+def test_a_name_that_is_no_image_s_is_refused(tmp_path, names, stems):
+    path = written(tmp_path, {"train": names})["train"]
+    with pytest.raises(InputError, match="not in the data"):
+        listed(path, stems, "names")
