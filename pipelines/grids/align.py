@@ -77,6 +77,8 @@ def _signature(path: str) -> tuple[int, int]:
     if not file.exists():
         raise InputError(f"{path}: no such file; check the path")
     stat = file.stat()
+    if file.is_file() and stat.st_size == 0:
+        raise InputError(f"{path}: is empty (0 bytes); fetch it again")
     return stat.st_size, stat.st_mtime_ns
 
 

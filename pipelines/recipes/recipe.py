@@ -29,7 +29,9 @@ class Data:
         images: pattern of the images, such as "*_hls.tif", or a list with one pattern per frame.
         labels: pattern of the labels, paired with the images by what * stands for; one file of polygons may serve all
             images. Not used for scene classes, where the folder is the class.
-        column: column of the class code, for polygons.
+        column: column of the class code or of the class's name, for polygons.
+        layer: layer of the polygons, where their file has several.
+        background: code of what no polygon covers; that is not labelled where none is given.
         ignore: label codes that mean "not labelled", besides the declared nodata.
         label_nodata: label values, as stored, that mean "not measured", for regression.
         bands: names of the bands in the order of the files, where the files do not say.
@@ -55,6 +57,8 @@ class Data:
     images: str | list[str] = "*.tif"
     labels: str | None = None
     column: str | None = None
+    layer: str | None = None
+    background: int | None = None
     ignore: list[int] = field(default_factory=list)
     label_nodata: list[float] = field(default_factory=list)
     bands: list[str] = field(default_factory=list)

@@ -19,6 +19,7 @@ from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
 from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
 from pipelines.samples.names import plain, read_table, shortened
+from pipelines.samples.polygons import Polygons
 from pipelines.samples.splits import spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -238,7 +239,9 @@ class Reader:
         if not isinstance(answer, Classes):
             values = read_values(path, scene.geobox, chip.window, nodata=data.label_nodata)
             return np.where(valid, values, np.float32(np.nan))
-        found = read_labels(path, scene.geobox, chip.window, codes=answer.codes, ignore=data.ignore, column=data.column)
+        codes = {c.name: c.code for c in answer.classes}
+        how = Polygons(data.column, data.layer, codes, data.background)
+        found = read_labels(path, scene.geobox, chip.window, codes=answer.codes, ignore=data.ignore, polygons=how)
         return np.where(valid, found, -1).astype(np.int64)
 
 

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio.features
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
+from pipelines.samples.polygons import Polygons, is_vector, other_ground, polygon_codes
 from pipelines.samples.splits import some
 from pipelines.scenes.bands import Layer, open_layer
 from pipelines.scenes.layers import fill_of, settled
-
-_POLYGONS = (".geojson", ".json", ".gpkg", ".shp", ".fgb")
 
 
 def read_labels(
@@ -30,19 +28,19 @@ def read_labels(
     *,
     codes: Sequence[int],
     ignore: Sequence[int] = (),
-    column: str | None = None,
+    polygons: Polygons | None = None,
 ) -> np.ndarray:
     """Read class labels on the pixels of a window of a grid, by nearest pixel or by polygon.
 
     A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later counts.
 
     Args:
-        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf).
+        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf, KML).
         geobox: the grid of the scene.
         window: rows and columns of the grid.
         codes: class codes in the order of the model's classes.
         ignore: codes that mean "not labelled", besides the declared nodata.
-        column: the polygons' column that holds the code; None where they have a single column of whole numbers.
+        polygons: how polygons say their class.
 
     Returns:
         int32 (rows, columns): index into `codes`, -1 where not labelled.
@@ -50,8 +48,10 @@ def read_labels(
     Raises:
         InputError: a code is neither in `codes` nor ignored, the labels are of other ground, or the column is missing.
     """
-    polygons = path.suffix.lower() in _POLYGONS
-    values = _polygon_codes(path, geobox, window, column) if polygons else _raster_codes(path, geobox, window, codes)
+    if is_vector(path):
+        values = polygon_codes(path, geobox, window, polygons or Polygons())
+    else:
+        values = _raster_codes(path, geobox, window, codes)
     labelled = np.isfinite(values) & ~np.isin(values, ignore)
     out = np.full(values.shape, -1, np.int32)
     for index, code in enumerate(codes):
@@ -161,13 +161,8 @@ def _raster(path: Path, geobox: GeoBox) -> Any:
     """Open a label raster that shares ground with the grid."""
     source = align.dataset(str(path))
     if not align.overlaps(source, geobox):
-        raise _other_ground(path)
+        raise other_ground(path)
     return source
-
-
-def _other_ground(path: Path) -> InputError:
-    """The error for labels that lie elsewhere."""
-    return InputError(f"{path}: labels of other ground than the image; give the labels of the same place")
 
 
 def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[int]) -> np.ndarray:
@@ -177,76 +172,6 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     how, said = Resampling.nearest, not listed
     read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, declared=said, masked=said)
     return np.asarray(read[0])  # (rows, columns)
-
-
-def _polygon_codes(path: Path, geobox: GeoBox, window: Window, column: str | None) -> np.ndarray:
-    """Codes of the polygons on a window as float32 (pixel centres inside), NaN outside of all."""
-    height, width = (side.stop - side.start for side in window)
-    out = np.full((height, width), np.nan, np.float32)
-    grid = align.crop(geobox, window)
-    table = _polygons(str(path), path.stat().st_mtime_ns if path.exists() else 0, geobox, column)
-    bounds = grid.extent.boundingbox
-    near = table.iloc[sorted(table.sindex.intersection((bounds.left, bounds.bottom, bounds.right, bounds.top)))]
-    shapes = list(zip(near.geometry, near["code"].astype(float), strict=True))
-    if shapes:
-        rasterio.features.rasterize(shapes, out=out, transform=grid.affine)
-    return out
-
-
-@functools.lru_cache(maxsize=8)
-def _polygons(path: str, changed: int, geobox: GeoBox, column: str | None) -> Any:
-    """Polygons on a grid's ground, in its coordinate system, with their code; a new `changed` renews the cache."""
-    import geopandas
-
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file; check the path")
-    if geobox.crs is None:
-        raise InputError(
-            f"{path}: polygons have a place on the ground and the image has none; give it a coordinate system"
-        )
-    extent, crs = geobox.extent.geom, str(geobox.crs)
-    # A straight edge is curved in another system: read a little more than the grid.
-    around = geopandas.GeoSeries([extent.buffer(0.05 * extent.length / 4)], crs=crs)
-    table = _read_table(path, around)
-    name = _column(path, table, column)
-    try:
-        codes = table[name].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        came = table[name].iloc[0]
-        raise InputError(f"{path}: column {name} holds text ({came!r}); wanted class codes") from error
-    table = geopandas.GeoDataFrame({"code": codes}, geometry=table.geometry.to_crs(crs).values)
-    table = table[table.intersects(extent)]
-    if table.empty:
-        raise _other_ground(Path(path))
-    return table
-
-
-def _read_table(path: str, around: Any) -> Any:
-    """Read the polygons near a place."""
-    import geopandas
-    from pyogrio.errors import DataSourceError
-
-    try:
-        table = geopandas.read_file(path, bbox=around)
-    except DataSourceError as error:
-        wanted = "wanted GeoJSON, GeoPackage or shapefile"
-        raise InputError(f"{path}: not a polygon file that can be read; {wanted}") from error
-    if table.crs is None:
-        raise InputError(f"{path}: polygons without coordinate system; write them with one")
-    if table.empty:
-        raise _other_ground(Path(path))
-    return table
-
-
-def _column(path: str, table: Any, column: str | None) -> str:
-    """The column of the codes."""
-    names = [name for name in table.columns if name != table.geometry.name]
-    if column is not None and column not in names:
-        raise InputError(f"{path}: no column {column}; it has {', '.join(names)}")
-    whole = [name for name in names if table[name].dtype.kind in "iu"]
-    if column is None and len(whole) != 1:
-        raise InputError(f"{path}: which column holds the class code? it has {', '.join(names) or 'none'}; name it")
-    return column or str(whole[0])
 
 
 def _matches(root: Path, pattern: str, what: str) -> list[Path]:

@@ -9,7 +9,7 @@ TASK = imagery_task(
     "Fine-tune a Prithvi backbone on images sorted into folders by class, and write a run folder.",
     losses=CLASS_LOSSES,
     unused=(
-        *("target", "data.labels", "data.column", "data.ignore", "data.label_nodata"),
+        *("target", "data.labels", "data.column", "data.layer", "data.background", "data.ignore", "data.label_nodata"),
         *("model.detail", "model.decoder"),
     ),
     answer=lambda recipe: Classes(tuple(recipe.classes), "tile"),

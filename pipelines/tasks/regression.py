@@ -17,6 +17,14 @@ TASK = imagery_task(
     "regression",
     "Fine-tune a Prithvi backbone on images with measured values, and write a run folder.",
     losses=VALUE_LOSSES,
-    unused=("classes", "data.ignore", "data.column", "training.smoothing", "training.class_weights"),
+    unused=(
+        "classes",
+        "data.ignore",
+        "data.column",
+        "data.layer",
+        "data.background",
+        "training.smoothing",
+        "training.class_weights",
+    ),
     answer=_answer,
 )

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
-from shapely.geometry import Point, box
+from shapely.geometry import Point, Polygon, box
 
 from models.errors import InputError
 from pipelines.samples import labels
+from pipelines.samples.polygons import Polygons
 from pipelines.scenes.scene import open_scene
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -119,13 +120,74 @@ def test_polygons_label_the_pixels_whose_centre_they_hold(tmp_path, suffix, crs)
     table = geopandas.GeoDataFrame({"name": ["a", "b"], "kind": [5, 7]}, geometry=shapes, crs=UTM).to_crs(crs)
     path = tmp_path / f"p{suffix}"
     table.to_file(path)
-    got = labels.read_labels(path, GRID, ALL, codes=[7, 5], column="kind")
+    got = labels.read_labels(path, GRID, ALL, codes=[7, 5], polygons=Polygons("kind"))
     wanted = np.full((20, 30), -1)
     wanted[:10, :10] = 1
     wanted[5:20, 20:30] = 0  # centres at 5..295 m east and down: 205..295 and 55..195 lie inside
     np.testing.assert_array_equal(got, wanted)
-    part = labels.read_labels(path, GRID, (slice(4, 9), slice(7, 22)), codes=[7, 5], column="kind")
+    part = labels.read_labels(path, GRID, (slice(4, 9), slice(7, 22)), codes=[7, 5], polygons=Polygons("kind"))
     np.testing.assert_array_equal(part, wanted[4:9, 7:22])
+
+
+def squares(path, codes=(1, 2), layer=None, key="kind", **columns):
+    """Two squares of 100 m, west and east, in a layer of a file."""
+    shapes = [box(500000 + 150 * i, 4999900, 500100 + 150 * i, 5000000) for i in range(2)]
+    table = geopandas.GeoDataFrame({key: list(codes), **columns}, geometry=shapes, crs=UTM)
+    table.to_file(path, **({"layer": layer} if layer else {}))
+    return path
+
+
+def test_a_layer_is_named_where_there_are_several(tmp_path):
+    path = squares(squares(tmp_path / "a.gpkg", (2, 1), "draft"), (1, 2), "final")
+    with pytest.raises(InputError, match=r"a\.gpkg: has 2 layers \(draft, final\); .*--data\.layer"):
+        labels.read_labels(path, GRID, ALL, codes=[1, 2])
+    with pytest.raises(InputError, match="no layer x; it has draft, final"):
+        labels.read_labels(path, GRID, ALL, codes=[1, 2], polygons=Polygons(layer="x"))
+    got = [labels.read_labels(path, GRID, ALL, codes=[1, 2], polygons=Polygons(layer=n)) for n in ("final", "draft")]
+    assert [set(np.unique(g[:10, :10])) for g in got] == [{0}, {1}] and [g[0, 20] for g in got] == [1, 0]
+
+
+def test_names_of_classes_stand_for_their_codes(tmp_path):
+    path = squares(tmp_path / "a.geojson", ("Tree", " water "))
+    how = Polygons("kind", codes={"tree": 10, "Water": 80})
+    got = labels.read_labels(path, GRID, ALL, codes=[10, 80], polygons=how)
+    assert (got[0, 0], got[0, 20], got[0, 12]) == (0, 1, -1)
+    with pytest.raises(InputError, match="holds 'Tree'; wanted class codes, or the names of classes: wood"):
+        labels.read_labels(path, GRID, ALL, codes=[1], polygons=Polygons("kind", codes={"wood": 1, "Water": 2}))
+
+
+def test_what_no_polygon_covers_may_be_a_class(tmp_path):
+    path = squares(tmp_path / "a.fgb")
+    got = labels.read_labels(path, GRID, ALL, codes=[0, 1, 2], polygons=Polygons(background=0))
+    assert (got[0, 0], got[0, 20], got[0, 12], got[15, 0]) == (1, 2, 0, 0)
+
+
+def test_blocks_that_are_burnt_at_once_meet(tmp_path, monkeypatch):
+    from pipelines.samples import polygons
+
+    path = squares(tmp_path / "a.gpkg")
+    whole = polygons.polygon_codes(path, GRID, ALL, Polygons())
+    polygons._burnt.cache_clear()
+    monkeypatch.setattr(polygons, "_BLOCK", 7)
+    np.testing.assert_array_equal(polygons.polygon_codes(path, GRID, ALL, Polygons()), whole)
+    window = (slice(3, 17), slice(5, 23))
+    np.testing.assert_array_equal(polygons.polygon_codes(path, GRID, window, Polygons()), whole[window])
+    polygons._burnt.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:Infinite or NaN")
+def test_files_that_are_empty_broken_or_of_another_format_say_so(tmp_path):
+    for name in ("a.geojson", "a.gpkg", "a.tif"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=rf"{name}: is empty \(0 bytes\)"):
+            labels.read_labels(tmp_path / name, GRID, ALL, codes=[1])
+    with pytest.raises(InputError, match=r"a\.gml: polygons are taken as .*ogr2ogr"):
+        labels.read_labels(tmp_path / "a.gml", GRID, ALL, codes=[1])
+    nan = float("nan")
+    shape = Polygon([(500000, 4999900), (nan, nan), (500050, 4999950), (500000, 4999900)])
+    geopandas.GeoDataFrame({"kind": [1]}, geometry=[shape], crs=UTM).to_file(tmp_path / "n.fgb")
+    with pytest.raises(InputError, match="1 corners of polygons have coordinates that are no numbers"):
+        labels.read_labels(tmp_path / "n.fgb", GRID, ALL, codes=[1])
 
 
 def test_polygon_files_that_do_not_fit(tmp_path):
@@ -142,17 +204,17 @@ def test_polygon_files_that_do_not_fit(tmp_path):
     fake.write_text("nothing")
     cases = [
         (far, None, r"far\.gpkg: labels of other ground"),
-        (two, None, r"two\.gpkg: which column holds the class code\? it has kind, other"),
+        (two, None, r"two\.gpkg: which column holds the class\? it has kind, other"),
         (two, "clas", r"two\.gpkg: no column clas; it has kind, other"),
-        (text, "kind", r"text\.gpkg: column kind holds text \('forest'\)"),
+        (text, "kind", r"text\.gpkg: column kind holds 'forest'; wanted class codes"),
         (fake, None, r"fake\.gpkg: not a polygon file"),
         (tmp_path / "gone.gpkg", None, r"gone\.gpkg: no such file"),
     ]
     for path, column, message in cases:
         with pytest.raises(InputError, match=message):
-            labels.read_labels(path, GRID, ALL, codes=[1], column=column)
+            labels.read_labels(path, GRID, ALL, codes=[1], polygons=Polygons(column))
     with pytest.raises(InputError, match="the image has none"):
-        labels.read_labels(two, GeoBox((20, 30), Affine.identity(), None), ALL, codes=[1], column="kind")
+        labels.read_labels(two, GeoBox((20, 30), Affine.identity(), None), ALL, codes=[1], polygons=Polygons("kind"))
 
 
 def test_points_label_their_pixel(tmp_path):
