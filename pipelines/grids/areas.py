@@ -159,10 +159,14 @@ def ground_system(geobox: GeoBox, name: str) -> Any:
     """The coordinate system of a grid, as pyproj has it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or none of the Earth.
     """
     if geobox.crs is None:
         raise InputError(f"{name}: areas need a place on the ground and there is none; give it a coordinate system")
+    try:
+        Transformer.from_crs(geobox.crs.proj, "EPSG:4326")
+    except ProjError as error:
+        raise InputError(f"{name}: its coordinate system has no place on the ground ({error}); give another") from error
     return geobox.crs.proj
 
 
@@ -251,11 +255,7 @@ def _quads(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:
     Corners are taken to the ellipsoid in space, where neither poles nor the antimeridian are special; half the cross
     product of the diagonals is the area between them.
     """
-    system = ground_system(geobox, name)
-    try:
-        to_degrees = Transformer.from_crs(system, "EPSG:4326", always_xy=True)
-    except ProjError as error:
-        raise InputError(f"{name}: its coordinate system has no place on the ground ({error}); give another") from error
+    to_degrees = Transformer.from_crs(ground_system(geobox, name), "EPSG:4326", always_xy=True)
     to_space = Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
 
     affine: Any = geobox.affine

@@ -265,10 +265,6 @@ def _finish(job: Job, output: Output) -> dict[str, Any] | None:
 
 def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
     """Write the maps under their names, and what lies beside them."""
-    from pipelines.outputs.item import stac_item, write_stac_item
-    from pipelines.outputs.picture import write_quicklook
-
-    entry, filled = output.entry, 0
     changed = next((path for path, known in job.prints if not path.is_file() or fingerprint(path) != known), None)
     if changed:
         raise RunError(f"{changed}: has changed while it was scored; run the same command to score it as it is now")
@@ -278,6 +274,20 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
             f"{there}: appeared while the scene was scored; --overwrite replaces it, --out names another folder"
         )
     output.begun.touch()
+    try:
+        return _written(job, output)
+    except FAILURES:
+        for path in (*output.files, output.begun):  # nothing of a scene that failed is left
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _written(job: Job, output: Output) -> dict[str, Any]:
+    """Write the maps, the picture, the STAC item and the ledger's page."""
+    from pipelines.outputs.item import stac_item, write_stac_item
+    from pipelines.outputs.picture import write_quicklook
+
+    entry, filled = output.entry, 0
     for kind, layout in output.layouts.items():
         if kind == "map" and job.least_area:
             filled = write_rows(output.path(kind), _sieved(output, job), layout, overwrite=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from models.errors import EarthtuneError, InputError
 from models.files import check_target as check_file
 from models.spec import Spec
 from models.types import Progress
+from pipelines.grids.areas import ground_system
 from pipelines.outputs.layout import BLOCK, check_target
 from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
+from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
@@ -124,14 +126,23 @@ def score_scenes(
     _check_tables(plan, share)
     engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))
     plan = dataclasses.replace(plan, engine=engine, named=len(runs) > 1)
-    jobs, results = _surveyed(mine, runs, passes, plan, say)
-    pieces = -(-share.workers * parts // len(sources)) if len(sources) < max(share.workers, parts) else 1
-    jobs = [band for job in jobs for band in _by_rows(job, pieces)]
-    jobs = jobs[part::parts] if len(sources) < parts else jobs
-    outcomes = run_jobs(jobs, workers=share.workers, ray=share.ray, progress=progress) if jobs else ()
-    ended = dict(_told(outcomes, jobs, say))
+    results: list[dict[str, Any]] = []
+    jobs: Iterable[Job] = _surveyed(mine, runs, passes, plan, results, say)
+    total = len(mine) * len(passes)
+    if len(sources) < max(share.workers, parts):  # the rows of each are shared out
+        pieces = -(-share.workers * parts // len(sources))
+        jobs = [band for job in jobs for band in _by_rows(job, pieces)]
+        jobs = jobs[part::parts] if len(sources) < parts else jobs
+        total = len(jobs)
+    ended: dict[tuple[str, str], dict[str, Any]] = {}
+    outcomes = run_jobs(jobs, workers=share.workers, ray=share.ray, progress=progress)
+    for count, (job, outcome) in enumerate(outcomes, 1):
+        if total > 1:
+            rows = "" if job.whole else f", rows {job.rows[0]} to {job.rows[1]}"
+            say(f"{count} of {total}: {job.source}{rows}: {outcome.get('error', outcome['status'])}")
+        _gather(ended, job, outcome)
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
-    results = sorted([*results, *_gathered(jobs, ended)], key=lambda result: order[result["scene"], result["run"]])
+    results = sorted([*results, *ended.values()], key=lambda result: order[result["scene"], result["run"]])
     return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
 
 
@@ -172,24 +183,33 @@ def _check_tables(plan: Plan, share: Share) -> None:
 
 
 def _tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan: Plan) -> list[dict[str, Any]]:
-    """Write the polygons and the areas of all maps that are there; a result where that fails."""
+    """Write the polygons and the areas of all maps that are there; results where that fails."""
+    if not any(plan.maps.tables.values()):
+        return []
+    from pipelines.grids.align import dataset, grid
     from pipelines.grids.areas import area_table
     from pipelines.outputs.polygons import write_polygons
 
-    results = [result for result in results if result["status"] in ("done", "kept")]
-    maps, polygons, table = [Path(result["map"]) for result in results], plan.maps.polygons, plan.maps.area_table
+    made, failed = [], []
+    for result in (result for result in results if result["status"] in ("done", "kept")):
+        try:
+            ground_system(grid(dataset(result["map"])), result["map"])
+            made.append(result)
+        except EarthtuneError as error:  # one without a place on the ground keeps no other out of the tables
+            failed += _failed(result["scene"], [run], {"error": str(error), "exit_code": error.exit_code})
+    maps, polygons, table = [Path(result["map"]) for result in made], plan.maps.polygons, plan.maps.area_table
     try:
         if maps and table:
             area_table(maps, spec.answer.classes, table, overwrite=True)
             remember(plan.out, table)
         if maps and polygons:
-            pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, results, strict=True)]
+            pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, made, strict=True)]
             write_polygons(pairs, spec.answer.classes, polygons, overwrite=True)
             remember(plan.out, polygons)
     except EarthtuneError as error:  # the maps are there all the same
         told = {"error": str(error), "exit_code": error.exit_code}
-        return _failed(", ".join(str(file) for file in (polygons, table) if file), [run], told)
-    return []
+        failed += _failed(", ".join(str(file) for file in (polygons, table) if file), [run], told)
+    return failed
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
@@ -215,86 +235,130 @@ def _surveyed(
     runs: Mapping[Path, Bundle],
     passes: Sequence[tuple[tuple[Path, ...], int]],
     plan: Plan,
+    results: list[dict[str, Any]],
     say: Callable[[str], None],
-) -> tuple[list[Job], list[dict[str, Any]]]:
-    """Open and check all scenes; the jobs, and results of those that are done or cannot be."""
-    jobs: list[Job] = []
-    results: list[dict[str, Any]] = []
-    for source in sources:
-        for folders, overlap in passes:
-            try:
-                job, kept = _survey(source, {f: runs[f] for f in folders}, plan, overlap, jobs, say)
-            except FAILURES as error:
-                if plan.debug:
-                    raise
-                results += _failed(source, folders, failure(source, error))
-                continue
-            results += kept
-            jobs += [job] if job else []
-    results += _eaten(jobs)
-    return jobs, results
+) -> Iterator[Job]:
+    """The jobs, each scene opened and checked when its turn comes.
 
-
-def _survey(
-    source: str, runs: Mapping[Path, Bundle], plan: Plan, overlap: int, jobs: Sequence[Job], say: Callable[[str], None]
-) -> tuple[Job | None, list[dict[str, Any]]]:
-    """Open and check a scene.
-
-    Returns:
-        The job, None when nothing is left to do; and results of maps that are done.
+    What names alone tell (files that are missing, scenes whose maps would have one name) is told before the first.
+    `results` gets those of scenes that are done or cannot be.
     """
-    first = next(iter(runs.values()))
-    scene = open_for(first, source, plan.reading)
-    if plan.maps.wants_ground and scene.geobox.crs is None:
-        raise InputError(f"{source}: has no coordinate system, so its areas are not known; give it one")
-    outputs, kept = [], []
-    for run, bundle in runs.items():
-        output = _output(run, bundle, scene, plan, overlap)
-        done = None if plan.overwrite else output.entry.done()
-        if done is not None:
-            kept.append(output.told(source, done) | {"status": "kept"})
+    survey = _Survey(runs, plan, frozenset(Path(part).resolve() for s in sources for part in _files(s)), say)
+    refused = _by_name(sources)
+    for source, error in refused.items():
+        say(f"{error}")
+        results += _failed(source, runs, {"error": str(error), "exit_code": error.exit_code})
+        if plan.debug:
+            raise error
+    for source, (folders, overlap) in itertools.product(sources, passes):
+        if source in refused:
             continue
-        ours = output.begun.exists()  # a call that was cut off after a map had got its name
+        try:
+            job, kept = survey.job(source, folders, overlap)
+        except FAILURES as error:
+            if plan.debug:
+                raise
+            told = failure(source, error)
+            if len(sources) > 1:
+                say(f"{source}: {told['error']}")
+            results += _failed(source, folders, told)
+            continue
+        results += kept
+        if job:
+            yield job
+
+
+def _files(source: str) -> list[str]:
+    """The local files and folders of a scene."""
+    return [part for part in source.split(",") if "://" not in part] if not Path(source).exists() else [source]
+
+
+def _by_name(sources: Sequence[str]) -> dict[str, InputError]:
+    """What is wrong with scenes by their names alone."""
+    refused: dict[str, InputError] = {}
+    stems: dict[str, str] = {}
+    for source in sources:
+        missing = next((part for part in _files(source) if not part.startswith("/vsi") and not _there(part)), None)
+        stem = Path(source.split(",")[0]).stem
+        if missing:
+            refused[source] = InputError(f"{missing}: no such file; check the path")
+        elif Path(source).suffix.lower() in RASTERS and stems.setdefault(stem, source) != source:
+            same = f"would be written as {stem}_map.tif, as {stems[stem]} is"
+            refused[source] = InputError(f"{source}: {same}; score them into two folders")
+    return refused
+
+
+def _there(part: str) -> bool:
+    """Whether a local file is there; GDAL's own names of what is inside a file are left to GDAL."""
+    return Path(part).exists() or ":" in part
+
+
+@dataclass
+class _Survey:
+    """Opens scenes and checks them, one after the other.
+
+    Attributes:
+        runs: the bundles by their folders.
+        plan: what is the same for all.
+        inputs: the files of all scenes, as far as their names tell.
+        say: takes a line for the person who waits.
+        taken: the scene whose maps have a name.
+    """
+
+    runs: Mapping[Path, Bundle]
+    plan: Plan
+    inputs: frozenset[Path]
+    say: Callable[[str], None]
+    taken: dict[str, str] = field(default_factory=dict)
+
+    def job(self, source: str, folders: Sequence[Path], overlap: int) -> tuple[Job | None, list[dict[str, Any]]]:
+        """Open and check a scene.
+
+        Returns:
+            The job, None when nothing is left to do; and results of maps that are done.
+        """
+        plan, runs = self.plan, {folder: self.runs[folder] for folder in folders}
+        first = next(iter(runs.values()))
+        scene = open_for(first, source, plan.reading)
+        if plan.maps.wants_ground:
+            ground_system(scene.geobox, source)
+        outputs, kept = [], []
+        for run, bundle in runs.items():
+            output = _output(run, bundle, scene, plan, overlap)
+            if self.taken.setdefault(output.entry.stem, source) != source:
+                stem, other = output.entry.stem, self.taken[output.entry.stem]
+                same = f"would be written as {stem}_map.tif, as {other} is"
+                raise InputError(f"{source}: {same}; score them into two folders")
+            done = None if plan.overwrite else output.entry.done()
+            if done is not None:
+                kept.append(output.told(source, done) | {"status": "kept"})
+                continue
+            self._check_targets(output, scene)
+            outputs.append(output)
+        if not outputs:
+            return None, kept
+        for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is):
+            self.say(f"{scene.name}: {note}")
+        if plan.overwrite:
+            for output in outputs:
+                output.entry.forget()
+        height = next(iter(outputs[0].layouts.values())).shape[1]
+        prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
+        what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
+        return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug), kept
+
+    def _check_targets(self, output: Output, scene: Scene) -> None:
+        """Refuse to replace what is not to be replaced."""
+        overwrite = self.plan.overwrite or output.begun.exists()  # cut off after a map had got its name
         why = "exists already, made with other options, model or scene" if output.entry.differs() else "exists already"
         for path in output.files:
-            if path.exists() and not (plan.overwrite or ours):
+            if path.resolve() in self.inputs or path.resolve() in scene.files:
+                raise InputError(f"{path}: the map would replace a file that is to be read; --out names another folder")
+            if path.exists() and not overwrite:
                 advice = "--overwrite makes all maps of this scene anew, --out names another folder"
                 raise InputError(f"{path}: {why}; {advice}")
         for kind, layout in output.layouts.items():
-            check_target(output.path(kind), layout, overwrite=plan.overwrite or ours)
-        outputs.append(output)
-    for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is) if outputs else ():
-        say(f"{scene.name}: {note}")
-    taken = {output.entry.stem: job.source for job in jobs for output in job.outputs}
-    for output in outputs:
-        stem = output.entry.stem
-        if taken.get(stem, source) != source:
-            same = f"would be written as {stem}_map.tif, as {taken[stem]} is"
-            raise InputError(f"{source}: {same}; score them into two folders")
-    if not outputs:
-        return None, kept
-    if plan.overwrite:
-        for output in outputs:
-            output.entry.forget()
-    height = next(iter(outputs[0].layouts.values())).shape[1]
-    prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
-    what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
-    return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug), kept
-
-
-def _eaten(jobs: list[Job]) -> list[dict[str, Any]]:
-    """Take the jobs out whose maps would replace a file that is to be read; results of these."""
-    inputs = frozenset().union(*(job.scene.files for job in jobs))
-    results = []
-    for job in list(jobs):
-        paths = [path for output in job.outputs for path in output.files]
-        eaten = next((path for path in paths if path.resolve() in inputs), None)
-        if eaten:
-            error = f"{eaten}: the map would replace a file that is to be read; --out names another folder"
-            told = {"error": error, "exit_code": InputError.exit_code}
-            results += _failed(job.source, [output.run for output in job.outputs], told)
-            jobs.remove(job)
-    return results
+            check_target(output.path(kind), layout, overwrite=overwrite)
 
 
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
@@ -342,33 +406,18 @@ def _by_rows(job: Job, pieces: int) -> list[Job]:
     return [dataclasses.replace(job, rows=band, whole=False) for band in bands]
 
 
-def _told(
-    outcomes: Iterable[tuple[int, dict[str, Any]]], jobs: Sequence[Job], say: Callable[[str], None]
-) -> Iterable[tuple[int, dict[str, Any]]]:
-    """The outcomes, each told as it comes where there are several."""
-    for count, (i, outcome) in enumerate(outcomes, 1):
-        if len(jobs) > 1:
-            rows = "" if jobs[i].whole else f", rows {jobs[i].rows[0]} to {jobs[i].rows[1]}"
-            say(f"{count} of {len(jobs)}: {jobs[i].source}{rows}: {outcome.get('error', outcome['status'])}")
-        yield i, outcome
-
-
-def _gathered(jobs: Sequence[Job], ended: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One result for each scene and run, from what became of all their jobs."""
-    results: dict[tuple[str, str], dict[str, Any]] = {}
+def _gather(ended: dict[tuple[str, str], dict[str, Any]], job: Job, outcome: Mapping[str, Any]) -> None:
+    """Put what became of a job to what became of other rows of its scene: failed counts most, then done."""
     rank = {"partial": 0, "done": 1, "failed": 2}
-    for i, job in enumerate(jobs):
-        outcome = ended[i]
-        for n, output in enumerate(job.outputs):
-            about = {"scene": job.source, "run": str(output.run), "status": outcome["status"]}
-            if outcome["status"] == "done":
-                about |= dict(outcome["results"][n]) | {"seconds": outcome["seconds"]} | about
-            elif outcome["status"] == "failed":
-                about |= {"error": outcome["error"], "exit_code": outcome["exit_code"]}
-            before = results.get((job.source, str(output.run)))
-            if before is None or rank[about["status"]] > rank[before["status"]]:
-                results[job.source, str(output.run)] = about
-    return list(results.values())
+    for n, output in enumerate(job.outputs):
+        about = {"scene": job.source, "run": str(output.run), "status": outcome["status"]}
+        if outcome["status"] == "done":
+            about |= dict(outcome["results"][n]) | {"seconds": outcome["seconds"]} | about
+        elif outcome["status"] == "failed":
+            about |= {"error": outcome["error"], "exit_code": outcome["exit_code"]}
+        before = ended.get((job.source, str(output.run)))
+        if before is None or rank[about["status"]] > rank[before["status"]]:
+            ended[job.source, str(output.run)] = about
 
 
 def _failed(scene: str, runs: Iterable[Path], told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -19,7 +21,7 @@ from models.types import Progress
 from pipelines.scoring.jobs import Job, carry_out
 
 TRIES = 3  # how often a job is begun whose worker died
-Outcome = tuple[int, dict[str, Any]]  # number of the job, and what became of it
+Outcome = tuple[Job, dict[str, Any]]  # and what became of it
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -34,57 +36,81 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, ray: str | None, progress: Progress | None) -> Iterator[Outcome]:
-    """Do jobs; those that another process is at work on come last, and are waited for.
+def run_jobs(jobs: Iterable[Job], *, workers: int, ray: str | None, progress: Progress | None) -> Iterator[Outcome]:
+    """Do jobs as they come; those that another process is at work on come last, and are waited for.
+
+    Jobs are taken from the iterable a few ahead of the work, so that it may open each scene when its turn comes.
 
     Yields:
-        What became of each job, as it ends.
+        Each job and what became of it, as it ends.
 
     Raises:
         InputError: Ray is not installed, or not at that address.
     """
     busy = []
-    for number, outcome in _attempt(jobs, workers=workers, ray=ray, wait=False, progress=progress):
+    for job, outcome in _attempt(iter(jobs), workers=workers, ray=ray, wait=False, progress=progress):
         if outcome["status"] == "busy":
-            busy.append(number)
+            busy.append(job)
         else:
-            yield number, outcome
-    if busy:
-        again = _attempt([jobs[i] for i in busy], workers=workers, ray=ray, wait=True, progress=progress)
-        yield from ((busy[i], outcome) for i, outcome in again)
+            yield job, outcome
+    yield from _attempt(iter(busy), workers=workers, ray=ray, wait=True, progress=progress)
 
 
 def _attempt(
-    jobs: Sequence[Job], *, workers: int, ray: str | None, wait: bool, progress: Progress | None
+    jobs: Iterator[Job], *, workers: int, ray: str | None, wait: bool, progress: Progress | None
 ) -> Iterator[Outcome]:
-    if ray:
-        return _actors(jobs, ray, workers=workers, wait=wait)
-    if workers > 1 and len(jobs) > 1:
-        return _processes(jobs, workers=min(workers, len(jobs)), wait=wait)
-    return ((i, carry_out(job, wait=wait, progress=progress)) for i, job in enumerate(jobs))
+    first = [*itertools.islice(jobs, 2)]
+    every = itertools.chain(first, jobs)
+    if ray and first:
+        return _actors(every, ray, workers=workers, wait=wait)
+    if workers > 1 and len(first) > 1:
+        return _processes(every, workers=workers, wait=wait)
+    return ((job, carry_out(job, wait=wait, progress=progress)) for job in every)
 
 
-def _processes(jobs: Sequence[Job], *, workers: int, wait: bool) -> Iterator[Outcome]:
-    """Local processes. When one dies, the jobs that were not done are begun again, each in a process of its own."""
-    left = list(range(len(jobs)))
-    with _pool(workers) as pool:
-        futures = {pool.submit(carry_out, jobs[i], wait=wait): i for i in left}
-        try:
-            for future in as_completed(futures):
-                try:
-                    outcome = future.result()
-                except BrokenProcessPool:
-                    continue
-                left.remove(futures[future])
-                yield futures[future], outcome
-        except BaseException:  # ctrl-C, or nobody wants the rest
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-    if left:
-        with ThreadPoolExecutor(workers) as threads:
-            yield from zip(left, threads.map(lambda i: _alone(jobs[i], wait), left), strict=True)
+def _processes(jobs: Iterator[Job], *, workers: int, wait: bool) -> Iterator[Outcome]:
+    """Local processes. When one dies, the jobs that were at work are begun again, each in a process of its own."""
+    left = True
+    while left:
+        lost: list[Job] = []
+        with _pool(workers) as pool:
+            try:
+                left = yield from _until_broken(pool, jobs, lost, ahead=2 * workers, wait=wait)
+            except BaseException:  # ctrl-C, or nobody wants the rest
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+        if lost:
+            with ThreadPoolExecutor(workers) as threads:
+                yield from zip(lost, threads.map(lambda job: _alone(job, wait), lost), strict=True)
+
+
+def _until_broken(
+    pool: ProcessPoolExecutor, jobs: Iterator[Job], lost: list[Job], *, ahead: int, wait: bool
+) -> Generator[Outcome, None, bool]:
+    """Do jobs in a pool until there are no more, or a process dies; then the jobs under way are `lost`.
+
+    Returns:
+        Whether jobs may be left.
+    """
+    running: dict[Future[dict[str, Any]], Job] = {}
+    more = True
+    while more or running:
+        for job in itertools.islice(jobs, ahead - len(running)) if more else ():
+            try:
+                running[pool.submit(carry_out, job, wait=wait)] = job
+            except BrokenProcessPool:
+                lost.append(job)
+                break
+        more = more and not lost and len(running) == ahead
+        for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                yield job, future.result()
+            except BrokenProcessPool:
+                lost.append(job)
+    return bool(lost)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -119,7 +145,7 @@ def _lost(job: Job) -> dict[str, Any]:
     return {"status": "failed", "error": error, "exit_code": 1}
 
 
-def _actors(jobs: Sequence[Job], address: str, *, workers: int, wait: bool) -> Iterator[Outcome]:
+def _actors(jobs: Iterator[Job], address: str, *, workers: int, wait: bool) -> Iterator[Outcome]:
     """Ray actors, each with its models in memory. They get paths and windows; pixels never pass the object store."""
     try:
         ray: Any = importlib.import_module("ray")
@@ -132,23 +158,27 @@ def _actors(jobs: Sequence[Job], address: str, *, workers: int, wait: bool) -> I
             ray.init(None if local else address, log_to_driver=False, include_dashboard=False if local else None)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"ray {address}: no cluster answers there ({str(error).splitlines()[0]})") from error
-    gpus = 1 if ray.cluster_resources().get("GPU") and jobs[0].engine.runtime != "openvino" else 0
+    first = next(jobs)
+    jobs = itertools.chain([first], jobs)
+    gpus = 1 if ray.cluster_resources().get("GPU") and first.engine.runtime != "openvino" else 0
     # A lost actor is started again, and does again what it was doing: parts that it has written are kept.
-    options = {"num_cpus": jobs[0].engine.threads or cores(), "num_gpus": gpus}
+    options = {"num_cpus": first.engine.threads or cores(), "num_gpus": gpus}
     actor = ray.remote(**options, max_restarts=-1, max_task_retries=TRIES - 1)(_Worker)
-    idle = [actor.remote() for _ in range(min(workers, len(jobs)))]
-    waiting, running = list(range(len(jobs)))[::-1], dict[Any, tuple[int, Any]]()
-    while waiting or running:
-        while idle and waiting:
-            number, worker = waiting.pop(), idle.pop()
-            running[worker.carry_out.remote(jobs[number], wait)] = number, worker
+    idle: list[Any] = []
+    running: dict[Any, tuple[Job, Any]] = {}
+    while True:
+        for job in itertools.islice(jobs, workers - len(running)):
+            worker = idle.pop() if idle else actor.remote()
+            running[worker.carry_out.remote(job, wait)] = job, worker
+        if not running:
+            return
         (ready,), _ = ray.wait(list(running))
-        number, worker = running.pop(ready)
+        job, worker = running.pop(ready)
         idle.append(worker)
         try:
-            yield number, ray.get(ready)
+            yield job, ray.get(ready)
         except RayActorError:
-            yield number, _lost(jobs[number])
+            yield job, _lost(job)
 
 
 class _Worker:
