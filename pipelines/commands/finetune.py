@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.backbones.catalogue import BANDS
 from pipelines.commands.outcome import Outcome
-from pipelines.recipes.recipe import Recipe
+from pipelines.recipes.recipe import Recipe, SceneRecipe
 from pipelines.runs.folder import Launch
 
 
@@ -23,6 +24,10 @@ def train(recipe: Recipe, *, out: Path | None = None, launch: Launch = Launch(),
         name: what the report calls the run.
     """
     out = out or Path("runs") / name
+    if isinstance(recipe, SceneRecipe):
+        from pipelines.samples.chips import glance  # rasterio: not for the help
+
+        glance(recipe.data, recipe.bands or BANDS)  # what is wrong with files is told before torch is imported: 10 s
     from pipelines.runs.finetune import finetune  # torch, terratorch: not for the help
 
     result = finetune(recipe, out, launch=launch, name=name)

@@ -35,9 +35,9 @@ def score(
     """Score scenes with a run; write one map per scene, <scene>_map.tif.
 
     A map of classes holds the class codes, with colours and names; a map of values holds float32 with its unit; scene
-    classes come as one pixel per tile. Beside each map lie a STAC item and a picture. Every scene is opened and checked
-    before the first tile is run; a scene that fails does not stop the others. The same command again skips what is
-    done and goes on where it was stopped.
+    classes come as one pixel per tile. Beside each map lie a STAC item and a picture. Files that are missing
+    and names that clash are told at once, all else of a scene when its turn comes; a scene that fails leaves nothing
+    and does not stop the others. The same command again skips what is done and goes on where it was stopped.
 
     Args:
         run: the run folder.

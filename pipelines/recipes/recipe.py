@@ -26,7 +26,8 @@ class Data:
 
     Attributes:
         root: folder that the patterns start from.
-        images: pattern of the images, such as "*_hls.tif", or a list with one pattern per frame.
+        images: pattern of the images, such as "*_hls.tif"; a list with one pattern per frame; or, where each band is a
+            file of its own, a mapping of band names to patterns, BLUE: "*_b2.tif".
         labels: pattern of the labels, paired with the images by what * stands for; one file of polygons may serve all
             images. Not used for scene classes, where the folder is the class.
         column: column of the class code or of the class's name, for polygons.
@@ -54,7 +55,7 @@ class Data:
     """
 
     root: Path = Path()
-    images: str | list[str] = "*.tif"
+    images: str | list[str] | dict[str, str] = "*.tif"
     labels: str | None = None
     column: str | None = None
     layer: str | None = None

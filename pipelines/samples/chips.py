@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,11 +64,16 @@ class Tile:
 
 
 def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Scene:
-    """Open the frames of a chip as the recipe says."""
+    """Open the frames of a chip, or the files of its bands, as the recipe says."""
+    source: Path | list[Path] = [*images] if len(images) > 1 else images[0]
+    names = data.bands or None
+    if isinstance(data.images, dict):
+        files = (glob.escape(path.relative_to(data.root).as_posix()) for path in images)
+        source, names = data.root, [f"{name}={file}" for name, file in zip(data.images, files, strict=True)]
     return open_scene(
-        list(images) if len(images) > 1 else images[0],
+        source,
         bands,
-        file_bands=data.bands or None,
+        file_bands=names,
         scale=data.scale,
         offset=data.offset,
         nodata=data.nodata,
@@ -86,9 +92,7 @@ def find_images(data: Data, answer: Answer) -> list[tuple[tuple[Path, ...], Path
     """
     if not data.root.is_dir():
         raise InputError(f"{data.root}: no such folder; give the data with --data.root DIR")
-    patterns = [data.images] if isinstance(data.images, str) else data.images
-    if not patterns:
-        raise InputError("data.images: wanted a pattern, or one per frame; none was given")
+    patterns = _patterns(data)
     labelled: Sequence[tuple[Path, Path | str | None]]
     if answer.support == "tile":
         labelled = folder_classes(data.root, patterns[0])
@@ -98,6 +102,28 @@ def find_images(data: Data, answer: Answer) -> list[tuple[tuple[Path, ...], Path
         labelled = pair(data.root, patterns[0], data.labels)
     others = [{a: b for a, b in pair(data.root, patterns[0], pattern) if b} for pattern in patterns[1:]]
     return [((first, *(other[first] for other in others)), label) for first, label in labelled]
+
+
+def glance(data: Data, bands: Sequence[str]) -> None:
+    """Refuse a folder, patterns or a first image that no training could begin with; in a moment, for it needs no torch.
+
+    Raises:
+        InputError: as `find_images` and `open_scene`.
+    """
+    patterns = _patterns(data)
+    if not data.root.is_dir():
+        raise InputError(f"{data.root}: no such folder; give the data with --data.root DIR")
+    pairs = [pair(data.root, pattern, data.labels if i == 0 else None) for i, pattern in enumerate(patterns)]
+    open_images([found[0][0] for found in pairs], bands, data)
+
+
+def _patterns(data: Data) -> list[str]:
+    """The patterns of the images: one, or one per frame or band."""
+    patterns = [data.images] if isinstance(data.images, str) else [*data.images]
+    patterns = [*data.images.values()] if isinstance(data.images, dict) else patterns
+    if not patterns:
+        raise InputError("data.images: wanted a pattern, or one per frame; none was given")
+    return patterns
 
 
 def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list[Chip]:

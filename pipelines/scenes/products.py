@@ -102,6 +102,8 @@ def _parse_date(text: str) -> datetime.date:
 
 def _products(source: str, ask: Ask) -> list[Product]:
     """The frames of one source."""
+    if ask.file_bands and any("=" in name for name in ask.file_bands):
+        return [_listed_product(Path(source), ask.file_bands, ask)]
     if urllib.parse.urlsplit(source).path.lower().endswith((".json", ".geojson")):
         return [stac_product(source, ask)]
     if "://" not in source and Path(source).is_dir():
@@ -122,7 +124,7 @@ def _file_products(path: str, ask: Ask) -> list[Product]:
     indexes = _data_bands(source, ask)
     names, named_by = _file_names(source, indexes, ask, known)
     clear = [index for index in source.indexes if source.colorinterp[index - 1] == ColorInterp.alpha]
-    alpha = next((index for index in clear if index not in indexes), None)
+    alpha = _alpha_of(source, indexes)
     # Only a band file of a product has the product's units; a stack made from products may hold anything.
     product = known if known and known.band and source.count == 1 else None
     taken = bool({*clear} & {*indexes})
@@ -262,6 +264,35 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
     notes = (sensors.TOP_OF_ATMOSPHERE,) if level1 else ()
     name = folder.name.removesuffix(".SAFE") or known.product
     return Product(name, str(folder), known.date, bands, clouds, "file names", notes, problem)
+
+
+def _listed_product(folder: Path, names: Sequence[str], ask: Ask) -> Product:
+    """A product from files of any name, told as NAME=FILE or NAME=FILE:BAND; files lie in the folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: --bands NAME=FILE names files in a folder; give the folder that holds them")
+    layers = []
+    for text in names:
+        name, _, pattern = text.partition("=")
+        file, number = re.fullmatch(r"(.*?)(?::(\d+))?", pattern).groups()  # type: ignore[union-attr]
+        outside = not file or Path(file).is_absolute() or ".." in Path(file).parts
+        found = [] if outside else sorted(folder.glob(file))
+        if not name.strip() or len(found) != 1:
+            came = "a file outside" if outside else f"{len(found)} files"
+            raise InputError(f"{folder}: --bands {text}: wanted NAME=FILE, one file in the folder; came {came}")
+        path, index = str(found[0]), int(number or 1)
+        source, known = align.dataset(path), sensors.parse_name(found[0].name)
+        layer = _band_file(path, sensors.tidy(name), known if known and known.band else None, ask)
+        layers.append(dataclasses.replace(layer, index=index, alpha=_alpha_of(source, [index])))
+    bands, clouds = apart(layers)
+    first = Path(layers[0].path)
+    date = sensors.find_date(folder.name) or _file_date(align.dataset(str(first)), first.name)
+    return Product(folder.name, str(folder), date, bands, clouds, "--bands")
+
+
+def _alpha_of(source: Any, indexes: Sequence[int]) -> int | None:
+    """The band of transparency that is none of some bands."""
+    clear = [index for index in source.indexes if source.colorinterp[index - 1] == ColorInterp.alpha]
+    return next((index for index in clear if index not in indexes), None)
 
 
 def _plain_product(folder: Path, files: list[Path], ask: Ask) -> Product:

@@ -11,7 +11,8 @@ class Reading:
     """What a person says about the files, where they do not say it themselves; see `open_scene`.
 
     Attributes:
-        bands: names of the bands in the order of the files, where the files do not say.
+        bands: names of the bands in the order of the files, where the files do not say; or NAME=FILE and NAME=FILE:BAND
+            of files in the scene's folder, whatever they are called.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
         scale: reflectance = raw * scale + offset, where the files do not say.
         offset: see scale.

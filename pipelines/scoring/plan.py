@@ -1,4 +1,4 @@
-"""What a scoring does: which scenes by which runs, checked before the first tile is run; the jobs, the results."""
+"""What a scoring does: which scenes by which runs, each checked when its turn comes; the jobs, the results."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def score_scenes(
     passes = _passes(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
     part, parts = shard_of(share.shard) if share.shard else (0, 1)
-    sources = find_scenes(scenes)
+    told = any("=" in band for band in plan.reading.bands or ())  # each folder is one scene, its files are named
+    sources = [*dict.fromkeys(scenes)] if told else find_scenes(scenes)
     mine = sources[part::parts] if len(sources) >= parts else sources
     _check_tables(plan, share)
     engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pipelines.reports.measures import Shown
     from pipelines.samples.sets import Samples
 
-TASKS = ("segmentation", "regression", "classification", "rain", "downscale")  # modules beside this one
+OVER_WEATHER = ("rain", "downscale")
+TASKS = ("segmentation", "regression", "classification", *OVER_WEATHER)  # modules beside this one
 
 # Samples, and some of them, to what is said of each: answers as the runtime gives them, or a forecast of all.
 Teller = Callable[[Any, Sequence[Any]], Any]
@@ -110,7 +111,8 @@ def task_named(name: str) -> Task:
 def recipe_kind(path: Path | None) -> type[Recipe]:
     """What kind of recipe a file holds, by its task; one over scenes where that is not known."""
     task = read_values(path).get("task") if path else None
-    return task_named(task).recipe if task in TASKS else SceneRecipe
+    # Tasks import torch, and most recipes are over scenes.
+    return task_named(task).recipe if task in OVER_WEATHER else SceneRecipe
 
 
 def load_recipe(path: Path, **changes: Any) -> Recipe:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +55,41 @@ def test_large_images_are_cut_and_small_ones_padded(tmp_path):
     (chip,) = find_chips(data, wide, seed=0, split=False)
     sample = Reader(wide, data)(chip)
     assert sample.x.shape == (6, 1, 64, 64) and not sample.valid[40:].any() and (sample.y[:, 40:] == -1).all()
+
+
+def test_bands_in_files_of_their_own_are_the_same_chip(chips, tmp_path):
+    for i in range(2):
+        bands, codes = make_chip(i)
+        for name, band in zip(BANDS, bands, strict=True):
+            write(tmp_path / name.lower() / f"[{i}]_{name[:2]}.tif", band[None], nodata=-9999)
+        write(tmp_path / f"[{i}]_lc.tif", codes, nodata=0)
+    images = {name: f"{name.lower()}/*_{name[:2]}.tif" for name in BANDS[::-1]}
+    found = find_chips(data_of(tmp_path, images=images), spec_of(), seed=0, split=False)
+    one = Reader(spec_of(), data_of(tmp_path, images=images))(found[1])
+    other = Reader(spec_of(), data_of(chips))(find_chips(data_of(chips), spec_of(), seed=0)[1])
+    np.testing.assert_array_equal(one.x, other.x)
+    np.testing.assert_array_equal(one.y, other.y)
+
+
+def test_fill_that_nothing_declares_is_no_ground_to_learn_from(tmp_path):
+    bands, codes = make_chip(2)
+    bands[:, :, :10] = 0
+    write(tmp_path / "a_hls.tif", bands, names=BANDS)
+    write(tmp_path / "a_lc.tif", codes)
+    for find_fill in (True, False):
+        data = data_of(tmp_path, find_fill=find_fill)
+        tile = Reader(spec_of(), data)(find_chips(data, spec_of(), seed=0, split=False)[0])
+        assert (tile.y[:, :10] == -1).all() == find_fill and tile.valid[:, 10:].all() and (tile.y[:, 10:] >= 0).all()
+        assert bool((tile.x[:, 0, :, :10] == 0).all()) != find_fill
+
+
+def test_what_is_wrong_with_files_is_told_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys; from pipelines.cli.main import main; "
+        f"print(main(['finetune', 'landuse', '--data.root', {str(tmp_path)!r}]), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.strip() == "2 False" and "no images match" in done.stderr
 
 
 @pytest.mark.parametrize(

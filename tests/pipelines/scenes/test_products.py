@@ -128,3 +128,35 @@ def test_complex_numbers_are_refused(tmp_path):
     path = write(tmp_path / "a.tif", flat(1, np.complex64), names=["VV"])
     with pytest.raises(InputError, match="band 1 holds complex numbers"):
         open_scene(path, ["VV"])
+
+
+def band_files(folder, suffix=""):
+    """Three bands under names that tell nothing, one of them the second of its file."""
+    write(folder / f"p{suffix}_one.tif", flat(100))
+    write(folder / f"p{suffix}_two.tif", np.stack([flat(200), flat(300)]))
+    return folder
+
+
+def test_files_of_any_name_are_one_scene(tmp_path):
+    folder = band_files(tmp_path / "20210705")
+    names = ["BLUE=p_one.tif", "green=*_two.tif:2", "RED=p_two.tif"]
+    scene = open_scene(folder, ["RED", "GREEN", "BLUE"], file_bands=names)
+    assert per_band(scene) == [200, 300, 100] and str(scene.dates[0]) == "2021-07-05"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["BLUE=none.tif"], "one file in the folder; came 0 files"),
+        (["BLUE=*.tif"], "came 2 files"),
+        (["BLUE=../a.tif"], "came a file outside"),
+        (["BLUE=/etc/passwd"], "came a file outside"),
+        (["=p_one.tif"], "wanted NAME=FILE"),
+        (["BLUE=p_one.tif:2"], "band 2 is wanted, it has 1"),
+    ],
+)
+def test_files_that_are_not_what_they_are_said_to_be(tmp_path, names, message):
+    with pytest.raises(InputError, match=message):
+        open_scene(band_files(tmp_path / "s"), ["BLUE"], file_bands=names)
+    with pytest.raises(InputError, match="give the folder that holds them"):
+        open_scene(tmp_path / "s" / "p_one.tif", ["BLUE"], file_bands=["BLUE=p_one.tif"])
