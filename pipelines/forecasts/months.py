@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from pipelines.weather import intervals
 
 Floats = NDArray[np.float64]
 
@@ -84,6 +85,7 @@ class Months:
             raise InputError(f"{name}: {field.name} wants many times, monthly or finer; pass dated files of many years")
         times = field["time"].values
         if "interval_start" in field.coords:
+            field = intervals.per_step(field, name=name)  # means of running totals would be of no span at all
             start, end = field["interval_start"].values, field["interval_end"].values
             times = start + (end - start) / 2
         days = float(np.median(np.diff(field["time"].values)) / np.timedelta64(1, "D"))

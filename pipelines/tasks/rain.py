@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
 from pipelines.weather.dataset import open_weather
-from pipelines.weather.products import PRODUCTS, RainProduct
+from pipelines.weather.products import PRODUCTS, RainProduct, Stamp
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,13 @@ class RainData(WeatherData):
     """Weather fields, the rain that belongs to them, and their split; without variables all of two dimensions.
 
     Attributes:
-        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg, era5 or chirps.
+        target: the rain: merra2, merra2_corrected, merra2_wxc, imerg (of half an hour), imerg_daily, imerg_monthly,
+            era5 (of an hour), era5_land (running since 00 UTC), era5_ensemble (of 3 h), era5_daily, era5_monthly or
+            chirps (daily).
         target_files: patterns of its files; those of the fields when empty.
         target_variable: its name, where it is not the product's.
+        target_stamp: where in its interval a time of it lies: start, middle or end, whatever product and files say.
+        target_hours: length of that interval, the same; they go together.
         leads: hours to look ahead from the last one, 0 to 24.
         window: hours (from, to] around input time plus lead whose mean rate is predicted.
         persistence: hours back from which the baseline of that name takes its rain, at least.
@@ -42,19 +47,27 @@ class RainData(WeatherData):
     target: str = "merra2"
     target_files: list[str] = field(default_factory=list)
     target_variable: str | None = None
+    target_stamp: Stamp | None = None
+    target_hours: float | None = None
     leads: list[float] = field(default_factory=lambda: [0.0])
     window: tuple[float, float] = (0.0, 1.0)
     persistence: float = 3.0
 
     def product(self) -> RainProduct:
-        """The product that is named.
+        """The product that is named, with the interval where one is given.
 
         Raises:
-            InputError: no such product.
+            InputError: no such product, half an interval, or an unknown stamp.
         """
         if self.target not in PRODUCTS:
             raise InputError(f"data.target {self.target!r}: wanted one of {', '.join(PRODUCTS)}")
-        return PRODUCTS[self.target]
+        if self.target_stamp is None and self.target_hours is None:
+            return PRODUCTS[self.target]
+        if self.target_stamp is None or self.target_hours is None or not self.target_hours > 0:
+            came = f"data.target_stamp {self.target_stamp}, data.target_hours {self.target_hours}"
+            raise InputError(f"{came}: wanted both, hours above 0; give start, middle or end, and hours")
+        given: dict[str, Any] = {"stamp": self.target_stamp, "hours": self.target_hours}
+        return dataclasses.replace(PRODUCTS[self.target], per_day=False, given=True, **given)
 
 
 @dataclass(frozen=True)
@@ -126,12 +139,9 @@ def read_rain(files: Sequence[Path], product: RainProduct, weather: Weather, *, 
         InputError: the variable is not there, its unit is no rate or amount of rain, or its grid is coarser.
     """
     wanted = variable or product.variable
-    stamp: Literal["start", "middle", "end"] = product.stamp
-    data = open_weather(files, [wanted])
+    data = open_weather(files, [wanted], product=product)
     if "time" not in data.dims:
         raise InputError(f"{files[0].name}: {wanted} has no time axis; pass dated files")
-    if "interval_start" not in data.coords:
-        data = open_weather(files, [wanted], stamp=stamp, hours=product.hours)
     field = data[wanted]
     field = field if field.attrs.get("units") else field.assign_attrs(units=product.unit)
     if "level" in field.dims or "number" in field.dims:

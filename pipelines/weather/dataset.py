@@ -14,6 +14,7 @@ from pipelines.weather.formats.detect import Format, format_of
 from pipelines.weather.formats.grib import open_grib
 from pipelines.weather.formats.netcdf import by_grid, open_netcdf
 from pipelines.weather.joining import having, joined, merged, require_variables, source_name
+from pipelines.weather.products import RainProduct, Stamp
 
 
 def open_weather(
@@ -22,8 +23,9 @@ def open_weather(
     *,
     levels: Sequence[float] | None = None,
     to_units: Mapping[str, str] | None = None,
-    stamp: intervals.Stamp | None = None,
+    stamp: Stamp | None = None,
     hours: float | None = None,
+    product: RainProduct | None = None,
     group: str | None = None,
 ) -> xr.Dataset:
     """Open weather files as one dataset in the canonical form (see `canonical`); headers are read, values are not.
@@ -35,8 +37,9 @@ def open_weather(
         variables: names wanted, in this order; None takes all.
         levels: labels of the levels wanted; they come rising. None takes all.
         to_units: wanted unit by variable; `mm/h` makes rates of amounts, see `intervals.in_unit`.
-        stamp: where in its interval the time of a mean or an amount lies, where the files do not tell.
+        stamp: where in its interval the time of a mean or an amount lies, whatever the files tell.
         hours: length of that interval; None takes the step of the times.
+        product: what the files hold, of `products.PRODUCTS`, where they do not tell.
         group: group of an HDF5 file or Zarr store; None finds IMERG's `Grid`, or the only one there is.
 
     Raises:
@@ -57,7 +60,7 @@ def open_weather(
         parts = [select_levels(p, levels, name=source_name(p)) if "level" in p.dims else p for p in parts]
     data = joined(parts)
     data = data if variables is None else data[list(variables)]
-    data = intervals.with_intervals(data, stamp=stamp, hours=hours, name=source_name(data))
+    data = intervals.with_intervals(data, stamp=stamp, hours=hours, product=product, name=source_name(data))
     for key, unit in (to_units or {}).items():
         require_variables(data, [key])
         data = data.assign({key: intervals.in_unit(data[key], unit, name=source_name(data))})

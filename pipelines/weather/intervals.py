@@ -1,63 +1,113 @@
 """What span of time a value stands for: intervals (start, end] made explicit, running totals undone, amounts as rates.
 
 A mean or an amount without its interval is off by half a step or a factor: ERA5 stamps the end of its accumulations,
-MERRA-2 the middle of its means (hh:30), IMERG the start.
+MERRA-2 the middle of its means (hh:30), IMERG the start, and ERA5-Land's amounts run on since 00 UTC.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable
-from typing import Literal
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import xarray as xr
 
 from models.errors import InputError
 from pipelines.weather import canonical, lazy, units
+from pipelines.weather.products import SLACK, Interval, Known, RainProduct, Stamp, doubts, known
 
-Stamp = Literal["start", "middle", "end"]
-# ECMWF's short names of water that is summed up (codes.ecmwf.int/grib/param-db).
-_WATER_SUMS = frozenset(["tp", "cp", "lsp", "sf", "csf", "lsf", "e", "es", "pev", "ro", "sro", "ssro", "smlt"])
-# Packed totals of 16 bits and more are exact to 2^-16 of their range; a fall by more than this is none of rounding.
-_SLACK = 1e-4
+_ASKS = "earthtune_interval"  # attribute of an amount: why its intervals are not known
 
 
 def with_intervals(
-    data: xr.Dataset, *, stamp: Stamp | None = None, hours: float | None = None, name: str = "dataset"
+    data: xr.Dataset,
+    *,
+    stamp: Stamp | None = None,
+    hours: float | None = None,
+    product: RainProduct | None = None,
+    name: str = "dataset",
 ) -> xr.Dataset:
     """The dataset with interval_start and interval_end along time, where its values stand for intervals.
 
-    They come from the caller, from the file (bounds of time, GRIB headers) or, for MERRA-2 means, ECMWF accumulations
-    and IMERG, from what their documents say. They hold for variables whose cell_methods is not `time: point`.
+    They come from the caller, from the file (bounds of time, GRIB headers), from what the documents of its product say
+    where the file names it (`products.known`), or else from the product that the caller names. They hold for variables
+    whose cell_methods is not `time: point`. Where they are not known, making a rate of an amount tells why.
 
     Args:
         data: canonical dataset.
         stamp: where in its interval a time lies, overriding what is known of the file.
         hours: length of the interval; None takes the step of the times.
+        product: what the file holds, where it does not say itself.
         name: file name, for messages.
 
     Raises:
-        InputError: a length is needed and the times have no even step, or a stamp is none of the three.
+        InputError: a length is needed and the times have no even step, a stamp is none of the three, or times or
+            values speak against the product.
     """
+    if product is not None and product.given:
+        stamp, hours = product.stamp, float(product.hours)
     if "time" not in data.dims or ("interval_start" in data.coords and stamp is None and hours is None):
         return data
-    told = _known(data)
-    if stamp is None and told is None:
-        return data
-    if stamp is not None and stamp not in ("start", "middle", "end"):
+    if stamp is not None and stamp not in get_args(Stamp):
         raise InputError(f"stamp {stamp!r}: wanted start, middle or end")
-    where, length, which, reason = told or ("end", None, None, "")
-    where, length = stamp or where, hours or length or _step_hours(data, name)
-    span = np.timedelta64(round(length * 3600), "s")
-    before = {"start": span * 0, "middle": span // 2, "end": span}[where]
-    starts = data["time"].values - before
-    data = data.assign_coords(interval_start=("time", starts), interval_end=("time", starts + span))
-    if stamp is None:
-        data = _with_methods(data, which)
-        notes = [*canonical.notes_of(data), f"{reason}: times are the {where} of intervals of {length:g} h"]
-        data = canonical.noted(data, notes)
-    return data
+    told = known(data) if stamp is None or hours is None else None
+    if stamp is not None:
+        where = Interval(stamp, hours or (_length(told) if told else None) or _step_hours(data, name))
+        return _spread(data, where)
+    if product is not None and (told is None or not told.sure or told.interval is None):
+        told = _by_product(data, product, told, name)
+    if told is None:
+        return data
+    if told.interval is None:
+        return _asking(data, told)
+    interval = replace(told.interval, hours=hours) if hours else told.interval
+    data = _with_methods(_spread(data, interval), told.sums, interval)
+    return canonical.noted(data, [*canonical.notes_of(data), f"{told.reason}: {interval}"])
+
+
+def _length(told: Known) -> float | None:
+    """The length that is known, in hours."""
+    return float(told.interval.hours) if told.interval and not isinstance(told.interval.hours, str) else None
+
+
+def _by_product(data: xr.Dataset, product: RainProduct, told: Known | None, name: str) -> Known:
+    """The intervals of a product that the caller names.
+
+    Raises:
+        InputError: times or values speak against it.
+    """
+    sums = told.sums if told else None
+    amounts = sums or [key for key, var in data.data_vars.items() if units.is_amount(str(var.attrs.get("units", "")))]
+    amounts = [key for key in amounts if "time" in data[key].dims]
+    doubt = doubts(data, amounts) if not isinstance(product.hours, str) and product.hours < 24 else ""
+    if not doubt and not isinstance(product.hours, str) and _monthly(data):
+        doubt = "its times are months apart"
+    if doubt:
+        raise InputError(
+            f"{name}: {product.interval} were wanted and {doubt}; name another product (data.target), or what holds "
+            "(data.target_stamp, data.target_hours; in Python stamp, hours)"
+        )
+    return Known(product.interval, "by the product that was named", sums)
+
+
+def _monthly(data: xr.Dataset) -> bool:
+    """Whether there are several times, each at the start of another month."""
+    times = data["time"].values
+    return len(times) > 1 and bool((times == times.astype("datetime64[M]")).all())
+
+
+def _spread(data: xr.Dataset, interval: Interval) -> xr.Dataset:
+    """The dataset with the intervals of its times."""
+    starts, ends = interval.limits(data["time"].values)
+    return data.assign_coords(interval_start=("time", starts), interval_end=("time", ends))
+
+
+def _asking(data: xr.Dataset, told: Known) -> xr.Dataset:
+    """The dataset whose amounts say why nothing is known of their intervals."""
+    every = told.sums if told.sums is not None else list(data.data_vars)
+    asks = {key: data[key].assign_attrs({_ASKS: told.reason}) for key in every}
+    return canonical.noted(data.assign(asks), [*canonical.notes_of(data), f"intervals are not known: {told.reason}"])
 
 
 def _step_hours(data: xr.Dataset, name: str) -> float:
@@ -68,47 +118,18 @@ def _step_hours(data: xr.Dataset, name: str) -> float:
     return float(steps[0]) / 3600
 
 
-def _known(data: xr.Dataset) -> tuple[Stamp, float | None, list[Hashable] | None, str] | None:
-    """Stamp, length, variables and reason, for files whose documents tell."""
-    short = str(data.attrs.get("ShortName", ""))
-    merra = re.match(r"M2([TSI])(\d)", short)
-    file = re.search(r"\btavg(\d)_", f"{data.attrs.get('Filename', '')} {data.attrs.get('earthtune_source', '')}")
-    if merra and merra[1] != "I":
-        return "middle", float(merra[2]), None, f"MERRA-2 {short}"
-    seconds = (data["time"].values - data["time"].values.astype("datetime64[D]")) / np.timedelta64(1, "s")
-    hours = float(file[1]) if file and not merra else 0.0
-    if hours and (np.mod(seconds, hours * 3600) == hours * 1800).all():  # the middle of intervals from midnight on
-        return "middle", hours, None, "MERRA-2 tavg"
-    if "GridHeader" in data.attrs or "IMERG" in str(data.attrs.get("title", "")):
-        return "start", 0.5, None, "IMERG"
-    sums = [key for key, var in data.data_vars.items() if _ecmwf_sum(var, data)]
-    if sums:
-        step = np.diff(data["time"].values)
-        if len(step) and (step == step[0]).all():
-            return "end", None, sums, "ECMWF accumulations"
-    return None
+def _with_methods(data: xr.Dataset, which: list[Hashable] | None, interval: Interval) -> xr.Dataset:
+    """The dataset with cell_methods: sums where listed and points elsewhere, or means throughout.
 
-
-def _ecmwf_sum(var: xr.DataArray, data: xr.Dataset) -> bool:
-    """Whether a variable is an accumulation as ECMWF's NetCDF files have it."""
-    if var.attrs.get("GRIB_stepType") == "accum":
-        return True
-    ecmwf = any("ecmwf" in str(data.attrs.get(key, "")).lower() for key in ("institution", "history", "GRIB_centre"))
-    if not ecmwf or "GRIB_stepType" in var.attrs or "cell_methods" in var.attrs:
-        return False
-    unit = str(var.attrs.get("units", ""))
-    # Metres are of waves and snow depth, too, and kg m-2 of vapour in a column.
-    words = " ".join(str(var.attrs.get(key, "")) for key in ("long_name", "standard_name")).lower()
-    water = str(var.name) in _WATER_SUMS or re.search(r"precip|rainfall|snowfall|snow ?melt|evaporation|runoff", words)
-    return units.is_amount(unit) and (bool(water) or "energy" in units.quantities(unit))
-
-
-def _with_methods(data: xr.Dataset, which: list[Hashable] | None) -> xr.Dataset:
-    """The dataset with cell_methods: sums where listed and points elsewhere, or means throughout."""
+    Amounts that are means of those of a day get the unit that says so.
+    """
     out = data.copy()
     for key, var in out.data_vars.items():
-        if "time" in var.dims:
-            method = "mean" if which is None else "sum" if key in which else "point"
+        unit, amount = str(var.attrs.get("units", "")), which is None or key in which
+        if "time" in var.dims and amount and interval.per_day and units.is_amount(unit):
+            var.attrs |= {"units": f"{unit} d-1", "cell_methods": "time: mean"}
+        elif "time" in var.dims:
+            method = "mean" if which is None else "sum" if amount else "point"
             var.attrs.setdefault("cell_methods", f"time: {method}")
     return out
 
@@ -138,7 +159,7 @@ def per_step(field: xr.DataArray, *, name: str = "dataset") -> xr.DataArray:
     if (before < 0).all():
         return field
     where = f"{name}: {field.name}"
-    amounts = lazy.differences(field.variable, "time", before, slack=_SLACK, where=where)
+    amounts = lazy.differences(field.variable, "time", before, slack=SLACK, where=where)
     begins = np.where(before >= 0, ends[before], starts)
     return xr.DataArray(amounts, field.coords, name=field.name).assign_coords(interval_start=("time", begins))
 
@@ -146,8 +167,10 @@ def per_step(field: xr.DataArray, *, name: str = "dataset") -> xr.DataArray:
 def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends along time."""
     if "interval_start" not in field.coords or "time" not in field.dims:
+        why = field.attrs.get(_ASKS, "nothing tells its intervals")
         raise InputError(
-            f"{name}: {field.name} is an amount and nothing tells its intervals; pass stamp (start, middle, end), hours"
+            f"{name}: {field.name} is an amount and {why}; pass stamp (start, middle, end), hours, or the product, "
+            "which recipes call data.target"
         )
     return field["interval_start"].values, field["interval_end"].values
 

@@ -41,7 +41,7 @@ def test_what_is_known_of_files():
     assert spans(merra) == [("00:00", "01:00"), ("01:00", "02:00")] and "M2T1NXFLX" in notes_of(merra)[0]
     assert merra.tp.attrs["cell_methods"] == "time: mean"
     assert "interval_start" not in with_intervals(rain([1, 2], ShortName="M2I1NXASM")).coords
-    era = with_intervals(rain([1, 2], institution="ECMWF"))
+    era = with_intervals(rain([1, 2], institution="ECMWF", title="ERA5"))
     assert spans(era) == [("00:00", "01:00"), ("01:00", "02:00")] and era.tp.attrs["cell_methods"] == "time: sum"
     imerg = with_intervals(rain([1, 2], units="mm/hr", first="2020-01-01T00:00", GridHeader="BinMethod=X"))
     assert spans(imerg) == [("00:00", "00:30"), ("01:00", "01:30")]
@@ -59,7 +59,7 @@ def test_what_is_known_of_files():
     ],
 )
 def test_what_ecmwf_sums_up(name, long_name, units, sums):
-    data = rain([1, 2], history="grib_to_netcdf: /opt/ecmwf/mars-client", units=units).rename(tp=name)
+    data = rain([1, 2], history="grib_to_netcdf: /opt/ecmwf/mars-client", title="ERA5", units=units).rename(tp=name)
     data[name].attrs["long_name"] = long_name
     assert ("interval_start" in with_intervals(data).coords) == sums
 
