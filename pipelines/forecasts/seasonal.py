@@ -33,9 +33,9 @@ def seasonal(
     """Tell the chances of a season being below, near or above normal, and how such outlooks fared in years past.
 
     Learns from monthly or finer fields of many years: climatology, damped persistence of the target, and ridge
-    regression on the principal components of all fields in the month that is known. Everything is fitted without the
-    year that is predicted; normal is the linear trend. Under twenty years skill is not told. No Prithvi model takes
-    part: none of them is a seasonal model.
+    regression on the principal components of all fields in the month that is known. Normal is a smooth trend. In the
+    skill everything is fitted without the year that is predicted and two on either side, and what neighbouring years
+    tell as well is none. Under twenty years skill is not told. No Prithvi model takes part: none is a seasonal model.
 
     Writes into a folder: probabilities.tif (three bands), outlook.nc, skill.json and most_likely.png.
 
@@ -87,7 +87,7 @@ def seasonal(
         "method": method,
         "years": [int(each) for each in known.years],
         "skill": told,
-        "interval": "90 % of a bootstrap over years",
+        "interval": "90 % of a bootstrap over blocks of five years",
         "map": str(out / "probabilities.tif"),
         "series": str(out / "outlook.nc"),
         "picture": str(out / "most_likely.png"),

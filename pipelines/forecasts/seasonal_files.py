@@ -64,11 +64,15 @@ def as_dataset(case: Case, outlook: Outlook, hindcasts: Hindcasts | None, result
     fields: dict[str, Any] = {
         "probability": (("model", "tercile", *grid), chances, {"units": "1", "long_name": "chance of a tercile"}),
         "boundaries": (("boundary", *grid), bounds, {**unit, "long_name": f"{case.target} between terciles"}),
-        "normal": (grid, case.spread(outlook.trend), {**unit, "long_name": f"{case.target} on its linear trend"}),
+        "normal": (grid, case.spread(outlook.trend), {**unit, "long_name": f"{case.target} on its smooth trend"}),
     }
     if hindcasts:
         cells = np.stack([case.spread(hindcasts.by_cell(method)) for method in METHODS])
-        fields["rpss"] = (("model", *grid), cells, {"units": "1", "long_name": "RPSS over climatology, past years"})
+        fields["rpss"] = (
+            ("model", *grid),
+            cells,
+            {"units": "1", "long_name": "RPSS over climatology and slow changes, past years"},
+        )
     title = f"Outlook for {case.target}, {result['season']} {case.year}, from {result['known_month']}"
     return xr.Dataset(fields, coords, {"Conventions": "CF-1.11", "title": title, "comment": result["headline"]})
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.baselines.seasons import ENOUGH, Years
+from models.baselines.seasons import ENOUGH, Years, is_skill
 from pipelines.forecasts.seasonal_years import Case
-
-WORTH = 0.01  # RPSS that the interval has to lie above for a method to be called better than climatology
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -39,9 +37,9 @@ def headline(case: Case, known: Years, told: Mapping[str, Any], method: str) -> 
         return f"{learnt}: a third for each tercile, by definition"
     if told[method] is None:
         return f"{learnt}: nothing says how far to trust it"
-    rpss = told[method]["rpss"]
-    verdict = "better than climatology" if rpss["low"] > WORTH else "no better than climatology as these years tell"
-    return f"{learnt}: RPSS {rpss['value']:.3f} ({_interval(rpss)}), {verdict}"
+    rpss, years = told[method]["rpss"], len(known.years)
+    verdict = "better than climatology" if is_skill(rpss, years) else "no better than climatology as these years tell"
+    return f"{learnt}: RPSS {rpss['value']:.3f} ({_interval(rpss)}), ahead in {rpss['ahead']} of them, {verdict}"
 
 
 def verdict(result: Mapping[str, Any]) -> str:
