@@ -135,9 +135,9 @@ axes = plots.reliability_plot(ax, result["model"]["reliability"])
 #
 # ## Scores beside cheap answers
 #
-# *zero* says that it never rains, *climatology* is the mean of the training hours, *persistence* is the rain of some
-# hours ago, *ridge* is a linear regression on the fields of the cell. For RMSE and CRPS less is better, for the rest
-# more.
+# *zero* says that it never rains, *climatology* is the mean of the training hours, *persistence* is the rain of one
+# hour or three hours ago, *ridge* is a linear regression on the fields of the cell. For RMSE and CRPS less is better,
+# for the rest more.
 
 # %%
 names = {
@@ -150,18 +150,16 @@ names = {
 scores = {"model": result["model"]} | result["baselines"]
 table = pd.DataFrame({name: {text: values[key] for key, text in names.items()} for name, values in scores.items()})
 display(table.astype(float).style.format("{:.3f}", na_rep="–"))
-print("90 % intervals of the model, from resampled blocks of time:")
-for key, text in names.items():
-    low, high = result["model"]["intervals"][key]
-    print(f"  {text:24} {low:.3f} to {high:.3f}")
+print(result["model"]["no_intervals"])
 
 # %% [markdown]
 # ## What it means
 #
-# * The model beats a regression on the cell's own fields, because it sees where the air flows together: that is a
-#   matter of neighbours.
-# * Two made days say nothing about real rain. A model of one season and region knows no other. Trust the intervals, and
-#   test on other days: `earthtune evaluate runs/rain --data.root another_day`.
+# * In these hours the model comes closer than a regression on the cell's own fields, because it sees where the air
+#   flows together: that is a matter of neighbours.
+# * Two made days say nothing about real rain. A model of one season and region knows no other, and the hours
+#   of one day are one weather, so that no interval is given. From five days on there is one: test on other days with
+#   `earthtune evaluate runs/rain --data.root other_days`.
 # * Heavy rain is forecast too seldom by models of this kind. Look at CSI at the threshold that matters to you.
 #
 # ## With real MERRA-2 files

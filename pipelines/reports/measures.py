@@ -88,18 +88,23 @@ def best_baseline(lead: str, baselines: Mapping[str, Scores]) -> str | None:
 
 
 def headline(shown: Shown, scores: Scores, baselines: Mapping[str, Scores]) -> str:
-    """One sentence: the model's leading scores, the best baseline's, and which of them wins."""
+    """The model's leading scores, the best baseline's, and which of them wins, where that can be said."""
     lead = shown.said[0]
     told = [with_unit(key, f"{NAMES[key]} {number(key, scores.get(key))}", shown.unit) for key in shown.said]
     words = [told[0], *(text[:1].lower() + text[1:] if not text[:2].isupper() else text for text in told[1:])]
     said, ours, best = ", ".join(words), scores.get(lead), best_baseline(lead, baselines)
+    absent = f" {scores['no_intervals'].capitalize()}." if "no_intervals" in scores else ""
     if best is None:
-        return f"{said}; no baseline was scored on the same split."
+        return f"{said}; no baseline was scored on the same split.{absent}"
     theirs = baselines[best][lead]
+    beside = f"{said}; the {best} on the same split: {number(lead, theirs)}."
+    if absent:
+        return beside + absent
+    ends = scores.get("intervals", {}).get(lead)
+    within = bool(ends) and None not in ends and ends[0] <= theirs <= ends[1]
     ahead = rank(lead, ours) > rank(lead, theirs)
-    level = number(lead, ours) == number(lead, theirs)
-    verdict = "They are level." if level else "The model is ahead." if ahead else "The baseline is ahead."
-    return f"{said}; the {best} on the same split: {number(lead, theirs)}. {verdict}"
+    level = within or number(lead, ours) == number(lead, theirs)
+    return f"{beside} {'They are level.' if level else 'The model is ahead.' if ahead else 'The baseline is ahead.'}"
 
 
 def tiles(shown: Shown, scores: Scores, best: str | None, baselines: Mapping[str, Scores]) -> list[View]:
@@ -124,4 +129,5 @@ def table(shown: Shown, scores: Scores, baselines: Mapping[str, Scores]) -> View
         cells = [{"text": t, "best": r == max(ranks) > -math.inf} for t, r in zip(texts, ranks, strict=True)]
         rows.append({"name": named(key, shown.unit), "cells": cells})
     names: Sequence[str] = ["model (90 % interval)" if intervals else "model", *baselines]
-    return {"columns": names, "rows": rows, "n": scores.get("n")}
+    note = f"{scores['no_intervals'].capitalize()}." if "no_intervals" in scores else ""
+    return {"columns": names, "rows": rows, "n": scores.get("n"), "note": note}

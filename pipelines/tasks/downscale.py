@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.baselines.fields import Forecast, fit_finer
 from models.errors import InputError
-from models.networks.downscale import DownscaleNetwork, bicubic, repeated, unresolved
+from models.networks.downscale import DownscaleNetwork, area_means, bicubic, repeated, unresolved
 from models.spec import WEATHER, Cells, Spec, Values
 from models.types import Array
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
@@ -104,6 +104,12 @@ class FineSamples(FieldSamples):
         """What bicubic makes of it, (N, H, W)."""
         return np.asarray(bicubic(torch.from_numpy(self.coarse(chosen)), self.spec.field.factor)[:, 0].numpy())
 
+    def kept(self, chosen: Sequence[Moment]) -> Array:
+        """What bicubic makes of it, corrected to the coarse means as the model's answers are, (N, H, W)."""
+        fine, coarse = (torch.from_numpy(a) for a in (self.smooth(chosen)[:, None], self.coarse(chosen)))
+        area, factor = torch.from_numpy(self.area[None, :, :1].astype(np.float32)), self.spec.field.factor
+        return np.asarray((fine + repeated(coarse - area_means(fine, area, factor), factor))[:, 0].numpy())
+
     def truth(self, sample: Moment) -> Array:
         """The fine field (H, W) in its unit, NaN where not known."""
         assert self.fine is not None
@@ -156,14 +162,21 @@ class FineSamples(FieldSamples):
 
 
 def baselines(samples: FineSamples, chosen: Sequence[Moment], _: int) -> Mapping[str, Teller]:
-    """Bicubic, and ridge on neighbourhoods and elevation trained on some samples."""
+    """Bicubic, plain and with the coarse means, and ridge on neighbourhoods and elevation trained on some samples."""
     truth, factor = np.stack([samples.truth(s) for s in chosen]), samples.spec.field.factor
     ridge = fit_finer(samples.last(chosen), samples.smooth(chosen), samples.heights, truth, factor=factor)
 
     def ridged(samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
         return _told(samples, ridge(samples.last(chosen), samples.smooth(chosen), samples.heights))
 
-    return {"bicubic": lambda samples, chosen: _told(samples, samples.smooth(chosen)), "ridge": ridged}
+    def plain(samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
+        return _told(samples, samples.smooth(chosen))
+
+    def kept(samples: FineSamples, chosen: Sequence[Moment]) -> Forecast:
+        return _told(samples, samples.kept(chosen))
+
+    means = {"bicubic with the means": kept} if samples.spec.field.conserve else {}
+    return {"bicubic": plain, **means, "ridge": ridged}
 
 
 def _told(samples: FineSamples, values: Array) -> Forecast:

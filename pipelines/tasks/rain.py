@@ -41,7 +41,7 @@ class RainData(WeatherData):
         target_hours: length of that interval, the same; they go together.
         leads: hours to look ahead from the last one, 0 to 24.
         window: hours (from, to] around input time plus lead whose mean rate is predicted.
-        persistence: hours back from which the baseline of that name takes its rain, at least.
+        persistence: hours back from which a baseline takes its rain, at least, beside that of one hour.
     """
 
     target: str = "merra2"
@@ -85,6 +85,7 @@ class RainRecipe(WeatherRecipe):
 
 
 HOUR = np.timedelta64(3600, "s")
+LATEST = 1.0  # hours back of the rain that is known last
 # Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).
 LEAKS = (
     *("prec*", "prevtot", "pgentot", "frcan", "frccn", "frcls"),  # MERRA-2
@@ -172,9 +173,13 @@ class RainSamples(FieldSamples):
         edges = [self.valid(sample) + np.timedelta64(round(hour * 3600), "s") for hour in hours]
         return np.asarray(self.rain.over(np.array(edges[:1]), np.array(edges[1:]))[0])
 
-    def persisted(self, sample: Moment) -> Array:
-        """The rain that was known at the input time, at least `persistence` hours before the valid time."""
-        return self.truth(sample, back=max(self.persistence, sample.lead + self.spec.field.window[1]))
+    def back(self, sample: Moment, hours: float) -> float:
+        """How many hours back rain is taken that persists: as many as asked for, or until it was known."""
+        return max(hours, sample.lead + self.spec.field.window[1])
+
+    def persisted(self, sample: Moment, hours: float | None = None) -> Array:
+        """The rain that was known at the input time, at least so many hours before the valid time."""
+        return self.truth(sample, back=self.back(sample, self.persistence if hours is None else hours))
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields and rain of some splits.
@@ -194,16 +199,25 @@ class RainSamples(FieldSamples):
 
 
 def baselines(samples: RainSamples, chosen: Sequence[Moment], _: int) -> Mapping[str, Teller]:
-    """Zero, climatology, persistence and ridge, trained on some samples."""
+    """Zero, climatology, persistence of one hour and of more, and ridge, trained on some samples."""
     field = samples.spec.field
     pairs = ((samples.item(s)[WEATHER], samples.truth(s)) for s in chosen)
-    fitted = fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds)
+    fitted = dict(fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds))
+    persistence = fitted.pop("persistence")
+    spans = {tuple(samples.back(s, hours) for s in chosen): hours for hours in (LATEST, samples.persistence)}
+    known = [h for h in spans.values() if any(np.isfinite(samples.persisted(s, h)).any() for s in chosen)]
 
-    def asked(predict: Predict, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
+    def asked(predict: Predict, hours: float, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
         fields = np.stack([samples.item(s)[WEATHER] for s in chosen])
-        return predict(fields, np.stack([samples.persisted(s) for s in chosen]))
+        return predict(fields, np.stack([samples.persisted(s, hours) for s in chosen]))
 
-    return {name: partial(asked, predict) for name, predict in fitted.items()}
+    lasting = {f"persistence {hours:g} h": partial(asked, persistence, hours) for hours in sorted(known)}
+    ridge = fitted.pop("ridge")
+    return (
+        {name: partial(asked, predict, LATEST) for name, predict in fitted.items()}
+        | lasting
+        | {"ridge": partial(asked, ridge, LATEST)}
+    )
 
 
 def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:

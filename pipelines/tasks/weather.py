@@ -80,7 +80,7 @@ def judge(
     batch: int = 8,
     progress: Progress | None = None,
 ) -> Judgement:
-    """Score forecasts of samples, weighted by area, with intervals by blocks of time.
+    """Score forecasts of samples, weighted by area, with intervals by blocks of days.
 
     Raises:
         InputError: class codes, which fields do not have.
@@ -122,7 +122,7 @@ def facts(samples: FieldSamples) -> Mapping[str, str]:
         "Target": samples.told(),
         "Lead times": ", ".join(f"{lead:g} h" for lead in samples.spec.field.leads),
         "Fields": ", ".join(samples.spec.weather.channels),
-        "Scores": "weighted by area; events are those of the mean; intervals by blocks of time",
+        "Scores": "weighted by area; events are those of the mean; intervals by blocks of days, from five days on",
     }
 
 

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from models.errors import InputError, RunError
 from models.spec import ClassDef, Target
-from pipelines.reports.measures import best_baseline, headline
+from pipelines.reports.measures import best_baseline, headline, table
 from pipelines.reports.report import write_report
 from pipelines.reports.scores import class_scores, confusion_matrix, value_scores, value_sums
 from pipelines.reports.tiles import Example, shown_of, tile_parts
@@ -179,6 +179,20 @@ def test_headline_is_plain_words():
     assert headline(spec, {"accuracy": 0.7001}, baselines).endswith("They are level.")
     assert "no baseline" in headline(spec, {"accuracy": 0.7001}, {})
     assert headline(spec, {"accuracy": None}, baselines).startswith("Accuracy –;")
+
+
+def test_nobody_is_ahead_beyond_the_numbers():
+    spec, baselines = shown_of(spec_of("regression")), {"ridge": {"rmse": 4.0}}
+    for ends, verdict in (([2.0, 3.9], "The model is ahead."), ([2.0, 4.0], "They are level."), ([4.1, 5.0], "ahead.")):
+        scores = {"rmse": 4.5 if ends[0] > 4 else 3.0, "intervals": {"rmse": ends}}
+        assert headline(spec, scores, baselines).endswith(verdict)
+    one = {"rmse": 3.0, "intervals": {}, "no_intervals": "one day: no interval can be given"}
+    said = "RMSE 3.00 Mg/ha; the ridge on the same split: 4.00. One day: no interval can be given."
+    assert headline(spec, one, baselines) == said
+    assert headline(spec, one, {}).endswith("the same split. One day: no interval can be given.")
+    made = table(spec, one, baselines)
+    assert made["note"] == "One day: no interval can be given." and made["columns"][0] == "model"
+    assert table(spec, {"rmse": 3.0}, baselines)["note"] == ""
 
 
 def test_lower_errors_are_better():

@@ -102,7 +102,38 @@ def test_intervals_hold_the_score_and_come_of_the_seed():
     for key in ("rmse", "correlation", "crps", "csi_1", "fss_1_5"):
         low, high = one["intervals"][key]
         assert low < one[key] < high
-    assert score(forecast(count=3), rain(2, 3))["intervals"] == {}
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(1, "one day"), (24, "one day"), (4 * 24, "4 days"), (5 * 24 - 23, None), (3 * 24 + 1, "4 days"), (5 * 24, None)],
+)
+def test_hours_of_a_day_are_one_weather(hours, said):
+    """Of one storm no interval: five UTC days are wanted, however many hours they hold."""
+    times = np.datetime64("2020-03-30T00", "s") + np.arange(hours) * np.timedelta64(3600, "s")
+    found = score(forecast(count=hours), rain(2, hours), times=times)
+    assert found.get("no_intervals") == (said and f"{said}: no interval can be given")
+    assert bool(found["intervals"]) == (said is None)
+
+
+def test_days_without_a_known_truth_do_not_count():
+    times = np.repeat(np.datetime64("2020-03-30", "D") + np.arange(5), 2)
+    truth = rain(2, 10)
+    assert score(forecast(count=10), truth, times=times)["intervals"]
+    truth[8:] = np.nan
+    assert score(forecast(count=10), truth, times=times)["no_intervals"].startswith("4 days")
+
+
+def test_intervals_are_of_days_and_not_of_hours():
+    """Five days that are right or wrong as a whole: their interval does not shrink with the hours that they hold."""
+    ends = []
+    for hours in (1, 24):
+        truth = np.repeat([1.0, 2.0, 3.0, 4.0, 10.0], hours)[:, None, None] * np.ones((1, 12, 14))
+        times = np.repeat(np.datetime64("2020-03-30", "D") + np.arange(5), hours)
+        made = Forecast.sure(np.zeros(truth.shape, np.float32), quantiles=len(LEVELS), thresholds=THRESHOLDS)
+        ends.append(score(made, truth.astype(np.float32), times=times)["intervals"]["mae"])
+    np.testing.assert_allclose(ends[0], ends[1])
+    assert ends[0][1] - ends[0][0] > 3  # of values 1 to 10
 
 
 def test_several_leads_of_one_time_are_resampled_together():

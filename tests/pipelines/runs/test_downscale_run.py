@@ -59,13 +59,26 @@ def test_pairs_are_area_means_and_what_they_were_made_of(day, tmp_path):
 def test_a_run_is_ahead_of_bicubic_and_says_what_it_did(run):
     metrics, bundle = json.loads((run / "metrics.json").read_text()), read_bundle(run)
     model, baselines = metrics["model"], metrics["baselines"]
-    assert list(baselines) == ["bicubic", "ridge"] and bundle.scores == model
+    assert list(baselines) == ["bicubic", "bicubic with the means", "ridge"] and bundle.scores == model
     assert model["rmse"] < 0.8 * baselines["bicubic"]["rmse"] and abs(model["mean_error"]) < 1e-3
     assert baselines["ridge"]["rmse"] < 0.5 * baselines["bicubic"]["rmse"]  # the detail is linear in height
+    assert baselines["bicubic with the means"]["rmse"] < baselines["bicubic"]["rmse"]  # the truth has them, too
+    assert model["no_intervals"] == "one day: no interval can be given"
     assert bundle.spec.field.factor == 3 and bundle.spec.field.unit == "K" and bundle.spec.field.positive
     page = (run / "report.html").read_text()
     assert "RMSE (K)" in page and "from 1.5 x 1.875 deg" in page and "Reliability" not in page
     assert "elevation of M.const_2d_asm_Nx.nc4" in page and "leaves 1 rows in the south" in page
+
+
+def test_bicubic_with_the_means_has_those_of_the_coarse_cells(day):
+    samples = prepare(downscale_recipe(day))
+    chosen = samples.samples[:2]
+    edges = np.sin(np.radians(36.25 - 0.5 * np.arange(13)))  # rows of 0.5 degrees from 36.25 north
+    w = np.broadcast_to((edges[:-1] - edges[1:])[:, None], (12, 15))
+    sums = [(a * w).reshape(-1, 4, 3, 5, 3).sum(axis=(2, 4)) for a in (samples.kept(chosen), np.ones((2, 12, 15)))]
+    np.testing.assert_allclose(sums[0] / sums[1], samples.coarse(chosen)[:, 0], atol=2e-3)
+    plain = (samples.smooth(chosen) * w).reshape(-1, 4, 3, 5, 3).sum(axis=(2, 4)) / sums[1]
+    assert np.abs(plain - samples.coarse(chosen)[:, 0]).max() > 0.02
 
 
 def test_the_own_test_block_is_found_again_and_another_day_is_scored(run, tmp_path):

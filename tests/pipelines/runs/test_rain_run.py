@@ -67,7 +67,7 @@ def test_a_run_holds_what_it_promises(run):
     assert files | {"report.html", "checkpoints", "model.onnx"} <= held
     bundle, metrics = read_bundle(run), json.loads((run / "metrics.json").read_text())
     assert metrics["model"] == dict(bundle.scores) and metrics["baselines"] == dict(bundle.baselines)
-    assert list(metrics["baselines"]) == ["zero", "climatology", "persistence", "ridge"]
+    assert list(metrics["baselines"]) == ["zero", "climatology", "persistence 1 h", "persistence 3 h", "ridge"]
     assert bundle.spec.weather.units == ("kg m-2", "K", "m s-1", "m s-1")
     page = (run / "report.html").read_text()
     assert "Reliability" in page and "CSI &gt; 1 mm/h" in page and "FSS &gt; 1 mm/h, 5 x 5 cells" in page
@@ -77,9 +77,14 @@ def test_another_day_is_scored_beside_the_baselines_of_the_first(run, other_day,
     result = evaluate(run, data_root=other_day, out=tmp_path)
     model, baselines = result["model"], result["baselines"]
     assert result["samples"] == 24
-    assert model["rmse"] < min(baselines[name]["rmse"] for name in ("zero", "climatology", "persistence"))
-    assert model["correlation"] > 0.8 and model["intervals"]["rmse"][0] < model["rmse"]
-    assert (tmp_path / "report.html").is_file() and not (run / "bundle.json").samefile(tmp_path / "metrics.json")
+    assert model["rmse"] < min(baselines[name]["rmse"] for name in ("zero", "climatology", "persistence 3 h"))
+    assert model["correlation"] > 0.8
+    assert model["intervals"] == {} and model["no_intervals"] == "one day: no interval can be given"
+    assert result["headline"].endswith(". One day: no interval can be given.") and "ahead" not in result["headline"]
+    assert baselines["persistence 1 h"]["rmse"] != baselines["persistence 3 h"]["rmse"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("One day: no interval can be given.") == 2 and "90 % interval" not in page
+    assert not (run / "bundle.json").samefile(tmp_path / "metrics.json")
 
 
 def test_the_own_test_block_is_found_again(run):

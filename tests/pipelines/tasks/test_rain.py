@@ -15,7 +15,7 @@ from models.spec import WEATHER
 from models.training.settings import Augmentation
 from pipelines.samples.fields import find_files, read_weather
 from pipelines.samples.sets import ItemSet
-from pipelines.tasks.rain import LEAKS, Rain, RainData, RainSamples, check_inputs, load, read_rain
+from pipelines.tasks.rain import LEAKS, Rain, RainData, RainSamples, baselines, check_inputs, load, read_rain
 from pipelines.weather.products import PRODUCTS
 from tests.rain_files import VARIABLES, dataset, fields, make_day
 from tests.specs import rain_spec
@@ -76,6 +76,17 @@ def test_persistence_knows_nothing_after_the_input_time(day):
     np.testing.assert_allclose(samples.persisted(now), wanted[7], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(samples.persisted(ahead), wanted[9], rtol=1e-4, atol=1e-5)
     assert np.isnan(samples.persisted(samples.samples[1])).all()
+    np.testing.assert_allclose(samples.persisted(now, 1.0), wanted[9], rtol=1e-4, atol=1e-5)
+
+
+def test_rain_persists_for_one_hour_and_for_three_where_these_differ(day):
+    for leads, wanted in (((0.0,), ["persistence 1 h", "persistence 3 h"]), ((6.0,), ["persistence 3 h"])):
+        samples = samples_of(day, leads=leads)
+        told = baselines(samples, samples.samples[4:], 0)
+        assert list(told) == ["zero", "climatology", *wanted, "ridge"]
+    samples = samples_of(day)
+    made = baselines(samples, samples.samples[4:], 0)["persistence 1 h"](samples, samples.samples[10:11])
+    np.testing.assert_allclose(made.mean[0], fields()["rain"][9], rtol=1e-4, atol=1e-5)
 
 
 def test_spans_that_are_not_covered_are_not_known():
