@@ -75,7 +75,8 @@ class Cells:
         times: time steps of the input.
         step: hours between them.
         position: whether the model knows latitude, longitude and hour.
-        size: height and width of a cell in degrees, where another size is refused.
+        size: height and width of a cell of the training in degrees; a model that tells of finer cells takes no other,
+            for the rest another is told of. Empty where it is not known.
         elevation: mean of the elevation of the cells that are told of, its deviation, and the deviation of what
             bicubic leaves out of it, in m; empty for a model without.
     """

@@ -60,6 +60,7 @@ def evaluate(
     own = data_root is None or data_root.resolve() == data.root.resolve()
     samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, elevation=elevation))
     chosen, notes = tested(samples, read_split(run / "split.csv", samples.keys), own=own)
+    notes += samples.notes
     if own and bundle.training.get("refit"):
         notes.append("This model was trained anew on all samples, these too: bundle.json holds the held-out scores.")
     try:
@@ -75,6 +76,6 @@ def evaluate(
 
 
 def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
-    """The headline, and where the report is."""
+    """The headline, what a person should know of it, and where the report is."""
     folder = options.get("out") or options["run"]
-    return Outcome(result, f"{result['headline']}\nreport: {folder / 'report.html'}")
+    return Outcome(result, "\n".join([result["headline"], *result["notes"], f"report: {folder / 'report.html'}"]))

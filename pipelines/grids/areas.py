@@ -30,7 +30,7 @@ _NODES = (5, 9, 17, 33, 65, 129, 257)  # a side of the lattice of areas; each ha
 _ACCURACY = 1e-5
 _ROUNDING = 0.005  # a pixel of 10 m in UTM has 0.9992 to 1.002 times 100 m2
 BLOCK = 1024  # pixels; side of the blocks that maps are read in
-_OTHER_SIZE = 1.4  # times; 20 m is another size than 30 m
+OTHER_SIZE = 1.4  # times; 20 m is another size than 30 m
 _CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as maps are read
 
 
@@ -112,7 +112,7 @@ def _middle(geobox: GeoBox, name: str) -> float:
 def pixel_notes(geobox: GeoBox, trained: float | None) -> list[str]:
     """A warning where the pixels of a scene are of quite another size than those of the training, in metres."""
     side = pixel_side(geobox)
-    if side is None or trained is None or 1 / _OTHER_SIZE < side / trained < _OTHER_SIZE:
+    if side is None or trained is None or 1 / OTHER_SIZE < side / trained < OTHER_SIZE:
         return []
     return [
         f"WARNING: its pixels are {side:g} m, those of the training {trained:g} m: the model knows no such textures; "

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError
-from models.spec import Spec
+from models.spec import WEATHER
 from pipelines.inspection.findings import BandInfo, Inspection, Need
 from pipelines.scenes import sensors
 from pipelines.scenes.reading import Reading
@@ -38,7 +38,7 @@ def inspect(
     """
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
-        return _weather(str(path), bundle.spec if bundle else None, group)
+        return _weather(str(path), bundle, group)
     contents = _folder_contents(Path(path))
     if contents is None:
         return _raster(str(path), bundle, reading)
@@ -110,13 +110,32 @@ def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, .
     return tuple(needs)
 
 
-def _weather(path: str, spec: Spec | None, group: str | None) -> Inspection:
-    """A weather file, which no model of scenes reads."""
+def _weather(path: str, bundle: Bundle | None, group: str | None) -> Inspection:
+    """Look at a weather file, put beside a model where there is one."""
     from pipelines.inspection.weather_contents import describe_weather
 
     found = describe_weather(Path(path), group=group)
+    if bundle is None:
+        return Inspection(path, weather=found)
+    if WEATHER in bundle.spec.inputs:
+        needs, notes = _weather_needs(path, bundle)
+        return Inspection(path, weather=found, needs=needs, notes=notes)
     reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
-    return Inspection(path, weather=found, needs=() if spec is None else (Need("scene", False, reason),))
+    return Inspection(path, weather=found, needs=(Need("scene", False, reason),))
+
+
+def _weather_needs(path: str, bundle: Bundle) -> tuple[tuple[Need, ...], tuple[str, ...]]:
+    """Whether a model over weather can read a file as `score` would, and what a person should know then."""
+    from pipelines.tasks.task import data_for, task_named
+
+    task, fields = task_named(bundle.spec.task), ", ".join(bundle.spec.weather.channels)
+    assert task.unlabelled is not None
+    try:
+        samples = task.unlabelled(bundle.spec, [Path(path)], data_for(bundle))
+    except InputError as error:
+        return (Need("fields", False, str(error)),), ()
+    needs = Need("fields", True, fields), Need("times", True, f"{len(samples.samples)} to tell of")
+    return needs, tuple(samples.notes)
 
 
 def _folder_contents(path: Path) -> dict[str, int] | None:

@@ -33,8 +33,8 @@ def assess(
     """Score a model, named "model", and its baselines on samples; write metrics.json and report.html into `folder`.
 
     Returns:
-        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}}, and for classes the model's
-        "confusion": rows of true classes, columns of predicted ones.
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "notes"}, and for classes the
+        model's "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
         InputError: no samples, or nothing of them is known.
@@ -56,6 +56,7 @@ def assess(
         "samples": len(chosen),
         "model": scores,
         "baselines": baselines,
+        "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
     write_report(

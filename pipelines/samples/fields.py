@@ -17,11 +17,12 @@ from models.spec import WEATHER, Spec
 from models.training.settings import Augmentation
 from models.training.variation import varied
 from models.types import Array
+from pipelines.grids.areas import OTHER_SIZE
 from pipelines.samples.sets import SPLITS, Item
 from pipelines.weather import intervals
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.merra2 import split_channel
-from pipelines.weather.regions import cell, cell_areas, check_rectilinear
+from pipelines.weather.regions import cell, cell_areas, check_rectilinear, step
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Weather:
     channels: tuple[str, ...]
     units: tuple[str, ...]
     name: str
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """Usual height and width of a cell in degrees; nothing where there is but one row or column."""
+        sides = step(self.lat), step(self.lon)
+        return sides if min(sides) > 0 else ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ class FieldSamples:
         """
         self.spec, self.weather = spec, weather
         self.augmentation = Augmentation()
-        self.notes: list[str] = []
+        self.notes = cell_notes(weather, spec)
         self.found: Mapping[str, Any] = {}
         leads = spec.field.leads
         self.samples = [Moment(at, lead) for lead in leads for at in range(len(weather.times)) if self._past(at)]
@@ -292,6 +299,19 @@ class FieldSamples:
         mean, std = fields.mean(axis=(0, 2, 3)), fields.std(axis=(0, 2, 3))
         std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
         return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+def cell_notes(weather: Weather, spec: Spec) -> list[str]:
+    """A warning where the cells of weather are of quite another size than those of the training, in degrees."""
+    pairs = list(zip(weather.size, spec.weather.size, strict=False))
+    if all(1 / OTHER_SIZE < came / trained < OTHER_SIZE for came, trained in pairs):
+        return []
+    (down, across), (high, wide) = weather.size, spec.weather.size
+    return [
+        f"WARNING: {weather.name}: its cells are {down:.4g} x {across:.4g} deg, those of the training {high:.4g} x "
+        f"{wide:.4g} deg: the model knows no such weather; regrid the files (pipelines.weather.regrid.on_grid), or "
+        "train on such cells"
+    ]
 
 
 def describe(weather: Weather) -> str:

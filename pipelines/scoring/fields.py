@@ -62,6 +62,8 @@ def score_weather(
     task = task_named(bundle.spec.task)
     assert task.unlabelled is not None
     samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data_for(bundle, elevation=elevation))
+    for note in samples.notes:
+        say(note)
     lat, lon = samples.grid
     geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name=samples.weather.name)
     tags = {

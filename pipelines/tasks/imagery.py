@@ -17,7 +17,7 @@ from models.networks.network import Network
 from models.spec import IMAGERY, REFLECTANCE, Answer, Classes, Pixels, Spec
 from models.training.objectives import Labelled
 from models.types import Array, Predict, Progress
-from pipelines.grids.areas import pixel_side
+from pipelines.grids.areas import pixel_notes, pixel_side
 from pipelines.recipes.recipe import Data, SceneRecipe, check_ranges
 from pipelines.reports.plots import true_colour
 from pipelines.reports.scores import class_scores, confusion_matrix, mean_iou_of, value_scores, value_sums
@@ -141,12 +141,13 @@ def fitted(samples: Chips, splits: Sequence[str]) -> Spec:
 
 
 def reopen(spec: Spec, data: Data) -> Chips:
-    """The labelled chips of a folder for a trained model, in no split.
+    """The labelled chips of a folder for a trained model, in no split; a note where their pixels are of another size.
 
     Raises:
         InputError: see `chips.find_chips`.
     """
-    return Chips(spec, data, find_chips(data, spec, seed=0, split=False))
+    chips = find_chips(data, spec, seed=0, split=False)
+    return Chips(spec, data, chips, notes=pixel_notes(Reader(spec, data).scene(chips[0]).geobox, spec.imagery.pixel))
 
 
 def objective(network: Network, recipe: SceneRecipe, samples: Chips, chosen: Sequence[Chip]) -> Labelled:

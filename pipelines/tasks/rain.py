@@ -244,7 +244,7 @@ def prepare(recipe: RainRecipe) -> RainSamples:
     weather, rain = load(data)
     count = len(weather.channels)
     known = weather.channels, weather.units, (0.0,) * count, (1.0,) * count
-    cells = Cells(*known, data.times, data.step, recipe.position)
+    cells = Cells(*known, data.times, data.step, recipe.position, size=weather.size)
     told = data.target_variable or f"{data.product().variable} ({data.target})", "mm/h"
     rate = Quantiles(*told, recipe.levels, recipe.thresholds, leads=tuple(data.leads), window=data.window)
     spec = Spec("rain", {WEATHER: cells}, {"rain": rate})

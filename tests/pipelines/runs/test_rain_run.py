@@ -87,6 +87,38 @@ def test_another_day_is_scored_beside_the_baselines_of_the_first(run, other_day,
     assert not (run / "bundle.json").samefile(tmp_path / "metrics.json")
 
 
+@pytest.fixture
+def finer_day(other_day, tmp_path):
+    """The other day on cells of half the height and width."""
+    for path in other_day.glob("*.nc4"):
+        data = xr.load_dataset(path, engine="h5netcdf")
+        data = data.assign_coords(lat=("lat", 30 + (data.lat.values - 30) / 2, data.lat.attrs))
+        data = data.assign_coords(lon=("lon", -100 + (data.lon.values + 100) / 2, data.lon.attrs))
+        data.to_netcdf(tmp_path / path.name, engine="h5netcdf")
+    return tmp_path
+
+
+def test_cells_of_quite_another_size_are_told_of(run, day, other_day, finer_day, tmp_path, capsys):
+    said, fine, same = [], str(next(finer_day.glob("*inst1*"))), str(next(other_day.glob("*inst1*")))
+    assert read_bundle(run).spec.weather.size == pytest.approx((0.5, 0.625))
+    warning = "its cells are 0.25 x 0.3125 deg, those of the training 0.5 x 0.625 deg: .*regrid the files"
+    score(run, [fine], out=tmp_path / "maps", say=said.append)
+    assert re.match(f"WARNING: M.inst1_2d_asm_Nx.20200402.nc4: {warning}", said[0])
+    assert main(["evaluate", str(run), "--data.root", str(finer_day), "--out", str(tmp_path / "fine")]) == 0
+    assert re.search(f"\n.*{warning}", capsys.readouterr().out)
+    assert "those of the training 0.5 x 0.625 deg" in (tmp_path / "fine" / "report.html").read_text()
+    assert main(["inspect", fine, "--for", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        re.search(f"note: .*{warning}", out) and "yes  fields: TQV, T2M, U10M, V10M" in out and "24 to tell of" in out
+    )
+    assert main(["inspect", same, "--for", str(run)]) == 0
+    assert "WARNING" not in capsys.readouterr().out
+    assert not [note for note in evaluate(run, data_root=other_day, out=tmp_path / "same")["notes"] if "cells" in note]
+    assert main(["inspect", str(next(other_day.glob("*tavg1*"))), "--for", str(run)]) == 2
+    assert "NO   fields: M.tavg1_2d_flx_Nx.20200402.nc4: variable TQV is wanted" in capsys.readouterr().out
+
+
 def test_the_own_test_block_is_found_again(run):
     before = json.loads((run / "metrics.json").read_text())
     assert evaluate(run)["model"]["rmse"] == pytest.approx(before["model"]["rmse"], rel=1e-5)

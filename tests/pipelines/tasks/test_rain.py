@@ -13,7 +13,7 @@ import xarray as xr
 from models.errors import InputError
 from models.spec import WEATHER
 from models.training.settings import Augmentation
-from pipelines.samples.fields import find_files, read_weather
+from pipelines.samples.fields import cell_notes, find_files, read_weather
 from pipelines.samples.sets import ItemSet
 from pipelines.tasks.rain import LEAKS, Rain, RainData, RainSamples, baselines, check_inputs, load, read_rain
 from pipelines.weather.products import PRODUCTS
@@ -118,6 +118,17 @@ def test_a_day_too_short_for_its_blocks_is_refused(day):
         samples.divide({"train": 0.6, "val": 0.15, "test": 0.25}, gap=24.0)
     with pytest.raises(InputError, match="data.split"):
         samples.divide({"train": 0.6, "test": 0.4}, gap=0.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [((0.5, 0.625), False), ((0.4, 0.5), False), ((0.25, 0.3125), True), ((0.5, 1.0), True), ((1.0, 0.625), True)],
+)
+def test_the_models_cells_are_compared_in_height_and_width(day, size, told):
+    weather, spec = load(data_of(day))[0], samples_of(day).spec
+    assert weather.size == pytest.approx((0.5, 0.625))
+    assert bool(cell_notes(weather, spec.revised(size=size))) == told
+    assert cell_notes(weather, spec) == []  # a run that does not know its cells
 
 
 def test_means_are_those_of_the_training_block(day):
