@@ -156,7 +156,8 @@ print(result["model"]["no_intervals"])
 # ## What it means
 #
 # * In these hours the model comes closer than a regression on the cell's own fields, because it sees where the air
-#   flows together: that is a matter of neighbours.
+#   flows together: that is a matter of neighbours. The rain of the hour before comes about as close, which the model is
+#   not told: rain that is known now is hard to beat for the next hour.
 # * Two made days say nothing about real rain. A model of one season and region knows no other, and the hours
 #   of one day are one weather, so that no interval is given. From five days on there is one: test on other days with
 #   `earthtune evaluate runs/rain --data.root other_days`.

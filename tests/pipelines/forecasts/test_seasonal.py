@@ -293,3 +293,13 @@ def test_the_command_prints_the_skill_and_json(made, tmp_path, capsys):
 def test_a_month_of_real_data_is_refused_for_what_it_is(tmp_path):
     with pytest.raises(InputError, match="t2m|variable|years"):
         seasonal([ERA5], target="t2m", season="MAM", lead=0, out=tmp_path / "o")
+
+
+def test_months_of_running_totals_are_means_of_what_fell():
+    """1 mm/h throughout as ERA5-Land has it: the mean of its totals would be 12.5 mm."""
+    times = np.datetime64("2020-02-01T01", "ns") + np.arange(29 * 24) * np.timedelta64(1, "h")
+    begins = (times - np.timedelta64(1, "s")).astype("datetime64[D]").astype("datetime64[ns]")
+    totals = ((times - begins) / np.timedelta64(1, "h"))[:, None, None] * np.ones((1, 2, 2))
+    coords = {"time": times, "interval_start": ("time", begins), "interval_end": ("time", times), "lat": [1.0, 0.0]}
+    field = xr.DataArray(totals, {**coords, "lon": [0.0, 1.0]}, ("time", "lat", "lon"), name="tp")
+    np.testing.assert_allclose(Months.of(field, name="tp").mean([2020 * 12 + 1]), 1.0)
