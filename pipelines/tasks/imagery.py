@@ -147,7 +147,8 @@ def reopen(spec: Spec, data: Data) -> Chips:
         InputError: see `chips.find_chips`.
     """
     chips = find_chips(data, spec, seed=0, split=False)
-    return Chips(spec, data, chips, notes=pixel_notes(Reader(spec, data).scene(chips[0]).geobox, spec.imagery.pixel))
+    first = open_images(chips[0].images, spec.imagery.channels, data)
+    return Chips(spec, data, chips, notes=pixel_notes(first.geobox, spec.imagery.pixel))
 
 
 def objective(network: Network, recipe: SceneRecipe, samples: Chips, chosen: Sequence[Chip]) -> Labelled:
