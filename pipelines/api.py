@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from models.runtime import silence as silence  # before any library that it keeps quiet
+
 _HOME = {
     "models.bundle": ("read_bundle",),
     "models.errors": ("InputError", "RunError"),

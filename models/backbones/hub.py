@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 from zipfile import BadZipFile
 
 from models.errors import InputError
+from models.runtime import silence as silence  # before the hub client is imported
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,7 @@ from models.backbones.catalogue import BANDS, variant
 from models.backbones.loading import LoadReport
 from models.backbones.patches import token_grid, tokens_to_map
 from models.errors import InputError
+from models.runtime import silence as silence  # before terratorch is imported
 
 
 def config(name: str, **overrides: Any) -> dict[str, Any]:

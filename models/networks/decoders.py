@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.errors import InputError
 from models.networks.detail import BandFeatures, DetailPath, enlarge
+from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import Spec
 from models.training.settings import Architecture
 

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from models.errors import InputError
+from models.runtime import silence as silence  # before Ray is imported
 from models.runtime.engines import cores
 from models.types import Progress
 from pipelines.scoring.jobs import Job, carry_out
