@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from models.backbones.catalogue import WXC_REPO, wxc_variant
+from models.backbones.hdf5 import check_alone
 from models.backbones.hub import locate, reachable, read_state_dict
 from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, channel_names
 from models.errors import InputError, RunError
@@ -249,6 +250,7 @@ def read_scalers(files: Mapping[str, Path], config: WxCConfig) -> WxCScalers:
 
 def read_hdf5(path: Path, work: Callable[[h5py.File], Any]) -> Any:
     """Do work on an open NetCDF 4 file; what the file lacks is told by the file's name."""
+    check_alone(path)
     try:
         with h5py.File(path, "r") as file:
             return work(file)

@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from models.errors import UNEXPECTED, EarthtuneError, InputError, explained
+from models.errors import InputError, explained, shown
+from models.runtime import silence as silence  # before any library that it keeps quiet
 from pipelines.cli.table import COMMANDS
 
 HELP = """usage: earthtune COMMAND [ARGUMENTS]      (earthtune COMMAND --help tells them)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - whoever read the output has gone; say nothing more
         return 1
-    except (EarthtuneError, OSError, KeyboardInterrupt, *UNEXPECTED) as error:
+    except (Exception, KeyboardInterrupt) as error:  # the one place where errors of any kind end
         if "--debug" in args:
             traceback.print_exc()
         line, code = explained(error)
@@ -69,7 +70,7 @@ def _run(name: str, words: list[str]) -> int:
     _quieten(typed["quiet"])
     voice = {
         "progress": _progress(typed["quiet"]),
-        "say": (lambda line: None) if typed["quiet"] else lambda line: print(line, file=sys.stderr),
+        "say": (lambda line: None) if typed["quiet"] else lambda line: print(shown(line), file=sys.stderr),
         "debug": typed["debug"],
     }
     if call.recipe and recipe:
@@ -82,8 +83,17 @@ def _run(name: str, words: list[str]) -> int:
         return 0
     outcome = call.told(call.function(**arguments), said | {"json": typed["json"]})
     if outcome.result or outcome.text:
-        print(json.dumps(outcome.result, indent=1) if typed["json"] else outcome.text)
+        print(json.dumps(_shown(outcome.result), indent=1) if typed["json"] else shown(outcome.text))
     return int(outcome.code)
+
+
+def _shown(result: Any) -> Any:
+    """Plain data with each text in it fit to be shown."""
+    if isinstance(result, dict):
+        return {_shown(key): _shown(value) for key, value in result.items()}
+    if isinstance(result, list | tuple):
+        return [_shown(value) for value in result]
+    return shown(result) if isinstance(result, str) else result
 
 
 def _quieten(quiet: bool) -> None:

@@ -19,7 +19,7 @@ HEADINGS: Mapping[str, Sequence[str]] = {
         *("out", "probabilities", "confidence", "min_area", "polygons", "area_table", "codes", "variables"),
         *("overwrite", "resume"),
     ),
-    "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds"),
+    "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds", "trust"),
     "how it runs": (
         *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray"),
         *("device", "devices", "strategy"),

@@ -11,6 +11,7 @@ from models.errors import InputError
 from models.runtime.engines import load_runtime
 from models.types import Progress
 from pipelines.commands.outcome import Outcome
+from pipelines.grids.rasters import trusting
 from pipelines.runs.assess import assess, tested, training_samples
 from pipelines.runs.folder import read_curves
 from pipelines.samples.sets import read_split
@@ -28,6 +29,7 @@ def evaluate(
     weights: Path | None = None,
     elevation: Path | None = None,
     batch: int = 8,
+    trust: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a run on its test split, or on all labelled files of another folder.
@@ -45,6 +47,7 @@ def evaluate(
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
         batch: tiles predicted at once.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the samples to show progress.
 
     Returns:
@@ -53,26 +56,29 @@ def evaluate(
     Raises:
         InputError: not a run, or data that the run cannot eat.
     """
-    bundle = read_bundle(run)
-    task = task_named(bundle.spec.task)
-    data = data_for(bundle)
-    predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
-    own = data_root is None or data_root.resolve() == data.root.resolve()
-    samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, elevation=elevation))
-    chosen, notes = tested(samples, read_split(run / "split.csv", samples.keys), own=own)
-    notes += samples.notes
-    if own and bundle.training.get("refit"):
-        notes.append("This model was trained anew on all samples, these too: bundle.json holds the held-out scores.")
-    try:
-        trained = training_samples(run)
-        baselines = task.baselines(*trained) if trained[1] else {}
-    except InputError as error:
-        notes.append(f"No baselines: the training data cannot be read any more ({error}).")
-        baselines = {}
-    models = {"model": task.teller(predict), **baselines}
-    curves = read_curves(run / "metrics.csv")
-    how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}
-    return assess(out or run, bundle, samples, chosen, models, curves=curves, notes=notes, **how)
+    with trusting(trust):
+        bundle = read_bundle(run)
+        task = task_named(bundle.spec.task)
+        data = data_for(bundle)
+        predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
+        own = data_root is None or data_root.resolve() == data.root.resolve()
+        samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, elevation=elevation))
+        chosen, notes = tested(samples, read_split(run / "split.csv", samples.keys), own=own)
+        notes += samples.notes
+        if own and bundle.training.get("refit"):
+            notes.append(
+                "This model was trained anew on all samples, these too: bundle.json holds the held-out scores."
+            )
+        try:
+            trained = training_samples(run)
+            baselines = task.baselines(*trained) if trained[1] else {}
+        except InputError as error:
+            notes.append(f"No baselines: the training data cannot be read any more ({error}).")
+            baselines = {}
+        models = {"model": task.teller(predict), **baselines}
+        curves = read_curves(run / "metrics.csv")
+        how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}
+        return assess(out or run, bundle, samples, chosen, models, curves=curves, notes=notes, **how)
 
 
 def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:

@@ -28,6 +28,7 @@ def score(
     elevation: Path | None = None,
     share: Share = Share(),
     overwrite: bool = False,
+    trust: bool = False,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
     debug: bool = False,
@@ -52,6 +53,7 @@ def score(
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
         share: who does the work.
         overwrite: replace maps that exist.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
         debug: raise what a scene fails of, where the others would go on.
@@ -72,7 +74,7 @@ def score(
         how: dict[str, Any] = {"overwrite": overwrite, "progress": progress, "say": say}
         return score_weather(run, scenes, out=out, engine=engine, elevation=elevation, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
-    plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug)
+    plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug, trust=trust)
     return score_scenes((run, *bundle), scenes, plan, share, progress=progress, say=say)
 
 

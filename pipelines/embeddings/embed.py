@@ -16,10 +16,11 @@ from models.errors import InputError
 from models.types import Array, Progress, Say
 from pipelines.grids.mosaic import Prediction, blend, fill_invalid, pad_tile
 from pipelines.grids.positions import coarser
+from pipelines.grids.rasters import trusting
 from pipelines.grids.tokens import Tokens
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.geotiff import write_rows
-from pipelines.outputs.layout import Layout
+from pipelines.outputs.layout import Layout, check_memory
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
@@ -39,6 +40,7 @@ def embed(
     overlap: int = 0,
     reading: Reading = Reading(),
     overwrite: bool = False,
+    trust: bool = False,
     progress: Progress | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def embed(
         overlap: pixels that neighbouring tiles share, a multiple of the patch.
         reading: what the files do not say themselves.
         overwrite: replace a file that exists.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
 
@@ -65,16 +68,18 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
-    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
-    if out.resolve() in encoding.scene.files:
-        raise InputError(f"{out}: is the scene itself; --out wants another file")
-    frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
-    names = [f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)]
-    tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
-    layout = Layout.of_fields(encoding.geobox, names, tags=tags)
-    shown = (lambda windows: progress(windows, out.name)) if progress else iter
-    write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
-    return {"file": str(out), "tokens": [height, width], "features": encoding.features}
+    with trusting(trust):
+        encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
+        if out.resolve() in encoding.scene.files:
+            raise InputError(f"{out}: is the scene itself; --out wants another file")
+        frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
+        names = [f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)]
+        tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
+        layout = Layout.of_fields(encoding.geobox, names, tags=tags)
+        check_memory(scene, [layout], strip=4 * encoding.features * tile // encoding.encoder.patch[1] * width)
+        shown = (lambda windows: progress(windows, out.name)) if progress else iter
+        write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
+        return {"file": str(out), "tokens": [height, width], "features": encoding.features}
 
 
 def read_tokens(

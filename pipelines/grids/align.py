@@ -3,115 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import DatasetReader
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
 from pipelines.grids.positions import Lattice, clip, footprint, halves, moved, pixel_ratio, whole_shift
+from pipelines.grids.rasters import dataset as dataset
+from pipelines.grids.rasters import forget as forget
+from pipelines.grids.rasters import reason as reason
 from pipelines.grids.resample import resample
 from pipelines.grids.windows import Window
 
-_OPEN_FILES = 64
 _CHUNK_PIXELS = 1 << 24
-_MOST_IN_A_BLOCK = 1 << 29  # bytes
-
-
-class _Handles(threading.local):
-    """Open datasets of this thread, the last used at the end; a dataset must not cross threads or forks."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.open: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-
-
-_handles = _Handles()
-
-
-def dataset(path: str, *, drivers: tuple[str, ...] | None = None) -> Any:
-    """Open a raster, or return the one this thread has open: at most 64 stay open, and a rewritten file is reopened.
-
-    Args:
-        path: a file, or any URL that rasterio opens.
-        drivers: the formats that may be opened, by GDAL's names; any when None.
-
-    Raises:
-        InputError: the file is missing, or it is no raster that GDAL can read.
-    """
-    if _handles.pid != os.getpid():
-        _handles.pid, _handles.open = os.getpid(), OrderedDict()
-    key = (path, drivers, *_signature(path))
-    if key not in _handles.open:
-        _handles.open[key] = _open(path, drivers)
-        if len(_handles.open) > _OPEN_FILES:
-            _handles.open.popitem(last=False)
-    _handles.open.move_to_end(key)
-    return _handles.open[key]
-
-
-def forget(path: str) -> None:
-    """Close this thread's handles of a file, if it has any."""
-    for key in [key for key in _handles.open if key[0] == path]:
-        _handles.open.pop(key).close()
-
-
-def _signature(path: str) -> tuple[int, int]:
-    """Size and time of change of a local file; zeros for a URL."""
-    if "://" in path or path.startswith("/vsi"):
-        return 0, 0
-    file = Path(path)
-    if not file.exists():
-        raise InputError(f"{path}: no such file; check the path")
-    stat = file.stat()
-    if file.is_file() and stat.st_size == 0:
-        raise InputError(f"{path}: is empty (0 bytes); fetch it again")
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _open(path: str, drivers: tuple[str, ...] | None) -> Any:
-    """Open a raster for reading, with GDAL's complaints turned into ours."""
-    # A remote folder may hold thousands of files: do not list it to look for sidecars.
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if "://" in path else {}
-    try:
-        with warnings.catch_warnings(), rasterio.Env(**options):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            # rasterio.open takes one driver only
-            source = DatasetReader(path, driver=list(drivers)) if drivers else rasterio.open(path)
-    except RasterioIOError as error:
-        raise InputError(
-            f"{path}: not a raster that can be read ({reason(error)}); check or fetch the file again"
-        ) from error
-    size = max(_block_bytes(source), default=0)
-    if size > _MOST_IN_A_BLOCK:
-        source.close()
-        raise InputError(
-            f"{path}: its pixels come in blocks of {size / 2**30:.1f} GiB, each of which is decoded whole; at most "
-            f"{_MOST_IN_A_BLOCK / 2**30:.1f} GiB is read: rewrite it with `gdal_translate -co TILED=YES`"
-        )
-    return source
-
-
-def _block_bytes(source: Any) -> list[int]:
-    """What has to be decoded to read one pixel of each band; of all bands where a block holds them together."""
-    together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
-    blocks = zip(source.block_shapes, source.dtypes, strict=True)
-    sizes = {"complex_int16": 4}  # the only type that numpy lacks
-    bytes_of = {kind: sizes.get(kind) or np.dtype(kind).itemsize for kind in source.dtypes}
-    return [rows * columns * bytes_of[kind] * together for (rows, columns), kind in blocks]
 
 
 def grid(source: Any) -> GeoBox:
@@ -298,8 +209,3 @@ def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, met
         axis = 1 if height >= width else 2
         return np.concatenate([_warp(request, theirs, geobox, part, method) for part in parts], axis=axis)
     return resample(request.read(under), Lattice(theirs, geobox, window, under), method)
-
-
-def reason(error: Exception) -> str:
-    """The message of an error, and of what caused it, on one line."""
-    return " ".join(str(error.__cause__ or error).split())

@@ -23,6 +23,7 @@ def inspect(
     for_run: Path | None = None,
     reading: Reading = Reading(),
     group: str | None = None,
+    trust: bool = False,
 ) -> Inspection:
     """Tell what a raster, a folder of band files, a STAC item or a weather file holds, and whether a model can read it.
 
@@ -32,6 +33,7 @@ def inspect(
         for_run: a run folder: say whether its model can read this, and why not.
         reading: what the files do not say themselves.
         group: group of a weather file (HDF5, Zarr) whose variables lie in several.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
 
     Raises:
         InputError: the path is missing or no raster, or the run folder holds no model.
@@ -39,12 +41,15 @@ def inspect(
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
         return _weather(str(path), bundle, group)
+    from pipelines.grids.rasters import trusting
+
     contents = _folder_contents(Path(path))
-    if contents is None:
-        return _raster(str(path), bundle, reading)
-    if bundle is None:
-        return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
-    return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, reading))
+    with trusting(trust):
+        if contents is None:
+            return _raster(str(path), bundle, reading)
+        if bundle is None:
+            return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
+        return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, reading))
 
 
 def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:

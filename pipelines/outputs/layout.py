@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,27 @@ def check_target(path: Path, layout: Layout, *, overwrite: bool) -> None:
             raise InputError(f"{path}: class code {entry.code} ({entry.name}) does not fit {dtype}; use uint16")
         if entry.code == layout.nodata:
             raise InputError(f"{path}: {entry.code} is nodata and the class {entry.name}; choose another nodata value")
+
+
+def check_memory(what: str, layouts: Iterable[Layout], *, strip: int) -> None:
+    """Refuse maps of so many columns that the rows at hand would not fit into the memory of this machine.
+
+    Args:
+        what: the scene, for the message.
+        layouts: of its maps.
+        strip: bytes of a strip of tiles.
+
+    Raises:
+        InputError: they would not.
+    """
+    parts = sum(np.dtype(one.dtype).itemsize * one.bands * one.side * one.shape[2] for one in layouts)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 40
+    if strip + parts > there:
+        wanted, has = (strip + parts) / 2**30, there / 2**30
+        raise InputError(
+            f"{what}: a strip of its tiles wants {wanted:.1f} GiB of memory, this machine has {has:.1f}; cut it into "
+            "parts of fewer columns"
+        )
 
 
 class Regroup:

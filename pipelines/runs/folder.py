@@ -32,6 +32,7 @@ class Launch:
         strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
         resume: go on with a run that was cut off.
         overwrite: replace a run folder that exists.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps long loops to show progress; None shows none.
         say: takes a line for the person who waits.
     """
@@ -40,6 +41,7 @@ class Launch:
     strategy: str = "auto"
     resume: bool = False
     overwrite: bool = False
+    trust: bool = False
     progress: Progress | None = None
     say: Say = lambda line: None
 

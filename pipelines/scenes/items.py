@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import urllib.parse
 import urllib.request
@@ -184,12 +185,16 @@ def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str,
 
 
 def _href(source: str, href: str) -> str:
-    """An asset's address, resolved against its item."""
-    href = href if "://" in source or "://" in href else urllib.parse.unquote(href)  # before it is judged
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):", href)
-    allowed = scheme is None or scheme[1].lower() in ("http", "https", "s3", "gs")
-    if not href or href.startswith(("/vsi", "<")) or not allowed:
+    """An asset's address, resolved against its item: a file of this machine, or one behind http(s), s3 or gs."""
+    here = "://" not in source
+    href = urllib.parse.unquote(href) if here and "://" not in href else href  # before it is judged
+    if here and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", href):
+        address = str(Path(source).parent / href)
+        # GDAL's own file systems begin with /vsi, however many slashes and dots stood before that.
+        known = not re.match(r"/+vsi", os.path.normpath(address)) and not href.startswith("<")
+    else:
+        address = urllib.parse.urljoin(source, href) if not here else href
+        known = re.match(r"(https?|s3|gs)://[^/]", address, re.IGNORECASE) is not None
+    if not href or not known:
         raise InputError(f"{source}: asset address {href[:80]!r} is not opened; wanted http(s), s3, gs or a file path")
-    if scheme or "://" in source:
-        return href if scheme else urllib.parse.urljoin(source, href)
-    return str(Path(source).parent / href)
+    return address

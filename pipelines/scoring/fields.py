@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from models import files
 from models.baselines.fields import Forecast
 from models.bundle import bundle_id, read_bundle
+from models.errors import shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
 from models.types import Progress
@@ -71,7 +72,7 @@ def score_weather(
         "EARTHTUNE_BUNDLE": bundle_id(run),
         "EARTHTUNE_BACKBONE": bundle.backbone,
         "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": ",".join(Path(s).name for s in sources),
+        "EARTHTUNE_INPUT": shown(",".join(Path(s).name for s in sources)),
     }
     layouts = {s: _layout(samples, s, geobox, tags) for s in samples.samples}
     paths, series = _targets(out, samples)

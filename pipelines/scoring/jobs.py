@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy raises these; rasterio.errors does not name them
-from shapely.errors import ShapelyError
 
 from models.bundle import Bundle
-from models.errors import UNEXPECTED, EarthtuneError, InputError, RunError, explained
+from models.errors import EarthtuneError, InputError, RunError, explained, shown
 from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
 from pipelines.grids.areas import least_pixels
+from pipelines.grids.rasters import trusting
 from pipelines.outputs.geotiff import has_data, join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
@@ -30,8 +29,6 @@ from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import draw, map_rows
 
-# What may befall one scene without being the end of the others.
-FAILURES = (EarthtuneError, OSError, *UNEXPECTED, CPLE_BaseError, ShapelyError)
 CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
 
@@ -118,6 +115,7 @@ class Job:
         replace: whether maps of these names may be replaced.
         prints: fingerprints of the files that the scene is read from.
         debug: whether what it fails of is raised, not told.
+        trust: whether virtual rasters may read whatever they ask for.
     """
 
     source: str
@@ -131,6 +129,7 @@ class Job:
     replace: bool = False
     prints: tuple[tuple[Path, list[Any]], ...] = ()
     debug: bool = False
+    trust: bool = False
 
 
 def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict[str, Any]:
@@ -154,6 +153,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             if not all(stack.enter_context(output.entry.claim(what, wait=wait)) for output in ordered):
                 return {"status": "busy"}
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE))
+            stack.enter_context(trusting(job.trust))
             left = [output for output in job.outputs if output.entry.done() is None]
             if left:
                 _score(job, left, progress)
@@ -161,7 +161,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
         if not all(results):
             return {"status": "partial"}
         return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
-    except FAILURES as error:
+    except Exception as error:  # whatever befalls one scene is not the end of the others
         if job.debug:
             raise
         pages = [output.entry.done() for output in job.outputs]
@@ -174,8 +174,7 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
 def failure(source: str, error: BaseException) -> dict[str, Any]:
     """What a scene failed of, as a person reads it, and its exit code."""
     line, code = explained(error)
-    told = " ".join(line.split())
-    return {"error": told if isinstance(error, EarthtuneError) else f"{source}: {told}", "exit_code": code}
+    return {"error": line if isinstance(error, EarthtuneError) else shown(f"{source}: {line}"), "exit_code": code}
 
 
 def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
@@ -276,7 +275,7 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
     output.begun.touch()
     try:
         return _written(job, output)
-    except FAILURES:
+    except Exception:
         for path in (*output.files, output.begun):  # nothing of a scene that failed is left
             path.unlink(missing_ok=True)
         raise
@@ -304,7 +303,7 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
         write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
         os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
-        page = {"valid": round(filled / (height * width), 6), "notes": list(job.scene.remarks)}
+        page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in job.scene.remarks]}
         entry.finish(page, output.files)
     except OSError as error:
         raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle, bundle_id, read_bundle
-from models.errors import EarthtuneError, InputError
+from models.errors import EarthtuneError, InputError, shown
 from models.files import check_target as check_file
 from models.spec import Spec
 from models.types import Progress
 from pipelines.grids.areas import ground_system
-from pipelines.outputs.layout import BLOCK, check_target
-from pipelines.records.ledger import Entry, digest, ends, fingerprint, is_ours, remember
+from pipelines.grids.rasters import trusting
+from pipelines.outputs.layout import BLOCK, check_memory, check_target
+from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
 from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.jobs import FAILURES, Engine, Job, Output, failure
+from pipelines.scoring.jobs import Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
@@ -94,6 +95,7 @@ class Plan:
         overwrite: whether maps that exist are replaced.
         named: whether the run's name is part of the maps' names.
         debug: whether what a scene fails of is raised, not told.
+        trust: whether virtual rasters may read whatever they ask for.
     """
 
     out: Path
@@ -104,6 +106,7 @@ class Plan:
     overwrite: bool = False
     named: bool = False
     debug: bool = False
+    trust: bool = False
 
 
 def score_scenes(
@@ -255,8 +258,9 @@ def _surveyed(
         if source in refused:
             continue
         try:
-            job, kept = survey.job(source, folders, overlap)
-        except FAILURES as error:
+            with trusting(plan.trust):
+                job, kept = survey.job(source, folders, overlap)
+        except Exception as error:  # whatever befalls one scene is not the end of the others
             if plan.debug:
                 raise
             told = failure(source, error)
@@ -338,6 +342,8 @@ class _Survey:
             outputs.append(output)
         if not outputs:
             return None, kept
+        strip = 4 * first.spec.imagery.tile * scene.shape[1] * sum(one.spec.answer.channels for one in runs.values())
+        check_memory(source, [layout for output in outputs for layout in output.layouts.values()], strip=strip)
         for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is):
             self.say(f"{scene.name}: {note}")
         if plan.overwrite:
@@ -346,7 +352,7 @@ class _Survey:
         height = next(iter(outputs[0].layouts.values())).shape[1]
         prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
         what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
-        return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug), kept
+        return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
 
     def _check_targets(self, output: Output, scene: Scene) -> None:
         """Refuse to replace what is not to be replaced."""
@@ -372,7 +378,6 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "software": version("earthtune"),
         "bundle": identity,
         "source": [*map(fingerprint, local), *remote],
-        "model": ends(run / "model.onnx"),
         "reading": dataclasses.asdict(plan.reading),
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, overlap],
@@ -391,7 +396,7 @@ def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
         "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
         "EARTHTUNE_BACKBONE": bundle.backbone,
         "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": ",".join(Path(source).name for source in scene.sources),
+        "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
     }
     dates = [date.isoformat() for date in scene.dates if date]
     return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})

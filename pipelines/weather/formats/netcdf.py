@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 from xarray import backends
 
+from models.backbones.hdf5 import check_alone
 from models.errors import InputError
 from pipelines.weather import fill, lazy
 from pipelines.weather.formats.detect import Format
@@ -52,11 +53,13 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         engine = backends.H5netcdfBackendEntrypoint
         raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
     else:
-        store: dict[str, Any] = {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
+        from pipelines.weather.formats.stores import open_store  # zarr takes a while to import
+
+        store, how = open_store(path), {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
         try:
-            raw = xr.open_dataset(path, consolidated=True, **store)
+            raw = xr.open_dataset(store, consolidated=True, **how)  # type: ignore[arg-type] # stores are taken, too
         except (KeyError, ValueError):  # no consolidated metadata
-            raw = xr.open_dataset(path, consolidated=False, **store)
+            raw = xr.open_dataset(store, consolidated=False, **how)  # type: ignore[arg-type]
     for key, var in raw.variables.items():
         if kind is Format.ZARR and (var.dtype.kind == "f" or var.dims == (key,)) and var.attrs.get("_FillValue") == 0:
             # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
@@ -70,11 +73,12 @@ def _check_hdf5(path: Path, group: str | None) -> None:
     """Look through a file before h5netcdf does, which leaves a traceback behind where it fails.
 
     Raises:
-        InputError: a coordinate, which has to be read whole, would not fit into memory.
+        InputError: it reads other files, or a coordinate, which has to be read whole, would not fit into memory.
         OSError, RuntimeError, KeyError: the file is damaged.
     """
     import h5py
 
+    check_alone(path)
     with h5py.File(path) as file:
         inside = file if group is None else file[group]
         if None in inside.values():

@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
 
 from models.errors import InputError, RunError
-from pipelines.grids import align
+from pipelines.grids import align, rasters
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data is not here (../shared/data)")
@@ -232,9 +232,9 @@ def test_handles_are_shared_renewed_and_few(tmp_path):
     assert align.dataset(str(path)).shape == (5, 5)
     for number in range(70):
         write(tmp_path / f"{number}.tif", np.ones((4, 4), np.uint8))
-    assert len(align._handles.open) <= 64
+    assert len(rasters._handles.open) <= 64
     align.forget(str(path))
-    assert not [key for key in align._handles.open if key[0] == str(path)]
+    assert not [key for key in rasters._handles.open if key[0] == str(path)]
 
 
 @needs_data

@@ -1,0 +1,39 @@
+"""Polygon files that are not what their names say."""
+
+import geopandas
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from shapely.geometry import box
+
+from models.errors import InputError
+from pipelines.samples.labels import read_labels
+
+GRID = GeoBox((8, 8), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32632")
+WHOLE = (slice(0, 8), slice(0, 8))
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "secret.gpkg"
+    geopandas.GeoDataFrame({"code": [3]}, geometry=[box(500000, 4999920, 500080, 5000000)], crs="EPSG:32632").to_file(
+        path
+    )
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".json", ".shp", ".fgb"])
+def test_other_formats_under_these_names_are_refused(tmp_path, secret, suffix):
+    layer = f'<OGRVRTLayer name="secret"><SrcDataSource>{secret}</SrcDataSource></OGRVRTLayer>'
+    (tmp_path / f"a{suffix}").write_text(f"<OGRVRTDataSource>{layer}</OGRVRTDataSource>")
+    with pytest.raises(
+        InputError, match=rf"a\{suffix}: not a polygon file that can be read: begins as no \{suffix} does"
+    ):
+        read_labels(tmp_path / f"a{suffix}", GRID, WHOLE, codes=[3])
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".json", ".shp", ".fgb"])
+def test_polygons_of_every_format_are_read(tmp_path, secret, suffix):
+    driver = {"driver": "GeoJSON"} if suffix == ".json" else {}
+    geopandas.read_file(secret).to_file(tmp_path / f"a{suffix}", **driver)
+    assert (read_labels(tmp_path / f"a{suffix}", GRID, WHOLE, codes=[3]) == 0).all()
