@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError, RunError
 from models.files import replacing
+from models.runtime.hashes import sha256
 from models.spec import WEATHER, Spec
 from models.training.settings import Architecture, Lora, WeatherArchitecture
 from models.types import convert
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from models.networks.assembly import AnyNetwork
 
-FORMAT = 2
+FORMAT = 3
+FILES = {"sha256": "model.safetensors", "graph": "model.onnx"}  # and which fields hold their hashes
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
 
 
@@ -64,7 +66,8 @@ class Bundle:
         mode: "frozen", "lora" or "full".
         whole: model.safetensors holds every weight; otherwise those beside the backbone only, and the base is needed
             to build the torch model. model.onnx is always whole.
-        sha256: hash of model.safetensors.
+        sha256: hash of model.safetensors, as it lay in the folder when bundle.json was written.
+        graph: the same of model.onnx; empty where there is none.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
@@ -84,6 +87,7 @@ class Bundle:
     mode: str = "full"
     whole: bool = True
     sha256: str = ""
+    graph: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
@@ -100,8 +104,12 @@ class Bundle:
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
-    """Write bundle.json; a reader sees the old file or the new one, never half of one."""
-    content = {"format": FORMAT, **dataclasses.asdict(bundle), "spec": bundle.spec.to_json()}
+    """Write bundle.json for the model files that lie in the folder, by their hashes: no other will be taken for them.
+
+    A reader sees the old file or the new one, never half of one.
+    """
+    hashes = {key: sha256(folder / name) if (folder / name).is_file() else "" for key, name in FILES.items()}
+    content = {"format": FORMAT, **dataclasses.asdict(bundle), **hashes, "spec": bundle.spec.to_json()}
     with replacing(folder / "bundle.json") as draft:
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -132,8 +140,27 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
+def check_file(path: Path, wanted: str) -> None:
+    """Refuse a file of a run that is not the one which its bundle.json was written for.
+
+    Args:
+        path: the file.
+        wanted: its hash by bundle.json.
+
+    Raises:
+        InputError: it is another, or bundle.json tells of none.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; copy the whole run folder again")
+    if sha256(path) != wanted:
+        told = "its sha256 differs" if wanted else "it tells of none"
+        raise InputError(
+            f"{path}: not the file that bundle.json was written for ({told}); copy the whole run folder again"
+        )
+
+
 def bundle_id(folder: Path) -> str:
-    """What tells a bundle from any other: the hash of bundle.json, which holds that of its weights."""
+    """What tells a bundle from any other: the hash of bundle.json, which holds those of its model files."""
     return hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
 
 
@@ -144,7 +171,7 @@ def _from_json(content: dict[str, Any]) -> Bundle:
     architecture = convert(content.pop("architecture"), kind, "architecture")
     hints: dict[str, Any] = {
         **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
-        **dict.fromkeys(("backbone", "mode", "sha256"), str),
+        **dict.fromkeys(("backbone", "mode", *FILES), str),
     }
     fields = {key: convert(value, hints.get(key, Mapping[str, Any]), key) for key, value in content.items()}
     return Bundle(spec, architecture=architecture, **fields)
@@ -155,12 +182,8 @@ def stored_whole(base: Base, mode: str) -> bool:
     return mode == "full" or base.source == "random"
 
 
-def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> str:
-    """Write model.safetensors: every weight, or without those of the untouched backbone.
-
-    Returns:
-        The file's SHA-256.
-    """
+def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> None:
+    """Write model.safetensors: every weight, or without those of the untouched backbone."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -168,8 +191,6 @@ def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> str:
     try:
         with replacing(folder / "model.safetensors") as draft:
             save_file(state, draft)
-            with draft.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
     except SafetensorError as error:
         raise RunError(f"{folder}: cannot write model.safetensors ({error}); make space, then --resume") from error
 
@@ -203,7 +224,8 @@ def load_network(folder: Path, *, weights: Path | None = None) -> AnyNetwork:
         load_backbone(network, bundle.backbone, source, revision=base.revision, bands=bands, wanted=base)
         if bundle.mode == "lora":
             add_lora(network.backbone, rank=bundle.lora.rank, alpha=bundle.lora.alpha)
-    path = folder / "model.safetensors"
+    path = folder / FILES["sha256"]
+    check_file(path, bundle.sha256)
     fill(network, read_state_dict(path), path, whole=bundle.whole)
     merge_lora(network)
     return network.eval()
@@ -213,10 +235,13 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, whole: 
     """Load a bundle's weights into its network.
 
     Raises:
-        InputError: they are not those of this network.
+        InputError: they are not those of this network, or no numbers.
     """
     wanted = {key: value for key, value in network.state_dict().items() if whole or _own(key)}
     wrong = set(wanted) ^ set(state) or {key for key in wanted if wanted[key].shape != state[key].shape}
     if wrong:
         raise InputError(f"{path}: does not fit its bundle.json (tensor {min(wrong)}); copy the whole run folder again")
+    broken = next((key for key, value in state.items() if bool(value.isnan().any())), None)
+    if broken:
+        raise InputError(f"{path}: tensor {broken} holds NaN, so that any answer would; train the run again")
     network.load_state_dict(state, strict=False)

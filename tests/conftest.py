@@ -116,9 +116,9 @@ def exported(make_network, made_once):
 
         def fill(folder, network=network, bundle=bundle):
             folder.mkdir()
-            write_bundle(folder, bundle)
             write_weights(folder, network, whole=True)
             export_onnx(network, folder / "model.onnx")
+            write_bundle(folder, bundle)
 
         runs[task] = (network, made_once(f"exported_{task}", fill))
     return runs

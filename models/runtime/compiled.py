@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.runtime import silence as silence  # before OpenVINO is imported
+
 MOST = 2 << 30  # bytes that are kept; what was used longest ago goes first
 GRAPHS = 1  # to be raised with each change to what `graphs` makes of a model
 STALE = 3600.0  # seconds after which a draft is that of a process that was killed
@@ -24,12 +26,12 @@ Parts = list[tuple[Any, Options]]
 
 
 def compiled(
-    files: Sequence[Path], asked: Mapping[str, str], prepare: Callable[[], tuple[Parts, str]], *, keep: bool
+    contents: Sequence[str], asked: Mapping[str, str], prepare: Callable[[], tuple[Parts, str]], *, keep: bool
 ) -> tuple[list[Any], str]:
     """Compile graphs, or take up what an earlier process compiled.
 
     Args:
-        files: what the graphs are read from; another size or time of change makes another model.
+        contents: hashes of what the graphs are read from, wherever it lies.
         asked: what else decides what `prepare` gives.
         prepare: gives `openvino.Model`s, each with its options for the compiler, and a name.
         keep: look for them in the cache and leave them there.
@@ -45,13 +47,13 @@ def compiled(
     core = openvino.Core()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):  # not there, or damaged
         if keep:
-            return _read(core, cache() / _key(core, files, asked))
+            return _read(core, cache() / _key(core, contents, asked))
     parts, name = prepare()
     models = [core.compile_model(model, "CPU", options) for model, options in parts]
     with contextlib.suppress(OSError, RuntimeError):  # no room, or no home: they are compiled again next time
         if keep:
             facts = {"name": name, "options": [options for _, options in parts]}
-            _write(cache() / _key(core, files, asked), models, facts)
+            _write(cache() / _key(core, contents, asked), models, facts)
     return models, name
 
 
@@ -62,18 +64,21 @@ def cache() -> Path:
     return (Path(named) if named else home) / "compiled"
 
 
-def _key(core: Any, files: Sequence[Path], asked: Mapping[str, str]) -> str:
+def is_own(*paths: Path) -> bool:
+    """Whether files and folders belong to this user, where the system knows users."""
+    return not hasattr(os, "getuid") or {path.stat().st_uid for path in paths} == {os.getuid()}
+
+
+def _key(core: Any, contents: Sequence[str], asked: Mapping[str, str]) -> str:
     from openvino import __version__
 
-    facts: list[object] = [GRAPHS, __version__, core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(asked.items())]
-    for file in files:
-        stat = file.stat()
-        facts += [str(file.resolve()), stat.st_size, stat.st_mtime_ns]
+    device = core.get_property("CPU", "FULL_DEVICE_NAME")
+    facts: list[object] = [GRAPHS, __version__, device, sorted(asked.items()), list(contents)]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
 def _read(core: Any, folder: Path) -> tuple[list[Any], str]:
-    if hasattr(os, "getuid") and {path.stat().st_uid for path in (folder, folder.parent)} != {os.getuid()}:
+    if not is_own(folder, folder.parent):
         raise PermissionError(f"{folder}: another user's")
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     # Without its options an imported model computes in others than it was compiled for.

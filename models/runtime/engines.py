@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import Bundle, load_network, read_bundle
+from models.bundle import Bundle, check_file, load_network, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
 from models.spec import IMAGERY, WEATHER
@@ -130,6 +130,8 @@ def _openvino(
     for file in files:
         if not file.is_file():
             raise InputError(f"{file}: missing; use --runtime torch, or copy the whole run folder again")
+    for file, bundle in zip(files, bundles, strict=True):
+        check_file(file, bundle.graph)
     if precision == "i8" and not multiplies_bytes():
         raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
     if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
@@ -138,11 +140,10 @@ def _openvino(
     if cells and precision not in ("auto", "f32"):
         raise InputError(f"precision {precision}: OpenVINO runs weather in f32 only; leave it out, or --runtime torch")
     precision = "f32" if cells else precision
-    weights = ",".join(bundle.sha256 for bundle in bundles)
-    asked = {"precision": precision, "threads": str(threads), "weights": weights}
+    asked = {"precision": precision, "threads": str(threads)}
     try:
         prepare = functools.partial(_prepared, files, precision=precision, threads=threads)
-        parts, name = compiled(files, asked, prepare, keep=keep)
+        parts, name = compiled([bundle.graph for bundle in bundles], asked, prepare, keep=keep)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error

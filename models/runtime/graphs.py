@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.runtime import silence as silence  # before OpenVINO is imported
+from models.runtime.operators import check_graph
 from models.spec import IMAGERY
 
 EXACT = "exact."  # values of these names are computed in float32, and all that they depend on
@@ -24,11 +26,14 @@ def read(files: Sequence[Path]) -> Any:
         An `openvino.Model` of static shapes, with one output for each file.
 
     Raises:
-        RuntimeError: a file is no model, or the inputs differ.
+        InputError: a file holds what our export does not write.
+        RuntimeError: it cannot be read, or the inputs differ.
     """
     import openvino
     from openvino.passes import ConstantFolding, Manager
 
+    for file in files:
+        check_graph(file)
     core = openvino.Core()
     models = [core.read_model(str(file)) for file in files]
     for model in models:

@@ -27,17 +27,6 @@ def fingerprint(path: Path) -> list[Any]:
     return [path.name, stat.st_size, stat.st_mtime_ns, header]
 
 
-def ends(path: Path) -> list[Any] | None:
-    """Size and hash of the first and last bytes of a file, the same wherever it is copied; None where there is none."""
-    if not path.is_file():
-        return None
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(HEADER)
-        file.seek(max(size - HEADER, 0))
-        return [size, hashlib.sha256(first + file.read(HEADER)).hexdigest()]
-
-
 def remember(out: Path, path: Path) -> None:
     """Write down that a file beside the maps was made by us, as it is now."""
     page = out / FOLDER / "tables" / f"{digest({'path': str(path.resolve())})[:16]}.json"

@@ -28,6 +28,7 @@ from models.spec import IMAGERY, Classes, Spec
 from models.training.module import FineTuning, apply_mode
 from models.training.settings import Lora
 from models.types import Inputs, Predict
+from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
@@ -61,9 +62,10 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch, task = launch or Launch(), task_named(recipe.task)
     check(task, recipe)
-    if not _first():
-        return _finetune(task, recipe, out, launch, name)
-    return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
+    with trusting(launch.trust):
+        if not _first():
+            return _finetune(task, recipe, out, launch, name)
+        return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
 
 
 def _first() -> bool:
@@ -223,7 +225,7 @@ def save(
         last: whether no other model will take its place; of those over weather only such a one is exported.
 
     Returns:
-        The bundle with the hash of its weights, and the model in float32.
+        The bundle, and the model in float32.
 
     Raises:
         RunError: the exported model answers differently from the trained one, over scenes.
@@ -231,7 +233,7 @@ def save(
     (out / "bundle.json").unlink(missing_ok=True)  # until all that it tells of is there
     if bundle.whole:
         merge_lora(network)
-    bundle = dataclasses.replace(bundle, sha256=write_weights(out, network, whole=bundle.whole))
+    write_weights(out, network, whole=bundle.whole)
     merge_lora(network)
     if isinstance(network, Network):
         launch.say("exporting and checking model.onnx")

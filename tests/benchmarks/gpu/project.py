@@ -91,8 +91,8 @@ def run_of(bench: Bench, name: str, network: Any = None) -> Path:
         network = network_of(bench, name) if network is None else network
         folder.mkdir()
         backbone, architecture = architecture_of(bench, name.removesuffix(" settled"))
-        digest = write_weights(folder, network, whole=True)
-        write_bundle(folder, Bundle(network.spec, backbone, architecture, sha256=digest))
+        write_weights(folder, network, whole=True)
+        write_bundle(folder, Bundle(network.spec, backbone, architecture))
     return folder
 
 
@@ -105,10 +105,12 @@ def runtime_of(run: Path, **options: Any) -> Any:
 
 def openvino_of(run: Path, network: Any, precision: str) -> Any:
     """The same on OpenVINO; writes model.onnx."""
+    from models.bundle import read_bundle, write_bundle
     from models.runtime.export import export_onnx
 
     if not (run / "model.onnx").exists():
         export_onnx(copy.deepcopy(network).cpu(), run / "model.onnx")
+        write_bundle(run, read_bundle(run))
     return runtime_of(run, runtime="openvino", precision=precision)
 
 

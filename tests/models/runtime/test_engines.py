@@ -69,9 +69,9 @@ def wide_run(make_network, tmp_path_factory):
     chosen = {"overrides": {"embed_dim": 512, "depth": 2, "num_heads": 8}, "decoder": "fcn", "channels": 8, "detail": 0}
     network = make_network(architecture=chosen | {"blocks": (0, 1)})
     folder = tmp_path_factory.mktemp("wide")
-    write_bundle(folder, Bundle(network.spec, "prithvi_eo_v2_300_tl", Architecture(**chosen | {"blocks": (0, 1)})))
     write_weights(folder, network, whole=True)
     export_onnx(network, folder / "model.onnx")
+    write_bundle(folder, Bundle(network.spec, "prithvi_eo_v2_300_tl", Architecture(**chosen | {"blocks": (0, 1)})))
     return network, folder
 
 
