@@ -25,6 +25,7 @@ class RunError(EarthtuneError):
 
 # Libraries that raise errors of their own only over what they are given.
 _READERS = frozenset(("fiona", "h5py", "odc", "pyogrio", "pyproj", "rasterio", "shapely", "zarr"))
+_LONG = 300  # letters; a coordinate system in full has thousands
 _WRONG_PATH = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 )
@@ -63,7 +64,8 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, EarthtuneError):
         return line, error.exit_code
     if type(error).__module__.partition(".")[0] in _READERS:
-        return f"{line or type(error).__name__}; check the input, --debug shows where it came from", 2
+        told = f"{line[:_LONG]} ..." if len(line) > _LONG else line or type(error).__name__
+        return f"{told}; check the input, --debug shows where it came from", 2
     if isinstance(error, OSError) and error.errno in _WRONG_PATH:
         return f"{line}; check the name and its permissions", 2
     if isinstance(error, OSError):

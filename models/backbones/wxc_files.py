@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from models.backbones.catalogue import WXC_REPO, wxc_variant
-from models.backbones.hdf5 import check_alone
 from models.backbones.hub import locate, reachable, read_state_dict
 from models.backbones.wxc_inputs import LEVELS, STATIC, SURFACE, VERTICAL, channel_names
 from models.errors import InputError, RunError
 from models.files import replacing
+from models.runtime.hdf5 import check_alone
 
 if TYPE_CHECKING:
     import torch

@@ -23,8 +23,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 
-from models.backbones.hdf5 import HDF5_DRIVERS, check_alone, is_hdf5
 from models.errors import InputError
+from models.runtime.hdf5 import HDF5_DRIVERS, check_alone, is_hdf5
 
 # Formats whose files hold their pixels themselves, some with a header or an index beside them.
 ALONE = (

@@ -240,12 +240,12 @@ def test_a_damaged_bundle_of_weather_is_refused_by_its_key(tmp_path, keys, value
     assert "damaged (" in line and words in line
 
 
-@pytest.mark.parametrize("made_in", [1, 99, "2", None])
+@pytest.mark.parametrize("made_in", [2, 99, "2", None])
 def test_another_format_says_how_to_train_again(make_spec, tmp_path, made_in):
     write_bundle(tmp_path, Bundle(make_spec(), NAME, ARCHITECTURE))
     content = json.loads((tmp_path / "bundle.json").read_text()) | {"format": made_in}
     line = refused(tmp_path, json.dumps(content))
-    assert f"wanted format 2, came {made_in}, of another version of earthtune; train it again" in line
+    assert f"wanted format 3, came {made_in}, of another version of earthtune; train it again" in line
     assert line.endswith(f"earthtune finetune {tmp_path / 'recipe.yaml'} --out ANOTHER")
 
 
@@ -323,6 +323,29 @@ def test_weights_that_do_not_fit_their_bundle_are_refused(make_network, publishe
     write_bundle(folder, read_bundle(folder))
     with pytest.raises(InputError, match=r"model\.safetensors: does not fit its bundle\.json \(tensor (back|head)"):
         load_network(folder, weights=published)
+
+
+def test_weights_are_those_that_bundle_json_was_written_for(make_network, published, tmp_path):
+    network = fine_tuned(make_network, published, "full")
+    folder = save(tmp_path / "run", network, "full", from_file(published))
+    before = (folder / "bundle.json").read_text()
+    write_weights(folder, make_network(seed=8), whole=True)
+    with pytest.raises(InputError, match=r"model\.safetensors: not the file that bundle\.json .*its sha256 differs"):
+        load_network(folder)
+    write_weights(folder, network, whole=True)
+    same_answers(network, load_network(folder))
+    (folder / "bundle.json").write_text(before.replace(read_bundle(folder).sha256, ""))
+    with pytest.raises(InputError, match=r"model\.safetensors: not the file .*it tells of none"):
+        load_network(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(make_network, published, tmp_path):
+    network = fine_tuned(make_network, published, "full")
+    with torch.no_grad():
+        list(network.head.parameters())[-1].view(-1)[0] = float("nan")
+    folder = save(tmp_path / "run", network, "full", from_file(published))
+    with pytest.raises(InputError, match=r"model\.safetensors: tensor head\..* holds NaN"):
+        load_network(folder)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not tensors at all"])

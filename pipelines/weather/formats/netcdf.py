@@ -10,8 +10,8 @@ from typing import Any
 import xarray as xr
 from xarray import backends
 
-from models.backbones.hdf5 import check_alone
 from models.errors import InputError
+from models.runtime.hdf5 import check_alone
 from pipelines.weather import fill, lazy
 from pipelines.weather.formats.detect import Format
 from pipelines.weather.formats.netcdf3 import check_whole

@@ -6,8 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from models.bundle import read_bundle, write_bundle
+from models.errors import InputError
 from models.runtime import compiled as module
 from models.runtime import engines as runtime
 from models.runtime.engines import load_runtimes
@@ -58,8 +62,17 @@ def test_other_weights_precision_and_files_are_other_models(place, answer, expor
     assert answer(precision="f32")[2]
     assert answer(precision="bf16")[2]
     copy = shutil.copytree(exported["segmentation"][1], tmp_path / "copy")
-    assert answer(copy, precision="f32")[2]
     os.utime(copy / "model.onnx", (1, 1))
+    assert not answer(copy, precision="f32")[2]  # the same wherever it lies, and however old it looks
+    before = (copy / "model.onnx").stat()
+    model = onnx.load(copy / "model.onnx")
+    weight = next(w for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT and len(w.dims) == 2)
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, copy / "model.onnx")
+    os.utime(copy / "model.onnx", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=r"model\.onnx: not the file that bundle\.json was written for"):
+        answer(copy, precision="f32")
+    write_bundle(copy, read_bundle(copy))
     assert answer(copy, precision="f32")[2]
     assert not answer(copy, precision="f32")[2]
 

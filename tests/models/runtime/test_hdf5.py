@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from models.backbones.hdf5 import check_alone
 from models.backbones.wxc_files import read_hdf5
 from models.errors import InputError
+from models.runtime.hdf5 import check_alone
 from pipelines.grids.rasters import dataset
 from pipelines.weather.dataset import open_weather
 
