@@ -7,18 +7,29 @@ leads to. https://docs.hdfgroup.org/hdf5/v1_14/_u_g.html
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import h5py
+from typing import TYPE_CHECKING
 
 from models.errors import InputError
 
+if TYPE_CHECKING:  # images are inspected without it
+    import h5py
+
 HDF5_DRIVERS = ("netCDF", "HDF5", "HDF5Image", "BAG")  # by which GDAL opens such files
+_MARK = b"\x89HDF\r\n\x1a\n"
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is HDF5 by its content."""
-    return path.is_file() and bool(h5py.is_hdf5(path))
+    """Whether a file is HDF5 by its content: its mark may follow a block of 512 bytes, 1024, 2048 and so on."""
+    if not path.is_file():
+        return False
+    at, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at + len(_MARK) <= size:
+            file.seek(at)
+            if file.read(len(_MARK)) == _MARK:
+                return True
+            at = 2 * at or 512
+    return False
 
 
 def check_alone(path: Path) -> None:
@@ -27,6 +38,8 @@ def check_alone(path: Path) -> None:
     Raises:
         InputError: it does; the message names which.
     """
+    import h5py
+
     try:
         with h5py.File(path) as file:
             found = file.visititems_links(_elsewhere) or file.visititems(_read_from)
@@ -38,14 +51,14 @@ def check_alone(path: Path) -> None:
         raise InputError(f"{path}: {name} is read from another file, {other!r}; copy the values into one by h5repack")
 
 
-def _elsewhere(name: str, link: Any) -> tuple[str, str] | None:
+def _elsewhere(name: str, link: h5py.HardLink | h5py.SoftLink | h5py.ExternalLink) -> tuple[str, str] | None:
     """A link to another file; None for others, so that the visit goes on."""
-    return (name, str(link.filename)) if isinstance(link, h5py.ExternalLink) else None
+    return (name, str(link.filename)) if hasattr(link, "filename") else None
 
 
-def _read_from(name: str, item: Any) -> tuple[str, str] | None:
+def _read_from(name: str, item: h5py.Dataset | h5py.Group) -> tuple[str, str] | None:
     """An array whose values lie in another file."""
-    if not isinstance(item, h5py.Dataset):
+    if not hasattr(item, "virtual_sources"):  # a group
         return None
     others = [str(file) for file, _, _ in item.external or ()]
     others += [s.file_name for s in (item.virtual_sources() if item.is_virtual else ()) if s.file_name != "."]

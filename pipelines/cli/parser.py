@@ -19,9 +19,9 @@ HEADINGS: Mapping[str, Sequence[str]] = {
         *("out", "probabilities", "confidence", "min_area", "polygons", "area_table", "codes", "variables"),
         *("overwrite", "resume"),
     ),
-    "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds", "trust"),
+    "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds"),
     "how it runs": (
-        *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray"),
+        *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray", "trust"),
         *("device", "devices", "strategy"),
     ),
 }

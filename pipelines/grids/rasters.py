@@ -29,7 +29,7 @@ from models.runtime.hdf5 import HDF5_DRIVERS, check_alone, is_hdf5
 # Formats whose files hold their pixels themselves, some with a header or an index beside them.
 ALONE = (
     *("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "PNG", "JPEG", "WEBP", "GIF", "HFA", "GRIB"),
-    *("AAIGrid", "SRTMHGT", "ENVI", "EHdr", *HDF5_DRIVERS),
+    *("AAIGrid", "SRTMHGT", "DTED", "USGSDEM", "ENVI", "EHdr", *HDF5_DRIVERS),
 )
 _OPEN_FILES = 64
 _MOST_IN_A_BLOCK = 1 << 29  # bytes
@@ -259,5 +259,7 @@ def _check_source(inner: Path, file: Path, above: tuple[Path, ...]) -> None:
         _check_vrt(inner, above=(*above, file.resolve()))
         return
     _check_beside(inner)
+    if _is_vrt(inner):  # GDAL will ask all drivers here, and this one first
+        raise InputError(f"{inner}: is a virtual raster, which reads other files, under another name; {file} reads it")
     with _opened(str(inner), ALONE, inner) as source:
         _check_overviews(source)

@@ -35,7 +35,7 @@ def read_labels(
     A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later counts.
 
     Args:
-        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf, KML).
+        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf).
         geobox: the grid of the scene.
         window: rows and columns of the grid.
         codes: class codes in the order of the model's classes.

@@ -17,14 +17,14 @@ from odc.geo.geobox import GeoBox
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
+from pipelines.samples.polygon_files import POLYGONS, check_polygons
 from pipelines.samples.splits import some
 
 _INDEXED = (".gpkg", ".shp", ".fgb")  # by place: what is near one is found without reading all
-_TAKEN = (*_INDEXED, ".geojson", ".json", ".kml")
 _BLOCK = 2048  # pixels a side that are burnt at once
-_KINDS = "GeoJSON, GeoPackage, shapefile, FlatGeobuf or KML"
+_KINDS = "GeoJSON, GeoPackage, shapefile or FlatGeobuf"
 # Formats that hold polygons but write files beside themselves when read, refer to others, or tell no coordinate system.
-_OTHERS = (".gml", ".kmz", ".gdb", ".zip", ".shz", ".parquet", ".geoparquet", ".dxf", ".tab", ".mif", ".csv")
+_OTHERS = (".gml", ".kml", ".kmz", ".gdb", ".zip", ".shz", ".parquet", ".geoparquet", ".dxf", ".tab", ".mif", ".csv")
 _MORE = (".xlsx", ".topojson", ".geojsonl", ".wkt", ".sqlite", ".gpx")
 
 
@@ -54,7 +54,7 @@ def is_vector(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in (*_OTHERS, *_MORE):
         raise InputError(f"{path}: polygons are taken as {_KINDS}; convert it: ogr2ogr labels.gpkg {path.name}")
-    return suffix in _TAKEN
+    return suffix in POLYGONS
 
 
 def other_ground(path: Path) -> InputError:
@@ -183,6 +183,7 @@ def _layer(path: Path, wanted: str | None) -> str:
         raise InputError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty (0 bytes); wanted polygons: {_KINDS}")
+    check_polygons(path)
     layers = [str(name) for name, kind in list_layers(path) if kind is not None]
     if wanted is not None and wanted not in layers:
         raise InputError(f"{path}: no layer {wanted}; it has {some(layers) or 'none with shapes'} (data.layer)")

@@ -1,5 +1,7 @@
 """Polygon files that are not what their names say."""
 
+import json
+
 import geopandas
 import pytest
 from affine import Affine
@@ -37,3 +39,34 @@ def test_polygons_of_every_format_are_read(tmp_path, secret, suffix):
     driver = {"driver": "GeoJSON"} if suffix == ".json" else {}
     geopandas.read_file(secret).to_file(tmp_path / f"a{suffix}", **driver)
     assert (read_labels(tmp_path / f"a{suffix}", GRID, WHOLE, codes=[3]) == 0).all()
+
+
+LINK = {"type": "link", "properties": {"href": "http://127.0.0.1:9/crs"}}
+FAR = json.dumps(LINK)
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (f'"crs": {FAR}', True),
+        (f'"CRS"  :  {FAR}', True),
+        (f"'crs': {FAR}", True),
+        (f'"c\\u0072s": {FAR}', True),
+        (f'"crs"/**/: {FAR}', True),
+        (f'"crs":/**/{FAR}', True),
+        ('"crs": {"type": "URL", "properties": {"url": "http://127.0.0.1:9/"}}', True),
+        ('"crs": {"type": "li\\u006ek"}', True),
+        ('"crs": {"a": "' + "x" * 5000 + '"}', True),
+        ('"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}', False),
+        ('"crs": null, "name": "crs", "x": ["crs"]', False),
+        ('"properties": {"crs": "EPSG:4326", "type": "link", "caf\\u00e9": "\\u003c"}', False),
+    ],
+)
+def test_a_coordinate_system_that_is_an_address_is_not_asked(tmp_path, text, refused):
+    from pipelines.samples.polygon_files import check_polygons
+
+    (tmp_path / "a.geojson").write_text(f'{{"type": "FeatureCollection", {text}, "features": []}}')
+    if not refused:
+        return check_polygons(tmp_path / "a.geojson")
+    with pytest.raises(InputError, match=r"a\.geojson: its coordinate system is an address"):
+        check_polygons(tmp_path / "a.geojson")

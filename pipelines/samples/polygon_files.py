@@ -1,0 +1,57 @@
+"""Polygon files as they may be opened: of the format that their names say, which reads no other file."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from pathlib import Path
+
+from models.errors import InputError
+
+# What a file of each format begins with. GDAL would open whatever a file is, such as a list of addresses.
+_BEGINS = {".geojson": b"{", ".json": b"{", ".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a", ".fgb": b"fgb"}
+POLYGONS = tuple(_BEGINS)
+_CRS = re.compile(rb"""["']crs["']\s*""", re.IGNORECASE)
+_SPELLED = re.compile(rb"\\u00(?:[46]3|[57][23])", re.IGNORECASE)  # letters of that word, hidden
+_LONGEST = 4096  # bytes of a coordinate system
+
+
+def check_polygons(path: Path) -> None:
+    """Refuse a file that is not what its name says.
+
+    Raises:
+        InputError: it cannot be read, or begins as no file of its format does.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path and its permissions") from error
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_BEGINS[path.suffix.lower()]):
+        raise InputError(
+            f"{path}: not a polygon file that can be read: begins as no {path.suffix} does; wanted GeoJSON, "
+            "GeoPackage, shapefile or FlatGeobuf"
+        )
+    if _BEGINS[path.suffix.lower()] == b"{" and _links(path):
+        raise InputError(f"{path}: its coordinate system is an address, which is not asked; write it as EPSG:CODE")
+
+
+def _links(path: Path) -> bool:
+    """Whether a GeoJSON file has, or may have, a coordinate system that GDAL would fetch from an address."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return bool(_SPELLED.search(text)) or not all(
+            _is_plain(text[found.end() : found.end() + _LONGEST]) for found in _CRS.finditer(text)
+        )
+
+
+def _is_plain(rest: bytes) -> bool:
+    """Whether what follows the word is no member of that name, one of text or numbers, or a system by its name."""
+    value = rest[1:].lstrip()
+    if rest[:1] != b":" or value[:1] != b"{":
+        return rest[:1] in (b",", b"}", b"]") or (rest[:1] == b":" and value[:1] in b'"-0123456789tfn')
+    try:
+        said, _ = json.JSONDecoder().raw_decode(value.decode("utf-8", "replace"))
+    except ValueError:
+        return False
+    return str(said.get("type")).lower() in ("name", "epsg")
