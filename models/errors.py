@@ -66,6 +66,8 @@ def explained(error: BaseException) -> tuple[str, int]:
     if type(error).__module__.partition(".")[0] in _READERS:
         told = f"{line[:_LONG]} ..." if len(line) > _LONG else line or type(error).__name__
         return f"{told}; check the input, --debug shows where it came from", 2
+    if isinstance(error, UnicodeError):
+        return f"{line}: a name, or text in a file, is not UTF-8; rename it, or write it again", 2
     if isinstance(error, OSError) and error.errno in _WRONG_PATH:
         return f"{line}; check the name and its permissions", 2
     if isinstance(error, OSError):

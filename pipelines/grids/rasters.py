@@ -132,6 +132,10 @@ def _local(path: str) -> Path | None:
 
 def _open(path: str, drivers: Sequence[str]) -> Any:
     """Open a raster for reading, with GDAL's complaints turned into ours."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: the name is not UTF-8, which GDAL wants; rename it") from error
     file = _local(path)
     virtual = not drivers and path.lower().endswith(".vrt")
     if virtual and not _trusting:
@@ -146,6 +150,7 @@ def _open(path: str, drivers: Sequence[str]) -> Any:
     try:
         _check_overviews(source)
         _check_size(source)
+        _check_text(source)
     except InputError:
         source.close()
         raise
@@ -211,6 +216,15 @@ def _check_size(source: Any) -> None:
         )
     if source.width > _MOST_COLUMNS:
         raise InputError(f"{source.name}: {source.width} columns, at most {_MOST_COLUMNS} are read; cut it into tiles")
+
+
+def _check_text(source: Any) -> None:
+    """Refuse names of bands that rasterio cannot read."""
+    try:
+        _ = source.descriptions, source.units
+    except UnicodeDecodeError as error:
+        told = "the description or unit of a band is not UTF-8; write it again, such as by gdal_edit.py"
+        raise InputError(f"{source.name}: {told}") from error
 
 
 def _block_bytes(source: Any) -> list[int]:

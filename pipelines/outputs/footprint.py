@@ -38,7 +38,10 @@ def footprint(geobox: GeoBox) -> tuple[dict[str, Any] | None, list[float] | None
     if len(points) < 3:
         return None, None
     points[:, 1] = points[:, 1].clip(-90, 90)
-    outline = antimeridian.fix_polygon(shapely.Polygon(points), fix_winding=False)
+    try:
+        outline = antimeridian.fix_polygon(shapely.Polygon(points), fix_winding=False)
+    except ValueError:  # a line along a pole, or what no longitude tells
+        return None, None
     west, south, east, north = outline.bounds
     outline = outline.simplify(1e-4 * min(east - west, north - south))
     outline = shapely.transform(outline, lambda xy: xy.round(7))  # a centimetre

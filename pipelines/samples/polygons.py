@@ -159,6 +159,7 @@ def _read_table(path: str, layer: str | None, around: Any) -> Any:
     import geopandas
     import shapely
     from pyogrio.errors import DataLayerError, DataSourceError
+    from shapely.errors import ShapelyError
 
     try:
         name = _layer(Path(path), layer)
@@ -167,6 +168,8 @@ def _read_table(path: str, layer: str | None, around: Any) -> Any:
             table = geopandas.read_file(path, bbox=around, layer=name)
     except (DataSourceError, DataLayerError) as error:
         raise InputError(f"{path}: not a polygon file that can be read; wanted {_KINDS}") from error
+    except ShapelyError as error:
+        raise InputError(f"{path}: holds what is no polygon ({align.reason(error)}); mend or remove it") from error
     if table.crs is None:
         raise InputError(f"{path}: polygons without coordinate system; write them with one")
     broken = int((~np.isfinite(shapely.get_coordinates(table.geometry)).all(axis=1)).sum())

@@ -325,6 +325,7 @@ class _Survey:
         plan, runs = self.plan, {folder: self.runs[folder] for folder in folders}
         first = next(iter(runs.values()))
         scene = open_for(first, source, plan.reading)
+        _check_place(source, scene)
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)
         outputs, kept = [], []
@@ -366,6 +367,15 @@ class _Survey:
                 raise InputError(f"{path}: {why}; {advice}")
         for kind, layout in output.layouts.items():
             check_target(output.path(kind), layout, overwrite=overwrite)
+
+
+def _check_place(source: str, scene: Scene) -> None:
+    """Refuse degrees that no place on the Earth has: it is the coordinate system of another grid."""
+    crs, box = scene.geobox.crs, scene.geobox.boundingbox
+    slack = abs(scene.geobox.resolution.y)  # grids of weather may have a row around the pole
+    if crs is not None and crs.geographic and "degree" in crs.units[0] and max(-box.bottom, box.top) > 90 + slack:
+        told = f"latitudes from {box.bottom:g} to {box.top:g} degrees"
+        raise InputError(f"{source}: {told}; give it the coordinate system that its numbers are of")
 
 
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:

@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -15,7 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.runtime import silence as silence  # before Ray is imported
 from models.runtime.engines import cores
 from models.types import Progress
@@ -156,9 +157,13 @@ def _actors(jobs: Iterator[Job], address: str, *, workers: int, wait: bool) -> I
     if not ray.is_initialized():
         local = address == "local"
         try:
+            _knock(address)
             ray.init(None if local else address, log_to_driver=False, include_dashboard=False if local else None)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"ray {address}: no cluster answers there ({str(error).splitlines()[0]})") from error
+        except Exception as error:  # of many kinds, some of none
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            if local:
+                raise RunError(f"ray {address}: does not start here ({why}); use --workers") from error
+            raise InputError(f"ray {address}: no cluster answers there ({why}); check it by `ray status`") from error
     first = next(jobs)
     jobs = itertools.chain([first], jobs)
     gpus = 1 if ray.cluster_resources().get("GPU") and first.engine.runtime != "openvino" else 0
@@ -180,6 +185,13 @@ def _actors(jobs: Iterator[Job], address: str, *, workers: int, wait: bool) -> I
             yield job, ray.get(ready)
         except RayActorError:
             yield job, _lost(job)
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError at once where nothing listens at host:port; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 class _Worker:

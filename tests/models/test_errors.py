@@ -42,6 +42,8 @@ class GEOSException(Exception):
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), "check the name", 2),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a"), "check the name", 2),
         (OSError(errno.ENOSPC, "No space left"), "make space", 1),
+        (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "no"), "is not UTF-8", 2),
+        (GEOSException("long " * 999), "...; check the input", 2),
         (MemoryError(), "not enough memory", 1),
         (ValueError("what"), "unexpected ValueError: what; --debug shows where; please report it", 1),
         (ImportError("x"), "please report it", 1),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rio_cogeo.cogeo import cog_validate
 
 from models.errors import InputError
@@ -390,8 +395,6 @@ def test_pixels_of_another_size_than_in_training_are_told(run, tmp_path, size, w
 
 
 def test_what_a_vrt_reads_is_part_of_the_input(run, tmp_path, monkeypatch):
-    import rasterio.shutil
-
     scene = make_scene(tmp_path / "new.tif")
     rasterio.shutil.copy(scene, tmp_path / "view.vrt", driver="VRT")
     vrt = str(tmp_path / "view.vrt")
@@ -401,3 +404,86 @@ def test_what_a_vrt_reads_is_part_of_the_input(run, tmp_path, monkeypatch):
     assert only(score(run, [vrt], out=Path("maps")))["map"] == "maps/view_map.tif"
     make_scene(scene, hole=(slice(0, 5), slice(0, 5)))
     assert "exists already" in only(score(run, [vrt], out=tmp_path / "maps"))["error"]
+
+
+def test_virtual_rasters_ask_for_trust_and_every_worker_has_it(run, tmp_path):
+    scenes = []
+    for name in ("one", "two"):
+        scene = make_scene(tmp_path / f"{name}.tif")
+        rasterio.shutil.copy(scene, tmp_path / f"{name}.vrt", driver="VRT")
+        text = (tmp_path / f"{name}.vrt").read_text().replace("SimpleSource", "KernelFilteredSource")
+        kernel = "<Kernel><Size>3</Size><Coefs>0 0 0 0 1 0 0 0 0</Coefs></Kernel></KernelFilteredSource>"
+        (tmp_path / f"{name}.vrt").write_text(text.replace("</KernelFilteredSource>", kernel))
+        scenes.append(str(tmp_path / f"{name}.vrt"))
+    for result in score(run, scenes, out=tmp_path / "maps"):
+        assert (
+            "asks for KernelFilteredSource, which only --trust allows" in result["error"] and result["exit_code"] == 2
+        )
+    done = score(run, scenes, out=tmp_path / "maps", trust=True, share=Share(workers=2))
+    assert [result["status"] for result in done] == ["done", "done"]
+
+
+SECRET = ("https://me:word@127.0.0.1:9/x.tif?sig=word", "/vsicurl/http://word@127.0.0.1:9/y.tif?a=word")
+
+
+@pytest.mark.parametrize("source", SECRET)
+def test_results_hold_no_passwords_and_no_keys(run, tmp_path, source, capsys):
+    from pipelines.cli.main import main
+
+    assert main(["score", str(run), source, "--out", str(tmp_path / "maps"), "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "127.0.0.1:9/" in out and "word" not in out + err
+
+
+def test_maps_hold_no_keys_and_no_escapes(run, tmp_path):
+    """A scene behind an address with a key, under a name that moves the cursor."""
+    make_scene(tmp_path / "far" / "esc\x1b[31m.tif")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "far"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = f"http://127.0.0.1:{server.server_port}/esc%1B[31m.tif?sig=word"
+        result = only(score(run, [source], out=tmp_path / "maps"))
+        server.shutdown()
+    assert result["status"] == "done", result
+    local = only(score(run, [str(tmp_path / "far" / "esc\x1b[31m.tif")], out=tmp_path / "local"))
+    for path in [p for folder in ("maps", "local") for p in (tmp_path / folder).rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        assert b"word" not in content, path
+        assert path.suffix == ".png" or b"\x1b[31m" not in content, path
+    with rasterio.open(local["map"]) as made:
+        assert made.tags()["EARTHTUNE_INPUT"] == r"esc\x1b[31m.tif"
+
+
+EUROPA = """PROJCS["Europa",GEOGCS["GCS_Europa",DATUM["D_Europa",SPHEROID["Europa",1560800,0]],PRIMEM["Reference",0],
+UNIT["degree",0.0174532925199433]],PROJECTION["Equirectangular"],PARAMETER["standard_parallel_1",0],
+PARAMETER["central_meridian",180],PARAMETER["false_easting",0],PARAMETER["false_northing",0],UNIT["metre",1]]"""
+PLACES = [
+    ("EPSG:4326", (10.0, 400.0), "latitudes from"),
+    (EUROPA, (0, 0), "Cannot find"),
+    ("EPSG:32633", (1e9, 1e9), ""),
+]
+
+
+@pytest.mark.parametrize(("crs", "corner", "told"), PLACES)
+def test_no_place_on_the_earth_is_a_mistake_of_the_input(run, tmp_path, crs, corner, told):
+    scene = make_scene(tmp_path / "new.tif", crs=crs, corner=corner, size=0.001 if crs == "EPSG:4326" else 30.0)
+    result = only(score(run, [str(scene)], out=tmp_path / "maps", maps=Maps(area_table=tmp_path / "a.csv")))
+    assert result["exit_code"] == 2 and told in result["error"] and len(result["error"]) < 600
+    assert "report it" not in result["error"] and not list((tmp_path / "maps").glob("*.tif"))
+
+
+def test_columns_that_no_memory_holds_are_refused_at_once(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}[name])  # 1 GiB
+    make_scene(tmp_path / "new.tif")
+    rasterio.shutil.copy(tmp_path / "new.tif", tmp_path / "wide.vrt", driver="VRT")
+    text = (tmp_path / "wide.vrt").read_text()
+    for columns in (2**24, 2**31 - 1):
+        (tmp_path / "wide.vrt").write_text(re.sub(r'rasterXSize="\d+"', f'rasterXSize="{columns}"', text, count=1))
+        begun = time.monotonic()
+        result = only(score(run, [str(tmp_path / "wide.vrt")], out=tmp_path / "maps"))
+        assert result["exit_code"] == 2 and ("of memory" in result["error"] or "columns, at most" in result["error"])
+        assert time.monotonic() - begun < 1

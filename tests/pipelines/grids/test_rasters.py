@@ -246,6 +246,20 @@ def test_columns_that_no_strip_would_hold_are_refused_at_once(tmp_path, secret, 
     assert time.monotonic() - begun < 1
 
 
+@pytest.mark.parametrize("name", ["caf\udce9.tif", "a\udc80"])
+def test_names_that_are_not_utf_8_are_told(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="the name is not UTF-8"):
+        dataset(str(tmp_path / name))
+
+
+def test_text_of_bands_that_is_not_utf_8_is_told(tmp_path):
+    path = write(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8), names=("MARK",))
+    path.write_bytes(path.read_bytes().replace(b"MARK", b"caf\xe9"))
+    with pytest.raises(InputError, match=r"a\.tif: the description or unit of a band is not UTF-8"):
+        dataset(str(path))
+
+
 def test_a_name_that_is_too_long_is_a_mistake_of_the_person(tmp_path):
     with pytest.raises(InputError, match="cannot be opened"):
         dataset(str(tmp_path / ("a" * 300 + ".tif")))

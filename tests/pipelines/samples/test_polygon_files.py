@@ -41,6 +41,17 @@ def test_polygons_of_every_format_are_read(tmp_path, secret, suffix):
     assert (read_labels(tmp_path / f"a{suffix}", GRID, WHOLE, codes=[3]) == 0).all()
 
 
+def test_what_is_no_polygon_is_one_line(tmp_path):
+    shape = {"type": "Polygon", "coordinates": [[[500000, 4999920]]]}
+    feature = {"type": "Feature", "properties": {"code": 3}, "geometry": shape}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}
+    text = json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]})
+    (tmp_path / "a.geojson").write_text(text)
+    with pytest.raises(InputError, match=r"a\.geojson: holds what is no polygon") as refused:
+        read_labels(tmp_path / "a.geojson", GRID, WHOLE, codes=[3])
+    assert "\n" not in str(refused.value)
+
+
 LINK = {"type": "link", "properties": {"href": "http://127.0.0.1:9/crs"}}
 FAR = json.dumps(LINK)
 

@@ -228,7 +228,27 @@ def test_a_stac_item_by_http(tmp_path):
         server.shutdown()
 
 
-@pytest.mark.parametrize("href", ["/vsicurl/http://x/a.tif", "<VRTDataset/>", "file:///etc/a.tif", "PG:dbname=x", ""])
+@pytest.mark.parametrize(
+    "href",
+    [
+        *("/vsicurl/http://x/a.tif", "<VRTDataset/>", "file:///etc/a.tif", "PG:dbname=x", "", "/./vsizip/a.zip/b.tif"),
+        *(
+            "//vsizip/a.zip/b.tif",
+            "///vsizip/a",
+            "/.//vsicurl/http://x/a.tif",
+            "/x/../vsizip/a",
+            "%2Fvsizip/a.zip/b.tif",
+        ),
+        *(
+            "/%2E/vsizip/a",
+            "/vsicurl?header.X=y&url=http://x",
+            "vrt://a.tif",
+            "zip://a.zip!b.tif",
+            "http:/a.tif",
+            "http:///a",
+        ),
+    ],
+)
 def test_stac_addresses_that_are_not_opened(tmp_path, href):
     item = stac_item(tmp_path, assets={"blue": {"href": href, "type": "image/tiff"}})
     with pytest.raises(InputError, match="not opened; wanted"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from pipelines.commands.score import score
 from pipelines.scoring import plan as scoring
 from pipelines.scoring import workers as launch
@@ -303,3 +303,22 @@ def test_without_ray_the_ways_out_are_told(run, scenes, tmp_path, monkeypatch):
 
 def test_shards_are_counted_from_one():
     assert shard_of("1/4") == (0, 4) and shard_of("4/4") == (3, 4)
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(run, scenes, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"ray 127\.0\.0\.1:1: no cluster answers there \(.*refused\)"):
+        score(run, scenes, out=tmp_path, share=Share(ray="127.0.0.1:1"))
+    assert time.monotonic() - begun < 30
+
+
+def test_ray_that_does_not_start_is_one_line(run, scenes, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def fail(*_, **__):
+        raise TimeoutError
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(RunError, match=r"ray local: does not start here \(TimeoutError\); use --workers"):
+        score(run, scenes, out=tmp_path, share=Share(ray="local"))
