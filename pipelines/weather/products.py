@@ -209,12 +209,20 @@ def _ecmwf(data: xr.Dataset, sums: list[Hashable]) -> Known:
         return Known(None, "monthly amounts may be those of a month, a day or an hour (era5_monthly: of a day)")
     if re.search(r"daily[-_ ]?sum|daily_reduce.*sum", every):
         return Known(PRODUCTS["era5_daily"].interval, "ERA5 daily sums", sums)
+    daily = re.search(r"dail|[-_ ]day|24 ?h", names)
     if re.search(r"era[-_]?5[-_ .]?(land|l\b|l_)", names):
+        if daily:
+            return Known(
+                None, "daily amounts of ERA5-Land may begin or end at their times (era5_daily, era5_land)", sums
+            )
         return Known(PRODUCTS["era5_land"].interval, "ERA5-Land", sums)
     ensemble = bool(kinds & {"em", "es"}) or any("number" in data[key].dims for key in sums)
     if re.search(r"stream-enda|\benda\b", names) or (named and (ensemble or re.search(r"ensemble|[-_]ens\b", names))):
         return Known(PRODUCTS["era5_ensemble"].interval, "ERA5 ensemble", sums)
     doubt = doubts(data, sums, coarse=True)
+    alone = data.sizes["time"] == 1 and (data["time"].values == data["time"].values.astype("datetime64[D]")).all()
+    if alone or daily:
+        doubt = doubt or "it may hold sums of an hour or of a day (era5, era5_daily)"
     if ensemble:
         return Known(None, "of an ensemble of ECMWF nothing says which (era5_ensemble: 3 h)")
     if doubt or not named:

@@ -89,6 +89,23 @@ def test_a_file_that_names_no_product_is_told_by_hourly_values_that_fall_or_aske
         assert "intervals are not known" in notes_of(opened(data))[-1]
 
 
+def test_a_time_alone_at_00_utc_or_the_word_daily_makes_an_hour_doubtful():
+    for data, file in (
+        (raw(hours("2020-09-01", 1), [24.0]), "era5.nc"),
+        (raw(hours("2020-09-01T12", 1), [24.0]), "ERA5_daily_tp.nc"),
+    ):
+        with pytest.raises(InputError, match=r"sums of an hour or of a day \(era5, era5_daily\)"):
+            rates(data, file)
+        np.testing.assert_allclose(rates(data, file, product="era5"), 24, rtol=1e-5)
+        np.testing.assert_allclose(rates(data, file, product="era5_daily"), 1, rtol=1e-5)
+
+
+def test_a_product_of_days_is_not_read_from_months():
+    months = np.array(["2020-02-01", "2020-03-01"], "datetime64[ns]")
+    with pytest.raises(InputError, match=r"x\.nc: times are the start of intervals of 24 h were wanted and .*months"):
+        opened(imerg(months, [2.0, 1.0], "mm", name="precip"), "x.nc", product="chirps")
+
+
 def test_sums_a_day_apart_are_asked_about_though_the_name_says_era5():
     data = raw(hours("2020-09-01", 5, 24), [24.0] * 5)
     with pytest.raises(InputError, match="whole days apart: sums of an hour, or of days .era5_daily"):
@@ -131,6 +148,14 @@ def test_a_day_of_totals_without_a_turn_is_enough():
         rates(data, "era5.nc")
 
 
+def test_daily_amounts_of_era5_land_are_asked_about():
+    data = raw(hours("2020-09-01", 3, 24), [24.0] * 3)
+    with pytest.raises(InputError, match="may begin or end at their times"):
+        rates(data, "era5_land_daily.nc")
+    assert opened(data, "era5_land_daily.nc", "era5_daily").interval_start.values[0] == hours("2020-09-01", 1)[0]
+    assert opened(data, "era5_land_daily.nc", "era5_land").interval_end.values[0] == hours("2020-09-01", 1)[0]
+
+
 def test_sums_of_an_hour_read_as_running_totals_are_refused():
     with pytest.raises(InputError, match="a running total falls"):
         rates(raw(hours("2020-09-01T01", 4), WET), product="era5_land")
@@ -147,7 +172,9 @@ def test_the_ensembles_sums_are_those_of_three_hours():
     np.testing.assert_allclose(rates(means, "era5.nc"), [1, 2], rtol=1e-5)
     with pytest.raises(InputError, match="ensemble"):
         rates(data, "era5.nc")  # every three hours on its grid
-    np.testing.assert_allclose(rates(data, "era5.nc", product="era5_ensemble"), [1, 2, 0, 1], rtol=1e-5)
+    for step in (0.25, 0.5):  # what a person says goes before what a file is called
+        data = raw(hours("2020-09-01T03", 4, 3), [3.0, 6.0, 0.0, 3.0], step=step)
+        np.testing.assert_allclose(rates(data, "era5.nc", product="era5_ensemble"), [1, 2, 0, 1], rtol=1e-5)
 
 
 def test_daily_sums_begin_at_their_stamp():
@@ -202,6 +229,12 @@ def test_a_daily_imerg_is_no_half_hourly_one(unit):
     if unit == "mm":
         with pytest.raises(InputError, match="nothing says which IMERG it is: imerg_daily, imerg_monthly, imerg"):
             rates(bare)
+
+
+def test_an_imerg_that_says_two_things_is_asked_about():
+    data = imerg(hours("2020-09-01T00", 3), [2.0, 4.0, 0.0], "mm", title="GPM IMERG half-hourly")
+    with pytest.raises(InputError, match="nothing says which IMERG"):
+        rates(data, "imerg_daily.nc")
 
 
 def test_half_hours_and_months_of_imerg_are_told_by_their_names():
