@@ -271,7 +271,7 @@ def _runs_on(field: xr.DataArray) -> bool | None:
     for start in sorted({0, max((count - _RUN) // 2, 0), max(count - _RUN, 0)}):
         part = field.isel({**every, "time": slice(start, start + _RUN)})
         values = np.moveaxis(np.asarray(part.values, np.float64), at, 0).reshape(part.sizes["time"], -1)
-        slack = SLACK * np.nanmax(np.abs(values), initial=0.0)
+        slack = SLACK * np.nan_to_num(np.abs(values)).max(initial=0.0)
         if (values < -slack).any():
             return None  # of both signs, as evaporation: its totals fall, too
         days = (part["time"].values - np.timedelta64(1, "s")).astype("datetime64[D]")  # 00 UTC ends a day

@@ -148,6 +148,17 @@ def test_a_day_of_totals_without_a_turn_is_enough():
         rates(data, "era5.nc")
 
 
+def test_cells_without_data_do_not_matter():
+    times = hours("2020-09-01T01", 30)
+    land = raw(times, running(times))
+    land.tp[:, :, 1:] = np.nan
+    with pytest.raises(InputError, match="run on"):
+        rates(land, "era5.nc")
+    np.testing.assert_allclose(rates(land, "era5_land.nc"), 1.0, rtol=1e-4)
+    land.tp[:] = np.nan
+    assert np.isnan(rates(land, product="era5")).all()
+
+
 def test_daily_amounts_of_era5_land_are_asked_about():
     data = raw(hours("2020-09-01", 3, 24), [24.0] * 3)
     with pytest.raises(InputError, match="may begin or end at their times"):
