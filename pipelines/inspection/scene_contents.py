@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioIOError
 
-from models.errors import InputError, RunError
+from models.errors import InputError
 from models.spec import REFLECTANCE
+from pipelines.grids import align
 from pipelines.inspection.findings import BandInfo, Inspection
+from pipelines.scenes import sensors
 from pipelines.scenes.bands import Layer, Product, finest_grid, open_layer
 
-_SIDE = 512
+_SIDE = 64
 _MOST_CODES = 64
 
 
 def describe_scene(path: str, products: list[Product]) -> Inspection:
     """Look at every band of every frame."""
     layers = [layer for product in products for layer in product.layers]
+    layers = layers or [product.clouds for product in products if product.clouds]
     if not layers:
         raise InputError(f"{path}: no band in it")
     finest = finest_grid(layers)
@@ -37,7 +42,7 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
         height=int(finest.shape[0]),
         width=int(finest.shape[1]),
         crs=None if crs is None else f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name),
-        resolution=(abs(finest.affine.a), abs(finest.affine.e)) if located else None,
+        resolution=_pixel(finest.affine) if located else None,
         frames=len(products),
         dates=tuple(product.date.isoformat() if product.date else None for product in products),
         named_by=products[0].named_by if named else "nothing",
@@ -48,20 +53,34 @@ def describe_scene(path: str, products: list[Product]) -> Inspection:
 
 
 def look(layer: Layer) -> np.ndarray:
-    """At most 512x512 pixels of a band spread over the whole, with NaN where it has no data: float64 (n,)."""
+    """Pixels of a band in up to 64 windows spread from corner to corner, NaN where it has no data: float64 (n,).
+
+    As they are stored: overviews hold means, and say nothing of pixels that are damaged.
+    """
     source = open_layer(layer)
-    shape = tuple(min(size, _SIDE) for size in source.shape)
-    try:
-        raw = source.read(layer.index, out_shape=shape, masked=True, resampling=Resampling.nearest)
-    except RasterioIOError as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise RunError(f"{layer.path}: band {layer.index} cannot be read ({reason}); fetch the file again") from error
-    hidden = np.ma.getmaskarray(raw) if layer.masked else np.zeros(shape, bool)
-    values: np.ndarray = np.where(hidden, np.nan, raw.data.astype(np.float64))
-    values[~np.isfinite(values)] = np.nan
-    if source.nodatavals[layer.index - 1] is None:
-        values[np.isin(values, layer.nodata)] = np.nan
-    return values.ravel()
+    geobox = align.grid(source)
+    sides = [[slice(first, min(first + _SIDE, size)) for first in _starts(size)] for size in source.shape]
+    nodata = layer.nodata if source.nodatavals[layer.index - 1] is None else ()
+    how = Resampling.nearest  # codes are no quantity
+    parts = [
+        align.read_onto(
+            source,
+            geobox,
+            (rows, columns),
+            indexes=[layer.index],
+            resampling=how,
+            nodata=nodata,
+            masked=layer.masked,
+            alpha=layer.alpha,
+        ).ravel()
+        for rows, columns in itertools.product(*sides)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _starts(size: int) -> list[int]:
+    """First pixels of up to eight windows along a side, without overlap."""
+    return [*range(0, size, _SIDE)] if size <= 8 * _SIDE else np.linspace(0, size - _SIDE, 8, dtype=int).tolist()
 
 
 def _band(number: int, layer: Layer) -> BandInfo:
@@ -73,22 +92,29 @@ def _band(number: int, layer: Layer) -> BandInfo:
     units = (layer.table or units) if units == (1.0, 0.0) else units
     nodata = next(iter(layer.nodata), None) if source.nodatavals[at] is None else source.nodatavals[at]
     marks = [float(mark) for mark in np.percentile(good, (0, 2, 50, 98, 100))] if good.size else [None] * 5
-    unit = _unit(source.dtypes[at], marks[2], marks[3], units)
+    unit = _unit(layer.name, source.dtypes[at], marks[2], marks[3], units)
     named = layer.name, Path(layer.path).name, source.descriptions[at], source.dtypes[at]
     return BandInfo(number, *named, *units, nodata, good.size / values.size, unit, *marks)
 
 
-def _unit(dtype: str, median: float | None, high: float | None, units: tuple[float, float]) -> str:
+def _pixel(affine: Affine) -> tuple[float, float]:
+    """Sides of a pixel, which may be turned."""
+    return math.hypot(affine.a, affine.d), math.hypot(affine.b, affine.e)
+
+
+def _unit(name: str | None, dtype: str, median: float | None, high: float | None, units: tuple[float, float]) -> str:
     """Guess what the numbers are; a guess for a person to read, nothing is decided by it.
 
     Reflectance seldom exceeds 1.5 (snow, glint), and land at x10000 has medians of hundreds to thousands.
     """
-    if median is None or high is None:
+    if name in sensors.CLOUDS:
+        return "codes of clouds"
+    if median is None or high is None or name is None:
         return "unknown"
     if units != (1.0, 0.0):
         return "packed reflectance"
-    if median < 0 and high < 30:
-        return "decibel or other signed quantity"
+    if name in ("VV", "VH"):
+        return "decibel" if median < 0 else "unknown"
     if high <= 2.0:
         return "0..1, looks like reflectance"
     if dtype == "uint8":

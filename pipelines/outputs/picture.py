@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from models.errors import InputError
 from models.files import replacing
 from models.spec import ClassDef, Spec
+from pipelines.outputs import seen
 from pipelines.outputs.parts import open_raster
+from pipelines.scenes.scene import Scene
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -57,43 +59,50 @@ RAMP = {
 }
 
 
-def write_quicklook(path: Path, map_file: Path, *, spec: Spec) -> None:
+def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | None = None) -> None:
     """Write a PNG of a map, at most `LONGEST` pixels on its longer side, with a legend beneath.
 
-    Classes have their own colours, never mixed, and the legend names those that occur in the picture. Values go from
-    dark blue at the 2nd percentile to yellow at the 98th. Pixels without data are transparent. Small maps are enlarged
-    by whole factors. Reads the overviews of the map, so that a large one costs no more than a small one, and writes
-    the same bytes for the same map.
+    The scene in its natural colours is beside it, or above it where it is wide. Classes have their own colours, never
+    mixed, and the legend names those that occur in the picture. Values go from dark blue at the 2nd percentile to
+    yellow at the 98th. Pixels without data are transparent. Small maps are enlarged by whole factors. Reads overviews
+    where there are some, and writes the same bytes for the same map and scene.
 
     Args:
         path: the picture; replaced whole when it is there.
         map_file: a map of the model's, or another raster of one quantity.
         spec: the model's Spec, for its classes and its quantity.
+        scene: what the map is of; left out where it lacks red, green or blue on its own ground.
 
     Raises:
         InputError: `map_file` cannot be opened.
     """
-    image, legend = _draw(map_file, spec, LONGEST)
+    image, legend = _draw(map_file, spec, LONGEST, scene)
     while image.height + legend.height > LONGEST:  # a lower map may be narrower, and its legend higher: seldom twice
-        image, legend = _draw(map_file, spec, LONGEST - legend.height)
+        image, legend = _draw(map_file, spec, LONGEST - legend.height, scene)
     with replacing(path) as draft:
         _stacked(image, legend).save(draft, format="PNG", compress_level=6)
 
 
-def _draw(map_file: Path, spec: Spec, longest: int) -> tuple[Picture, Picture]:
-    """The map, at most `longest` pixels on its longer side, and its legend, as wide or wider."""
+def _draw(map_file: Path, spec: Spec, longest: int, scene: Scene | None) -> tuple[Picture, Picture]:
+    """The map and the scene, at most `longest` pixels on the longer side, and the legend, as wide or wider."""
     from PIL import Image
 
-    values, nodata, label = _read(map_file, longest)
-    factor = max(SMALL // max(values.shape), 1)  # by which a small map is enlarged
-    width = max(values.shape[1] * factor, NARROWEST)
+    beside = scene is not None and seen.has_colours(scene)
+    values, nodata, label = _read(map_file, (longest - GAP) // 2 if beside else longest)
+    factor = max((SMALL // 2 if beside else SMALL) // max(values.shape), 1)  # by which a small map is enlarged
+    height, width = (side * factor for side in values.shape)
+    above = beside and width > height
     if spec.answer.classes and values.dtype.kind == "u":
         pixels, entries = _class_pixels(values, spec)
-        legend = _class_legend(entries, width)
+        legend = functools.partial(_class_legend, entries)
     else:
         pixels, ends = _value_pixels(values.astype(np.float64), nodata)
-        legend = _value_legend(ends, label, width)
-    return Image.fromarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)), legend
+        legend = functools.partial(_value_legend, ends, label)
+    pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    if scene is not None and beside:
+        gap = np.zeros((GAP, width, 4) if above else (height, GAP, 4), np.uint8)
+        pixels = np.concatenate((seen.natural_colours(scene, (height, width)), gap, pixels), axis=0 if above else 1)
+    return Image.fromarray(pixels), legend(max(pixels.shape[1], NARROWEST))
 
 
 def _stacked(image: Picture, legend: Picture) -> Picture:

@@ -27,6 +27,7 @@ DEGREES = "EPSG:4326"
 COLUMNS = {"scene": "object", "code": "int32", "class": "object", "hectares": "float64", "confidence": "float64"}
 _BATCH = 20_000  # polygons that are written at once
 _STRAIGHT = 16  # pixels; a longer edge, of 25 km pixels, would bend by more than a sixth of one in another system
+_MADE = "2000-01-01T00:00:00.000Z"  # whenever it is made: the same polygons are the same bytes
 _ADVICE = "see that the disk has space, and run again"
 
 
@@ -106,7 +107,7 @@ class _Layer:
 
         row = {"f_table_name": LAYER, "f_geometry_column": "geom", "styleName": "classes", "styleQML": style}
         blank = dict.fromkeys(("f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"), "")
-        table = pandas.DataFrame([row | blank | {"useAsDefault": True, "update_time": pandas.Timestamp.now()}])
+        table = pandas.DataFrame([row | blank | {"useAsDefault": True, "update_time": pandas.Timestamp(_MADE)}])
         self._write(table, "layer_styles", layer_options={"FID": "id"})
         held = pyogrio.read_info(self.file, layer=LAYER)["features"]
         if held != count:
@@ -117,11 +118,14 @@ class _Layer:
         import pyogrio
         from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _MADE})
         try:
             pyogrio.write_dataframe(table, self.file, layer=layer, driver="GPKG", **options)
         except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
             reason = " ".join(str(error).split())
             raise RunError(f"{self.path}: the polygons could not be written ({reason}); {_ADVICE}") from error
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _write_scene(layer: _Layer, source: Any, confidence: Any, classes: Sequence[ClassDef]) -> int:

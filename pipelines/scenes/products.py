@@ -178,9 +178,10 @@ def _file_names(
         given = [name or sensors.tidy(text) for name, text in zip(names, ask.file_bands, strict=True)]
         times = ask.frames or 1
         if len(given) not in (len(indexes), len(indexes) / times):
+            dated = f" and {times} dates" if ask.frames else ""
             raise InputError(
-                f"{source.name}: has {len(indexes)} bands, {len(given)} names and {times} dates were given; "
-                "name each band once (--bands) and give one date per frame (--dates)"
+                f"{source.name}: has {len(indexes)} bands, {len(given)} names{dated} were given; name each band once "
+                "(--bands) and give one date per frame (--dates)"
             )
         return tuple(given * (len(indexes) // len(given))), "--bands"
     if known and known.band and len(indexes) == 1:

@@ -298,7 +298,7 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
     try:
         # What is cut off must not lie among the maps.
         drafts = {name: entry.parts / f"beside.{name}" for name in beside}
-        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec)
+        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec, scene=job.scene)
         os.replace(drafts["png"], beside["png"])
         write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
         os.replace(drafts["json"], beside["json"])
