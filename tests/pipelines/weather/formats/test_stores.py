@@ -113,7 +113,7 @@ def test_metadata_are_no_links(store, tmp_path):
     (file,) = (f for f in ((store / "lat" / name) for name in (".zarray", "zarr.json")) if f.exists())
     os.rename(file, tmp_path / "secret")
     file.symlink_to(tmp_path / "secret")
-    with pytest.raises(InputError, match="a link out of the store"):
+    with pytest.raises(InputError, match="is a link out of the store"):
         open_weather(store)
 
 
