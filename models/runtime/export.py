@@ -71,6 +71,8 @@ def export_onnx(network: AnyNetwork, path: Path, inputs: Mapping[str, Tensor] | 
         )
         assert program is not None  # as always with dynamo
         _name_exact(program.model.graph, [f"network.{n}" for n, m in network.named_modules() if isinstance(m, EXACT)])
+        for node in program.model.graph:  # traces name folders of this machine, and differ from one export to the next
+            node.metadata_props.clear()
         program.save(draft, external_data=False)
 
 

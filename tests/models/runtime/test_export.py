@@ -86,3 +86,9 @@ def test_a_failing_export_leaves_no_file(make_network, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         export_onnx(make_network(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_export_names_no_folder_of_the_machine(exported):
+    for _, folder in exported.values():
+        content = (folder / "model.onnx").read_bytes()
+        assert b"site-packages" not in content and b"stack_trace" not in content
