@@ -24,9 +24,9 @@ def has_colours(scene: Scene) -> bool:
 
 
 def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """The last date in red, green and blue, from the 2nd to the 98th percentile of the three: (rows, columns, 4).
+    """The last date in red, green and blue, from the 2nd to the 90th percentile of the three: (rows, columns, 4).
 
-    Pixels without data are transparent; all are, where the file cannot be read.
+    Clouds lie beyond that. Pixels without data are transparent; all are, where the file cannot be read.
     """
     out = np.zeros((*shape, 4), np.uint8)
     try:
@@ -35,7 +35,7 @@ def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:
         return out
     known = np.isfinite(x).all(axis=-1)
     if known.any():
-        low, high = np.percentile(x[known], (2, 98))
+        low, high = np.percentile(x[known], (2, 90))
         share = (x[known] - low) / max(high - low, 1e-6)
         out[known] = np.column_stack((np.rint(share.clip(0, 1) * 255), np.full(len(share), 255))).astype(np.uint8)
     return out
