@@ -19,6 +19,7 @@ from pipelines.grids import align
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import AS_STORED, RASTERS, Ask, Layer, Product, apart, wavelength
 from pipelines.scenes.items import stac_product
+from pipelines.scenes.variables import variable_products
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,9 @@ def _products(source: str, ask: Ask) -> list[Product]:
 def _file_products(path: str, ask: Ask) -> list[Product]:
     """The frames of one raster file."""
     source = align.dataset(path)
-    align.grid(source)
     if source.count == 0:
-        raise InputError(
-            f"{path}: holds {len(source.subdatasets)} rasters and no bands; pass one of them by its GDAL name"
-        )
+        return variable_products(path, source.subdatasets, ask)
+    align.grid(source)
     name = Path(urllib.parse.urlsplit(path).path).name
     known = sensors.parse_name(name)
     indexes = _data_bands(source, ask)

@@ -1,0 +1,66 @@
+"""A NetCDF or HDF5 file whose variables are the bands of a scene, one date or several."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from pipelines.grids import align
+from pipelines.scenes import sensors
+from pipelines.scenes.bands import Ask, Layer, Product, apart
+
+_STEPS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+_SINCE = re.compile(r"(day|hour|minute|second)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}):(\d{2}))?")
+
+
+def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[Product]:
+    """A product for each date of a file, its bands by the names of its variables, or by `ask` in their order.
+
+    Raises:
+        InputError: no variable is named as a band, or they hold different numbers of dates.
+    """
+    words = [address.rpartition(":")[2].strip('/"') for address in subdatasets]
+    if ask.file_bands and len(ask.file_bands) != len(words):
+        raise InputError(
+            f"{path}: has the variables {', '.join(words)}, {len(ask.file_bands)} names were given; name each once"
+        )
+    names = sensors.name_bands(ask.file_bands or words)
+    found = [(name, address) for name, address in zip(names, subdatasets, strict=True) if name]
+    if not found:
+        such = f", or pass one by its GDAL name, such as {subdatasets[0]}" if subdatasets else ""
+        raise InputError(
+            f"{path}: holds the variables {', '.join(words) or 'none'}, none named as a band; name them in this order "
+            f"with --bands{such}"
+        )
+    sources = [align.dataset(address) for _, address in found]
+    times = {source.count for source in sources}
+    if len(times) > 1:
+        raise InputError(f"{path}: its bands hold {' and '.join(map(str, sorted(times)))} dates; one number is wanted")
+    products = []
+    for index in range(1, times.pop() + 1):
+        layers = [Layer(n, a, index, None if n in sensors.CLOUDS else ask.units) for n, a in found]
+        bands, clouds = apart(layers)
+        date = _date(sources[0], index) or sensors.find_date(Path(path).name)
+        products.append(Product(Path(path).stem, path, date, bands, clouds, "names of variables"))
+    return products
+
+
+def _date(source: Any, index: int) -> datetime.date | None:
+    """Day of a band by its place along the file's time, None where that is not told."""
+    tags = source.tags(index)
+    for key, text in tags.items():
+        name = key.removeprefix("NETCDF_DIM_")
+        since = _SINCE.match(source.tags().get(f"{name}#units", ""))
+        if key == name or since is None:
+            continue
+        try:
+            begun = datetime.datetime.fromisoformat("-".join(part.zfill(2) for part in since[2].split("-")))
+            begun += datetime.timedelta(hours=int(since[3] or 0), minutes=int(since[4] or 0))
+            return (begun + datetime.timedelta(seconds=float(text) * _STEPS[since[1]])).date()
+        except (ValueError, OverflowError):
+            return None
+    return None
