@@ -34,6 +34,7 @@ from rasterio.features import shapes
 
 from pipelines.api import (
     InputError,
+    Polygons,
     format_text,
     inspect,
     load_recipe,
@@ -77,8 +78,8 @@ print(format_text(inspect(MINE / "scene_a_hls.tif")))
 # * **Valid.** A share of 100 % in a scene with a slanted edge means that nodata is not declared.
 # * **The date**, which the `_tl` backbones take in; and the coordinate system, which maps and polygons need.
 #
-# Polygons can have any coordinate system and any other columns. One column holds the class *code*, a whole number. What
-# lies in no polygon is not labelled: it costs nothing and teaches nothing.
+# Polygons can have any coordinate system and any other columns. One column holds the class *code*, a whole number,
+# or the name of the class. What lies in no polygon is not labelled: it costs nothing and teaches nothing.
 #
 # ## Step 2: the recipe
 
@@ -132,7 +133,9 @@ for note in samples.notes:
 # %%
 scene = open_scene(MINE / "scene_a_hls.tif", spec.imagery.channels, mask_clouds=True)
 x, valid = scene.read(scene.window)
-drawn = read_labels(MINE / "polygons.gpkg", scene.geobox, scene.window, codes=spec.answer.codes, column="landuse")
+drawn = read_labels(
+    MINE / "polygons.gpkg", scene.geobox, scene.window, codes=spec.answer.codes, polygons=Polygons("landuse")
+)
 figure = plt.figure(figsize=(10, 5.4), layout="constrained")
 pictures = {
     "scene a (white: cloud, swath edge)": plots.true_colour(x[:, 0], bands=scene.bands, valid=valid),
@@ -163,10 +166,12 @@ drawn, place = MINE / "polygons.gpkg", (scene.geobox, scene.window)
 trials = {
     "a file that does not name its bands": lambda: open_scene(MINE / "nameless.tif", spec.imagery.channels),
     "a scene that lacks bands": lambda: open_scene(MINE / "no_infrared.tif", spec.imagery.channels),
-    "no column of that name": lambda: read_labels(drawn, *place, codes=spec.answer.codes, column="class"),
-    "a column that holds text": lambda: read_labels(drawn, *place, codes=spec.answer.codes, column="drawn_by"),
+    "no column of that name": lambda: read_labels(drawn, *place, codes=spec.answer.codes, polygons=Polygons("class")),
+    "a column that holds text": lambda: read_labels(
+        drawn, *place, codes=spec.answer.codes, polygons=Polygons("drawn_by")
+    ),
     "a class that the recipe does not name": lambda: read_labels(
-        drawn, *place, codes=spec.answer.codes[:3], column="landuse"
+        drawn, *place, codes=spec.answer.codes[:3], polygons=Polygons("landuse")
     ),
     "a pattern that matches nothing": lambda: prepare(load_recipe(recipe_file, **{"data.images": "*.jp2"})),
     "a key that does not exist": lambda: load_recipe(recipe_file, **{"training.epoch": 10}),

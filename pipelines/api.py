@@ -26,6 +26,7 @@ _HOME = {
     "pipelines.runs.finetune": ("finetune",),
     "pipelines.runs.folder": ("Launch", "read_curves"),
     "pipelines.samples.labels": ("read_labels", "read_values"),
+    "pipelines.samples.polygons": ("Polygons",),
     "pipelines.scenes.reading": ("Reading",),
     "pipelines.scenes.scene": ("open_scene",),
     "pipelines.scoring.jobs": ("Engine",),

@@ -22,6 +22,8 @@ from tests.runs import BANDS, make_chip, write
 
 DATED = {"ACQUISITION_DATE": "2021-01-01"}
 
+SAMPLES = str(Path(__file__).parents[3] / "sample_data" / "landuse")
+
 
 def call(capsys, *arguments):
     code = main([str(a) for a in arguments])
@@ -113,7 +115,7 @@ def test_bash_completes_commands_options_and_recipes(tmp_path, capsys):
         (["finetune"], ["recipe", "landuse"]),
         (["finetune", "nothing.yaml"], ["nothing.yaml", "landuse"]),
         (["finetune", "demo", "--training.epoch", "3"], ["did you mean --training.epochs?"]),
-        (["finetune", "demo", "--mode", "half"], ["half", "frozen"]),
+        (["finetune", "demo", "--mode", "half", "--data.root", SAMPLES], ["half", "frozen"]),
         (["finetune", "demo", "--data.root", "no/where", "--weights", "random"], ["no/where", "--data.root"]),
         (["evaluate", "no/run"], ["no/run", "earthtune finetune"]),
         (["score", "no/run", "a.tif", "--out", "maps"], ["no/run"]),
