@@ -17,6 +17,7 @@ from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Training
 from pipelines.outputs import geotiff
 from pipelines.recipes.recipe import Data, SceneRecipe
+from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
 from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
@@ -154,15 +155,18 @@ def scene_run(made_once):
 
 @pytest.fixture
 def torch_only(monkeypatch):
-    """Runs are kept without model.onnx, which takes most of the time of a short one."""
-    from pipelines.runs import finetune as module
+    """Runs are kept without model.onnx, which takes most of the time of a short one; but those that are to be `whole`."""
+    export, rounding, whole = module._export, module.rounding, set()
 
-    def kept(out, bundle, network, *_):
+    def kept(out, bundle, network, *rest):
+        if out.name in whole:
+            return export(out, bundle, network, *rest)
         module.write_bundle(out, bundle)
         return module.predict_by(network)
 
     monkeypatch.setattr(module, "_export", kept)
-    monkeypatch.setattr(module, "rounding", lambda *_, **__: {})
+    monkeypatch.setattr(module, "rounding", lambda out, *a, **b: rounding(out, *a, **b) if out.name in whole else {})
+    return whole
 
 
 @pytest.fixture

@@ -142,8 +142,8 @@ def test_recipes_of_the_readme_take_their_options(line, capsys):
     assert shlex.split(line)[4] in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("torch_only")
-def test_every_command_of_the_readme_runs(desk, hub, capsys):
+def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
+    torch_only.add("landuse")  # the one that later lines score with
     repo, file = re.search(r"^hf download (\S+) (\S+)", README, re.MULTILINE).groups()  # its real hub is out of reach
     hub.publish(repo, {file: published()})
     (desk / file).write_bytes(published())
