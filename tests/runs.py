@@ -155,7 +155,7 @@ def scene_run(made_once):
 
 @pytest.fixture
 def torch_only(monkeypatch):
-    """Runs are kept without model.onnx, which takes most of the time of a short one; but those that are to be `whole`."""
+    """Runs are kept without model.onnx, which takes most of the time of a short one; but for the names in it."""
     export, rounding, whole = module._export, module.rounding, set()
 
     def kept(out, bundle, network, *rest):
