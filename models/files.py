@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +41,48 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Other files that the block leaves beside it move along, before it. All get the permissions of any new file.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        file = Path(folder) / path.name
+    with _hidden(path) as folder:
+        file = folder / path.name
         yield file
         file.stat()  # raises where the block wrote nothing
-        _move(Path(folder), path.parent, last=path.name)
+        _move(folder, path.parent, last=path.name)
+
+
+@contextmanager
+def _hidden(path: Path) -> Iterator[Path]:
+    """A hidden folder beside a path, which goes when the block ends; those of processes that were killed go first.
+
+    The process that works in one holds a lock on it, which ends with the process, however it ends.
+    """
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        with _locked(folder, wait=False) as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        made = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True)
+        with made as name, _locked(Path(name), wait=True):
+            if Path(name).is_dir():  # none took it for a dead one's before it was locked
+                yield Path(name)
+                return
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process alone has a folder; False where it has gone, or another has it."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        free = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:  # another has it, or the file system knows no locks
+            free = wait
+        yield free
+    finally:
+        os.close(handle)
 
 
 def _move(work: Path, folder: Path, *, last: str = "") -> list[str]:
@@ -116,8 +156,8 @@ def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
     """
     with _told(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as hidden:
-            work = Path(hidden) / folder.name
+        with _hidden(folder) as hidden:
+            work = hidden / folder.name
             work.mkdir()
             yield work
             folder.mkdir(exist_ok=True)

@@ -2,6 +2,9 @@
 
 import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +74,33 @@ def test_a_command_is_told_of_the_disk(tmp_path):
         raise OSError(28, "No space left")
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
         pass  # nothing was written
+
+
+def test_the_next_writer_clears_what_a_killed_one_left_and_nothing_of_a_living_one(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from models.files import replacing\n"
+        f"with replacing(Path({str(tmp_path)!r}) / 'a.txt') as draft:\n"
+        "    draft.write_text('half'); print('there', flush=True); time.sleep(600)\n"
+    )
+    root = Path(__file__).parents[2]
+    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        assert [writer.stdout.readline() for writer in writers] == [b"there\n"] * 2
+        (tmp_path / ".a.txt.kept").mkdir()  # another's
+        with replacing(tmp_path / "a.txt") as draft:
+            assert len([*tmp_path.iterdir()]) == 4  # two that live, this one, and another's
+            draft.write_text("one")
+        writers[0].kill()
+        writers[0].wait()
+        with replacing(tmp_path / "a.txt") as draft:
+            draft.write_text("two")
+        assert len([*tmp_path.iterdir()]) == 3  # the one that lives, another's, the file
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+    with replacing(tmp_path / "a.txt") as draft:
+        draft.write_text("three")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt.kept", "a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "three"
