@@ -157,7 +157,8 @@ class _Request:
                 f"{self.source.name}: rows {rows.start}-{rows.stop}, columns {cols.start}-{cols.stop} cannot be read "
                 f"({reason(error)}); the file may be cut short: fetch it again"
             ) from error
-        values: np.ndarray = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # what no float32 holds is infinite, and hidden
+            values: np.ndarray = raw.astype(np.float32)
         if raw.dtype.kind not in "iub":
             hidden |= ~np.isfinite(values)
         np.copyto(values, np.nan, where=hidden)

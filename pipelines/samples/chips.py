@@ -148,7 +148,8 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
             boxes.append(scene.geobox[window] if data.block_km else None)
     if not split:
         return chips
-    groups = _groups(data, chips, boxes)
+    listed = data.train or data.val or data.test  # which groups have no say in
+    groups = [c.images[0].stem for c in chips] if listed else _groups(data, chips, boxes)
     splits = _splits(data, chips, groups, seed)
     return [replace(c, group=g, split=s) for c, g, s in zip(chips, groups, splits, strict=True)]
 
@@ -190,7 +191,8 @@ def _read_groups(path: Path) -> dict[str, str]:
 def _splits(data: Data, chips: Sequence[Chip], groups: Sequence[str], seed: int) -> list[str]:
     lists = {name: data.root / path for name in ("train", "val", "test") if (path := getattr(data, name))}
     if lists:
-        return split_by_lists([c.images[0].stem for c in chips], lists)
+        files = [c.images[0].relative_to(data.root) for c in chips]
+        return split_by_lists([(file.parent / plain(file.name)).as_posix() for file in files], lists)
     try:
         return split_by_group(groups, seed=seed, fractions=data.fractions)
     except InputError as error:

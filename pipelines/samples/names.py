@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from models.errors import InputError
 from pipelines.scenes.bands import RASTERS
+
+_HEADS = (
+    "image",
+    "images",
+    "chip",
+    "chips",
+    "file",
+    "files",
+    "filename",
+    "file_name",
+    "name",
+    "path",
+    "image_path",
+    "id",
+)
 
 
 def plain(name: str) -> str:
@@ -18,8 +34,11 @@ def plain(name: str) -> str:
 
 
 def shortened(stem: str) -> list[str]:
-    """A stem, and what is left of it when its last parts are taken off: chip_000_hls, chip_000, chip."""
-    return ["_".join(stem.split("_")[:i]) for i in range(stem.count("_") + 1, 0, -1)]
+    """A stem, and what is left of it without its last words: chip_000_hls, chip_000; numbers are never left out."""
+    names = [stem]
+    while "_" in names[-1] and re.search(r"[^\W\d]", names[-1].rpartition("_")[2]):
+        names.append(names[-1].rpartition("_")[0])
+    return [name for name in names if name]
 
 
 def read_table(path: Path, what: str) -> list[list[str]]:
@@ -39,40 +58,56 @@ def read_table(path: Path, what: str) -> list[list[str]]:
     return rows
 
 
-def listed(path: Path, stems: Collection[str], what: str) -> list[str]:
-    """The images that a list names, as their stems.
+def listed(path: Path, images: Collection[str], what: str) -> list[str]:
+    """The images that a list names.
 
-    A CSV file may have a head and further columns: the column counts that names the most images. A name may be a path
-    or a file name, and may lack what comes after the last underscores of an image's stem, where only one image is
-    meant. Where all names have one ending and all images another (`_S1Hand`, `_S2Hand`), what is before it counts.
+    In a CSV file the column counts that is called image, chip, file or the like, else the one whose cells are all
+    images. A name may be a path or a file name, and may lack the last words of an image's name (`_merged`) where only
+    one image is meant. Where all names end in one word and all images in another (`_S1Hand`, `_S2Hand`), what is before
+    it counts.
 
     Args:
         path: a text file with one name a line, or a CSV file.
-        stems: stems of the images.
+        images: the images, as their paths from the data's folder, without suffix.
         what: what is wanted, for messages.
 
     Raises:
-        InputError: as `read_table`; or names of no image.
+        InputError: as `read_table`; names of no image; or several columns that name different images.
     """
     rows = read_table(path, what)
-    columns = [[plain(cell) for cell in column] for column in zip(*_even(rows), strict=True)]
-    columns += [column[1:] for column in columns if len(rows) > 1 and path.suffix.lower() == ".csv"]  # below a head
-    known = _meanings(stems)
-    names = min(columns, key=lambda column: sum(name not in known for name in _alike(column, known, stems)))
-    found = _alike(names, known, stems)
-    unknown = [name for name, key in zip(names, found, strict=True) if key not in known]
-    if unknown:
-        shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-        raise InputError(f"{path}: {shown} not in the data; take it out or add its files")
-    return [known[key] for key in found]
+    known = _meanings(images)
+    columns = [[*column] for column in zip(*_even(rows), strict=True)]
+    below = [column[1:] for column in columns] if len(rows) > 1 and path.suffix.lower() == ".csv" else []  # a head
+    head = [cell.lower() for cell in rows[0]]
+    called = next((head.index(word) for word in _HEADS if word in head), None) if below else None
+    tries = [columns, below] if called is None else [[below[called]]]
+    for tried in tries:
+        whole = {tuple(meant) for names in tried if None not in (meant := _meant(names, known, images))}
+        if len(whole) > 1:
+            raise InputError(f"{path}: several columns name images; call the one that counts `image`, or keep it alone")
+        if whole:
+            return [name for name in whole.pop() if name is not None]
+    names = min(
+        (names for tried in tries for names in tried), key=lambda names: _meant(names, known, images).count(None)
+    )
+    unknown = [plain(name) for name, image in zip(names, _meant(names, known, images), strict=True) if image is None]
+    shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    raise InputError(f"{path}: {shown} not in the data; take it out or add its files")
 
 
-def _alike(names: Sequence[str], known: Collection[str], stems: Collection[str]) -> list[str]:
-    """The names, without their common ending where none is known and the images have a common one, too."""
-    endings = {name.rpartition("_")[2] for name in names}, {stem.rpartition("_")[2] for stem in stems}
-    if len(names) < 2 or any(name in known for name in names) or any(len(ending) > 1 for ending in endings):
-        return [*names]
-    return [name.rpartition("_")[0] or name for name in names]
+def _meant(names: Sequence[str], known: Mapping[str, str], images: Collection[str]) -> list[str | None]:
+    """The image that each name means, None where it means none."""
+    found = [next((known[text] for text in _spellings(name) if text in known), None) for name in names]
+    words = {plain(name).rpartition("_")[2] for name in names}, {image.rpartition("_")[2] for image in images}
+    if len(names) > 1 and not any(found) and all(len(w) == 1 and re.search(r"[^\W\d]", min(w)) for w in words):
+        found = [known.get(plain(name).rpartition("_")[0]) for name in names]
+    return found
+
+
+def _spellings(name: str) -> list[str]:
+    """A name with all of its folders, then with fewer, without suffix."""
+    folders = [part for part in PureWindowsPath(name.strip()).parts[:-1] if part not in (".", "..")]
+    return ["/".join((*folders[i:], plain(name))) for i in range(len(folders) + 1)]
 
 
 def _even(rows: Sequence[list[str]]) -> list[list[str]]:
@@ -81,10 +116,11 @@ def _even(rows: Sequence[list[str]]) -> list[list[str]]:
     return [row + [""] * (width - len(row)) for row in rows]
 
 
-def _meanings(stems: Collection[str]) -> dict[str, str]:
-    """Names to stems: as they are, and without their last parts where one stem only is left so."""
+def _meanings(images: Collection[str]) -> dict[str, str]:
+    """Names to images: as they are, and without folders or last words where one image only is left so."""
     meant: dict[str, set[str]] = {}
-    for stem in stems:
-        for name in shortened(stem):
-            meant.setdefault(name, set()).add(stem)
-    return {name: found.pop() for name, found in meant.items() if len(found) == 1} | {stem: stem for stem in stems}
+    for image in images:
+        for name in shortened(image.rpartition("/")[2]):
+            meant.setdefault(name, set()).add(image)
+    alone = {name: found.pop() for name, found in meant.items() if len(found) == 1}
+    return alone | {image: image for image in images}

@@ -65,7 +65,8 @@ def other_ground(path: Path) -> InputError:
 def polygon_codes(path: Path, geobox: GeoBox, window: Window, how: Polygons) -> np.ndarray:
     """Codes of the polygons on a window as float32 (rows, columns), pixel centres inside; the background elsewhere.
 
-    The background is NaN where there is none.
+    The background is NaN where there is none. Where polygons overlap, the later in the file counts; FlatGeobuf keeps
+    them by place, in no other order.
 
     Raises:
         InputError: no such file, layer or column, a class that is not known, or polygons of other ground.
@@ -172,6 +173,11 @@ def _read_table(path: str, layer: str | None, around: Any) -> Any:
         raise InputError(f"{path}: holds what is no polygon ({align.reason(error)}); mend or remove it") from error
     if table.crs is None:
         raise InputError(f"{path}: polygons without coordinate system; write them with one")
+    kinds = sorted(
+        {*table.geom_type.dropna()} - {"Polygon", "MultiPolygon", "Point", "MultiPoint", "GeometryCollection"}
+    )
+    if kinds:
+        raise InputError(f"{path}: holds {', '.join(kinds)}; wanted polygons, or points")
     broken = int((~np.isfinite(shapely.get_coordinates(table.geometry)).all(axis=1)).sum())
     if broken:
         raise InputError(f"{path}: {broken} corners of polygons have coordinates that are no numbers; correct the file")
@@ -200,9 +206,13 @@ def _codes(path: str, table: Any, column: str | None, codes: Mapping[str, int]) 
     """The class code of each polygon, float64, from a column of codes or of names of classes."""
     name = _column(path, table, column)
     try:
-        return np.asarray(table[name].to_numpy(dtype=np.float64))
+        found = np.asarray(table[name].to_numpy(dtype=np.float64))
     except (TypeError, ValueError):
-        pass
+        found = None
+    if found is not None and np.isnan(found).any():
+        raise InputError(f"{path}: {int(np.isnan(found).sum())} polygons have no {name}; give each one, or take it out")
+    if found is not None:
+        return found
     known = {text.strip().casefold(): code for text, code in codes.items()}
     texts = [str(text) for text in table[name]]
     strangers = sorted({text for text in texts if text.strip().casefold() not in known})

@@ -79,7 +79,8 @@ def find_fill(
 ) -> Fill | None:
     """Find what is fill: 4-connected pixels of a listed value in all bands that touch the edge; None where none do.
 
-    A shadow inside a scene is none, whatever its value. Only the four edges are read where nothing of it lies there.
+    Pixels that are known to have no data lead inwards from the edge, as fill does. A shadow inside a scene is none,
+    whatever its value. Only the four edges are read where they are all values.
 
     Args:
         read: gives the raw values of a window, (C, rows, columns), NaN where the file says that there are none.
@@ -90,28 +91,34 @@ def find_fill(
     height, width = shape
     wanted = np.array(values, np.float32)
 
-    def looked(rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Mask, Array]:
+    def looked(rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.uint8]:
+        """0 where there are values, the number of the fill, or one beyond the last where there is no data."""
         raw = read((slice(*rows), slice(*columns)))
-        same: Mask = (raw == raw[:1]).all(axis=0) & np.isin(raw[0], wanted)
-        return same, raw[0]
+        same: Mask = (raw == raw[:1]).all(axis=0)
+        kinds = np.zeros(same.shape, np.uint8)
+        for number, value in enumerate(wanted, 1):
+            kinds[same & (raw[0] == value)] = number
+        kinds[np.isnan(raw).any(axis=0)] = len(wanted) + 1
+        return kinds
 
     rows, columns = [(0, 1), (height - 1, height)], [(0, 1), (width - 1, width)]
     edges = [*((side, (0, width)) for side in rows), *(((0, height), side) for side in columns)]
-    if not any(looked(*edge)[0].any() for edge in edges):
+    if not any(looked(*edge).any() for edge in edges):
         return None
     parts = []
     for top in range(0, height, _ROWS):
-        inside, raw = looked((top, min(top + _ROWS, height)), (0, width))
-        steps = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-        (at, starts), (_, ends) = np.nonzero(steps == 1), np.nonzero(steps == -1)
-        parts.append([*(side.astype(np.int32) for side in (at + top, starts, ends)), raw[at, starts]])
-    at, starts, ends, level = (np.concatenate(side) for side in zip(*parts, strict=True))
-    kept = _from_edge(at, starts, ends, shape)
-    return Fill(at[kept], starts[kept], ends[kept], tuple(np.unique(level[kept]).tolist()), margin)
+        kinds = np.pad(looked((top, min(top + _ROWS, height)), (0, width)), ((0, 0), (1, 1)))
+        change = np.diff(kinds.astype(np.int16), axis=1) != 0
+        (at, starts), (_, ends) = np.nonzero(change & (kinds[:, 1:] > 0)), np.nonzero(change & (kinds[:, :-1] > 0))
+        parts.append([*(side.astype(np.int32) for side in (at + top, starts, ends)), kinds[at, starts + 1]])
+    at, starts, ends, kind = (np.concatenate(side) for side in zip(*parts, strict=True))
+    kept = (kind <= len(wanted)) & _from_edge(at, starts, ends, shape)
+    found = tuple(float(wanted[number - 1]) for number in np.unique(kind[kept]))
+    return Fill(at[kept], starts[kept], ends[kept], found, margin) if found else None
 
 
 def _from_edge(rows: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], shape: tuple[int, int]) -> Mask:
-    """Which runs are connected to the edge through runs above and below: bool (N,)."""
+    """Which runs are connected to the edge through runs beside, above and below: bool (N,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -123,6 +130,8 @@ def _from_edge(rows: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], sha
     count = np.maximum(last - first, 0)
     upper = np.repeat(np.arange(len(rows)), count)
     lower = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+    beside = np.flatnonzero((rows[1:] == rows[:-1]) & (starts[1:] == ends[:-1]))
+    upper, lower = np.concatenate((upper, beside)), np.concatenate((lower, beside + 1))
     links = coo_array((np.ones(len(upper), bool), (upper, lower)), shape=(len(rows),) * 2)
     _, label = connected_components(links, directed=False)
     edge = (rows == 0) | (rows == height - 1) | (starts == 0) | (ends == width)

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.spec import REFLECTANCE
-from pipelines.grids.windows import Window
-from pipelines.scenes.bands import AS_STORED
+from pipelines.grids.windows import Window, cells
+from pipelines.scenes.bands import AS_STORED, Layer
 from pipelines.scenes.layers import dtype_of
 from pipelines.scenes.scene import Scene
 from pipelines.scenes.sensors import BANDS
 
 _SIDE = 128  # of each of the windows that are looked at
-_LEAST = 64  # pixels that say anything
+_LEAST = 64  # pixels that say what is unlikely
+_VOID = -0.5  # corrections of the atmosphere go a few hundredths below 0
 # What counts may be, as reflectance = raw * scale + offset. Sources: see `sensors`; Landsat 8-9 Data Users Handbook for
 # top-of-atmosphere reflectance (of a sun in the zenith).
 _UNITS = {
@@ -54,25 +55,34 @@ class Doubt:
 
 
 def doubt(scene: Scene) -> Doubt:
-    """Look at five parts of a scene that hold data, from its middle outwards, in all bands that hold reflectance."""
+    """Look at five parts of a scene that hold data, from its middle outwards, in all bands that hold reflectance.
+
+    Dates are judged one by one; the worst is told.
+    """
     chosen = [i for i, band in enumerate(scene.bands) if band in BANDS and band not in AS_STORED]
-    layers = [frame.layers[i] for frame in scene.stack for i in chosen]
     if not chosen:
         return Doubt()
-    read = ((x[chosen][..., valid], valid.sum()) for x, valid in map(scene.read, _windows(scene.shape)))
-    parts = [x for x, _ in itertools.islice((pair for pair in read if pair[1]), 5)]
-    pixels = sum(part.shape[-1] for part in parts)
-    if pixels < _LEAST:
-        return Doubt(pixels=pixels)
-    x = np.concatenate(parts, axis=-1).reshape(len(layers), pixels) / np.float32(1e4)  # (bands and dates, pixels)
+    read = (x[chosen][..., valid] for x, valid in map(scene.read, _windows(scene.shape)))
+    parts = [*itertools.islice((x for x in read if x.shape[-1]), 5)]
+    if not parts:
+        return Doubt()
+    x = np.concatenate(parts, axis=-1) / np.float32(1e4)  # (bands, dates, pixels)
+    found = [_doubt_of(x[:, t], [frame.layers[i] for i in chosen]) for t, frame in enumerate(scene.stack)]
+    worst = max(found, key=lambda one: (one.impossible, bool(one.told)))
+    where = f"{scene.stack[found.index(worst)].name}: " if worst.told and scene.frames > 1 else ""
+    return Doubt(f"{where}{worst.told}", worst.impossible, x.shape[-1])
+
+
+def _doubt_of(x: NDArray[Any], layers: Sequence[Layer]) -> Doubt:
+    """Judge one date; x is reflectance (bands, pixels)."""
     kinds = {dtype_of(layer) for layer in layers}
     floating = any(kind.startswith("float") for kind in kinds)
-    infrared = any(scene.bands[i] == "SWIR_2" for i in chosen)
+    infrared = any(layer.name == "SWIR_2" for layer in layers)
     impossible = _impossible(x, floating=floating, infrared=infrared)
     if not impossible and kinds == {"uint8"} and not any(layer.told for layer in layers):
         impossible = "8-bit counts: a picture, or a product whose scale nothing tells"
-    found = impossible or _unlikely(x, infrared=infrared)
-    return Doubt(found and f"{found}{_looks(x, scene)}", bool(impossible), pixels)
+    found = impossible or (_unlikely(x, infrared=infrared) if x.shape[1] >= _LEAST else "")
+    return Doubt(found and f"{found}{_looks(x, layers)}", bool(impossible))
 
 
 def unit_notes(scene: Scene, *, as_is: bool = False) -> list[str]:
@@ -102,16 +112,25 @@ def _windows(shape: Sequence[int]) -> list[Window]:
         start = max(round(size * middle) - _SIDE // 2, 0)
         return slice(start, min(start + _SIDE, size))
 
-    return [(side(height, down), side(width, right)) for down, right in dict.fromkeys((*first, *eighths))]
+    spread = [(side(height, down), side(width, right)) for down, right in dict.fromkeys((*first, *eighths))]
+    return [*spread, *cells(height, width, 1024)]  # where those hold no data, all of it
 
 
 def _impossible(x: NDArray[Any], *, floating: bool, infrared: bool) -> str:
     """What no ground is like, or an empty text; x is reflectance (bands, pixels)."""
     low, middle, high = np.percentile(x, (1, 50, 98), axis=1)
-    if middle.max() > 1.6 or np.median(high) > 2:
-        return f"half of the pixels of a band reflect more than {middle.max():.3g} times the light that reaches them"
+    if middle.max() > 1.6:
+        return f"half of the pixels of a band reflect {middle.max():.3g} times the light that reaches them, or more"
+    if np.median(high) > 2:
+        return f"bright pixels reflect {np.median(high):.3g} times the light that reaches them"
     if middle.min() < -0.03:
         return f"half of the pixels of a band lie below {middle.min():.2g}, and nothing reflects less than nothing"
+    void = (x < _VOID).any(axis=0)
+    if void.mean() > 0.01:
+        return (
+            f"{void.mean():.1%} of the pixels lie below {_VOID:g}, down to {x.min():.3g}, and nothing reflects less "
+            "than nothing; if they are no data, --nodata says so"
+        )
     if floating and np.abs(high).max() <= 0.0002:
         return f"no pixel reflects more than {np.abs(high).max():.2g}"
     if infrared and low.min() > 0.6:
@@ -122,16 +141,18 @@ def _impossible(x: NDArray[Any], *, floating: bool, infrared: bool) -> str:
 def _unlikely(x: NDArray[Any], *, infrared: bool) -> str:
     """What little ground is like, or an empty text; x is reflectance (bands, pixels)."""
     low, high = np.percentile(x, (1, 98), axis=1)
-    if high.max() < 0.015:
+    if high.max() < 0.03:
         return f"hardly a pixel reflects more than {high.max():.2g}"
     if low.min() > (0.09 if infrared else 0.6):
         return f"hardly a pixel reflects less than {low.min():.2g} in any band"
+    if (x < _VOID).any():
+        return f"some pixels lie below {_VOID:g}, down to {x.min():.3g}: no data that nothing declares (--nodata)"
     return ""
 
 
-def _looks(x: NDArray[Any], scene: Scene) -> str:
+def _looks(x: NDArray[Any], layers: Sequence[Layer]) -> str:
     """What the values as stored look like, with the options that say so; an empty text where nothing fits."""
-    units = {layer.units for frame in scene.stack for layer in frame.layers if layer.name not in AS_STORED}
+    units = {layer.units for layer in layers}
     if len(units) > 1:
         return ""
     scale, offset = units.pop() or (1e-4, 0.0)

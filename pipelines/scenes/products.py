@@ -270,10 +270,17 @@ def _listed_product(folder: Path, names: Sequence[str], ask: Ask) -> Product:
     """A product from files of any name, told as NAME=FILE or NAME=FILE:BAND; files lie in the folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: --bands NAME=FILE names files in a folder; give the folder that holds them")
-    layers = []
+    layers, problem = [], ""
+    twice = next((n for n in names if [m.partition("=")[0] for m in names].count(n.partition("=")[0]) > 1), None)
+    if twice:
+        raise InputError(f"{folder}: --bands {twice}: named twice; name each band once, all as NAME=FILE")
     for text in names:
-        name, _, pattern = text.partition("=")
+        name, mark, pattern = text.partition("=")
         file, number = re.fullmatch(r"(.*?)(?::(\d+))?", pattern).groups()  # type: ignore[union-attr]
+        if not mark or number == "0":
+            raise InputError(
+                f"{folder}: --bands {text}: wanted NAME=FILE or NAME=FILE:BAND, bands from 1, for every band"
+            )
         outside = not file or Path(file).is_absolute() or ".." in Path(file).parts
         found = [] if outside else sorted(folder.glob(file))
         if not name.strip() or len(found) != 1:
@@ -281,12 +288,14 @@ def _listed_product(folder: Path, names: Sequence[str], ask: Ask) -> Product:
             raise InputError(f"{folder}: --bands {text}: wanted NAME=FILE, one file in the folder; came {came}")
         path, index = str(found[0]), int(number or 1)
         source, known = align.dataset(path), sensors.parse_name(found[0].name)
-        layer = _band_file(path, sensors.tidy(name), known if known and known.band else None, ask)
+        known = known if known and known.band else None
+        problem = problem or _unit_problem(path, known, ask)
+        layer = _band_file(path, sensors.tidy(name), known, ask)
         layers.append(dataclasses.replace(layer, index=index, alpha=_alpha_of(source, [index])))
     bands, clouds = apart(layers)
     first = Path(layers[0].path)
     date = sensors.find_date(folder.name) or _file_date(align.dataset(str(first)), first.name)
-    return Product(folder.name, str(folder), date, bands, clouds, "--bands")
+    return Product(folder.name, str(folder), date, bands, clouds, "--bands", problem=problem)
 
 
 def _alpha_of(source: Any, indexes: Sequence[int]) -> int | None:

@@ -187,7 +187,7 @@ def name_bands(texts: Sequence[str | None], sensor: str | None = None) -> tuple[
 
     Codes are understood by way of `sensor` (a key of SENSORS). Without one, B8A or B12 among the codes shows
     Sentinel-2's numbering (HLS S30 shares it; Landsat has neither band), and SR_ before all of them Landsat's: that of
-    OLI with a band 6, that of TM with bands 1 and 7 and no 6. Other codes stay None, for B05 is near infrared to one
+    TM with ST_B6 beside them, that of OLI with SR_B6. Other codes stay None, for B05 is near infrared to one
     sensor and red edge to another. Cloud layers keep their code (FMASK, SCL, QA_PIXEL).
     """
     codes = [band_code(text or "") for text in texts]
@@ -203,7 +203,8 @@ def _numbering(texts: Sequence[str | None], codes: set[str]) -> dict[str, str]:
     surface = all(re.search(r"(?:^|_)sr_?b", text, re.IGNORECASE) for text in texts if text and band_code(text))
     if not codes or not surface:
         return {}
-    return LANDSAT_OLI if "B06" in codes else LANDSAT_TM if {"B01", "B07"} <= codes else {}
+    thermal = any(re.search(r"(?:^|_)st_?b0?6", text, re.IGNORECASE) for text in texts if text)  # TM's and ETM's
+    return LANDSAT_TM if thermal else LANDSAT_OLI if "B06" in codes else {}
 
 
 def resolve_nir(names: Sequence[str | None], wanted: Sequence[str]) -> tuple[str | None, ...]:
@@ -292,7 +293,7 @@ def sentinel2_offset(baseline: str | None) -> float:
 
     Source: Sentinel-2 Products Specification Document, BOA_ADD_OFFSET and RADIO_ADD_OFFSET, -1000 in units of 0.0001.
     """
-    found = re.fullmatch(r"0?(\d{1,2})[.]?(\d{2})", (baseline or "").strip())
+    found = re.fullmatch(r"0?(\d{1,2})(?:[.](\d{1,2})|(\d{2}))", (baseline or "").strip())
     return -0.1 if found and int(found[1]) >= 4 else 0.0
 
 

@@ -13,8 +13,11 @@ from pipelines.grids import align
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import Ask, Layer, Product, apart
 
-_STEPS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
-_SINCE = re.compile(r"(day|hour|minute|second)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}):(\d{2}))?")
+_STEPS = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6}
+_STEPS |= {"nanosecond": 1e-9}
+_SINCE = re.compile(
+    r"(day|hour|minute|(?:milli|micro|nano)?second)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}):(\d{2}))?"
+)
 
 
 def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[Product]:
@@ -41,10 +44,11 @@ def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[P
     if len(times) > 1:
         raise InputError(f"{path}: its bands hold {' and '.join(map(str, sorted(times)))} dates; one number is wanted")
     products = []
-    for index in range(1, times.pop() + 1):
+    count = times.pop()
+    for index in range(1, count + 1):
         layers = [Layer(n, a, index, None if n in sensors.CLOUDS else ask.units) for n, a in found]
         bands, clouds = apart(layers)
-        date = _date(sources[0], index) or sensors.find_date(Path(path).name)
+        date = _date(sources[0], index) or (sensors.find_date(Path(path).name) if count == 1 else None)
         products.append(Product(Path(path).stem, path, date, bands, clouds, "names of variables"))
     return products
 

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rasterio
+
 from models.bundle import Bundle, bundle_id, read_bundle
 from models.errors import EarthtuneError, InputError, shown
 from models.files import check_target as check_file
@@ -23,7 +25,7 @@ from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.jobs import Engine, Job, Output, failure
+from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import layouts
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
@@ -221,7 +223,7 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
     groups: dict[Any, list[Path]] = {}
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
-        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "mask_clouds")]
+        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds")]
         inputs = pixels.channels, pixels.times, pixels.tile, pixels.unit, pixels.uses_time, pixels.uses_location
         groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
     passes = []
@@ -258,14 +260,14 @@ def _surveyed(
         if source in refused:
             continue
         try:
-            with trusting(plan.trust):
+            with trusting(plan.trust), rasterio.Env(GDAL_CACHEMAX=CACHE):
                 job, kept = survey.job(source, folders, overlap)
         except Exception as error:  # whatever befalls one scene is not the end of the others
             if plan.debug:
                 raise
             told = failure(source, error)
             if len(sources) > 1:
-                say(f"{source}: {told['error']}")
+                say(told["error"])
             results += _failed(source, folders, told)
             continue
         results += kept
@@ -284,7 +286,7 @@ def _by_name(sources: Sequence[str]) -> dict[str, InputError]:
     stems: dict[str, str] = {}
     for source in sources:
         missing = next((part for part in _files(source) if not part.startswith("/vsi") and not _there(part)), None)
-        stem = Path(source.split(",")[0]).stem
+        stem = Path((_files(source) or [source])[0]).stem
         if missing:
             refused[source] = InputError(f"{missing}: no such file; check the path")
         elif Path(source).suffix.lower() in RASTERS and stems.setdefault(stem, source) != source:
@@ -389,6 +391,7 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "bundle": identity,
         "source": [*map(fingerprint, local), *remote],
         "reading": dataclasses.asdict(plan.reading),
+        "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, overlap],
     }

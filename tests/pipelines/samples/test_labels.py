@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
-from shapely.geometry import Point, Polygon, box
+from shapely.geometry import LineString, Point, Polygon, box
 
 from models.errors import InputError
 from pipelines.samples import labels
@@ -154,6 +154,16 @@ def test_names_of_classes_stand_for_their_codes(tmp_path):
     assert (got[0, 0], got[0, 20], got[0, 12]) == (0, 1, -1)
     with pytest.raises(InputError, match="holds 'Tree'; wanted class codes, or the names of classes: wood"):
         labels.read_labels(path, GRID, ALL, codes=[1], polygons=Polygons("kind", codes={"wood": 1, "Water": 2}))
+
+
+def test_a_polygon_without_a_code_and_a_line_are_refused(tmp_path):
+    path = squares(tmp_path / "a.gpkg", (1.0, None))
+    with pytest.raises(InputError, match="1 polygons have no kind"):
+        labels.read_labels(path, GRID, ALL, codes=[1, 3], polygons=Polygons("kind", background=3))
+    line = LineString([(500000, 4999900), (500100, 5000000)])
+    geopandas.GeoDataFrame({"kind": [1]}, geometry=[line], crs=UTM).to_file(tmp_path / "l.gpkg")
+    with pytest.raises(InputError, match="holds LineString; wanted polygons, or points"):
+        labels.read_labels(tmp_path / "l.gpkg", GRID, ALL, codes=[1])
 
 
 def test_what_no_polygon_covers_may_be_a_class(tmp_path):

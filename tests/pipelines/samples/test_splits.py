@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
 from models.errors import InputError
-from pipelines.samples.names import listed
+from pipelines.samples.names import listed, shortened
 from pipelines.samples.splits import SPLITS, spatial_blocks, split_by_group, split_by_lists
 
 items = st.lists(st.sampled_from([f"g{i}" for i in range(12)]), min_size=3, max_size=80).filter(
@@ -178,3 +178,33 @@ def test_a_name_that_is_no_image_s_is_refused(tmp_path, names, stems):
     path = written(tmp_path, {"train": names})["train"]
     with pytest.raises(InputError, match="not in the data"):
         listed(path, stems, "names")
+
+
+def test_an_index_column_beside_the_names_is_not_guessed_about(tmp_path):
+    stems = [str(i) for i in range(6)]
+    (tmp_path / "a.csv").write_text(",chip\n0,2\n1,3\n2,4\n")  # as pandas writes it
+    assert listed(tmp_path / "a.csv", stems, "names") == ["2", "3", "4"]
+    (tmp_path / "a.csv").write_text("0,2\n1,3\n2,4\n")
+    with pytest.raises(InputError, match=r"a\.csv: several columns name images; call the one that counts `image`"):
+        listed(tmp_path / "a.csv", stems, "names")
+    (tmp_path / "a.csv").write_text("id,near\na_hls,b_hls\nzz,c_hls\n")
+    with pytest.raises(InputError, match="zz not in the data"):
+        listed(tmp_path / "a.csv", ["a_hls", "b_hls", "c_hls"], "names")
+
+
+def test_folders_tell_images_of_one_name_apart(tmp_path):
+    names = ["Forest/1", "Forest/2", "River/1", "River/2"]
+    lists = written(tmp_path, {"train": ["Forest/1.tif", "data/River/1.tif"], "val": ["Forest/2"], "test": ["River/2"]})
+    assert split_by_lists(names, lists) == ["train", "val", "train", "test"]
+    del lists["test"]
+    with pytest.raises(InputError, match="River/2 in no split list"):
+        split_by_lists(names, lists)
+    with pytest.raises(InputError, match="1 not in the data"):  # which of the two?
+        split_by_lists(names, written(tmp_path, {"train": ["1"]}))
+
+
+def test_another_year_is_another_image(tmp_path):
+    path = written(tmp_path, {"train": ["siteA_2020", "siteB_2020"]})["train"]
+    with pytest.raises(InputError, match="siteA_2020, siteB_2020 not in the data"):
+        listed(path, ["siteA_2021", "siteB_2021"], "names")
+    assert shortened("chip_000_hls_v") == ["chip_000_hls_v", "chip_000_hls", "chip_000"]

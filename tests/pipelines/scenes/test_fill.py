@@ -153,3 +153,25 @@ def test_a_value_that_a_person_names_is_nodata_besides_the_declared_one(tmp_path
     path = write(tmp_path / "a.tif", x, names=SIX, nodata=-9999)
     valid = open_scene(path, SIX, nodata=7).read(ALL)[1]
     assert np.argwhere(~valid).tolist() == [[3, 4], [8, 9]]
+
+
+@pytest.mark.parametrize(("dtype", "rim"), [("int16", -9999), ("float32", np.nan)])
+def test_what_is_known_to_have_no_data_leads_inwards(tmp_path, dtype, rim):
+    x = ground(dtype)
+    x[:, 5:30, 5:20] = 0
+    x[:, 33:36, 40:44] = 0  # a shadow
+    x[:, :5] = x[:, :, :5] = rim
+    path = write(tmp_path / "a.tif", x, names=SIX, nodata=None if dtype == "float32" else rim)
+    scene = open_scene(path, SIX)
+    valid = scene.read(ALL)[1]
+    right = np.ones((40, 50), bool)
+    right[:5] = right[:, :5] = right[5:30, 5:20] = False
+    np.testing.assert_array_equal(valid, right)
+    assert scene.fills[0].values == (0.0,) and scene.fills[0].pixels == 25 * 15
+
+
+def test_fills_of_two_values_side_by_side_are_both_told(tmp_path):
+    x = ground()
+    x[:, :, :5], x[:, :, 5:9] = -9999, 0
+    scene = open_scene(write(tmp_path / "a.tif", x, names=SIX), SIX)
+    assert scene.fills[0].values == (-9999.0, 0.0) and not scene.read(ALL)[1][:, :9].any()

@@ -94,6 +94,32 @@ def test_a_swath_in_the_corner_of_a_large_scene_is_found(tmp_path):
     assert doubt(open_scene(write(tmp_path / "a.tif", x, names=SIX, nodata=0), SIX)).impossible
 
 
+def test_each_date_is_judged(tmp_path):
+    x = spectrum("vegetation")
+    first = write(tmp_path / "a_20210601.tif", (x * 1e4).astype("int16"), names=SIX)
+    second = write(tmp_path / "b_20210701.tif", x.astype("float32"), names=SIX)
+    found = doubt(open_scene([first, second], SIX))
+    assert found.impossible and found.told.startswith("b_20210701: no pixel reflects more")
+
+
+@pytest.mark.parametrize(("share", "impossible"), [(0.4, True), (0.04, True), (0.004, False)])
+def test_values_far_below_zero_are_no_data_that_nothing_declares(tmp_path, share, impossible):
+    x = (spectrum("vegetation", (100, 100)) * 1e4).round().astype("float32")
+    x[:, : round(100 * share) or 1, : 100 if share > 0.01 else 40] = -10000
+    found = look(tmp_path, x)
+    assert found.impossible == impossible and "--nodata" in found.told
+    assert not look(tmp_path, x, nodata=-10000).told
+
+
+def test_a_strip_of_data_is_found_wherever_it_lies(tmp_path):
+    x = np.full((6, 900, 900), -9999, np.float32)
+    x[:, 700:703, :] = spectrum("vegetation", (3, 900))
+    found = doubt(open_scene(write(tmp_path / "a.tif", x, names=SIX, nodata=-9999), SIX))
+    assert found.impossible and found.pixels > 1000
+    x[:, 700:703, 7:] = -9999  # 21 pixels
+    assert doubt(open_scene(write(tmp_path / "b.tif", x, names=SIX, nodata=-9999), SIX)).impossible
+
+
 @needs_data
 @pytest.mark.parametrize("pattern", ["hls_worldcover/*_hls.tif", "s2_seasons/*.tif", "terramind/S2L2A/*.tif"])
 def test_no_real_file_is_refused(pattern):

@@ -153,6 +153,9 @@ def test_files_of_any_name_are_one_scene(tmp_path):
         (["BLUE=/etc/passwd"], "came a file outside"),
         (["=p_one.tif"], "wanted NAME=FILE"),
         (["BLUE=p_one.tif:2"], "band 2 is wanted, it has 1"),
+        (["BLUE=p_one.tif:0"], "from 1"),
+        (["BLUE=p_one.tif", "GREEN"], "for every band"),
+        (["BLUE=p_one.tif", "BLUE=p_two.tif"], "named twice"),
     ],
 )
 def test_files_that_are_not_what_they_are_said_to_be(tmp_path, names, message):
@@ -160,3 +163,9 @@ def test_files_that_are_not_what_they_are_said_to_be(tmp_path, names, message):
         open_scene(band_files(tmp_path / "s"), ["BLUE"], file_bands=names)
     with pytest.raises(InputError, match="give the folder that holds them"):
         open_scene(tmp_path / "s" / "p_one.tif", ["BLUE"], file_bands=["BLUE=p_one.tif"])
+
+
+def test_files_of_a_product_keep_its_doubts(tmp_path):
+    write(tmp_path / "s" / "T32TQM_20220705T100031_B02.tif", flat(1500, np.uint16))
+    with pytest.raises(InputError, match="unknown processing baseline"):
+        open_scene(tmp_path / "s", ["BLUE"], file_bands=["BLUE=*_B02.tif"])
