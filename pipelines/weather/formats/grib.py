@@ -120,8 +120,10 @@ def _whole(path: Path) -> None:
             length = _length(head)
             if length is None:
                 return  # a GRIB 1 message of more than 8 MB hides its length; ecCodes knows how to find it
-            file.seek(max(at + length - 4, 0))
-            whole = at + length <= size and file.read(4) == b"7777"
+            whole = 16 <= length <= size - at
+            if whole:
+                file.seek(at + length - 4)
+                whole = file.read(4) == b"7777"
             if not whole or not _sections_fit(file, at, length, head[7]):
                 raise InputError(
                     f"{path}: message {count + 1} at byte {at} of {size} is cut short or damaged, {length} bytes are "

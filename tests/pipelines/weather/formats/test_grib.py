@@ -229,6 +229,10 @@ def test_damage_is_told(tmp_path, edition):
         open_grib(write(tmp_path / "twice.grib", one, one))
     with pytest.raises(InputError, match="cut short"):
         open_grib(write(tmp_path / "head.grib", one[:12]))
+    for length in (0, 8, 1 << 62, (1 << 64) - 1) if edition == 2 else ():  # of no file
+        head = one[:8] + length.to_bytes(8, "big")
+        with pytest.raises(InputError, match=f"message 1 at byte 0 .* damaged, {length} bytes are wanted"):
+            open_grib(write(tmp_path / "length.grib", head + one[16:]))
     # Rubbish between messages is passed over.
     assert len(open_grib(write(tmp_path / "pad.grib", b"\0" * 100, one, b"\n" * 70000))) == 1
 
