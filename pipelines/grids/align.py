@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
@@ -61,12 +62,18 @@ def overlaps(source: Any, geobox: GeoBox) -> bool:
     """Whether a raster and a grid share ground (always true of rasters without coordinate system of the grid's shape).
 
     Raises:
-        InputError: one has no coordinate system and the shapes differ.
+        InputError: one has no coordinate system and the shapes differ, or nothing leads from one's to the other's.
     """
     theirs = grid(source)
     if _unlocated(source, theirs, geobox):
         return True
-    return clip(footprint(theirs, geobox, pad=0), theirs.shape) is not None
+    try:
+        return clip(footprint(theirs, geobox, pad=0), theirs.shape) is not None
+    except ProjError as error:
+        raise InputError(
+            f"{source.name}: nothing leads from its coordinate system to that of the scene; correct it, such as by "
+            "gdal_edit.py -a_srs"
+        ) from error
 
 
 def read_onto(

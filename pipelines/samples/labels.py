@@ -193,7 +193,8 @@ _TOKEN_REGEX = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^
 def _keyed(root: Path, pattern: str, paths: Sequence[Path], whole: bool) -> dict[tuple[str, ...], Path]:
     """Files by what the wildcards matched (`whole`), or by what the last one matched."""
     parts = [part for part in _TOKEN.split(pattern) if part]  # wildcards and the text between
-    quoted = (_TOKEN_REGEX.get(part, f"({part})" if part[:1] == "[" else re.escape(part)) for part in parts)
+    sets = {part: f"({part.replace('[!', '[^', 1)})" for part in parts if part[0] == "["}
+    quoted = ((_TOKEN_REGEX | sets).get(part, re.escape(part)) for part in parts)
     regex = re.compile("".join(quoted))
     keyed: dict[tuple[str, ...], Path] = {}
     for path in paths:

@@ -169,6 +169,8 @@ def _read_table(path: str, layer: str | None, around: Any) -> Any:
             table = geopandas.read_file(path, bbox=around, layer=name)
     except (DataSourceError, DataLayerError) as error:
         raise InputError(f"{path}: not a polygon file that can be read; wanted {_KINDS}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: holds text that is not UTF-8; write it again as UTF-8") from error
     except ShapelyError as error:
         raise InputError(f"{path}: holds what is no polygon ({align.reason(error)}); mend or remove it") from error
     if table.crs is None:

@@ -68,6 +68,22 @@ def test_an_unknown_code_is_refused_by_name(tmp_path):
     assert (labels.read_labels(path, GRID, ALL, codes=[10, 20], ignore=[7, 10, 77]) == -1).all()
 
 
+def test_unknown_codes_are_listed_up_to_eight(tmp_path):
+    for count, told in ((8, "1, 2, 3, 4, 5, 6, 7, 8, classes"), (10, "1, 2, 3, 4, 5, 6, 7, 8 and 2 more, classes")):
+        codes = np.resize(np.arange(1, count + 1, dtype=np.uint8), (20, 30))
+        path = write(tmp_path / f"{count}.tif", codes)
+        with pytest.raises(InputError, match=rf"{count}\.tif: holds code {told} are 90, 91; add"):
+            labels.read_labels(path, GRID, ALL, codes=[90, 91])
+
+
+def test_values_are_those_of_the_first_band_in_its_unit(tmp_path):
+    path = tmp_path / "v.tif"
+    with rasterio.open(path, "w", "GTiff", 30, 20, 2, UTM, GRID.affine, "int16") as file:
+        file.write(np.stack([np.full((20, 30), 7, np.int16), np.full((20, 30), 9, np.int16)]))
+        file.scales, file.offsets = (0.5, 3.0), (1.0, 4.0)
+    assert (labels.read_values(path, GRID, ALL) == 4.5).all()
+
+
 def test_labels_on_another_grid_come_by_nearest_pixel(tmp_path):
     codes = np.random.default_rng(1).choice([1, 2], (60, 90)).astype(np.uint8)
     path = write(tmp_path / "l.tif", codes, affine=Affine(10 / 3, 0, 500000, 0, -10 / 3, 5000000))
@@ -83,6 +99,13 @@ def test_labels_of_other_ground_are_refused(tmp_path):
         labels.read_labels(far, GRID, ALL, codes=[1])
     with pytest.raises(InputError, match=r"l\.tif: labels of other ground"):
         labels.read_values(far, GRID, ALL)
+
+
+def test_a_coordinate_system_of_its_own_is_refused(tmp_path):
+    crs = 'LOCAL_CS["a site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    path = write(tmp_path / "l.tif", np.ones((20, 30), np.uint8), crs=crs)
+    with pytest.raises(InputError, match=r"l\.tif: nothing leads from its coordinate system to that of the scene"):
+        labels.read_labels(path, GRID, ALL, codes=[1])
 
 
 def test_values_keep_their_holes(tmp_path):
@@ -164,6 +187,13 @@ def test_a_polygon_without_a_code_and_a_line_are_refused(tmp_path):
     geopandas.GeoDataFrame({"kind": [1]}, geometry=[line], crs=UTM).to_file(tmp_path / "l.gpkg")
     with pytest.raises(InputError, match="holds LineString; wanted polygons, or points"):
         labels.read_labels(tmp_path / "l.gpkg", GRID, ALL, codes=[1])
+
+
+def test_text_that_is_not_utf_8_is_refused(tmp_path):
+    path = squares(tmp_path / "a.geojson", name=["west", "east"])
+    path.write_bytes(path.read_bytes().replace(b"east", b"e\xf0st"))
+    with pytest.raises(InputError, match=r"a\.geojson: holds text that is not UTF-8"):
+        labels.read_labels(path, GRID, ALL, codes=[1, 2], polygons=Polygons("kind"))
 
 
 def test_what_no_polygon_covers_may_be_a_class(tmp_path):
@@ -282,6 +312,13 @@ def test_pairs_that_do_not_work_out(tmp_path, files, images, marks, message):
     with pytest.raises(InputError, match=message) as caught:
         labels.pair(touch(tmp_path, *files), images, marks)
     assert "\n" not in str(caught.value)
+
+
+def test_sets_of_letters_pair_by_the_letter(tmp_path):
+    touch(tmp_path, *(f"{letter}_{kind}_{i}.tif" for letter in "abx" for i in (1, 2) for kind in ("hls", "lc")))
+    for images, marks in (("[ab]_hls_*.tif", "[ab]_lc_*.tif"), ("[!x]_hls_*.tif", "[!x]_lc_*.tif")):
+        names = [(i.name, m.name) for i, m in labels.pair(tmp_path, images, marks)]
+        assert names == [(f"{letter}_hls_{i}.tif", f"{letter}_lc_{i}.tif") for letter in "ab" for i in (1, 2)]
 
 
 def test_folders_name_classes(tmp_path):
