@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint bench notebooks clean
+.PHONY: setup demo test lint bench mutants notebooks clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks -o addopts='-q --import-mode=importlib' -s
+
+# Do the tests notice small changes of the code? Survivors are printed.
+mutants: $(STAMP)
+	$(BIN)/python tests/mutants.py
 
 # Executes each from a clean kernel and stores its outputs.
 notebooks: $(STAMP)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.grids.windows import Tiles, enlarged, starts
+from pipelines.grids.windows import Tiles, cells, enlarged, starts
 
 sides = st.integers(1, 60)
 
@@ -67,6 +67,27 @@ def test_a_large_scene_has_no_list_of_windows():
 
 def test_a_window_on_a_finer_grid_ends_with_it():
     assert enlarged((slice(1, 3), slice(0, 2)), 16, (40, 100)) == (slice(16, 40), slice(0, 32))
+
+
+def test_tiles_share_nothing_where_nothing_is_said_and_end_with_the_grid():
+    assert starts(10, 4) == [0, 4, 6]
+    assert Tiles((4, 10), 4).cols == [0, 4, 6]
+    assert [*Tiles((3, 5), 4)] == [(slice(0, 3), slice(0, 4)), (slice(0, 3), slice(1, 5))]
+    assert [*Tiles((5, 3), 4)] == [(slice(0, 4), slice(0, 3)), (slice(1, 5), slice(0, 3))]
+
+
+def test_cells_of_a_hand_worked_grid():
+    rows, cols = (slice(0, 2), slice(2, 4), slice(4, 5)), (slice(0, 2), slice(2, 3))
+    assert cells(5, 3, 2) == [(row, col) for row in rows for col in cols]
+    assert cells(2, 4, 4) == [(slice(0, 2), slice(0, 4))]
+
+
+@given(height=sides, width=sides, tile=st.integers(1, 70))
+def test_cells_hold_every_pixel_once(height, width, tile):
+    seen = np.zeros((height, width), int)
+    for window in cells(height, width, tile):
+        seen[window] += 1
+    assert (seen == 1).all()
 
 
 def test_a_hand_worked_side():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,23 @@ def test_maps_are_done_while_they_are_as_they_were(entry):
     assert entry.done() is None
     file.unlink()
     assert entry.done() is None
+
+
+def test_maps_made_from_something_else_are_told_and_may_be_forgotten(entry):
+    other = Entry(entry.out, entry.stem, "b" * 64)
+    assert not entry.differs() and not other.differs()  # nothing is finished
+    entry.finish({"valid": 1}, [])
+    assert not entry.differs() and other.differs()
+    entry.forget()
+    assert entry.done() is None and not other.differs()
+    entry.forget()
+
+
+def test_what_only_looks_like_a_folder_of_parts_is_left_alone(entry):
+    stray = entry.parts.with_name(f"{entry.stem}-{'f' * 16}")
+    stray.write_text("a file")
+    entry.finish({}, [])
+    assert stray.is_file() and not entry.parts.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {}, "key": 1, "result": 2', "null"])
@@ -68,6 +87,10 @@ def test_a_table_is_ours_until_somebody_changes_it(tmp_path):
     assert is_ours(tmp_path, table)
     table.write_text("a,b,c")
     assert not is_ours(tmp_path, table)
+    remember(tmp_path, table)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b,c")
+    assert is_ours(tmp_path, table) and not is_ours(tmp_path, other)
 
 
 CLAIM = """
@@ -98,6 +121,30 @@ def test_a_claim_keeps_others_off_and_ends_with_its_process(entry):
         assert granted
 
 
+def test_bands_of_rows_are_claimed_apart_and_each_by_one(tmp_path):
+    entry = Entry(tmp_path / "a" / "new" / "folder", "scene", "a" * 64)
+    with entry.claim("0-512", wait=False) as first, entry.claim("512-1024", wait=False) as second:
+        assert first and second
+        with entry.claim("0-512", wait=False) as again, entry.claim(wait=False) as whole:
+            assert not again and whole
+
+
+def test_a_claim_waits_for_as_long_as_it_takes(entry):
+    claimed, waited = threading.Event(), 1.3  # seconds
+
+    def hold():
+        with entry.claim(wait=False):
+            claimed.set()
+            time.sleep(waited)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert claimed.wait(60)
+    with entry.claim(wait=True) as granted:
+        assert granted
+    holder.join()
+
+
 def test_fingerprints_tell_files_apart(tmp_path):
     first, second = tmp_path / "a.tif", tmp_path / "b" / "a.tif"
     second.parent.mkdir()
@@ -106,4 +153,8 @@ def test_fingerprints_tell_files_apart(tmp_path):
     os.utime(second, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
     assert fingerprint(first)[:3] == fingerprint(second)[:3]
     assert fingerprint(first) != fingerprint(second)
+    for at, told in ((65_535, True), (65_536, False)):  # 64 kB are read, however large the file
+        second.write_bytes(b"x" * at + b"y" + b"x" * (99_999 - at))
+        os.utime(second, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
+        assert (fingerprint(first) != fingerprint(second)) == told
     assert digest({"a": fingerprint(first), "b": 1}) == digest({"b": 1, "a": fingerprint(first)})

@@ -12,6 +12,7 @@ from models.errors import InputError, RunError
 from models.spec import ClassDef
 from pipelines.reports.scores import (
     ValueSums,
+    area_rmse,
     class_scores,
     confusion_matrix,
     mean_iou_of,
@@ -200,3 +201,12 @@ def test_value_sums_refuse_holes():
         value_sums(np.array([np.inf, 2.0]), np.array([1.0, 2.0]))
     with pytest.raises(InputError, match="same shape"):
         value_sums(np.zeros(2), np.zeros(3))
+
+
+def test_cells_count_by_their_area():
+    truth = np.array([[1.0, 2.0], [3.0, np.nan]])
+    predicted = np.array([[2.0, 2.0], [6.0, 5.0]])
+    # By hand: (1 * 1 + 1 * 0 + 2 * 9) / (1 + 1 + 2), the cell without truth left out.
+    assert area_rmse(predicted, truth, np.array([1.0, 2.0])) == approx((19 / 4) ** 0.5)
+    assert area_rmse(predicted, truth + 1, np.array([1.0, 0.0])) == approx((1 / 2) ** 0.5)
+    assert np.isnan(area_rmse(predicted, np.full((2, 2), np.nan), np.array([1.0, 2.0])))

@@ -11,7 +11,7 @@ from pyproj import Geod
 
 from models.errors import InputError
 from pipelines.samples.names import listed, shortened
-from pipelines.samples.splits import SPLITS, spatial_blocks, split_by_group, split_by_lists
+from pipelines.samples.splits import SPLITS, some, spatial_blocks, split_by_group, split_by_lists
 
 items = st.lists(st.sampled_from([f"g{i}" for i in range(12)]), min_size=3, max_size=80).filter(
     lambda groups: len(set(groups)) >= 3
@@ -52,9 +52,16 @@ def test_many_small_groups_come_near_the_fractions_and_seeds_differ():
 def test_too_few_groups_and_bad_fractions_are_refused():
     with pytest.raises(InputError, match=r"2 groups \(a, b\): three splits want at least 3"):
         split_by_group(["a", "b", "a"], seed=0)
-    for fractions in ((0.7, 0.3, 0.0), (0.5, 0.2, 0.2)):
+    for fractions in ((0.7, 0.3, 0.0), (0.5, 0.2, 0.2), (0.5, 0.5), (0.25,) * 4):
         with pytest.raises(InputError, match="positive shares"):
             split_by_group(["a", "b", "c"], fractions=fractions, seed=0)
+    thirds = (0.333333, 0.333333, 0.333334), (0.3333333, 0.3333333, 0.3333333)  # as people write them
+    assert {len(set(split_by_group("abc", fractions=fractions, seed=0))) for fractions in thirds} == {3}
+
+
+def test_names_are_listed_up_to_three():
+    told = ["a", "a, b, c", "a, b, c and 1 more", "a, b, c and 2 more"]
+    assert [some("abcde"[:count]) for count in (1, 3, 4, 5)] == told
 
 
 def chip(x, y, crs, size=10.0):
@@ -98,6 +105,15 @@ def test_chips_of_neighbouring_utm_zones_share_blocks():
 def test_a_hand_worked_block():
     # 100 km are 0.8983 degrees; 47 / 0.8983 = 52.3; 9 * cos(47.16) / 0.8983 = 6.8
     assert spatial_blocks([chip(9, 47, "EPSG:4326", 1e-4)], block_km=100) == ["block_52_6"]
+    # 80 degrees are 89.06 times 100 km, 44 degrees 48.98 times.
+    chips = [chip(1e-3, 80, "EPSG:4326", 1e-6), chip(1e-3, 44, "EPSG:4326", 1e-6)]
+    assert spatial_blocks(chips, block_km=100) == ["block_89_0", "block_48_0"]
+
+
+def test_at_a_pole_all_longitudes_are_one_block():
+    # The row 89.83..90.73 degrees has its middle beyond the pole.
+    chips = [chip(lon, 89.9, "EPSG:4326", 1e-6) for lon in (1e-3, 60, 179)]
+    assert spatial_blocks(chips, block_km=100) == ["block_100_0"] * 3
 
 
 def test_blocks_want_a_place_and_a_size():
@@ -107,6 +123,8 @@ def test_blocks_want_a_place_and_a_size():
         spatial_blocks([chip(0, 0, None)], block_km=10)
     with pytest.raises(InputError, match="0 km"):
         spatial_blocks([], block_km=0)
+    with pytest.raises(InputError, match="inf km"):
+        spatial_blocks([], block_km=math.inf)
 
 
 def written(folder, lists):

@@ -396,6 +396,18 @@ def test_clouds_make_pixels_invalid(tmp_path):
     assert open_scene(folder, SIX).read((slice(0, 12), slice(0, 16)))[1].all()
 
 
+def test_clouds_of_every_date_hide_pixels(tmp_path):
+    for at, day in enumerate(("2024128", "2024133", "2024138")):
+        folder = hls_folder(tmp_path / day, day=day)
+        fmask = flat(0, np.uint8)
+        fmask[at, 2 * at] = 2
+        write(folder / f"HLS.S30.T33TVN.{day}T100000.v2.0.Fmask.tif", fmask, nodata=255)
+    scene = open_scene(sorted(tmp_path.iterdir()), SIX, mask_clouds=True)
+    x, valid = scene.read(whole(scene))
+    assert np.argwhere(~valid).tolist() == [[0, 0], [1, 2], [2, 4]]
+    assert not x[:, :, ~valid].any() and x[:, :, valid].all()
+
+
 def test_a_coarser_scene_classification_hides_whole_blocks(tmp_path):
     scene = open_scene(safe_folder(tmp_path / "x.SAFE"), ["BLUE"], mask_clouds=True)
     _, valid = scene.read(whole(scene))

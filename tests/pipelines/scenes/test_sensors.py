@@ -108,6 +108,46 @@ def test_a_band_called_nir_becomes_the_wanted_one_only_where_it_is_alone():
 
 
 @pytest.mark.parametrize(
+    ("keys", "scale", "offset", "nodata", "clouds"),
+    [
+        (("S30", "L30"), 0.0001, 0, -9999, "FMASK"),  # HLS
+        (("S2",), 0.0001, 0, 0, "SCL"),  # its offset goes by the baseline
+        (("OLI", "TM"), 0.0000275, -0.2, 0, "QA_PIXEL"),  # Collection 2 Level 2
+        (("OLI_C1", "TM_C1"), 0.0001, 0, -9999, ""),  # Collection 1
+        (("OLI_L1", "TM_L1"), None, 0, 0, "QA_PIXEL"),  # by the MTL of each product
+    ],
+)
+def test_units_and_fill_are_those_of_the_guides(keys, scale, offset, nodata, clouds):
+    for key in keys:
+        sensor = sensors.SENSORS[key]
+        assert (sensor.scale, sensor.offset, sensor.nodata, sensor.clouds) == (scale, offset, nodata, clouds)
+
+
+def test_what_hides_the_ground():
+    fmask, scl, quality = (sensors.CLOUDS[key] for key in ("FMASK", "SCL", "QA_PIXEL"))
+    assert [bit for bit in range(9) if fmask.bits >> bit & 1] == [0, 1, 3]  # cirrus, cloud, shadow
+    assert [bit for bit in range(9) if quality.bits >> bit & 1] == [0, 2, 3, 4]  # fill, cirrus, cloud, shadow
+    assert (fmask.adjacent, quality.adjacent, scl.bits, scl.adjacent) == (
+        1 << 2,
+        1 << 1,
+        0,
+        0,
+    )  # beside clouds, dilated
+    assert scl.classes == (0, 1, 3, 8, 9, 10) and fmask.classes == quality.classes == ()
+
+
+def test_wavelengths_are_sentinel_2s():
+    """Nominal centres of the bands of its instrument."""
+    told = {"B01": 443, "B02": 490, "B03": 560, "B04": 665, "B05": 705, "B06": 740, "B07": 783, "B08": 842}
+    told |= {"B8A": 865, "B09": 945, "B10": 1375, "B11": 1610, "B12": 2190}
+    assert {sensors.SENTINEL2[code]: middle for code, middle in told.items()} == sensors.WAVELENGTHS
+
+
+def test_level_1_counts_by_the_sun_of_30_degrees():
+    assert sensors.level1_units(2e-5, -0.1, 30) == pytest.approx((4e-5, -0.2))
+
+
+@pytest.mark.parametrize(
     ("name", "sensor", "date", "band", "metres"),
     [
         ("HLS.S30.T13RCN.2024128T173909.v2.0.B8A.tif", "S30", (2024, 5, 7), "NIR_NARROW", None),
@@ -178,3 +218,14 @@ def test_baseline_in_the_product_name():
 def test_a_near_miss_is_suggested():
     assert sensors.suggest("NIR_NAROW", sensors.BANDS) == " (did you mean NIR_NARROW?)"
     assert sensors.suggest("XYZ", sensors.BANDS) == ""
+
+
+def test_names_are_tidied():
+    told = {"swir16": "SWIR_1", "NIR narrow": "NIR_NARROW", " my-index 2 ": "MY_INDEX_2"}
+    assert {name: sensors.tidy(name) for name in told} == told
+
+
+def test_the_product_in_a_file_name():
+    landsat = "LC08_L2SP_042034_20200101_20200108_02_T1"
+    assert sensors.parse_name(f"{landsat}_SR_B5.TIF").product == landsat
+    assert sensors.parse_name("T36QWD_20200701T074619_B8A_20m.jp2").product == "T36QWD_20200701T074619"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import InputError
-from pipelines.weather.canonical import check, eastward, notes_of, to_canonical
+from pipelines.weather.canonical import check, eastward, noted, notes_of, to_canonical
 from pipelines.weather.dataset import one_forecast
 from tests.weather_files import field
 
@@ -100,6 +100,75 @@ def test_a_longitude_that_comes_twice_within_a_region():
         to_canonical(field().isel(longitude=[1, 1, 2]), name="f.nc")
 
 
+def test_longitudes_that_come_twice_beside_the_last():
+    lon = np.sort([*np.arange(0, 361, 10.0), 50.0])
+    data = field().isel(longitude=[0] * len(lon)).assign_coords(longitude=("longitude", lon, field().longitude.attrs))
+    with pytest.raises(InputError, match=r"f\.nc: longitudes come twice \(2 such\)"):
+        to_canonical(data, name="f.nc")
+
+
+def test_longitudes_of_a_second_turn():
+    same(to_canonical(field(lon0=370.0)), to_canonical(field(lon0=10.0)))
+
+
+def test_hand_worked_longitudes():
+    order, lon, twice = eastward(np.array([90.0, -180.0000000001, 0.0, -90.0]))  # by rounding the antimeridian
+    assert (order.tolist(), lon.tolist(), twice) == ([1, 3, 2, 0], [-180.0, -90.0, 0.0, 90.0], False)
+    # Uneven columns around the globe: the gap of 100 degrees is less than 1.5 times the median of 80.
+    around = [-180.0, -130.0, -30.0, 50.0, 130.0]
+    assert eastward(np.array(around))[1].tolist() == around
+
+
+@pytest.mark.parametrize("lat", [(10, 20, 15), (10, 10, 5), (5, 10, 10), (5.0, 5.5, 5.25)])
+def test_latitudes_that_neither_rise_nor_fall(lat):
+    data = field().isel(latitude=slice(3)).assign_coords(latitude=("latitude", list(lat), field().latitude.attrs))
+    with pytest.raises(InputError, match=r"f\.nc: latitudes neither rise nor fall all the way"):
+        to_canonical(data, name="f.nc")
+
+
+def test_two_rows_are_north_up_too():
+    got = to_canonical(field().isel(latitude=[5, 4]))
+    assert got.lat.values.tolist() == [45, 35]
+    np.testing.assert_array_equal(got.t2m.sel(lat=35, lon=0), field().t2m.sel(latitude=35, longitude=0))
+
+
+def test_notes_come_once_and_go():
+    data = noted(field(), ["a", "b", "a"])
+    assert notes_of(data) == ["a", "b"] and notes_of(noted(data, [])) == [] == notes_of(field())
+
+
+def test_what_does_not_lie_on_the_grid_is_told_but_for_grid_mappings():
+    data = field().assign(ramp=("n", np.arange(3.0)), crs=("one", [1], {"grid_mapping_name": "latitude_longitude"}))
+    got = to_canonical(data.assign(title=((), 1)))
+    assert list(got.data_vars) == ["t2m"] and notes_of(got) == ["left out, for they do not lie on the grid: ramp"]
+
+
+@pytest.mark.parametrize("name", ["time_bnds", "time_bounds"])
+def test_limits_of_times_are_known_by_their_name(name):
+    data = field(times=3)
+    edges = np.stack([data.time.values - np.timedelta64(6, "h"), data.time.values], axis=-1)
+    got = to_canonical(data.assign({name: (("time", "bnds"), edges)}))
+    np.testing.assert_array_equal(np.stack([got.interval_start, got.interval_end], axis=-1), edges)
+    one = to_canonical(data.assign({name: (("time", "bnds"), edges)}).isel(time=1))
+    assert one.interval_start.values == edges[1, :1] and one.interval_end.values == edges[1, 1:]
+    raw = data.assign_coords(time=("time", [0, 6, 12], {"units": "hours since 2020-01-01", "calendar": "standard"}))
+    raw = to_canonical(raw.assign({name: (("time", "bnds"), [[-6, 0], [0, 6], [6, 12]])}))
+    np.testing.assert_array_equal(np.stack([raw.interval_start, raw.interval_end], axis=-1), edges)
+    for shape in ((3, 1), (3, 3)):
+        odd = to_canonical(data.assign({name: (("time", "bnds"), np.zeros(shape))}))
+        assert "interval_start" not in odd.coords
+
+
+def test_angles_of_a_geostationary_scan_become_metres():
+    about = {"grid_mapping_name": "geostationary", "perspective_point_height": 35786023.0, "sweep_angle_axis": "x"}
+    about |= {"longitude_of_projection_origin": -75.0, "semi_major_axis": 6378137.0, "semi_minor_axis": 6356752.31414}
+    axes = {key: (key, 1e-4 * np.arange(3), {"units": "rad"}) for key in ("y", "x")}
+    data = xr.Dataset({"v": (("y", "x"), np.zeros((3, 3)), {"grid_mapping": "goes"}), "goes": ((), 0, about)}, axes)
+    got = to_canonical(data)
+    np.testing.assert_allclose(got.x, [0, 3578.6023, 7157.2046])
+    np.testing.assert_allclose(got.y, [7157.2046, 3578.6023, 0])
+
+
 def test_latitudes_along_rows_of_another_name():
     data = field(times=1)
     axes = {"latitude": ("y", data.latitude.values), "longitude": ("x", data.longitude.values)}
@@ -112,6 +181,7 @@ def test_a_region_across_the_antimeridian_stays_whole():
     data = field().sel(longitude=slice(150, 210))
     got = to_canonical(data)
     np.testing.assert_array_equal(got.lon, np.arange(150, 211, 10))
+    assert check(got) is got
     stored = data.assign_coords(longitude=(data.longitude + 180) % 360 - 180).sortby("longitude")
     stored.longitude.attrs.update(data.longitude.attrs)
     same(to_canonical(stored), got)
@@ -121,6 +191,7 @@ def test_one_time_without_dimension():
     data = field(times=1).isel(time=0).rename(time="day")
     data["day"].attrs = {"standard_name": "time"}
     assert to_canonical(data).t2m.dims == ("time", "lat", "lon")
+    same(to_canonical(field(times=1).isel(time=0)), to_canonical(field(times=1)))
     got = to_canonical(field(times=1).isel(time=0, drop=True))
     assert "time" not in got.dims and notes_of(got) == ["no time axis"]
     point = field().isel(latitude=3, longitude=4)
@@ -157,6 +228,7 @@ def test_forecasts_of_several_starts(names, units):
     assert got.t2m.dims == ("reference_time", "lead_time", "lat", "lon") and "time" not in got.coords
     np.testing.assert_array_equal(got.reference_time, starts)
     np.testing.assert_array_equal(got.lead_time, leads)
+    assert notes_of(got) == ["forecasts that overlap: choose one (one_forecast)"]
     one = one_forecast(got, "2020-02-01")
     np.testing.assert_array_equal(one.time, starts[1] + leads)
     np.testing.assert_allclose(one.t2m[1], to_canonical(plane.to_dataset(name="t2m")).t2m * 5, rtol=1e-6)

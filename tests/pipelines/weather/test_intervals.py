@@ -8,6 +8,7 @@ from models.errors import InputError
 from pipelines.weather import intervals
 from pipelines.weather.canonical import notes_of, to_canonical
 from pipelines.weather.intervals import in_unit, per_step, with_intervals
+from pipelines.weather.products import PRODUCTS
 from tests.weather_files import field
 
 HOUR = np.timedelta64(1, "h")
@@ -45,6 +46,46 @@ def test_what_is_known_of_files():
     assert spans(era) == [("00:00", "01:00"), ("01:00", "02:00")] and era.tp.attrs["cell_methods"] == "time: sum"
     imerg = with_intervals(rain([1, 2], units="mm/hr", first="2020-01-01T00:00", GridHeader="BinMethod=X"))
     assert spans(imerg) == [("00:00", "00:30"), ("01:00", "01:30")]
+
+
+def test_what_a_caller_says_goes_before_what_a_file_has():
+    merra = rain([1, 2], first="2020-01-01T00:30", hours=6, ShortName="M2T1NXFLX")
+    assert spans(with_intervals(merra, stamp="start")) == [("00:30", "01:30"), ("06:30", "07:30")]  # its own length
+    assert spans(with_intervals(merra, hours=3)) == [("23:00", "02:00"), ("05:00", "08:00")]  # its own stamp
+    assert spans(with_intervals(merra, stamp="end", hours=2)) == [("22:30", "00:30"), ("04:30", "06:30")]
+    has = with_intervals(merra, stamp="start")
+    assert with_intervals(has) is has
+    assert spans(with_intervals(has, stamp="end"))[0] == ("23:30", "00:30")
+    assert spans(with_intervals(has, hours=3))[0] == ("23:00", "02:00")
+
+
+@pytest.mark.parametrize("short", ["", "M2TUNXFLX", "M2TMNXFLX"])  # nothing, no interval, one of the calendar
+def test_a_stamp_without_a_length_takes_the_step(short):
+    data = rain([1, 2, 3], hours=3, ShortName=short)
+    assert spans(with_intervals(data, stamp="end")) == [("22:00", "01:00"), ("01:00", "04:00"), ("04:00", "07:00")]
+    for late in (1, 3600):  # seconds
+        uneven = data.assign_coords(time=data.time.values + np.array([0, 0, late]) * np.timedelta64(1, "s"))
+        with pytest.raises(InputError, match="cannot be told from 3 times; pass hours"):
+            with_intervals(uneven, stamp="end")
+
+
+def test_only_sums_become_those_of_a_day():
+    months = field(times=2).assign_coords(time=np.array(["2020-02-01", "2020-03-01"], "datetime64[ns]"))
+    about = {"tp": ("m", "avgad"), "sd": ("m", "instant"), "t2m": ("K", "instant")}
+    plane = months["t2m"].rename(None)
+    fields = {key: plane.assign_attrs(units=unit, GRIB_stepType=step) for key, (unit, step) in about.items()}
+    data = to_canonical(xr.Dataset(fields).assign_attrs(institution="ECMWF", title="ERA5 monthly means"))
+    got = with_intervals(data)
+    said = {key: (var.attrs["units"], var.attrs["cell_methods"]) for key, var in got.data_vars.items()}
+    assert said == {"tp": ("m d-1", "time: mean"), "sd": ("m", "time: point"), "t2m": ("K", "time: point")}
+    assert got.interval_end.values[0] == np.datetime64("2020-03-01")
+    mean = with_intervals(to_canonical(xr.Dataset({"t2m": plane})), product=PRODUCTS["era5_monthly"])
+    assert (mean.t2m.attrs["units"], mean.t2m.attrs["cell_methods"]) == ("K", "time: mean")
+
+
+def test_one_time_on_the_first_of_a_month_may_be_a_day():
+    day = with_intervals(rain([5], units="mm", first="2020-02-01"), product=PRODUCTS["chirps"])
+    assert day.interval_end.values[0] == np.datetime64("2020-02-02")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +178,9 @@ def test_units_that_are_missing_or_wrong():
     data.attrs["units"] = "K"
     with pytest.raises(InputError, match=r"f\.nc: tp: unit 'K' is temperature"):
         in_unit(data, "mm/h", name="f.nc")
+    for amount in (rain([1, 2]), with_intervals(rain([1, 2]), stamp="end")):
+        with pytest.raises(InputError, match=r"^f\.nc: tp: unit 'm' is .*'K' cannot be made of it"):
+            in_unit(amount.tp, "K", name="f.nc")
     with pytest.raises(InputError, match="wanted start, middle or end"):
         with_intervals(rain([1, 2]), stamp="centre")
     with pytest.raises(InputError, match="pass hours"):
