@@ -43,7 +43,7 @@ TESTS = {  # the test files of each module
     "pipelines/scenes/sensors": ["scenes/test_sensors"],
     "pipelines/samples/labels": ["samples/test_labels"],
     "pipelines/grids/mosaic": ["grids/test_mosaic"],
-    "pipelines/scenes/scene": ["scenes/test_scene"],
+    "pipelines/scenes/scene": ["scenes/test_scene", "scenes/test_products", "scenes/test_fill"],
     "pipelines/reports/scores": ["reports/test_scores"],
 }
 PURE = ("models", "pipelines", "tests")  # packages that every mutant imports anew

@@ -22,7 +22,7 @@ def starts(size: int, tile: int, overlap: int = 0) -> list[int]:
     Raises:
         ValueError: a size is not positive, or the overlap is not below the tile.
     """
-    if size < 1 or tile < 1 or not 0 <= overlap < tile:
+    if size < 1 or not 0 <= overlap < tile:
         raise ValueError(f"size {size}, tile {tile}, overlap {overlap}: wanted size, tile >= 1 and 0 <= overlap < tile")
     last = max(size - tile, 0)
     return [*range(0, last, tile - overlap), last]

@@ -60,6 +60,10 @@ def test_two_tiles_cross_over_as_raised_cosines():
     np.testing.assert_allclose(left, [1, 1, 1, 1, *np.cos(angle) ** 2], rtol=1e-6)
 
 
+def test_tiles_side_by_side_count_alone():
+    assert [(first, weight.tolist()) for first, weight in weights(8, 4)] == [(0, [1.0] * 4), (4, [1.0] * 4)]
+
+
 @given(height=sides, width=sides, layout=layouts(), seed=st.integers(0, 99))
 def test_predicting_the_input_returns_the_input(height, width, layout, seed):
     scene = np.random.default_rng(seed).normal(size=(2, height, width)).astype(np.float32)
@@ -210,6 +214,13 @@ def test_a_full_tile_is_not_copied_and_a_larger_one_refused():
     assert pad_tile(x, valid, 4)[0] is x
     with pytest.raises(ValueError, match="4 x 4 cannot be padded to 3 x 3"):
         pad_tile(x, valid, 3)
+    for shape in ((4, 2), (2, 4)):
+        with pytest.raises(ValueError, match=f"{shape[0]} x {shape[1]} cannot be padded to 3 x 3"):
+            pad_tile(np.ones((1, 1, *shape)), np.ones(shape, bool), 3)
+    for shape in ((0, 2), (2, 0)):
+        with pytest.raises(ValueError, match=f"{shape[0]} x {shape[1]} cannot be padded"):
+            pad_tile(np.ones((1, 1, *shape)), np.ones(shape, bool), 3)
+    assert fill_invalid(x, valid) is x
 
 
 @given(

@@ -114,6 +114,8 @@ def test_mean_iou_of_some_codes_keeps_the_others_as_errors():
     assert mean_iou_of(confusion, CLASSES, [20, 80]) == approx(4 / 9)
     assert mean_iou_of(confusion, CLASSES, [80]) is None
     assert mean_iou_of(confusion, CLASSES, [c.code for c in CLASSES]) == class_scores(confusion, CLASSES)["mean_iou"]
+    alarm = np.array([[6, 0, 0, 2], [0, 4, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])  # water, where there is none
+    assert mean_iou_of(alarm, CLASSES, [10, 80]) == approx(6 / 8) and mean_iou_of(alarm, CLASSES, [80]) is None
     with pytest.raises(InputError, match=r"\[7\].*\[10, 20, 30, 80\]"):
         mean_iou_of(confusion, CLASSES, [10, 7])
 
@@ -179,6 +181,7 @@ def test_float32_is_summed_in_float64():
 
 
 def test_undefined_value_scores_are_none():
+    assert value_sums(np.array([np.nan]), np.array([1.0])) == ValueSums(*[0] * 9) == ValueSums()
     empty = value_scores(value_sums(np.array([np.nan]), np.array([1.0])))
     assert empty == {"n": 0, "rmse": None, "mae": None, "bias": None, "r2": None, "pearson_r": None}
     flat = value_scores(value_sums(np.array([3.0, 3.0]), np.array([4.0, 2.0])))
@@ -210,3 +213,12 @@ def test_cells_count_by_their_area():
     assert area_rmse(predicted, truth, np.array([1.0, 2.0])) == approx((19 / 4) ** 0.5)
     assert area_rmse(predicted, truth + 1, np.array([1.0, 0.0])) == approx((1 / 2) ** 0.5)
     assert np.isnan(area_rmse(predicted, np.full((2, 2), np.nan), np.array([1.0, 2.0])))
+
+
+def test_rounding_makes_no_correlation_beyond_one_and_small_variance_beside_a_large_mean_counts():
+    for sign in (1, -1):
+        beyond = ValueSums(n=2, truth_moment=2.0, predicted_moment=2.0, joint_moment=sign * 2.000001)
+        assert value_scores(beyond)["pearson_r"] == sign
+    # 10,000 values near 1e8 that differ by 1e-4: what is rounding there is 1e-5.
+    small = ValueSums(n=10_000, truth_mean=1e8, truth_moment=1e-4, square_sum=5e-5)
+    assert value_scores(small)["r2"] == approx(0.5)

@@ -20,7 +20,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from models.errors import InputError, RunError
-from pipelines.scenes.scene import open_scene
+from pipelines.scenes.reading import Reading
+from pipelines.scenes.scene import open_scene, open_told
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data is not here (../shared/data)")
@@ -499,6 +500,79 @@ def test_location_is_the_centre_of_the_window(tmp_path):
     got = scene.location((slice(0, 10), slice(4, 8)))
     np.testing.assert_allclose(got, [49.95, 10.06], atol=1e-5)
     assert got.dtype == np.float32 and scene.geobox.crs.epsg == 4326
+
+
+def test_location_on_a_grid_that_is_turned(tmp_path):
+    affine = Affine(0.01, 0.002, 10, 0.003, -0.01, 50)
+    scene = open_scene(write(tmp_path / "a.tif", flat(1), names=["red"], affine=affine, crs="EPSG:4326"), ["RED"])
+    # By hand: column 6, row 5; 50 + 0.018 - 0.05 and 10 + 0.06 + 0.01.
+    np.testing.assert_allclose(scene.location((slice(0, 10), slice(4, 8))), [49.968, 10.07], atol=1e-5)
+
+
+def test_the_files_of_a_scene(tmp_path):
+    folder = hls_folder(tmp_path / "hls")
+    write(folder / "HLS.S30.T33TVN.2024128T100000.v2.0.Fmask.tif", flat(0, np.uint8))
+    bands = {path.resolve() for path in folder.iterdir() if "Fmask" not in path.name}
+    assert open_scene(folder, SIX).files == bands
+    assert open_scene(folder, SIX, mask_clouds=True).files == {path.resolve() for path in folder.iterdir()}
+    item = stac_item(tmp_path, assets=s2_assets(tmp_path), properties={"s2:processing_baseline": "04.00"})
+    scene = open_scene(item, ["BLUE"])
+    assert scene.files == {item.resolve(), (tmp_path / "img" / "B02.tif").resolve()}
+    assert scene.window == (slice(0, 12), slice(0, 16)) == whole(scene)
+
+
+def test_a_person_is_heard_before_the_training(tmp_path):
+    folder = hls_folder(tmp_path / "hls", numbers=[100] * 6)
+    fmask = flat(0, np.uint8)
+    fmask[4, 4] = 2
+    write(folder / "HLS.S30.T33TVN.2024128T100000.v2.0.Fmask.tif", fmask)
+
+    def told(reading=None, like=None, times=1):
+        return open_told([str(folder)], SIX, reading or Reading(), times=times, like=like)
+
+    for reading, like, masked, fill in (
+        (None, None, False, True),
+        (None, {}, False, True),
+        (None, {"mask_clouds": True, "find_fill": False}, True, False),
+        (Reading(mask_clouds=False, find_fill=True), {"mask_clouds": True, "find_fill": False}, False, True),
+        (Reading(mask_clouds=True, find_fill=False), None, True, False),
+    ):
+        scene = told(reading, like)
+        assert (bool(scene.stack[0].clouds), scene.find_fill) == (masked, fill)
+        assert np.argwhere(~scene.read(whole(scene))[1]).tolist() == ([[4, 4]] if masked else [])
+
+
+def test_times_are_shared_out_to_the_files(tmp_path):
+    four = np.stack([flat(i) for i in (1, 2, 3, 4)])
+    paths = [str(write(tmp_path / f"{name}.tif", four)) for name in "ab"]
+    scene = open_told(paths, ["RED"], Reading(bands=["BLUE", "RED"]), times=4, like=None)
+    assert scene.frames == 4 and [per_band(scene, t) for t in range(4)] == [[2], [4], [2], [4]]
+    one = open_told(paths, ["RED"], Reading(bands=["W", "BLUE", "X", "RED"]), times=1, like=None)
+    assert one.frames == 2 and per_band(one) == [4]
+
+
+def test_fill_of_each_of_several_dates_is_told_with_its_name(tmp_path):
+    paths = []
+    for at, name in enumerate("ab"):
+        values = np.stack([flat(500), flat(600)])
+        values[:, :, : 4 * (at + 1)] = 0
+        paths.append(write(tmp_path / f"{name}.tif", values, names=["blue", "red"]))
+    scene = open_scene(paths, ["BLUE", "RED"])
+    assert [remark.split(" of the pixels")[0] for remark in scene.remarks[-2:]] == ["a: 25.00%", "b: 50.00%"]
+    assert np.array_equal(~scene.read(whole(scene))[1], np.arange(16) < 8 * np.ones((12, 1)))
+    assert scene.remarks[:-2] == scene.notes
+
+
+def test_a_closed_scene_holds_no_file_open(tmp_path):
+    from pipelines.grids import rasters
+
+    folder = hls_folder(tmp_path / "hls")
+    write(folder / "HLS.S30.T33TVN.2024128T100000.v2.0.Fmask.tif", flat(0, np.uint8))
+    with open_scene(folder, SIX, mask_clouds=True) as scene:
+        scene.read(whole(scene))
+        sources = [rasters.dataset(layer.path) for layer in scene.stack[0].every]
+        assert len(sources) == 7 and not any(source.closed for source in sources)
+    assert all(source.closed for source in sources)
 
 
 def test_a_picture_without_place_is_read_and_says_so(tmp_path):
