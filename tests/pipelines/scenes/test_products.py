@@ -113,6 +113,14 @@ def test_a_band_too_far_in_wavelength_is_refused(tmp_path):
     assert per_band(open_scene(tmp_path / "a.tif", ["COASTAL_AEROSOL"])) == [100]
 
 
+def test_a_name_goes_before_a_wavelength_and_bands_without_one_are_refused(tmp_path):
+    names = ["blue", "488 Nanometers", "664 Nanometers"]
+    path = hyperspectral(tmp_path / "a.tif", names, names=names)
+    assert per_band(open_scene(path, ["BLUE", "RED"])) == [100, 300]
+    with pytest.raises(InputError, match=r"a\.tif: band VV is wanted, it has BLUE"):
+        open_scene(path, ["VV"])
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e308, float("nan"), float("inf")])
 def test_a_scale_that_no_value_survives_is_refused(tmp_path, scale):
     path = write(tmp_path / "a.tif", flat(1500), names=["blue"])

@@ -563,6 +563,23 @@ def test_fill_of_each_of_several_dates_is_told_with_its_name(tmp_path):
     assert scene.remarks[:-2] == scene.notes
 
 
+def test_floats_are_noted_where_nothing_tells_their_scale(tmp_path):
+    values = flat(0.15, np.float32)
+    told = write(tmp_path / "told.tif", values, names=["red"], scales=(1.0, 0.0))
+    bare = write(tmp_path / "bare.tif", 10000 * values, names=["red"])
+    noted = {
+        "bare": open_scene(bare, ["RED"]).notes,
+        "given": open_scene(bare, ["RED"], scale=0.0001).notes,
+        "whole": open_scene(write(tmp_path / "whole.tif", flat(1500), names=["red"]), ["RED"]).notes,
+    }
+    assert {name: any("floating point without scale" in note for note in notes) for name, notes in noted.items()} == {
+        "bare": True,
+        "given": False,
+        "whole": False,
+    }
+    assert per_band(open_scene(told, ["RED"], scale=1)) == pytest.approx([1500])
+
+
 def test_a_closed_scene_holds_no_file_open(tmp_path):
     from pipelines.grids import rasters
 
