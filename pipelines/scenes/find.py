@@ -22,7 +22,7 @@ def find_scenes(sources: Sequence[str]) -> list[str]:
     found: list[str] = []
     for source in sources:
         if "://" not in source and glob.has_magic(source) and not Path(source).exists():
-            matches = sorted(glob.glob(source, recursive=True))
+            matches = [match for match in sorted(glob.glob(source, recursive=True)) if not _is_map(Path(match))]
             if not matches:
                 raise InputError(f"{source}: no file matches this pattern; check the path")
         else:
@@ -32,14 +32,18 @@ def find_scenes(sources: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _is_map(file: Path) -> bool:
+    """Whether a file is a map of ours, which may lie among the scenes."""
+    return file.stem.endswith(tuple(f"_{kind}" for kind in KINDS)) and (file.parent / FOLDER).is_dir()
+
+
 def _inside(folder: Path) -> list[str]:
     """The scenes in a folder: itself, if it holds band files or a single raster; else its rasters and its folders."""
     if folder.suffix == ".SAFE" or holds_bands(folder):
         return [str(folder)]
     files = [f for f in sorted(folder.iterdir()) if not f.name.startswith(".")]
     rasters = [f for f in files if f.is_file() and f.suffix.lower() in RASTERS]
-    if (folder / FOLDER).is_dir():  # maps that lie among their scenes
-        rasters = [f for f in rasters if not f.stem.endswith(tuple(f"_{kind}" for kind in KINDS))]
+    rasters = [f for f in rasters if not _is_map(f)]
     clouds = [f for f in rasters if cloud_code(f.stem.replace(".", "_").rpartition("_")[2])]
     folders = [f for f in files if f.is_dir() and any(p.suffix.lower() in RASTERS for p in f.rglob("*"))]
     scenes = [str(f) for f in rasters if f not in clouds]

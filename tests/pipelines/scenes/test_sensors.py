@@ -95,6 +95,8 @@ def test_earth_engine_s_names_of_landsat_show_its_sensor():
     assert sensors.name_bands(["SR_B1", "SR_B3", "SR_B7", "ST_B6"]) == ("BLUE", "RED", "SWIR_2", None)
     assert sensors.name_bands(["SR_B1", "SR_B3", "SR_B7", "ST_B10"]) == (None,) * 4  # not TM's: bands shift by one
     assert sensors.name_bands(["SR_B1", "SR_B3", "SR_B7"]) == (None,) * 3
+    assert sensors.name_bands(["SR_B5", "SR_B6", "x", None]) == ("NIR_NARROW", "SWIR_1", None, None)
+    assert sensors.name_bands(["SR_B5", "B6"]) == (None, None)
     assert sensors.name_bands(["SR_B2", "SR_B3", "SR_B4"]) == (None,) * 3  # either
     assert sensors.name_bands(["B1", "B6", "B7"]) == (None,) * 3
     assert sensors.name_bands(["B1_1", "B1_2"]) == (None, None)  # band 1 of two months, not bands 11 and 12
