@@ -17,6 +17,8 @@ from models.errors import InputError
 from models.spec import ClassDef, Target
 from pipelines.outputs import picture as quicklook
 from pipelines.outputs.picture import LONGEST, write_quicklook
+from pipelines.scenes.scene import open_scene
+from tests.runs import write
 from tests.runs import write_map as write_layout
 
 LEGEND = quicklook._class_legend
@@ -83,7 +85,7 @@ def test_large_maps_are_thinned_without_new_colours(make_spec, tmp_path, shape, 
     codes = np.kron(blocks, np.ones((100, 100), dtype))[: shape[0], : shape[1]]
     path = write_map(tmp_path / "m.tif", codes, classes=spec.answer.classes)
     assert 0.9 * LONGEST < max(picture(path, spec).shape) <= LONGEST
-    image, _ = quicklook._draw(path, spec, 700)
+    image, _ = quicklook._draw(path, spec, 700, None)
     assert max(image.size) == 700
     assert colours(np.asarray(image)) <= {(*entry.rgb, 255) for entry in spec.answer.classes} | {(0, 0, 0, 0)}
 
@@ -208,3 +210,27 @@ def test_matplotlib_is_not_imported(make_spec, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("shape", [(60, 40), (40, 90)])
+def test_the_scene_is_beside_the_map_or_above_a_wide_one(tmp_path, make_spec, shape):
+    spec = make_spec()
+    codes = np.full(shape, spec.answer.classes[0].code, np.uint8)
+    codes[:5] = 0
+    x = np.random.default_rng(0).integers(300, 3000, (3, *shape)).astype("int16")
+    x[:, :5] = -9999
+    place = {"crs": "EPSG:32632", "corner": (500000, 5000000)}
+    write(tmp_path / "s.tif", x, names=("BLUE", "GREEN", "RED"), nodata=-9999, **place)
+    scene = open_scene(tmp_path / "s.tif", ["BLUE", "GREEN", "RED"])
+    map_file = write_map(tmp_path / "m.tif", codes)
+    for name in ("a.png", "b.png"):
+        write_quicklook(tmp_path / name, map_file, spec=spec, scene=scene)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    factor = 320 // max(shape)
+    high, wide = (n * factor for n in shape)
+    first = pixels[:high, (pixels.shape[1] - (2 * wide + 6 if high >= wide else wide)) // 2 :][:, :wide]
+    assert not first[: 5 * factor, :, 3].any() and first[5 * factor :, :, 3].all()  # the scene, void where it is
+    assert len(colours(first)) > 50  # many colours, where a map of one class has one
+    write_quicklook(tmp_path / "c.png", map_file, spec=spec)
+    assert len(colours(np.asarray(Image.open(tmp_path / "c.png"))[:high])) <= 3
