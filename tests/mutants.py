@@ -239,14 +239,14 @@ def _tested(copied: Path, module: str) -> int:
 
     try:
         importlib.import_module(module.replace("/", "."))
-    except BaseException:
+    except BaseException:  # a mutant may do anything, also leave
         return NOT_VIABLE
     try:
         files = [str(copied / "tests" / "pipelines" / f"{name}.py") for name in TESTS[module]]
         options = ["-x", "-p", "no:cacheprovider", "--basetemp", str(copied.parent / "tmp"), "--rootdir", str(copied)]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that are warm
         return int(pytest.main([*options, *files], plugins=[Quick()]))
-    except BaseException:
+    except BaseException:  # the same: it was noticed
         return 1
 
 

@@ -43,7 +43,7 @@ def settled(layer: Layer, nodata: tuple[float, ...] = ()) -> Layer:
             "amplitude to a file first"
         )
     header = source.scales[layer.index - 1], source.offsets[layer.index - 1]
-    if not all(map(math.isfinite, header)) or header[0] == 0:
+    if layer.units is None and (not all(map(math.isfinite, header)) or header[0] == 0):
         raise InputError(
             f"{layer.path}: band {layer.index} declares scale {header[0]:g} and offset {header[1]:g}, which no value "
             "survives; correct its header, or give --scale and --offset"

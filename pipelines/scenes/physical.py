@@ -67,17 +67,18 @@ def doubt(scene: Scene) -> Doubt:
     if not parts:
         return Doubt()
     x = np.concatenate(parts, axis=-1) / np.float32(1e4)  # (bands, dates, pixels)
-    found = [_doubt_of(x[:, t], [frame.layers[i] for i in chosen]) for t, frame in enumerate(scene.stack)]
+    infrared = "SWIR_2" in (scene.bands[i] for i in chosen)
+    dates = (([frame.layers[i] for i in chosen], x[:, t]) for t, frame in enumerate(scene.stack))
+    found = [_doubt_of(date, layers, infrared=infrared) for layers, date in dates]
     worst = max(found, key=lambda one: (one.impossible, bool(one.told)))
     where = f"{scene.stack[found.index(worst)].name}: " if worst.told and scene.frames > 1 else ""
     return Doubt(f"{where}{worst.told}", worst.impossible, x.shape[-1])
 
 
-def _doubt_of(x: NDArray[Any], layers: Sequence[Layer]) -> Doubt:
-    """Judge one date; x is reflectance (bands, pixels)."""
+def _doubt_of(x: NDArray[Any], layers: Sequence[Layer], *, infrared: bool) -> Doubt:
+    """Judge one date; x is reflectance (bands, pixels), with a band beyond 2 micrometres among them or not."""
     kinds = {dtype_of(layer) for layer in layers}
     floating = any(kind.startswith("float") for kind in kinds)
-    infrared = any(layer.name == "SWIR_2" for layer in layers)
     impossible = _impossible(x, floating=floating, infrared=infrared)
     if not impossible and kinds == {"uint8"} and not any(layer.told for layer in layers):
         impossible = "8-bit counts: a picture, or a product whose scale nothing tells"

@@ -257,9 +257,10 @@ def _named_product(folder: Path, parsed: list[tuple[Path, sensors.FileName]], as
     layers: dict[str, Layer] = {}
     for file, known in sorted(parsed, key=lambda pair: (pair[1].metres or 0, pair[0])):
         layers.setdefault(known.band or "", _band_file(str(file), known.band, known, ask))
-    first, known = parsed[0]
+    _, known = parsed[0]
     bands, clouds = apart(list(layers.values()))
-    problem = _unit_problem(str(first), known, ask)
+    doubts = (_unit_problem(str(file), k, ask) for file, k in parsed if k.band not in sensors.CLOUDS)
+    problem = next((doubt for doubt in doubts if doubt), "")
     level1 = (folder / "MTD_MSIL1C.xml").is_file() or "_MSIL1C_" in folder.name or known.sensor in sensors.LEVEL1
     notes = (sensors.TOP_OF_ATMOSPHERE,) if level1 else ()
     name = folder.name.removesuffix(".SAFE") or known.product
@@ -276,8 +277,9 @@ def _listed_product(folder: Path, names: Sequence[str], ask: Ask) -> Product:
         raise InputError(f"{folder}: --bands {twice}: named twice; name each band once, all as NAME=FILE")
     for text in names:
         name, mark, pattern = text.partition("=")
-        file, number = re.fullmatch(r"(.*?)(?::(\d+))?", pattern).groups()  # type: ignore[union-attr]
-        if not mark or number == "0":
+        head, _, tail = pattern.rpartition(":")
+        file, number = (head, tail) if head and tail.isdecimal() else (pattern, "")
+        if not mark or (number and int(number) < 1):
             raise InputError(
                 f"{folder}: --bands {text}: wanted NAME=FILE or NAME=FILE:BAND, bands from 1, for every band"
             )

@@ -272,13 +272,26 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
         raise InputError(
             f"{there}: appeared while the scene was scored; --overwrite replaces it, --out names another folder"
         )
-    output.begun.touch()
+    beside = (path.with_name(f"{path.name}.aux.xml") for path in output.files)  # names and statistics, by GDAL
+    before = {path: _stamp(path) for path in (*output.files, *beside, output.begun)}
+    if not output.begun.exists():
+        output.begun.touch()
     try:
         return _written(job, output)
-    except Exception:
-        for path in (*output.files, output.begun):  # nothing of a scene that failed is left
-            path.unlink(missing_ok=True)
+    except Exception:  # whatever it was: nothing of it is left, and what was there before is
+        for path, stamp in before.items():
+            if _stamp(path) != stamp:
+                path.unlink(missing_ok=True)
         raise
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that took its place; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _written(job: Job, output: Output) -> dict[str, Any]:

@@ -487,3 +487,23 @@ def test_columns_that_no_memory_holds_are_refused_at_once(run, tmp_path, monkeyp
         result = only(score(run, [str(tmp_path / "wide.vrt")], out=tmp_path / "maps"))
         assert result["exit_code"] == 2 and ("of memory" in result["error"] or "columns, at most" in result["error"])
         assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_scene_that_fails_at_the_end_leaves_nothing_new_and_takes_nothing_away(run, tmp_path, monkeypatch, there):
+    scene, out = str(make_scene(tmp_path / "new.tif")), tmp_path / "maps"
+    if there:
+        score(run, [scene], out=out)
+    before = {path.name: path.read_bytes() for path in out.glob("*") if path.is_file()}
+
+    def fail(*_):
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("pipelines.scoring.jobs.join" if there else "pipelines.outputs.item.write_stac_item", fail)
+    result = only(score(run, [scene], out=out, maps=Maps(confidence=True), overwrite=there))
+    assert result["status"] == "failed" and "a fault of ours" in result["error"]
+    assert {path.name: path.read_bytes() for path in out.glob("*") if path.is_file()} == before
+    assert not [*out.glob(".earthtune/*/begun")]
+    monkeypatch.undo()
+    again = only(score(run, [scene], out=out, maps=Maps(confidence=True), overwrite=there))
+    assert again["status"] == "done" and (out / "new_confidence.tif").is_file()

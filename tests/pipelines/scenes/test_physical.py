@@ -94,6 +94,15 @@ def test_a_swath_in_the_corner_of_a_large_scene_is_found(tmp_path):
     assert doubt(open_scene(write(tmp_path / "a.tif", x, names=SIX, nodata=0), SIX)).impossible
 
 
+def test_bands_by_wavelength_are_judged_as_those_by_name(tmp_path):
+    middles = [f"{m} nm" for m in (490, 560, 665, 865, 1610, 2190)]
+    path = write(tmp_path / "a.tif", ((spectrum("vegetation") + 0.2) / 2.75e-5).astype("uint16"), names=middles)
+    assert doubt(open_scene(path, SIX)).impossible
+    assert doubt(
+        open_scene(write(tmp_path / "b.tif", np.full((6, 40, 40), 7000, "int16"), names=middles), SIX)
+    ).impossible
+
+
 def test_each_date_is_judged(tmp_path):
     x = spectrum("vegetation")
     first = write(tmp_path / "a_20210601.tif", (x * 1e4).astype("int16"), names=SIX)

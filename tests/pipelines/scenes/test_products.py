@@ -130,6 +130,7 @@ def test_a_scale_that_no_value_survives_is_refused(tmp_path, scale):
         header = write(tmp_path / "b.tif", flat(1500), names=["blue"], scales=(scale, 0.0))
         with pytest.raises(InputError, match=r"b\.tif: band 1 declares scale"):
             open_scene(header, ["BLUE"])
+        assert per_band(open_scene(header, ["BLUE"], scale=0.0001)) == [1500]  # as the line says
 
 
 def test_complex_numbers_are_refused(tmp_path):
@@ -177,3 +178,11 @@ def test_files_of_a_product_keep_its_doubts(tmp_path):
     write(tmp_path / "s" / "T32TQM_20220705T100031_B02.tif", flat(1500, np.uint16))
     with pytest.raises(InputError, match="unknown processing baseline"):
         open_scene(tmp_path / "s", ["BLUE"], file_bands=["BLUE=*_B02.tif"])
+
+
+def test_a_band_that_the_mtl_says_nothing_of_is_refused(tmp_path):
+    for code in (2, 3):
+        write(tmp_path / LEVEL1 / f"{LEVEL1}_B{code}.TIF", flat(10000, np.uint16))
+    (tmp_path / LEVEL1 / f"{LEVEL1}_MTL.txt").write_text(MTL)  # tells bands 2 and 4
+    with pytest.raises(InputError, match=r"_B3\.TIF: Landsat Level-1 without its MTL"):
+        open_scene(tmp_path / LEVEL1, ["BLUE"])
