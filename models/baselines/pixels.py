@@ -1,23 +1,35 @@
-"""Cheap answers on the same split: majority, pixel forest, mean, ridge. Called like a model; the floor in reports."""
+"""Cheap answers on the same split, the simplest first: majority, forest, regressions, boosting on neighbourhoods.
+
+Called like a model; the floor in reports. None of them costs more than a minute or two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import IMAGERY, Answer, Classes
+from models.baselines.statistics import neighbourhoods, own, scenes, summary
+from models.spec import Answer, Classes, Pixels
 from models.types import Array, Inputs, Predict
 
-Sample = tuple[Array, NDArray[Any]]
+Sample = tuple[Inputs, NDArray[Any]]
+Features = Callable[[Inputs, Sequence[str]], Array]
+Told = Callable[[Array], Array]  # rows (N, F) to what is told of them (N, K)
 
-PIXELS = 60_000  # training pixels of a forest or a ridge, over all samples
+PIXELS = 100_000  # training pixels, over all samples
 TREES = 100
+ROUNDS, LEAST_ROUNDS, ROWS_A_ROUND = 150, 20, 100  # of boosting: few rows bear few
+RATE = 0.07
+PENALTY = 0.1  # inverse strength of the logistic regression's
 
 
-def fit_baselines(answer: Answer, samples: Iterable[Sample], *, count: int, seed: int = 0) -> Mapping[str, Predict]:
+def fit_baselines(
+    answer: Answer, pixels: Pixels, samples: Iterable[Sample], *, count: int, seed: int = 0
+) -> Mapping[str, Predict]:
     """Fit the baselines of an answer on the training samples, the simplest first.
 
     Each is called as a runtime is, with `imagery` (B, C, T, H, W), and returns what a model returns: probabilities
@@ -25,76 +37,132 @@ def fit_baselines(answer: Answer, samples: Iterable[Sample], *, count: int, seed
 
     Args:
         answer: what is asked.
-        samples: x (C, T, H, W) and y (H, W) class indices (below 0 not labelled) or values (NaN not labelled), or a
-            class index for scene classes.
+        pixels: what the model eats.
+        samples: inputs of one sample without the batch, `imagery` (C, T, H, W) and, where dates are known, `time`; and
+            y (H, W) class indices (below 0 not labelled) or values (NaN not labelled), or a class index for scene
+            classes.
         count: how many samples come, so that pixels are drawn evenly from all.
         seed: seeds the draw and the trees.
     """
-    rng = np.random.default_rng(seed)
-    features, targets = zip(*(_rows(answer, x, y, -(-PIXELS // count), rng) for x, y in samples), strict=True)
-    f, t = np.concatenate(features), np.concatenate(targets)  # (N, F), (N,)
+    fits: dict[str, tuple[Features, Callable[[Array, NDArray[Any]], Told]]]
+    boosting = partial(_boosting, answer, seed)
     if not isinstance(answer, Classes):
-        return {"mean": _everywhere(np.array([t.mean()]).astype(np.float32)), "ridge": _ridge(f, t)}
-    share = (np.bincount(t, minlength=answer.channels) / len(t)).astype(np.float32)
+        fits = {
+            "mean": (own, _average),
+            "ridge": (own, _ridge),
+            "boosting on neighbourhoods": (neighbourhoods, boosting),
+        }
+    elif answer.support == "tile":
+        fits = {
+            "majority": (summary, partial(_shares, answer)),
+            "forest on band statistics": (summary, partial(_forest, answer, seed)),
+            "logistic regression on statistics": (scenes, partial(_logistic, answer)),
+            "boosting on statistics": (scenes, boosting),
+        }
+    else:
+        fits = {
+            "majority": (own, partial(_shares, answer)),
+            "pixel forest": (own, partial(_forest, answer, seed)),
+            "boosting on neighbourhoods": (neighbourhoods, boosting),
+        }
+    seen = list(dict.fromkeys(features for features, _ in fits.values()))
+    most, rng = -(-PIXELS // count), np.random.default_rng(seed)
+    drawn = [_drawn(answer, pixels, inputs, y, seen, most, rng) for inputs, y in samples]
+    targets = np.concatenate([y for _, y in drawn])  # (N,)
+    known = {features: np.concatenate([found[i] for found, _ in drawn]) for i, features in enumerate(seen)}
+    if isinstance(answer, Classes) and len(np.unique(targets)) < 2:  # nothing to tell apart
+        fits = {name: (features, partial(_shares, answer)) for name, (features, _) in fits.items()}
+    return {
+        name: partial(_asked, pixels, features, fit(known[features], targets)) for name, (features, fit) in fits.items()
+    }
+
+
+def _drawn(
+    answer: Answer,
+    pixels: Pixels,
+    inputs: Inputs,
+    y: NDArray[Any],
+    seen: Sequence[Features],
+    most: int,
+    rng: np.random.Generator,
+) -> tuple[list[Array], NDArray[Any]]:
+    """Features (N, F) and targets (N,) of a sample: of the whole, or of at most `most` of its labelled pixels."""
+    batch = {name: given[None] for name, given in inputs.items()}
+    found = [features(batch, pixels.channels) for features in seen]  # (1, F) or (1, F, H, W)
     if answer.support == "tile":
-        forest = _forest(answer, f, t, seed, leaf=1)
-        ours = {"majority": lambda inputs: np.broadcast_to(share, (len(inputs[IMAGERY]), len(share)))}
-        return {**ours, "forest on band statistics": lambda inputs: forest(_statistics(inputs[IMAGERY]))}
-    pixels = _forest(answer, f, t, seed, leaf=3)
-    return {"majority": _everywhere(share), "pixel forest": lambda inputs: _per_pixel(inputs[IMAGERY], pixels)}
+        return found, np.atleast_1d(y)
+    chosen = rng.permutation(np.flatnonzero(y >= 0 if isinstance(answer, Classes) else np.isfinite(y)))[:most]
+    return [maps[0].reshape(maps.shape[1], -1).T[chosen] for maps in found], y.ravel()[chosen]
 
 
-def _rows(answer: Answer, x: Array, y: NDArray[Any], most: int, rng: np.random.Generator) -> tuple[Array, NDArray[Any]]:
-    """Features (N, F) and targets (N,) of a sample: its statistics, or at most `most` of its labelled pixels."""
-    if answer.support == "tile":
-        return _statistics(x[None]), np.atleast_1d(y)
-    labelled = np.flatnonzero(y >= 0 if isinstance(answer, Classes) else np.isfinite(y))
-    chosen = rng.permutation(labelled)[:most]
-    return x.reshape(-1, y.size).T[chosen], y.ravel()[chosen]
+def _asked(pixels: Pixels, features: Features, told: Told, inputs: Inputs) -> Array:
+    """What a fitted model says of a batch: (B, K), or (B, K, H, W) where it is asked about each pixel."""
+    found = features(inputs, pixels.channels)
+    if found.ndim == 2:
+        return told(found)
+    b, _, h, w = found.shape
+    answers = told(np.moveaxis(found, 1, -1).reshape(b * h * w, -1)).astype(np.float32)
+    return np.ascontiguousarray(np.moveaxis(answers.reshape(b, h, w, -1), -1, 1))
 
 
-def _statistics(x: Array) -> Array:
-    """Mean and standard deviation of each band and frame: (B, C, T, H, W) to (B, 2*C*T)."""
-    return np.concatenate((x.mean((3, 4)), x.std((3, 4))), axis=1).reshape(len(x), -1)
+def _average(_: Array, targets: NDArray[Any]) -> Told:
+    mean = np.array([[targets.mean()]], np.float32)
+    return lambda rows: np.broadcast_to(mean, (len(rows), 1))
 
 
-def _everywhere(answer: Array) -> Predict:
-    """The same answer (K,) for every pixel."""
-
-    def predict(inputs: Inputs) -> Array:
-        x = inputs[IMAGERY]
-        return np.broadcast_to(answer[:, None, None], (len(x), len(answer), *x.shape[-2:]))
-
-    return predict
+def _shares(answer: Classes, _: Array, targets: NDArray[Any]) -> Told:
+    share = (np.bincount(targets, minlength=answer.channels) / len(targets)).astype(np.float32)
+    return lambda rows: np.broadcast_to(share, (len(rows), len(share)))
 
 
-def _ridge(features: Array, targets: NDArray[Any]) -> Predict:
+def _ridge(features: Array, targets: NDArray[Any]) -> Told:
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 7))).fit(features, targets)
-    return lambda inputs: _per_pixel(inputs[IMAGERY], lambda rows: model.predict(rows)[:, None])
+    return lambda rows: model.predict(rows)[:, None]
 
 
-def _forest(
-    answer: Classes, features: Array, targets: NDArray[Any], seed: int, *, leaf: int
-) -> Callable[[Array], Array]:
-    """Probabilities (N, K) of rows (N, F) by a random forest."""
+def _forest(answer: Classes, seed: int, features: Array, targets: NDArray[Any]) -> Told:
     from sklearn.ensemble import RandomForestClassifier
 
-    forest = RandomForestClassifier(TREES, min_samples_leaf=leaf, n_jobs=-1, random_state=seed).fit(features, targets)
+    leaf = 1 if answer.support == "tile" else 3
+    forest = RandomForestClassifier(TREES, min_samples_leaf=leaf, n_jobs=-1, random_state=seed)
+    return _probabilities(answer, forest.fit(features, targets))
 
-    def probabilities(rows: Array) -> Array:
+
+def _logistic(answer: Classes, features: Array, targets: NDArray[Any]) -> Told:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=2000))
+    return _probabilities(answer, model.fit(features, targets))
+
+
+def _boosting(answer: Answer, seed: int, features: Array, targets: NDArray[Any]) -> Told:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    settings = {
+        "max_iter": int(np.clip(len(features) // ROWS_A_ROUND, LEAST_ROUNDS, ROUNDS)),
+        "learning_rate": RATE,
+        "min_samples_leaf": 3 if answer.support == "tile" else 20,
+        "early_stopping": False,
+        "random_state": seed,
+    }
+    if not isinstance(answer, Classes):
+        values = HistGradientBoostingRegressor(**settings).fit(features, targets)
+        return lambda rows: values.predict(rows)[:, None]
+    return _probabilities(answer, HistGradientBoostingClassifier(**settings).fit(features, targets))
+
+
+def _probabilities(answer: Classes, model: Any) -> Told:
+    """Probabilities (N, K) by a fitted classifier; classes that no sample had stay at zero."""
+
+    def told(rows: Array) -> Array:
         out = np.zeros((len(rows), answer.channels), np.float32)
-        out[:, forest.classes_] = forest.predict_proba(rows)  # classes that no sample had stay at zero
+        out[:, model.classes_] = model.predict_proba(rows)
         return out
 
-    return probabilities
-
-
-def _per_pixel(x: Array, answer: Callable[[Array], Array]) -> Array:
-    """Apply a function of rows (N, C*T) -> (N, K) to every pixel: (B, C, T, H, W) to (B, K, H, W)."""
-    b, c, t, h, w = x.shape
-    rows = x.reshape(b, c * t, h * w).transpose(0, 2, 1).reshape(-1, c * t)
-    return np.ascontiguousarray(answer(rows).astype(np.float32).reshape(b, h, w, -1).transpose(0, 3, 1, 2))
+    return told

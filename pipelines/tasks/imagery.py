@@ -217,8 +217,8 @@ def baselines(samples: Chips, chosen: Sequence[Chip], seed: int) -> Mapping[str,
 
 def cheap_models(samples: Chips, chosen: Sequence[Chip], seed: int) -> Mapping[str, Predict]:
     """The baselines, trained on some samples, each called as a runtime is."""
-    pairs = ((tile.x, tile.y) for tile in map(samples.reader, chosen))
-    return fit_baselines(samples.spec.answer, pairs, count=len(chosen), seed=seed)
+    pairs = ((samples.item(chip), samples.truth(chip)) for chip in chosen)
+    return fit_baselines(samples.spec.answer, samples.spec.imagery, pairs, count=len(chosen), seed=seed)
 
 
 class Tally:
