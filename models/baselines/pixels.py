@@ -20,7 +20,7 @@ Sample = tuple[Inputs, NDArray[Any]]
 Features = Callable[[Inputs, Sequence[str]], Array]
 Told = Callable[[Array], Array]  # rows (N, F) to what is told of them (N, K)
 
-PIXELS = 100_000  # training pixels, over all samples
+PIXELS = 60_000  # training pixels, over all samples
 TREES = 100
 ROUNDS, LEAST_ROUNDS, ROWS_A_ROUND = 150, 20, 100  # of boosting: few rows bear few
 RATE = 0.07

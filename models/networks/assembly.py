@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from models.backbones import prithvi_eo, wxc_weights
 from models.backbones.catalogue import BANDS, variant
 from models.backbones.hub import WeightFile, locate, read_state_dict
@@ -18,6 +20,7 @@ from models.networks.rain import RainNetwork
 from models.networks.weather import WeatherNetwork
 from models.spec import Quantiles, Spec
 from models.training.settings import Architecture, WeatherArchitecture
+from models.types import Array, Inputs, Predict
 
 AnyNetwork = Network | WeatherNetwork
 
@@ -40,6 +43,17 @@ def assemble(
         return Network(spec, backbone, architecture)
     kind = RainNetwork if isinstance(spec.answer, Quantiles) else DownscaleNetwork
     return kind(spec, backbone, architecture, pretrained=pretrained)
+
+
+def predict_by(network: AnyNetwork) -> Predict:
+    """A network as a function of arrays."""
+
+    def predict(inputs: Inputs) -> Array:
+        with torch.inference_mode():
+            answer: Array = network.predict({name: torch.from_numpy(a) for name, a in inputs.items()}).numpy()
+            return answer
+
+    return predict
 
 
 def load_backbone(

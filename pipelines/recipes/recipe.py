@@ -94,6 +94,8 @@ class Recipe:
         model: what, beside the backbone, builds the network.
         training: epochs, rates, losses.
         refit: after the scores, train anew on all samples and keep that; the scores stay those of the held-out ones.
+        folds: parts whose groups are told of by models that never saw them: scores and comparisons are over all groups,
+            and the model that is kept learns from all; 0 holds out a test split instead.
         seed: seeds the split, the weights, the order and the augmentation.
     """
 
@@ -106,6 +108,7 @@ class Recipe:
     model: Any = None
     training: Training = field(default_factory=Training)
     refit: bool = False
+    folds: int = 0
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:

@@ -87,24 +87,15 @@ def best_baseline(lead: str, baselines: Mapping[str, Scores]) -> str | None:
     return max(known, key=lambda name: ranked[name]) if known else None
 
 
-def headline(shown: Shown, scores: Scores, baselines: Mapping[str, Scores]) -> str:
-    """The model's leading scores, the best baseline's, and which of them wins, where that can be said."""
+def headline(shown: Shown, scores: Scores, baselines: Mapping[str, Scores], verdict: str) -> str:
+    """The model's leading scores, the best baseline's, and which of them wins, see `comparison.Comparison.told`."""
     lead = shown.said[0]
     told = [with_unit(key, f"{NAMES[key]} {number(key, scores.get(key))}", shown.unit) for key in shown.said]
     words = [told[0], *(text[:1].lower() + text[1:] if not text[:2].isupper() else text for text in told[1:])]
-    said, ours, best = ", ".join(words), scores.get(lead), best_baseline(lead, baselines)
-    absent = f" {scores['no_intervals'].capitalize()}." if "no_intervals" in scores else ""
+    said, best = ", ".join(words), best_baseline(lead, baselines)
     if best is None:
-        return f"{said}; no baseline was scored on the same split.{absent}"
-    theirs = baselines[best][lead]
-    beside = f"{said}; the {best} on the same split: {number(lead, theirs)}."
-    if absent:
-        return beside + absent
-    ends = scores.get("intervals", {}).get(lead)
-    within = bool(ends) and None not in ends and ends[0] <= theirs <= ends[1]
-    ahead = rank(lead, ours) > rank(lead, theirs)
-    level = within or number(lead, ours) == number(lead, theirs)
-    return f"{beside} {'They are level.' if level else 'The model is ahead.' if ahead else 'The baseline is ahead.'}"
+        return f"{said}; no baseline was scored on the same samples."
+    return f"{said}; the {best} on the same samples: {number(lead, baselines[best][lead])}. {verdict}".rstrip()
 
 
 def tiles(shown: Shown, scores: Scores, best: str | None, baselines: Mapping[str, Scores]) -> list[View]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.errors import RunError
 from models.files import replacing
 from pipelines.reports import plots
-from pipelines.reports.measures import WITH_UNIT, Shown, View, best_baseline, headline, named, table, tiles
+from pipelines.reports.measures import WITH_UNIT, Shown, View, best_baseline, named, table, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,15 @@ INKS = {"light": "#1f2328", "dark": "#e8eaed"}  # the template's text colours
 Draw = Callable[["Figure", str], object]
 
 # What the template shows of some runs only, and the colours of its text.
-PARTS: View = {"per_class": [], "confusion": None, "examples": [], "scale": None, "agreement": None, "charts": []}
+PARTS: View = {
+    "per_class": [],
+    "confusion": None,
+    "examples": [],
+    "scale": None,
+    "agreement": None,
+    "charts": [],
+    "tokens": None,
+}
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 
 
@@ -39,6 +47,7 @@ def write_report(
     title: str,
     shown: Shown,
     facts: Mapping[str, str],
+    headline: str,
     scores: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, Any]],
     curves: Sequence[Mapping[str, float | None]],
@@ -52,6 +61,7 @@ def write_report(
         title: of the page.
         shown: which scores are shown.
         facts: what was trained on what, in order of appearance.
+        headline: how the model does beside the best baseline, see `measures.headline`.
         scores: the model's.
         baselines: the same by the name of each baseline, scored on the same split.
         curves: the training log, a row per epoch; columns train_* and val_* are drawn, any may be missing.
@@ -65,7 +75,7 @@ def write_report(
     view = PARTS | {
         "title": title,
         "facts": facts,
-        "headline": headline(shown, scores, baselines),
+        "headline": headline,
         "tiles": tiles(shown, scores, best, baselines),
         "table": table(shown, scores, baselines),
         "bars": _bars(shown, scores, baselines),

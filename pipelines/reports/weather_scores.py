@@ -16,6 +16,7 @@ from scores.categorical import BasicContingencyManager
 from scores.continuous import quantile_score
 
 from models.baselines.fields import Forecast
+from pipelines.reports.comparison import Comparison, of_draws
 
 Numbers = NDArray[np.float64]
 WINDOWS = (3, 5, 9)  # cells; sides of the neighbourhoods of the fractions skill score
@@ -90,14 +91,8 @@ def _grouped(values: Numbers, inverse: NDArray[Any], count: int) -> Numbers:
 def _intervals(
     by_day: Mapping[str, Numbers], levels: Sequence[float], thresholds: Sequence[float], seed: int
 ) -> dict[str, list[float | None]]:
-    """Ends of the intervals: circular blocks of days drawn anew, as long as the cube root of their number.
-
-    Politis and Romano 1992, with the order of length of Hall, Horowitz and Jing 1995, doi:10.1093/biomet/82.3.561.
-    """
-    count = len(by_day["weight"])
-    length = round(count ** (1 / 3))
-    starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, -(-count // length)))
-    drawn = ((starts[:, :, None] + np.arange(length)) % count).reshape(RESAMPLES, -1)[:, :count]
+    """Ends of the intervals, of days drawn anew."""
+    drawn = _drawn(len(by_day["weight"]), seed)
     again = _scores({key: values[drawn].sum(axis=1) for key, values in by_day.items()}, levels, thresholds)
     ends: dict[str, list[float | None]] = {}
     for key, values in again.items():
@@ -105,6 +100,49 @@ def _intervals(
         if len(known):
             ends[key] = [_plain(end) for end in np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
     return ends
+
+
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    """Indices of days drawn anew, (RESAMPLES, count): circular blocks as long as the cube root of their number.
+
+    Politis and Romano 1992, with the order of length of Hall, Horowitz and Jing 1995, doi:10.1093/biomet/82.3.561.
+    """
+    length = round(count ** (1 / 3))
+    starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, -(-count // length)))
+    days: NDArray[np.int64] = (starts[:, :, None] + np.arange(length)) % count
+    return days.reshape(RESAMPLES, -1)[:, :count]
+
+
+def compared(
+    beside: str,
+    ours: Forecast,
+    theirs: Forecast,
+    truth: NDArray[np.float32],
+    area: Numbers,
+    *,
+    times: NDArray[Any],
+    seed: int = 0,
+) -> Comparison:
+    """The gain in RMSE over another forecast, where both and the truth are known, with its interval by blocks of days.
+
+    Arguments as of `weather_scores`; `beside` is what the other is called.
+    """
+    errors = [f.mean.astype(np.float64) - truth for f in (ours, theirs)]
+    known = np.isfinite(errors[0]) & np.isfinite(errors[1])
+    weight = np.where(known, area, 0.0)
+    sums = [weight.sum((1, 2)), *((weight * np.where(known, e, 0.0) ** 2).sum((1, 2)) for e in errors)]
+    days, inverse = np.unique(np.asarray(times).astype("datetime64[D]"), return_inverse=True)
+    by_day = np.stack([_grouped(values, inverse, len(days)) for values in sums])  # (3, days)
+    by_day = by_day[:, by_day[0] > 0]
+    count = by_day.shape[1]
+    if not count:
+        return Comparison("rmse", beside, 0.0, None, 0, "day")
+
+    def gain(of: Numbers) -> Numbers:
+        return np.asarray(np.sqrt(of[2] / of[0]) - np.sqrt(of[1] / of[0]))
+
+    draws = gain(by_day[:, _drawn(count, seed)].sum(axis=-1))
+    return of_draws("rmse", beside, float(gain(by_day.sum(axis=-1))), draws, count, "day")
 
 
 def _sums(

@@ -11,6 +11,7 @@ from models.errors import InputError
 from models.types import Predict, Progress
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
+from pipelines.runs import tokens
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
 from pipelines.tasks.imagery import cheap_models
@@ -24,6 +25,7 @@ def assess(
     chosen: Sequence[Any],
     models: Mapping[str, Teller],
     *,
+    asked: Mapping[str, Teller] | None = None,
     codes: Sequence[int] = (),
     curves: Sequence[Mapping[str, float]],
     notes: Sequence[str] = (),
@@ -32,9 +34,22 @@ def assess(
 ) -> dict[str, Any]:
     """Score a model, named "model", and its baselines on samples; write metrics.json and report.html into `folder`.
 
+    Args:
+        folder: where to write.
+        bundle: the run.
+        samples: where the samples come from.
+        chosen: those that are asked about.
+        models: the model and its baselines.
+        asked: the model with other tokens, see `tokens.tellers`; what they are worth is told where it is given.
+        codes: class codes whose mean IoU is told, too.
+        curves: the training log.
+        notes: what limits the numbers, a sentence each.
+        batch: samples asked about at once.
+        progress: wraps them to show progress.
+
     Returns:
-        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "notes"}, and for classes the
-        model's "confusion": rows of true classes, columns of predicted ones.
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "tokens", "notes"},
+        and for classes the model's "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
         InputError: no samples, or nothing of them is known.
@@ -49,13 +64,17 @@ def assess(
     if not scores["n"]:
         raise InputError(f"{samples.name}: nothing is known of the {len(chosen)} samples; nothing to score")
     best = best_baseline(found.shown.said[0], baselines)
+    compared = found.compare("model", best) if best else None
     about = dict(task.facts(samples))
+    worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
     result = {
-        "headline": headline(found.shown, scores, baselines),
+        "headline": headline(found.shown, scores, baselines, compared.told(found.shown.unit) if compared else ""),
         "data": samples.name,
         "samples": len(chosen),
         "model": scores,
         "baselines": baselines,
+        "compared": compared and compared.to_json(),
+        "tokens": worth,
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
@@ -64,22 +83,23 @@ def assess(
         title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
         shown=found.shown,
         facts={**about, "Evaluated on": f"{len(chosen)} samples of {about['Evaluated on']}", **trained_on(bundle)},
+        headline=str(result["headline"]),
         scores=scores,
         baselines=baselines,
         curves=curves,
-        parts=dict(found.parts(best)),
+        parts={**found.parts(best), "tokens": tokens.view(worth, found.shown.unit)},
         notes=[*bundle.training.get("notes", ()), *notes],
     )
     return result
 
 
 def tested(samples: Samples, split: Mapping[tuple[str, ...], str], *, own: bool) -> tuple[list[Any], list[str]]:
-    """The samples that judge a run (test, else val), or all of other data; and what a person should know of them."""
+    """The samples that judge a run, test, else val, else all, or all of other data; and what a person should know."""
     known = [sample for sample in samples.samples if key_of(samples, sample) in split]
     if own:
         missing = len(samples.samples) - len(known)
         notes = [f"{missing} samples came after the training and are left out."] if missing else []
-        judging = "test" if "test" in split.values() else "val"
+        judging = next((name for name in ("test", "val") if name in split.values()), "train")
         return [sample for sample in known if split[key_of(samples, sample)] == judging], notes
     notes = [f"{len(known)} samples bear names of the training data; if they are the same, the scores flatter."]
     return list(samples.samples), notes if known else []

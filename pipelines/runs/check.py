@@ -26,7 +26,9 @@ def check(task: Task, recipe: Recipe) -> None:
         raise InputError(f"{', '.join(unused)}: task {task.name} does not use it; leave it out of the recipe")
     check_training(recipe.training, recipe.weights, batch=task.least)
     check_losses(recipe.training.loss, task.losses)
-    check_ranges({"seed": (recipe.seed, 0, 2**32 - 1)})
+    check_ranges({"seed": (recipe.seed, 0, 2**32 - 1), "folds": (recipe.folds, 0, 100)})
+    if recipe.folds == 1:
+        raise InputError("folds 1: wanted 2 or more, or 0 for a test split")
     task.check(recipe)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,29 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import seed_everything
-from torch import Tensor, nn
+from torch import Tensor
 from torch.onnx import OnnxExporterError
 
-from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
-from models.bundle import Base, Bundle, stored_whole, write_bundle, write_weights
+from models.bundle import Bundle, stored_whole, write_bundle, write_weights
 from models.errors import RunError
-from models.networks.assembly import AnyNetwork, assemble, load_backbone
+from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
 from models.runtime.engines import load_runtime
 from models.runtime.export import example_inputs, export_onnx
 from models.runtime.rounding import rounding
-from models.spec import IMAGERY, Classes, Spec
-from models.training.module import FineTuning, apply_mode
+from models.spec import IMAGERY, Classes
 from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
+from pipelines.runs import tokens
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
-from pipelines.runs.folder import Launch, fit, make_folder, replacing_run, result_before
-from pipelines.samples.sets import SPLITS, ItemSet, Loaders, Samples, check_split, evenly, inputs_of, write_split
+from pipelines.runs.crossfit import KEPT, crossfit
+from pipelines.runs.folder import Launch, make_folder, replacing_run, result_before
+from pipelines.runs.training import build, module_of, train
+from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, task_named
 
 AGREEMENT = 1e-3  # largest difference between the exported model's answers and torch's: of probabilities, or in scales
@@ -80,20 +81,26 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         return before
     seed_everything(recipe.seed, workers=True, verbose=False)
     samples = task.prepare(recipe)
-    sizes = {split: len(samples.of(split)) for split in SPLITS}
+    if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
+        samples.fold(recipe.folds, None, seed=recipe.seed)
+        samples.spec = task.fitted(samples, ("train",))
     network, base, report = build(recipe, samples.spec)
-    module = _module(task, recipe, network, samples, samples.of("train"), out)
+    module = module_of(task, recipe, network, samples, samples.of("train"), out)
     if first and launch.resume and not launch.overwrite:
         check_split(out / "split.csv", samples)
     if first:
-        counts = ", ".join(f"{count} {split}" for split, count in sizes.items())
-        for line in (*(report.lines() if report else ()), *samples.notes, f"{samples.described}: {counts}"):
+        parts = f"{samples.described}: {divided(samples, recipe.folds)}"
+        for line in (*(report.lines() if report else ()), *samples.notes, parts):
             launch.say(line)
         make_folder(out, recipe.to_json(), launch)
         write_split(out / "split.csv", samples)
+    left = crossfit(task, recipe, samples, out, launch, first=first) if recipe.folds else None
+    if left:
+        launch.say("the model of the folder: all samples")
+        seed_everything(recipe.seed, workers=True, verbose=False)
     train(module, recipe, samples, samples.of("train"), out, launch)
     if not module.trainer.is_global_zero:
-        if recipe.refit:
+        if recipe.refit and not left:
             _trained_anew(task, recipe, samples, out, launch)  # its share of it
         return {}
     bundle = Bundle(
@@ -104,87 +111,29 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         recipe.mode,
         stored_whole(base, recipe.mode),
         data=recipe.to_json()["data"] | samples.found,
-        training=_history(task, recipe, name, len(module.curves), sizes, samples.notes)
+        training=_history(task, recipe, name, len(module.curves), samples)
         | ({"patch_embedding": dict(report.bands)} if report else {}),
         lora=getattr(recipe, "lora", Lora()),
     )
-    bundle, predict = save(out, bundle, network, samples, launch, last=not recipe.refit)
-    tested = samples.of("test") or samples.of("val")
-    models = {"model": task.teller(predict), **task.baselines(samples, samples.of("train"), recipe.seed)}
+    again = recipe.refit and not left
+    bundle, predict = save(out, bundle, network, samples, launch, last=not again)
+    if left:
+        tested, models, asked = left.chosen, left.models, left.tokens
+    else:
+        tested, asked = samples.of("test") or samples.of("val"), tokens.tellers(task, network)
+        models = {"model": task.teller(predict), **task.baselines(samples, samples.of("train"), recipe.seed)}
     compared = [tested[i] for i in evenly(len(tested), COMPARED)]
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
-    result = assess(out, bundle, samples, tested, models, curves=module.curves, progress=launch.progress)
-    if recipe.refit:
+    told: dict[str, Any] = {"curves": module.curves, "progress": launch.progress}
+    result = assess(out, bundle, samples, tested, models, asked=asked, **told)
+    if left:
+        left.answers.write(out / KEPT)
+    if again:
         bundle, predict = _refitted(task, recipe, samples, bundle, out, launch)
         rounded = _rounded(out, bundle, inputs_of(samples, compared), predict)
         bundle = dataclasses.replace(bundle, rounding=rounded)
     write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
     return result
-
-
-def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | None]:
-    """Build the network and load the backbone's weights.
-
-    Returns:
-        The network, where its backbone came from, and what was loaded (None for random weights).
-
-    Raises:
-        InputError: weights that are not there, not safe or of another architecture.
-    """
-    torch.manual_seed(recipe.seed)
-    network = assemble(spec, recipe.backbone, recipe.model, pretrained=recipe.weights != "random")
-    bands: Sequence[str] = getattr(recipe, "pretrained_bands", ())
-    base, report = load_backbone(network, recipe.backbone, recipe.weights, revision=recipe.revision, bands=bands)
-    return network, base, report
-
-
-def _module(
-    task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, chosen: Sequence[Any], out: Path
-) -> FineTuning:
-    """What trains a network on some samples as a recipe says."""
-    objective = task.objective(network, recipe, samples, chosen)
-    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
-    if isinstance(network, Network):
-        pixels = samples.spec.imagery
-        network.backbone.freeze_unused(time=pixels.uses_time, location=pixels.uses_location)
-    log = out / "metrics.csv"
-    return FineTuning(network, objective, recipe.training, mode=recipe.mode, seed=recipe.seed, log=log)
-
-
-def train(
-    module: FineTuning, recipe: Recipe, samples: Samples, chosen: Sequence[Any], out: Path, launch: Launch
-) -> None:
-    """Train on some samples; the network ends with the kept weights, in eval mode, adapters still apart.
-
-    Raises:
-        InputError: the loss stops being finite.
-        RunError: a checkpoint cannot be written.
-    """
-    val, training, network = samples.of("val"), recipe.training, module.network
-    if set(map(id, chosen)) & set(map(id, val)):  # what is trained on cannot pick an epoch
-        training = dataclasses.replace(training, keep="last", patience=0)
-    repeat = max(samples.epoch // len(chosen), 1)
-    sets = ItemSet(samples, chosen, seed=recipe.seed, repeat=repeat), ItemSet(samples, val, seed=recipe.seed)
-    if recipe.mode == "frozen" and isinstance(network, Network):
-        _compute_features(network, sets, batch=training.batch)
-    # Batch norm wants more than one sample.
-    full = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
-    loaders = Loaders(*sets, training, seed=recipe.seed, full=full)
-    fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
-
-
-def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) -> None:
-    """Compute the frozen backbone's maps of every sample once."""
-    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    network.to(device).eval()
-
-    def features(items: Mapping[str, Tensor]) -> list[Tensor]:
-        with torch.inference_mode():
-            return [m.cpu() for m in network.features({name: item.to(device) for name, item in items.items()})]
-
-    for items in sets:
-        items.compute_features(features, batch=batch)
-    network.train()
 
 
 def _refitted(
@@ -206,7 +155,7 @@ def _trained_anew(task: Task, recipe: Recipe, samples: Samples, out: Path, launc
     """A network trained on all samples, with a Spec of their statistics."""
     samples.spec = task.fitted(samples, SPLITS)
     network, _, _ = build(recipe, samples.spec)
-    module = _module(task, recipe, network, samples, samples.samples, out / "refit")
+    module = module_of(task, recipe, network, samples, samples.samples, out / "refit")
     train(module, recipe, samples, list(samples.samples), out / "refit", launch)
     return network
 
@@ -281,32 +230,25 @@ def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samp
     return ""
 
 
-def predict_by(network: AnyNetwork) -> Predict:
-    """A network as a function of arrays."""
-
-    def predict(inputs: Inputs) -> Any:
-        with torch.inference_mode():
-            return network.predict({name: torch.from_numpy(given) for name, given in inputs.items()}).numpy()
-
-    return predict
-
-
 def _rounded(out: Path, bundle: Bundle, inputs: Inputs, exact: Predict) -> dict[str, dict[str, float]]:
     """What `Bundle.rounding` is to hold; nothing for runs over weather, which OpenVINO computes in float32."""
     return rounding(out, bundle.spec.answer, inputs, exact=exact) if IMAGERY in bundle.spec.inputs else {}
 
 
-def _history(
-    task: Task, recipe: Recipe, name: str, epochs: int, sizes: Mapping[str, int], notes: Sequence[str]
-) -> dict[str, Any]:
+def _history(task: Task, recipe: Recipe, name: str, epochs: int, samples: Samples) -> dict[str, Any]:
     """What bundle.json tells of the training."""
+    said = (
+        f"The scores are those of {recipe.folds} models, each asked about groups that it never saw; the model in this "
+        "folder was trained on all samples."
+    )
     return {
         "recipe": name,
         "sha256": recipe.sha256(),
         "seed": recipe.seed,
         "epochs": epochs,
-        "split": dict(sizes),
+        "split": {split: len(samples.of(split)) for split in SPLITS if samples.of(split)},
+        "divided": divided(samples, recipe.folds),
         "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", *task.packages)},
-        "notes": list(notes),
-        "refit": False,
+        "notes": [*samples.notes, *([said] if recipe.folds else [])],
+        "refit": bool(recipe.folds),
     }

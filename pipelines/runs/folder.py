@@ -82,7 +82,9 @@ def ended(out: Path, recipe: Mapping[str, Any], launch: Launch) -> bool:
     if not (out / "bundle.json").is_file():
         return False
     bundle = read_bundle(out)  # it is written before the scores, and again after a training on all samples
-    return bool(bundle.scores) and bundle.training.get("refit", False) == recipe.get("refit", False)
+    return bool(bundle.scores) and bundle.training.get("refit", False) == bool(
+        recipe.get("refit") or recipe.get("folds")
+    )
 
 
 def result_before(out: Path, recipe: Mapping[str, Any], launch: Launch) -> dict[str, Any] | None:
@@ -101,7 +103,7 @@ def trained_on(bundle: Bundle) -> dict[str, str]:
         "Backbone": bundle.backbone,
         "Backbone weights": str(bundle.base),
         "Mode": bundle.mode,
-        "Split": ", ".join(f"{n} {split}" for split, n in training.get("split", {}).items()),
+        "Split": str(training.get("divided", "")),
         "Epochs": str(training.get("epochs", "")),
         "Seed": str(training.get("seed", "")),
     }

@@ -21,7 +21,7 @@ from pipelines.recipes.recipe import Data
 from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
 from pipelines.samples.names import plain, read_table, shortened
 from pipelines.samples.polygons import Polygons
-from pipelines.samples.splits import spatial_blocks, split_by_group, split_by_lists
+from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.scene import Scene, open_scene
 
 CACHE_BYTES = 2 << 30  # chips are kept in memory, once read, up to this many bytes
@@ -306,6 +306,16 @@ class Chips:
     def of(self, *splits: str) -> list[Chip]:
         """The chips of some splits."""
         return [chip for chip in self.samples if chip.split in splits]
+
+    def group(self, sample: Chip) -> str:
+        """Its place, or its scene."""
+        return sample.group
+
+    def fold(self, count: int, index: int | None, *, seed: int) -> None:
+        """Leave some groups out as "test", see `sets.Samples`."""
+        folds = folds_by_group([chip.group for chip in self.samples], count=count, seed=seed)
+        splits = ["test" if fold == index else "train" for fold in folds]
+        self.samples = [replace(chip, split=split) for chip, split in zip(self.samples, splits, strict=True)]
 
     def item(self, sample: Chip) -> dict[str, Any]:
         """`imagery` (C, T, H, W), and `time` (T, 2) and `location` (2,) where the Spec uses them."""

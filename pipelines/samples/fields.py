@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -168,6 +168,7 @@ class FieldSamples:
         """
         self.spec, self.weather = spec, weather
         self.augmentation = Augmentation()
+        self.gap = 0.0  # hours between the blocks of time
         self.notes = cell_notes(weather, spec)
         self.found: Mapping[str, Any] = {}
         leads = spec.field.leads
@@ -267,6 +268,7 @@ class FieldSamples:
         """
         if set(shares) != set(SPLITS) or min(shares.values()) <= 0:
             raise InputError(f"data.split {dict(shares)}: wanted a share above 0 of each of {', '.join(SPLITS)}")
+        self.gap = gap
         times = np.unique([self.time(s) for s in self.samples])
         ends = np.cumsum(list(shares.values())) / sum(shares.values())
         edges = [0, *np.round(ends * len(times)).astype(int)]
@@ -289,6 +291,34 @@ class FieldSamples:
                 f"{self.weather.name}: {len(times)} times are too few for blocks of train, val and test with "
                 f"{gap:g} h between them ({', '.join(empty)} is empty); pass more files, or change data.split, data.gap"
             )
+
+    def group(self, sample: Moment) -> str:
+        """The UTC day of the input time."""
+        return str(self.time(sample).astype("datetime64[D]"))
+
+    def fold(self, count: int, index: int | None, *, seed: int) -> None:
+        """Leave a block of time out as "test", see `sets.Samples`; what is closer to it than the gap is in no split."""
+        times = np.unique([self.time(s) for s in self.samples])
+        if not 2 <= count <= len(times):
+            raise InputError(f"folds {count}: wanted 2 to {len(times)}, as many as there are times")
+        edges = np.round(np.linspace(0, len(times), count + 1)).astype(int)
+        block = times[:0] if index is None else times[edges[index] : edges[index + 1]]
+        left = np.isin([self.time(s) for s in self.samples], block)
+        first, last = (np.array(ends) for ends in zip(*map(self._span, self.samples), strict=True))
+        clear, width = np.ones(len(left), bool), np.timedelta64(round(self.gap * 3600), "s")
+        if left.any():
+            clear = (last + width <= first[left].min()) | (first >= last[left].max() + width)
+        splits = np.where(left, "test", np.where(clear, "train", ""))
+        self.samples = [replace(s, split=str(split)) for s, split in zip(self.samples, splits, strict=True)]
+
+    def _span(self, sample: Moment) -> tuple[np.datetime64, np.datetime64]:
+        """From the first input time, or the start of the window, to the end of the window."""
+        first, last = self.spec.field.window
+        past = (self.spec.weather.times - 1) * self.spec.weather.step
+        hours = (-past, sample.lead + first), (0.0, sample.lead + last)
+        ends = min(hours[0]), max(hours[1])
+        start, end = (self.time(sample) + np.timedelta64(round(hour * 3600), "s") for hour in ends)
+        return start, end
 
     def measured(self, *splits: str) -> Spec:
         """The Spec with means and deviations of the fields of some splits.

@@ -58,6 +58,18 @@ class Samples(Protocol):
     def of(self, *splits: str) -> list[Any]:
         """The samples of some splits."""
 
+    def group(self, sample: Any) -> str:
+        """What a sample shares with others that must not be told apart from it: its place, or its day."""
+
+    def fold(self, count: int, index: int | None, *, seed: int) -> None:
+        """Leave one of `count` parts out as "test" and learn from the rest, or with None from all.
+
+        No group is divided; samples too close to those left out are in no split.
+
+        Raises:
+            InputError: fewer groups than parts.
+        """
+
     def item(self, sample: Any) -> Item:
         """What the model eats, by name; without the truth."""
 
@@ -74,6 +86,19 @@ class Samples(Protocol):
 def evenly(count: int, most: int) -> list[int]:
     """Indices of at most `most` of `count` items, at even distances."""
     return sorted({round(i * (count - 1) / max(min(count, most) - 1, 1)) for i in range(min(count, most))})
+
+
+def divided(samples: Samples, folds: int = 0) -> str:
+    """How many samples of how many groups are in which split, or in how many folds, in words."""
+
+    def counted(some: Sequence[Any], of: str) -> str:
+        groups = len({samples.group(sample) for sample in some})
+        return f"{len(some)}{of} ({groups} group{'s' * (groups != 1)})"
+
+    if folds:
+        return f"{counted(samples.of('train'), ' samples')} in {folds} folds"
+    parts = {split: samples.of(split) for split in SPLITS}
+    return ", ".join(counted(some, f" {split}") for split, some in parts.items() if some)
 
 
 def inputs_of(samples: Samples, chosen: Sequence[Any]) -> dict[str, NDArray[Any]]:

@@ -56,6 +56,34 @@ def split_by_group(
     return [chosen[group] for group in groups]
 
 
+def folds_by_group(groups: Sequence[str], *, count: int, seed: int) -> list[int]:
+    """Assign whole groups to folds of about as many items each; the same groups and seed always give the same folds.
+
+    The largest groups go first, each into the fold that holds the fewest items, those of one size in shuffled order.
+
+    Args:
+        groups: name of the group of each item.
+        count: folds, 2 or more.
+        seed: seed of the shuffle.
+
+    Returns:
+        The fold of each item, from 0.
+
+    Raises:
+        InputError: fewer groups than folds.
+    """
+    sizes = Counter(groups)
+    if not 2 <= count <= len(sizes):
+        raise InputError(f"folds {count}: wanted 2 to {len(sizes)}, as many as there are groups ({some(sizes)})")
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    held, chosen = [0] * count, {}
+    for group in sorted(order, key=lambda group: -sizes[group]):
+        chosen[group] = held.index(min(held))
+        held[chosen[group]] += sizes[group]
+    return [chosen[group] for group in groups]
+
+
 def spatial_blocks(geoboxes: Iterable[GeoBox], *, block_km: float) -> list[str]:
     """Name the block of ground, about `block_km` squared, that holds the centre of each chip.
 

@@ -19,6 +19,7 @@ from models.training.objectives import Labelled
 from models.types import Array, Predict, Progress
 from pipelines.grids.areas import pixel_notes, pixel_side
 from pipelines.recipes.recipe import Data, SceneRecipe, check_ranges
+from pipelines.reports.comparison import Comparison, over_groups
 from pipelines.reports.plots import true_colour
 from pipelines.reports.scores import class_scores, confusion_matrix, mean_iou_of, value_scores, value_sums
 from pipelines.reports.tiles import Example, shown_of, tile_parts
@@ -245,6 +246,17 @@ class Tally:
             truth, predicted = np.atleast_1d(y), np.atleast_1d(output.argmax(axis=0))
             self.confusion += confusion_matrix(truth, predicted, classes=self.answer.channels)
 
+    @classmethod
+    def all_of(cls, tallies: Iterable[Tally]) -> Tally:
+        """The scores of several streams as one."""
+        first, *others = tallies
+        whole = cls(first.answer)
+        whole.confusion, whole.sums = first.confusion, first.sums
+        for other in others:
+            whole.confusion = None if whole.confusion is None else whole.confusion + other.confusion
+            whole.sums = None if whole.sums is None else whole.sums + other.sums
+        return whole
+
     def scores(self, codes: Sequence[int] = ()) -> dict[str, Any]:
         """Scores as `reports.scores` gives them, with the mean IoU of `codes` if any are named."""
         if self.confusion is None:
@@ -269,7 +281,7 @@ def judge(
     answer = samples.spec.answer
     if codes and not isinstance(answer, Classes):
         raise InputError("--codes: for classes; a run that tells values is scored without, leave it out")
-    tally = {name: Tally(answer) for name in models}
+    tally: dict[str, dict[str, Tally]] = {name: {} for name in models}  # of each group
     pick = evenly(len(chosen), EXAMPLES)
     pictures: list[tuple[Chip, dict[str, Array]]] = []
     starts = range(0, len(chosen), batch)
@@ -278,18 +290,24 @@ def judge(
         outputs = {name: tell(samples, part) for name, tell in models.items()}
         for i, chip in enumerate(part):
             for name, output in outputs.items():
-                tally[name].add(samples.truth(chip), output[i])
+                tally[name].setdefault(chip.group, Tally(answer)).add(samples.truth(chip), output[i])
             if first + i in pick:
                 pictures.append((chip, {name: output[i] for name, output in outputs.items()}))
-    scores = {name: t.scores(codes) for name, t in tally.items()}
-    confusion = tally["model"].confusion
+    whole = {name: Tally.all_of(groups.values()) for name, groups in tally.items()}
+    scores = {name: t.scores(codes) for name, t in whole.items()}
+    confusion, shown = whole["model"].confusion, shown_of(answer)
 
     def parts(best: str | None) -> Mapping[str, Any]:
         examples = [_example(samples, chip, outputs, best) for chip, outputs in pictures]
         return tile_parts(answer, scores["model"], (best, scores[best]) if best else None, confusion, examples)
 
+    def compare(ours: str, theirs: str) -> Comparison:
+        lead = shown.said[0]
+        by_group = ({group: t.scores()[lead] for group, t in tally[name].items()} for name in (ours, theirs))
+        return over_groups(lead, theirs, *by_group)
+
     more = {} if confusion is None else {"confusion": confusion.tolist()}
-    return Judgement(scores, shown_of(answer), more, parts)
+    return Judgement(scores, shown, more, parts, compare)
 
 
 def _example(samples: Chips, chip: Chip, outputs: Mapping[str, Array], best: str | None) -> Example:

@@ -18,6 +18,7 @@ from pipelines.recipes.recipe import Recipe, SceneRecipe, data_of
 if TYPE_CHECKING:
     from models.spec import Spec
     from models.training.objectives import Ensemble, Labelled
+    from pipelines.reports.comparison import Comparison
     from pipelines.reports.measures import Shown
     from pipelines.samples.sets import Samples
 
@@ -37,12 +38,14 @@ class Judgement:
         shown: which of them a report shows.
         more: what metrics.json holds beside them.
         parts: a function of the best baseline's name that gives what the report shows, see `report.PARTS`.
+        compare: a function of two models' names: how the first does beside the second by the leading score.
     """
 
     scores: Mapping[str, Mapping[str, Any]]
     shown: Shown
     more: Mapping[str, Any]
     parts: Callable[[str | None], Mapping[str, Any]]
+    compare: Callable[[str, str], Comparison]
 
 
 @dataclass(frozen=True)

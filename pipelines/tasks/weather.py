@@ -17,8 +17,9 @@ from models.training.objectives import Ensemble
 from models.types import Array, Predict, Progress
 from pipelines.recipes.recipe import check_ranges
 from pipelines.recipes.weather import WeatherRecipe
+from pipelines.reports.comparison import Comparison
 from pipelines.reports.fields import FieldExample, field_parts, shown_of
-from pipelines.reports.weather_scores import weather_scores
+from pipelines.reports.weather_scores import compared, weather_scores
 from pipelines.samples.fields import FieldSamples, Moment, describe
 from pipelines.samples.sets import SPLITS, inputs_of
 from pipelines.tasks.task import Judgement, Task, Teller
@@ -100,7 +101,11 @@ def judge(
         return field_parts(field, scores["model"]["reliability"], examples)
 
     live = _liveliest(truth)
-    return Judgement(scores, shown_of(field, scores["model"]), {}, parts)
+
+    def compare(ours: str, theirs: str) -> Comparison:
+        return compared(theirs, told[ours], told[theirs], truth, samples.area, times=times)
+
+    return Judgement(scores, shown_of(field, scores["model"]), {}, parts, compare)
 
 
 def _liveliest(truth: Array) -> list[int]:

@@ -111,7 +111,7 @@ def test_recipe_runs(build, tmp_path, request):
     bundle = read_bundle(tmp_path / "run")
     assert bundle.spec.task == recipe.task and result["model"]["n"] > 0
     assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
-    assert len(result["baselines"]) == 2
+    assert len(result["baselines"]) == (4 if bundle.spec.answer.support == "tile" else 3)
 
 
 @pytest.mark.parametrize(

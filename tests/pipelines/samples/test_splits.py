@@ -4,14 +4,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Geod
 
 from models.errors import InputError
 from pipelines.samples.names import listed, shortened
-from pipelines.samples.splits import SPLITS, some, spatial_blocks, split_by_group, split_by_lists
+from pipelines.samples.splits import SPLITS, folds_by_group, some, spatial_blocks, split_by_group, split_by_lists
 
 items = st.lists(st.sampled_from([f"g{i}" for i in range(12)]), min_size=3, max_size=80).filter(
     lambda groups: len(set(groups)) >= 3
@@ -226,3 +226,24 @@ def test_another_year_is_another_image(tmp_path):
     with pytest.raises(InputError, match="siteA_2020, siteB_2020 not in the data"):
         listed(path, ["siteA_2021", "siteB_2021"], "names")
     assert shortened("chip_000_hls_v") == ["chip_000_hls_v", "chip_000_hls", "chip_000"]
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=120), st.integers(2, 8), st.integers(0, 5))
+def test_folds_divide_no_group_and_are_of_about_one_size(numbers, count, seed):
+    groups = [f"g{n}" for n in numbers]
+    sizes = Counter(groups)
+    assume(len(sizes) >= count)
+    folds = folds_by_group(groups, count=count, seed=seed)
+    assert set(folds) == set(range(count))
+    assert all(len({f for f, g in zip(folds, groups, strict=True) if g == group}) == 1 for group in sizes)
+    held = Counter(folds)
+    assert max(held.values()) - min(held.values()) <= max(sizes.values())
+    turned = folds_by_group(groups[::-1], count=count, seed=seed)
+    assert turned[::-1] == folds
+
+
+def test_more_folds_than_groups_are_refused():
+    with pytest.raises(InputError, match="folds 4: wanted 2 to 3, as many as there are groups"):
+        folds_by_group(["a", "b", "c", "a"], count=4, seed=0)
+    with pytest.raises(InputError, match="folds 1"):
+        folds_by_group(["a", "b"], count=1, seed=0)

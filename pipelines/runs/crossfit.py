@@ -1,0 +1,181 @@
+"""Cross-fitting: every group is told of by a model, and by baselines, that never saw it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.backbones.hub import read_state_dict
+from models.backbones.lora import merge_lora
+from models.baselines.fields import Forecast
+from models.bundle import FILES, fill, stored_whole, write_weights
+from models.files import replacing
+from models.networks.assembly import AnyNetwork
+from models.spec import Spec
+from models.training.module import apply_mode
+from models.training.settings import Lora
+from models.types import Array
+from pipelines.recipes.recipe import Recipe
+from pipelines.runs import tokens
+from pipelines.runs.folder import Launch
+from pipelines.runs.training import build, module_of, train
+from pipelines.samples.sets import Samples, evenly, key_of
+from pipelines.tasks.task import Task, Teller
+
+KEPT = "left_out.npz"
+PLACES = 4_000_000  # pixels or cells that are kept, over all samples
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is told of samples by those that never saw them.
+
+    Attributes:
+        chosen: all samples, fold by fold.
+        models: the model and the baselines, each asked fold by fold.
+        tokens: the model with other tokens, see `tokens.tellers`.
+        answers: what was kept of the model's answers.
+    """
+
+    chosen: list[Any]
+    models: Mapping[str, Teller]
+    tokens: Mapping[str, Teller]
+    answers: Answers
+
+
+def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch, *, first: bool) -> LeftOut:
+    """Train a model for each fold on all the others; afterwards no sample is left out.
+
+    The folds' weights lie in out/folds; a fold whose weights are there is not trained again. Baselines are fitted by
+    the first process alone.
+
+    Raises:
+        InputError: fewer groups than folds, see `Samples.fold`, and whatever a training raises.
+    """
+    count = recipe.folds
+    chosen: list[Any] = []
+    fold_of: dict[tuple[str, ...], int] = {}
+    specs: list[Spec] = []
+    baselines: list[Mapping[str, Teller]] = []
+    for fold in range(count):
+        samples.fold(count, fold, seed=recipe.seed)
+        samples.spec = task.fitted(samples, ("train",))
+        left = samples.of("test")
+        launch.say(f"fold {fold + 1} of {count}: {len(samples.of('train'))} samples, {len(left)} left out")
+        _trained(task, recipe, samples, out / "folds" / str(fold + 1), launch)
+        if first:
+            baselines.append(task.baselines(samples, samples.of("train"), recipe.seed))
+        specs.append(samples.spec)
+        fold_of |= {key_of(samples, sample): fold for sample in left}
+        chosen += left
+    samples.fold(count, None, seed=recipe.seed)
+    samples.spec = task.fitted(samples, ("train",))
+
+    @lru_cache(maxsize=1)  # the samples come fold by fold
+    def asked(fold: int) -> Mapping[str, Teller]:
+        return tokens.tellers(task, _network(recipe, specs[fold], out / "folds" / str(fold + 1)))
+
+    def by_fold(tellers: Callable[[int], Teller]) -> Teller:
+        def tell(samples: Samples, some: Sequence[Any]) -> Any:
+            parts = groupby(some, lambda sample: fold_of[key_of(samples, sample)])
+            return _joined([tellers(fold)(samples, list(part)) for fold, part in parts])
+
+        return tell
+
+    answers = Answers(fold_of, max(PLACES // len(chosen), 1))
+    model = answers.kept(by_fold(partial(_named, asked, tokens.AS_IS)))
+    names = dict.fromkeys(name for found in baselines for name in found)
+    told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
+    changed = {name: by_fold(partial(_named, asked, name)) for name in tokens.TELLERS}
+    return LeftOut(chosen, {"model": model, **told}, changed, answers)
+
+
+def _named(tellers: Callable[[int], Mapping[str, Teller]], name: str, fold: int) -> Teller:
+    """A teller of a fold by its name."""
+    return tellers(fold)[name]
+
+
+def _trained(task: Task, recipe: Recipe, samples: Samples, folder: Path, launch: Launch) -> None:
+    """Train on all samples but those left out, and write the weights, unless they are there."""
+    if (folder / FILES["sha256"]).is_file():
+        return
+    network, base, _ = build(recipe, samples.spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    module = module_of(task, recipe, network, samples, samples.of("train"), folder)
+    train(module, recipe, samples, samples.of("train"), folder, launch)
+    if module.trainer.is_global_zero:
+        write_weights(folder, network, whole=stored_whole(base, recipe.mode))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _network(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:
+    """The network of a fold."""
+    network, base, _ = build(recipe, spec)
+    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
+    path = folder / FILES["sha256"]
+    fill(network, read_state_dict(path), path, whole=stored_whole(base, recipe.mode))
+    merge_lora(network)
+    return network.eval()
+
+
+def _joined(answers: Sequence[Any]) -> Any:
+    """Answers one after the other: arrays, or forecasts."""
+    if isinstance(answers[0], Forecast):
+        return Forecast(*(np.concatenate(parts) for parts in zip(*map(_parts, answers), strict=True)))
+    return np.concatenate(answers)
+
+
+def _parts(forecast: Forecast) -> tuple[Array, Array, Array]:
+    return forecast.mean, forecast.quantiles, forecast.exceedance
+
+
+class Answers:
+    """What the models of the folds say where the truth is known: what confidence can be calibrated on."""
+
+    def __init__(self, fold_of: Mapping[tuple[str, ...], int], most: int) -> None:
+        """Keep at most so many places of each sample."""
+        self.fold_of, self.most = fold_of, most
+        self.rows: list[tuple[NDArray[Any], NDArray[Any], str, int]] = []
+
+    def kept(self, tell: Teller) -> Teller:
+        """A teller whose answers are kept."""
+
+        def told(samples: Samples, chosen: Sequence[Any]) -> Any:
+            found = tell(samples, chosen)
+            answers = found
+            if isinstance(found, Forecast):
+                answers = found.quantiles if found.quantiles.shape[1] else found.mean[:, None]
+            for sample, answer in zip(chosen, answers, strict=True):
+                self._keep(samples, sample, answer)
+            return found
+
+        return told
+
+    def _keep(self, samples: Samples, sample: Any, answer: NDArray[Any]) -> None:
+        truth = np.atleast_1d(samples.truth(sample)).ravel()
+        known = np.flatnonzero(np.isfinite(truth) & ((truth >= 0) | (truth.dtype.kind == "f")))
+        some = known[evenly(len(known), self.most)] if len(known) else known
+        rows = answer.reshape(len(answer), -1).T[some]
+        fold = self.fold_of[key_of(samples, sample)]
+        self.rows.append((rows.astype(np.float16), truth[some], samples.group(sample), fold))
+
+    def write(self, path: Path) -> None:
+        """Write answers (N, K) float16, truth (N,), and for each of them the sample, whose group and fold are told."""
+        answers, truth, groups, folds = zip(*self.rows, strict=True)
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(
+                file,
+                answers=np.concatenate(answers),
+                truth=np.concatenate(truth),
+                sample=np.repeat(np.arange(len(truth)), [len(t) for t in truth]),
+                group=np.array(groups, str),
+                fold=np.array(folds),
+            )

@@ -1,0 +1,95 @@
+"""A network of a recipe, and its training on some samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones.loading import LoadReport
+from models.bundle import Base
+from models.networks.assembly import AnyNetwork, assemble, load_backbone
+from models.networks.network import Network
+from models.spec import Spec
+from models.training.module import FineTuning, apply_mode
+from models.training.settings import Lora
+from pipelines.recipes.recipe import Recipe
+from pipelines.runs.folder import Launch, fit
+from pipelines.samples.sets import ItemSet, Loaders, Samples, evenly
+from pipelines.tasks.task import Task
+
+WATCHED = 16  # samples whose loss is shown where no split is there to pick an epoch
+
+
+def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | None]:
+    """Build the network and load the backbone's weights.
+
+    Returns:
+        The network, where its backbone came from, and what was loaded (None for random weights).
+
+    Raises:
+        InputError: weights that are not there, not safe or of another architecture.
+    """
+    torch.manual_seed(recipe.seed)
+    network = assemble(spec, recipe.backbone, recipe.model, pretrained=recipe.weights != "random")
+    bands: Sequence[str] = getattr(recipe, "pretrained_bands", ())
+    base, report = load_backbone(network, recipe.backbone, recipe.weights, revision=recipe.revision, bands=bands)
+    return network, base, report
+
+
+def module_of(
+    task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, chosen: Sequence[Any], out: Path
+) -> FineTuning:
+    """What trains a network on some samples as a recipe says."""
+    objective = task.objective(network, recipe, samples, chosen)
+    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
+    if isinstance(network, Network):
+        pixels = samples.spec.imagery
+        network.backbone.freeze_unused(time=pixels.uses_time, location=pixels.uses_location)
+    log = out / "metrics.csv"
+    return FineTuning(network, objective, recipe.training, mode=recipe.mode, seed=recipe.seed, log=log)
+
+
+def train(
+    module: FineTuning, recipe: Recipe, samples: Samples, chosen: Sequence[Any], out: Path, launch: Launch
+) -> None:
+    """Train on some samples; the network ends with the kept weights, in eval mode, adapters still apart.
+
+    Raises:
+        InputError: the loss stops being finite.
+        RunError: a checkpoint cannot be written.
+    """
+    val, training, network = samples.of("val"), recipe.training, module.network
+    if not val or set(map(id, chosen)) & set(map(id, val)):
+        # What is trained on cannot pick an epoch, nor can what is left out to be told of.
+        training = dataclasses.replace(training, keep="last", patience=0)
+    if not val:
+        left = samples.of("test") or chosen
+        val = [left[i] for i in evenly(len(left), WATCHED)]
+    repeat = max(samples.epoch // len(chosen), 1)
+    sets = ItemSet(samples, chosen, seed=recipe.seed, repeat=repeat), ItemSet(samples, val, seed=recipe.seed)
+    if recipe.mode == "frozen" and isinstance(network, Network):
+        _compute_features(network, sets, batch=training.batch)
+    # Batch norm wants more than one sample.
+    full = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
+    loaders = Loaders(*sets, training, seed=recipe.seed, full=full)
+    fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
+
+
+def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) -> None:
+    """Compute the frozen backbone's maps of every sample once."""
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    network.to(device).eval()
+
+    def features(items: Mapping[str, Tensor]) -> list[Tensor]:
+        with torch.inference_mode():
+            return [m.cpu() for m in network.features({name: item.to(device) for name, item in items.items()})]
+
+    for items in sets:
+        items.compute_features(features, batch=batch)
+    network.train()
