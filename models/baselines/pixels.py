@@ -22,7 +22,7 @@ Told = Callable[[Array], Array]  # rows (N, F) to what is told of them (N, K)
 
 PIXELS = 60_000  # training pixels, over all samples
 TREES = 100
-ROUNDS, LEAST_ROUNDS, ROWS_A_ROUND = 150, 20, 100  # of boosting: few rows bear few
+ROUNDS, LEAST_ROUNDS, ROWS_A_ROUND = 150, 20, 200  # of boosting: few rows bear few
 RATE = 0.07
 PENALTY = 0.1  # inverse strength of the logistic regression's
 

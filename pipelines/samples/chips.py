@@ -133,7 +133,7 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
         data: the recipe's data.
         spec: what the model eats; its tile is the chips' side.
         seed: seed of the split.
-        split: False leaves every chip in "test", for data that is only evaluated.
+        split: False leaves every chip in "test", for data that is only evaluated and may come without groups.
 
     Raises:
         InputError: as `find_images`, `open_scene` and the splits.
@@ -146,11 +146,10 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
             corner = f"_{window[0].start}_{window[1].start}" if len(windows) > 1 else ""
             chips.append(Chip(images[0].stem + corner, images, label, window))
             boxes.append(scene.geobox[window] if data.block_km else None)
-    if not split:
-        return chips
-    listed = data.train or data.val or data.test  # which groups have no say in
-    groups = [c.images[0].stem for c in chips] if listed else _groups(data, chips, boxes)
-    splits = _splits(data, chips, groups, seed)
+    if not split and data.groups and not (data.root / data.groups).is_file():
+        data = replace(data, groups=None)
+    groups = _groups(data, chips, boxes)
+    splits = _splits(data, chips, groups, seed) if split else ["test"] * len(chips)
     return [replace(c, group=g, split=s) for c, g, s in zip(chips, groups, splits, strict=True)]
 
 
