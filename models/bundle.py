@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.networks.assembly import AnyNetwork
 
-FORMAT = 3
+FORMAT = 4
 FILES = {"sha256": "model.safetensors", "graph": "model.onnx"}  # and which fields hold their hashes
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
-from models.networks.detail import BandFeatures, DetailPath, enlarge
+from models.networks.detail import BandFeatures, DetailPath, SceneStatistics, StatisticsVote, enlarge
 from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import Spec
 from models.training.settings import Architecture
 
+STATISTICS_DROPOUT = 0.3
 DECODERS = ("linear", "fcn", "unet", "upernet")
 
 
@@ -66,31 +66,36 @@ class Decoder(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """One output per pixel: a decoder over the tokens, and beside it, if wanted, the detail path over the bands."""
+    """One output per pixel and member: what tokens say, with the detail path if wanted, and what statistics say."""
 
     def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
         """Build the head for maps of `dims` channels each."""
         super().__init__()
-        channels, detail = architecture.channels, architecture.detail
+        channels, detail, outputs = architecture.channels, architecture.detail, spec.answer.channels
         self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.imagery.patch, channels=channels)
-        self.detail: DetailPath | None = None
-        self.classify: nn.Module = nn.Conv2d(channels, spec.answer.channels, 1)
-        if detail:
-            self.classify = nn.Identity()
-            self.detail = DetailPath(
-                spec.imagery, joined=channels, outputs=spec.answer.channels, width=detail, dropout=architecture.dropout
-            )
+        self.classify = nn.Identity() if detail else nn.Conv2d(channels, outputs, 1)
+        self.features = BandFeatures(spec.imagery) if detail or architecture.statistics else None
+        count, drop = (self.features.channels if self.features else 0), architecture.dropout
+        self.detail = (
+            DetailPath(count, joined=channels, outputs=outputs, width=detail, dropout=drop) if detail else None
+        )
+        self.statistics = (
+            StatisticsVote(count, outputs, width=architecture.statistics, dropout=STATISTICS_DROPOUT)
+            if architecture.statistics
+            else None
+        )
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (B, K, H, W)."""
-        features = self.decoder(maps)
-        if self.detail is not None:
-            return cast("Tensor", self.detail(bands, features))
-        return enlarge(self.classify(features), bands)
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (M, B, K, H, W)."""
+        tokens = self.decoder(maps)
+        features = None if self.features is None else self.features(bands)
+        detailed = enlarge(self.classify(tokens), bands) if self.detail is None else self.detail(features, tokens)
+        voices = [detailed] if self.statistics is None else [detailed, self.statistics(features)]
+        return torch.stack([voice.float() for voice in voices])
 
 
 class SceneHead(nn.Module):
-    """One class per tile: the mean token of each map, beside the mean and spread of what the bands say of each pixel.
+    """One class per tile, of one member: each map's mean token, and statistics of the bands.
 
     The two vote apart, so that on few samples the plain statistics can answer before the tokens have learned to.
     """
@@ -99,16 +104,15 @@ class SceneHead(nn.Module):
         """Build the head for maps of `dims` channels each."""
         super().__init__()
         channels = architecture.channels
-        self.features = BandFeatures(spec.imagery)
-        self.statistics = nn.Sequential(nn.BatchNorm1d(2 * self.features.channels), nn.Dropout(architecture.dropout))
-        self.vote = nn.Linear(2 * self.features.channels, spec.answer.channels)
+        self.statistics = SceneStatistics(spec.imagery)
+        self.vote = nn.Sequential(
+            nn.Dropout(architecture.dropout), nn.Linear(self.statistics.channels, spec.answer.channels)
+        )
         self.tokens = nn.Sequential(nn.LayerNorm(sum(dims)), nn.Linear(sum(dims), channels), nn.GELU())
         self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.answer.channels))
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (B, K)."""
-        features = self.features(bands)
-        statistics = self.statistics(torch.cat((features.mean((2, 3)), features.std((2, 3))), dim=1))
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (1, B, K)."""
         tokens = self.tokens(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
-        logits: Tensor = self.vote(statistics) + self.token_vote(tokens)
-        return logits
+        logits: Tensor = self.vote(self.statistics(bands)) + self.token_vote(tokens)
+        return logits[None]

@@ -1,4 +1,4 @@
-"""The full-resolution path beside the tokens: what bands, indices and neighbourhoods say of each pixel."""
+"""What is there at full resolution beside the tokens: bands, indices and neighbourhoods, and who votes by them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ INDICES: Mapping[str, tuple[str, str]] = {
 }
 
 
-class BandFeatures(nn.Module):
-    """What a pixel's bands say beside their values: indices, and the mean and spread of its neighbourhood and its tile.
+SIDES = (3, 9, 21, 41)  # pixels along the neighbourhoods
+TEXTURES = (3, 9, 21)  # the same, whose spread is told of a whole tile
 
-    Local spread tells a town from bare fields, and the tile's own mean tells a dark scene from dark land: what a small
-    network over single scenes does not learn from a few hundred of them.
-    """
+
+class BandsAndIndices(nn.Module):
+    """Bands of all frames, and the indices that they give."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, imagery: Pixels, *, noise: float = 0.3) -> None:
-        """Build for bands and frames; `noise` is added to the tile's statistics while training."""
+    def __init__(self, imagery: Pixels) -> None:
+        """Build for bands and frames."""
         super().__init__()
-        self.noise, count = noise, len(imagery.channels)
+        count = len(imagery.channels)
         pairs = [
             (imagery.channels.index(a), imagery.channels.index(b))
             for a, b in INDICES.values()
@@ -45,30 +45,66 @@ class BandFeatures(nn.Module):
         shape = (1, count * imagery.times, 1, 1)
         self.register_buffer("mean", torch.tensor(imagery.mean).repeat_interleave(imagery.times).reshape(shape), False)
         self.register_buffer("std", torch.tensor(imagery.std).repeat_interleave(imagery.times).reshape(shape), False)
-        bands, all_features = count * imagery.times, count * imagery.times + len(self.pairs)
-        self.channels = 3 * all_features + 3 * bands
+        self.channels = count * imagery.times + len(self.pairs)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Normalised bands (B, C*T, H, W) to these and their indices (B, channels, H, W), float32."""
+        bands = bands.float()
+        if not self.pairs:
+            return bands
+        reflectance = (bands * self.std + self.mean).clamp(min=0) / 1e4
+        first, second = (reflectance[:, [pair[i] for pair in self.pairs]] for i in (0, 1))
+        # The constant keeps the index of two dark bands from being noise.
+        return torch.cat((bands, 2 * (first - second) / (first + second + 0.02)), dim=1)
+
+
+class BandFeatures(nn.Module):
+    """What a pixel's bands say beside their values: indices, mean and spread of its neighbourhoods and its tile.
+
+    Local spread tells a town from bare fields, and the tile's own mean tells a dark scene from dark land: what a small
+    network over single scenes does not learn from a few hundred of them. Neighbourhoods of several sizes are what a
+    classifier of statistics needs to hold its own at places that nobody trained on.
+    """
+
+    def __init__(self, imagery: Pixels, *, noise: float = 0.3) -> None:
+        """Build for bands and frames; `noise` is added to the tile's statistics while training."""
+        super().__init__()
+        self.noise, self.values = noise, BandsAndIndices(imagery)
+        self.channels = (3 + 2 * len(SIDES)) * self.values.channels
         self.norm = nn.BatchNorm2d(self.channels)
 
     def forward(self, bands: Tensor) -> Tensor:
         """Normalised bands (B, C*T, H, W) to features (B, channels, H, W)."""
         with torch.autocast(bands.device.type, enabled=False):  # differences of squares want float32
-            bands = bands.float()
-            values = torch.cat((bands, *self._indices(bands)), dim=1)
-            tile = torch.cat((values.mean((2, 3), keepdim=True), bands.std((2, 3), keepdim=True)), dim=1)
+            values = self.values(bands)
+            tile = torch.cat((values.mean((2, 3), keepdim=True), values.std((2, 3), keepdim=True)), dim=1)
             if self.training:
                 tile = tile + self.noise * torch.randn_like(tile)
             tile = tile.expand(-1, -1, bands.shape[2], bands.shape[3])
-            near = (_box(values, 9), _spread(bands, 5), _spread(bands, 15))
+            near = [moment for side in SIDES for moment in _moments(values, side)]
             features: Tensor = self.norm(torch.cat((values, *near, tile), dim=1))
         return features
 
-    def _indices(self, bands: Tensor) -> list[Tensor]:
-        if not self.pairs:
-            return []
-        reflectance = (bands * self.std + self.mean).clamp(min=0) / 1e4
-        first, second = (reflectance[:, [pair[i] for pair in self.pairs]] for i in (0, 1))
-        # The constant keeps the index of two dark bands from being noise.
-        return [2 * (first - second) / (first + second + 0.02)]
+
+class SceneStatistics(nn.Module):
+    """What bands and indices say of a whole tile: their mean and spread, and those of their local spread."""
+
+    def __init__(self, imagery: Pixels) -> None:
+        """Build for bands and frames."""
+        super().__init__()
+        self.values = BandsAndIndices(imagery)
+        self.channels = (2 + 2 * len(TEXTURES)) * self.values.channels
+        self.norm = nn.BatchNorm1d(self.channels)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Normalised bands (B, C*T, H, W) to statistics (B, channels)."""
+        with torch.autocast(bands.device.type, enabled=False):
+            values = self.values(bands)
+            maps = [values, *(_moments(values, side)[1] for side in TEXTURES)]
+            statistics: Tensor = self.norm(
+                torch.cat([part for m in maps for part in (m.mean((2, 3)), m.std((2, 3)))], 1)
+            )
+        return statistics
 
 
 def _box(x: Tensor, size: int) -> Tensor:
@@ -79,10 +115,10 @@ def _box(x: Tensor, size: int) -> Tensor:
     return functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.transpose(2, 3), groups=channels)
 
 
-def _spread(x: Tensor, size: int) -> Tensor:
-    """Standard deviation over size x size pixels."""
-    variance = _box(x * x, size) - _box(x, size) ** 2
-    return (variance.clamp(min=0) + 1e-5).sqrt()
+def _moments(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over size x size pixels."""
+    mean = _box(x, size)
+    return mean, ((_box(x * x, size) - mean**2).clamp(min=0) + 1e-5).sqrt()
 
 
 def _block(inputs: int, outputs: int, *, size: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -91,20 +127,34 @@ def _block(inputs: int, outputs: int, *, size: int = 3, dilation: int = 1) -> nn
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
+class StatisticsVote(nn.Sequential):
+    """A vote of each pixel by its own features alone: what a classifier of statistics says, and no token.
+
+    It learns apart from all else, so that it answers as well as it can where context misleads, as on new ground.
+    """
+
+    def __init__(self, features: int, outputs: int, *, width: int, dropout: float) -> None:
+        """Build for (B, features, H, W); `width` and half of it are the hidden layers."""
+        layers: list[nn.Module] = [nn.Dropout(dropout / 3)]
+        for inputs, wide in ((features, width), (width, width // 2)):
+            layers += [nn.Conv2d(inputs, wide, 1), nn.GELU(), nn.BatchNorm2d(wide), nn.Dropout(dropout)]
+        super().__init__(*layers, nn.Conv2d(width // 2, outputs, 1))
+
+
 class DetailPath(nn.Module):
     """A small U-Net over the bands at full resolution that takes the decoder's features in at an eighth of it.
 
     A 16-pixel token alone cannot draw a field edge; the bands can. Beside the U-Net, the pixel's own features vote
-    directly: where context misleads, as on new ground, they still answer as well as a classifier of pixels.
+    directly.
     """
 
     def __init__(
-        self, imagery: Pixels, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
+        self, features: int, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
     ) -> None:
         """Build the path.
 
         Args:
-            imagery: the bands and frames.
+            features: channels of `BandFeatures`.
             joined: channels of the decoder's features.
             outputs: classes, or 1 for values.
             width: channels at full resolution.
@@ -112,10 +162,7 @@ class DetailPath(nn.Module):
             branch_dropout: share of samples that train without the tokens, or without the U-Net.
         """
         super().__init__()
-        self.features = BandFeatures(imagery)
-        self.pixel = nn.Sequential(
-            _block(self.features.channels, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1)
-        )
+        self.pixel = nn.Sequential(_block(features, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1))
         self.pixel_vote = nn.Conv2d(64, outputs, 1)
         self.down = nn.ModuleList(
             [
@@ -143,9 +190,9 @@ class DetailPath(nn.Module):
         self.vote = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, outputs, 1))
         self.branch_dropout = branch_dropout
 
-    def forward(self, bands: Tensor, tokens: Tensor) -> Tensor:
-        """Bands (B, C*T, H, W) and decoded tokens (B, D, h', w') to logits or values (B, K, H, W)."""
-        pixel = self.pixel(self.features(bands).contiguous(memory_format=torch.channels_last))
+    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Features (B, F, H, W) and decoded tokens (B, D, h', w') to logits or values (B, K, H, W)."""
+        pixel = self.pixel(features.contiguous(memory_format=torch.channels_last))
         levels = [pixel]
         for down in self.down:
             levels.append(down(levels[-1]))

@@ -52,6 +52,11 @@ class Network(nn.Module):
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 
+    @property
+    def members(self) -> int:
+        """How many answers are averaged."""
+        return 1 + int(isinstance(self.head, DenseHead) and self.head.statistics is not None)
+
     def features(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The backbone's feature maps of physical inputs; see `forward` and `PrithviEO.forward`."""
         x, time, location = inputs[IMAGERY], inputs.get("time"), inputs.get("location")
@@ -59,7 +64,7 @@ class Network(nn.Module):
         return maps
 
     def forward(self, inputs: Mapping[str, Tensor], *, features: Sequence[Tensor] | None = None) -> Tensor:
-        """Logits, or values in standard deviations of the training target.
+        """Logits, or values in standard deviations of the training target, of each member.
 
         Args:
             inputs: `imagery` (B, C, T, H, W) in the Spec's unit; `time` (B, T, 2), year and day of year, and
@@ -67,21 +72,21 @@ class Network(nn.Module):
             features: what `features` gave for this input, where it is known already.
 
         Returns:
-            (B, K, H, W), (B, 1, H, W) for values, (B, K) for classes of tiles.
+            (M, B, K, H, W), (M, B, 1, H, W) for values, (M, B, K) for classes of tiles; see `finish`.
         """
         maps = self.features(inputs) if features is None else features
         out: Tensor = self.head(self._normalise(inputs[IMAGERY]).flatten(1, 2), maps)
         return out
 
     def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities, or values in the target's unit; inputs and shapes as in `forward`."""
+        """Probabilities, or values in the target's unit, averaged over the members; inputs as in `forward`."""
         return self.finish(self(inputs))
 
     def finish(self, output: Tensor) -> Tensor:
-        """Probabilities or physical values from what `forward` gave."""
+        """Mean probabilities (B, K, ...) or physical values of the members (M, B, K, ...) that `forward` gave."""
         if isinstance(self.spec.answer, Classes):
-            return output.float().softmax(dim=1)
-        return output.float() * self.target_std + self.target_mean
+            return output.float().softmax(dim=2).mean(dim=0)
+        return output.float().mean(dim=0) * self.target_std + self.target_mean
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

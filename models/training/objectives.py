@@ -30,7 +30,7 @@ class Labelled(nn.Module):
         scores: validation scores by name, updated by `validate`.
     """
 
-    weight = 1.0  # of the loss in a step
+    weight: float  # of the loss in a step: as many as there are members, so that each learns as fast as alone
     class_weights: Tensor | None
 
     def __init__(self, network: Network, training: Training, *, class_weights: Tensor | None = None) -> None:
@@ -47,6 +47,7 @@ class Labelled(nn.Module):
         super().__init__()
         answer = network.spec.answer
         self.network = [network]  # not a part of this module
+        self.weight = float(network.members)
         self.classes = isinstance(answer, Classes)
         # Scene sets are often so small that accuracy ties between epochs; their loss does not.
         picks = {"tile": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
@@ -56,26 +57,31 @@ class Labelled(nn.Module):
         self.scores = self._scores(answer.channels, mean_iou=answer.support == "pixel")
 
     def loss(self, batch: Batch) -> Tensor:
-        """The losses over labelled pixels, added up."""
-        return self.total(*self._run(batch), self.class_weights)
+        """The losses over labelled pixels, added up: their mean over the members, each of which learns alone."""
+        return self._loss(self._run(batch), batch["y"])
 
     def validate(self, batch: Batch) -> Tensor:
-        """The loss; accuracy, mean IoU or RMSE in the target's unit are added."""
-        output, truth = self._run(batch)
-        loss = self.total(output, truth, self.class_weights)
-        if not self.classes:
-            known, std = torch.isfinite(truth), self.network[0].target_std
-            output, truth = output[known] * std, truth[known] * std
-        if truth.numel():
-            self.scores.update(output.argmax(1) if self.classes else output, truth)
-        return loss
+        """The loss; accuracy, mean IoU or RMSE in the target's unit of the averaged answers are added."""
+        output, truth = self._run(batch), batch["y"]
+        answer = self.network[0].finish(output)  # (B, K, ...)
+        known = torch.isfinite(truth)
+        told, true = (answer.argmax(1), truth) if self.classes else (answer[:, 0][known], truth[known])
+        if true.numel():
+            self.scores.update(told, true)
+        return self._loss(output, truth)
 
-    def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Output and truth of a batch; values in standard deviations of the training target."""
-        network, truth = self.network[0], batch["y"]
+    def _run(self, batch: Batch) -> Tensor:
+        """The members' outputs, (M, B, K, ...)."""
         features = batch["features"].unbind(1) if "features" in batch else None  # L maps (B, D, h, w)
-        output = network(batch, features=features)
-        return (output, truth) if self.classes else (output[:, 0], (truth - network.target_mean) / network.target_std)
+        output: Tensor = self.network[0](batch, features=features)
+        return output
+
+    def _loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        network, every = self.network[0], output.flatten(0, 1)  # (M * B, K, ...)
+        truth = truth.repeat(len(output), *[1] * (truth.ndim - 1))
+        if self.classes:
+            return self.total(every, truth, self.class_weights)
+        return self.total(every[:, 0], (truth - network.target_mean) / network.target_std)
 
     def _scores(self, channels: int, *, mean_iou: bool) -> torchmetrics.MetricCollection:
         if not self.classes:

@@ -21,6 +21,8 @@ class Architecture:
         decoder: linear, fcn, unet or upernet; not used for scene classes.
         channels: width of the decoder, or of the hidden layer for scene classes.
         detail: width of the full-resolution path over the bands; 0 leaves it out.
+        statistics: width of the member that hears the statistics of each pixel's neighbourhoods alone; its answers
+            are averaged with those of the tokens. 0 leaves it out.
         dropout: share of features dropped in the head while training.
         drop_path: share of samples that skip a block of the backbone while training.
     """
@@ -30,6 +32,7 @@ class Architecture:
     decoder: str = "upernet"
     channels: int = 128
     detail: int = 16
+    statistics: int = 128
     dropout: float = 0.1
     drop_path: float = 0.0
 

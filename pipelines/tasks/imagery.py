@@ -46,6 +46,7 @@ def check(recipe: SceneRecipe) -> None:
             "model.drop_path": (model.drop_path, 0.0, 0.999),
             "model.channels": (model.channels, 1, 65536),
             "model.detail": (model.detail, 0, 4096),
+            "model.statistics": (model.statistics, 0, 4096),
             "lora.rank": (lora.rank, 1, 65536),
             "data.tile": (recipe.data.tile, 0, 8192),
             "data.frames": (recipe.data.frames, 1, 1024),

@@ -17,9 +17,10 @@ SPEC = scene_spec(
 )
 
 
-def head(decoder, *, detail=4, dims=DIMS, seed=0):
+def head(decoder, *, detail=4, statistics=6, dims=DIMS, seed=0):
     torch.manual_seed(seed)
-    return DenseHead(SPEC, Architecture(decoder=decoder, channels=8, detail=detail, dropout=0.5), dims=dims).eval()
+    chosen = Architecture(decoder=decoder, channels=8, detail=detail, statistics=statistics, dropout=0.5)
+    return DenseHead(SPEC, chosen, dims=dims).eval()
 
 
 def inputs(height, width, *, dims=DIMS, seed=1):
@@ -30,14 +31,29 @@ def inputs(height, width, *, dims=DIMS, seed=1):
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("detail", [0, 4])
+@pytest.mark.parametrize(("detail", "statistics"), [(0, 0), (4, 0), (0, 6), (4, 6)])
 @pytest.mark.parametrize("side", [(32, 32), (32, 96), (96, 32)])
-def test_every_decoder_answers_each_pixel(decoder, detail, side):
+def test_every_decoder_answers_each_pixel(decoder, detail, statistics, side):
     bands, maps = inputs(*side)
     with torch.inference_mode():
-        out = head(decoder, detail=detail)(bands, maps)
-    assert out.shape == (2, OUTPUTS, *side)
+        out = head(decoder, detail=detail, statistics=statistics)(bands, maps)
+    assert out.shape == (2 if statistics else 1, 2, OUTPUTS, *side)
     assert out.isfinite().all()
+
+
+def test_the_member_of_statistics_hears_no_token_and_the_other_does():
+    bands, maps = inputs(32, 32)
+    dense = head("linear")
+    with torch.inference_mode():
+        plain, other = dense(bands, maps), dense(bands, [m + 1 for m in maps])
+        assert torch.equal(plain[1], other[1]) and not torch.equal(plain[0], other[0])
+        # A changed pixel changes what statistics say of all the neighbourhoods that it is in, and of no other.
+        wide = inputs(96, 96)[0]
+        changed = wide.clone()
+        changed[0, 2, 20, 20] += 5
+        moved = (dense.statistics(dense.features(changed)) - dense.statistics(dense.features(wide))).abs()
+    assert moved[0].amax(0)[:41, :41].min() > 0 and (moved[1] == 0).all()
+    assert moved[0].amax(0)[20, 20] > 20 * moved[0].amax(0)[45:, 45:].max()  # the tile's mean moved a little
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -46,9 +62,9 @@ def test_the_detail_path_draws_single_pixels(decoder):
     bands, maps = inputs(96, 96)
     changed = bands.clone()
     changed[0, 2, 20, 20] += 5
-    fine, coarse = head(decoder), head(decoder, detail=0)
+    fine, coarse = head(decoder, statistics=0), head(decoder, detail=0, statistics=0)
     with torch.inference_mode():
-        change = (fine(changed, maps) - fine(bands, maps)).abs().amax(1)  # (2, H, W)
+        change = (fine(changed, maps) - fine(bands, maps))[0].abs().amax(1)  # (2, H, W)
         assert torch.equal(coarse(changed, maps), coarse(bands, maps))
     assert change[0, 20, 20] > 1e-4
     assert change[0, 20, 20] > 20 * change[0, 75:, 75:].max()  # not zero: the tile's mean moved a little
@@ -91,7 +107,7 @@ def test_a_scene_head_reads_tokens_and_band_statistics():
     bands, maps = inputs(32, 64)
     with torch.inference_mode():
         out = scene(bands, maps)
-        assert out.shape == (2, OUTPUTS)
+        assert out.shape == (1, 2, OUTPUTS)
         # A scene may be turned and mirrored: its class does not hang on where north is.
         for turned in (bands.flip(-1), bands.flip(-2)):
             torch.testing.assert_close(scene(turned, maps), out, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,15 @@ import torch
 from scipy import ndimage
 
 from models.backbones.catalogue import BANDS
-from models.networks.detail import INDICES, BandFeatures, DetailPath
+from models.networks.detail import (
+    INDICES,
+    SIDES,
+    TEXTURES,
+    BandFeatures,
+    BandsAndIndices,
+    DetailPath,
+    SceneStatistics,
+)
 from models.spec import Pixels
 
 
@@ -28,9 +36,10 @@ def raw_features(given, bands):
     module.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         assert module(bands).shape[1] == module.channels
-    count, pairs = bands.shape[1], len(module.pairs)
-    sizes = (count, pairs, count + pairs, count, count, count + pairs, count)
-    names = ("bands", "indices", "box", "spread5", "spread15", "tile_mean", "tile_std")
+    count, pairs = bands.shape[1], len(module.values.pairs)
+    moments = [f"{kind}{side}" for side in SIDES for kind in ("mean", "std")]
+    names = ("bands", "indices", *moments, "tile_mean", "tile_std")
+    sizes = (count, pairs, *[count + pairs] * (2 * len(SIDES) + 2))
     return dict(zip(names, seen[0].split(sizes, dim=1), strict=True))
 
 
@@ -48,21 +57,20 @@ def test_neighbourhoods_are_those_of_scipy():
     chosen = imagery()
     features = raw_features(chosen, reflectance(chosen)[1])
     values = np.concatenate((features["bands"], features["indices"]), axis=1).astype(np.float64)
-    box = ndimage.uniform_filter(values, (0, 0, 9, 9), mode="nearest")
-    np.testing.assert_allclose(features["box"], box, atol=1e-4)
-    bands = features["bands"].numpy().astype(np.float64)
-    for size in (5, 15):
-        sizes = (0, 0, size, size)
-        mean = ndimage.uniform_filter(bands, sizes, mode="nearest")
-        square = ndimage.uniform_filter(bands**2, sizes, mode="nearest")
-        np.testing.assert_allclose(features[f"spread{size}"], np.sqrt(square - mean**2), atol=2e-2)
+    for side in SIDES:
+        sizes = (0, 0, side, side)
+        mean = ndimage.uniform_filter(values, sizes, mode="nearest")
+        square = ndimage.uniform_filter(values**2, sizes, mode="nearest")
+        np.testing.assert_allclose(features[f"mean{side}"], mean, atol=1e-3)
+        spread = np.sqrt((square - mean**2).clip(min=0))
+        np.testing.assert_allclose(features[f"std{side}"], spread, atol=2e-2)
     np.testing.assert_allclose(features["tile_mean"][..., 3, 5], values.mean((2, 3)), atol=1e-4)
-    np.testing.assert_allclose(features["tile_std"][..., 3, 5], bands.std((2, 3), ddof=1), atol=1e-4)
+    np.testing.assert_allclose(features["tile_std"][..., 3, 5], values.std((2, 3), ddof=1), atol=1e-4)
 
 
 @pytest.mark.parametrize(("bands", "count"), [(("VV", "VH"), 0), (("RED", "NIR_NARROW", "VV"), 1), (BANDS, 6)])
 def test_indices_come_with_the_bands_that_they_want(bands, count):
-    assert len(BandFeatures(imagery(bands)).pairs) == count
+    assert len(BandsAndIndices(imagery(bands)).pairs) == count
 
 
 def test_dark_and_flat_tiles_give_finite_features():
@@ -76,8 +84,9 @@ def test_dark_and_flat_tiles_give_finite_features():
 def test_branches_are_left_out_while_training_only():
     chosen = imagery()
     torch.manual_seed(0)
-    path = DetailPath(chosen, joined=4, outputs=2, width=4, dropout=0.0, branch_dropout=0.5)
-    bands, tokens = reflectance(chosen)[1], torch.randn(2, 4, 3, 3)
+    features = BandFeatures(chosen).eval()
+    path = DetailPath(features.channels, joined=4, outputs=2, width=4, dropout=0.0, branch_dropout=0.5)
+    bands, tokens = features(reflectance(chosen)[1]), torch.randn(2, 4, 3, 3)
     path.eval()
     with torch.inference_mode():
         assert torch.equal(path(bands, tokens), path(bands, tokens))
@@ -91,7 +100,29 @@ def test_branches_are_left_out_while_training_only():
 @pytest.mark.parametrize("side", [(24, 24), (17, 30), (48, 32)])
 def test_sides_of_any_length_come_back(side):
     chosen = imagery(frames=2)
-    path = DetailPath(chosen, joined=4, outputs=3, width=4, dropout=0.1).eval()
+    features = BandFeatures(chosen).eval()
+    path = DetailPath(features.channels, joined=4, outputs=3, width=4, dropout=0.1).eval()
     bands = torch.randn(1, 12, *side)
     with torch.inference_mode():
-        assert path(bands, torch.randn(1, 4, 2, 2)).shape == (1, 3, *side)
+        assert path(features(bands), torch.randn(1, 4, 2, 2)).shape == (1, 3, *side)
+
+
+def test_a_scene_is_told_by_moments_and_textures():
+    """As the baselines' own numbers have it, from scipy: another code, another unit of the bands."""
+    from models.baselines import statistics
+
+    chosen = imagery()
+    x, bands = reflectance(chosen, side=48)
+    module = SceneStatistics(chosen).eval()
+    seen = []
+    module.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        assert module(bands).shape == (2, module.channels)
+    got = seen[0].reshape(2, 1 + len(TEXTURES), 2, 12).numpy()
+    values = statistics._with_indices(x.numpy(), BANDS)
+    values[:, :6] = bands.numpy()  # normalised
+    values[:, 6:] *= 2
+    np.testing.assert_allclose(got[:, 0, 0], values.mean((2, 3)), atol=1e-4)
+    for i, side in enumerate(TEXTURES, 1):
+        spread = statistics._near(values, side)[1][:, :, 12:-12, 12:-12]  # far from the edge both are the same
+        assert np.corrcoef(got[:, i, 0].ravel(), spread.mean((2, 3)).ravel())[0, 1] > 0.999

@@ -52,7 +52,7 @@ def test_every_band_and_frame_counts(make_network, task):
 
 def test_inputs_are_normalised_by_the_spec(make_network):
     """The same scene in another unit, with statistics in that unit, gives the same map."""
-    plain = {"architecture": {"detail": 0}}
+    plain = {"architecture": {"detail": 0, "statistics": 0}}
     raw = make_network(mean=(1000.0, 1500.0, 2500.0), std=(400.0, 500.0, 900.0), **plain)
     unit = make_network(mean=(0.1, 0.15, 0.25), std=(0.04, 0.05, 0.09), unit="reflectance", **plain)
     x = example_inputs(raw.spec.imagery, batch=2)[IMAGERY]
@@ -74,7 +74,16 @@ def test_values_come_back_in_the_targets_unit(make_network):
         network.target_mean.fill_(100.0)
         network.target_std.fill_(20.0)
         torch.testing.assert_close(network.predict({IMAGERY: x}), plain * 20 + 100)
-        torch.testing.assert_close(network({IMAGERY: x}), plain)
+        torch.testing.assert_close(network({IMAGERY: x}).mean(0), plain)
+
+
+def test_members_answers_are_averaged_as_probabilities_not_as_logits(make_network):
+    network = make_network()
+    x = example_inputs(network.spec.imagery, batch=2)[IMAGERY]
+    with torch.inference_mode():
+        logits = network({IMAGERY: x})
+        assert len(logits) == network.members == 2
+        torch.testing.assert_close(network.predict({IMAGERY: x}), (logits[0].softmax(1) + logits[1].softmax(1)) / 2)
 
 
 def test_known_features_save_the_backbone_and_change_nothing(make_network):

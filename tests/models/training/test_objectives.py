@@ -67,12 +67,12 @@ def test_a_prithvi_wxc_learns_at_one_rate():
 def test_labels_are_validated_over_labelled_pixels(make_network):
     network, generator = make_network(), torch.Generator().manual_seed(2)
     objective = Labelled(network, Training())
-    output = torch.randn((2, 3, 8, 8), generator=generator)
+    output = torch.randn((2, 2, 3, 8, 8), generator=generator)
     y = torch.randint(-1, 3, (2, 8, 8), generator=generator)
     network.forward = lambda batch, *, features: output
     objective.validate({"y": y})
     known, scores = y >= 0, objective.scores.compute()
-    said = output.argmax(1)[known]
+    said = output.softmax(2).mean(0).argmax(1)[known]
     assert scores["accuracy"].item() == pytest.approx((said == y[known]).float().mean().item())
     assert scores["mean_iou"].item() == pytest.approx(jaccard_score(y[known], said, average="macro"), rel=1e-5)
 
@@ -82,7 +82,7 @@ def test_values_are_validated_in_their_unit(make_network):
     network.target_mean.fill_(40.0)
     network.target_std.fill_(8.0)
     objective = Labelled(network, Training(loss={"mae": 1.0}))
-    output = torch.tensor([[[[0.0, 1.0, 5.0]]]])  # 40, 48 and 80
+    output = torch.tensor([[[[[0.0, 1.0, 5.0]]]]])  # 40, 48 and 80
     network.forward = lambda batch, *, features: output
     loss = objective.validate({"y": torch.tensor([[[44.0, 48.0, np.nan]]])})
     assert loss.item() == pytest.approx(0.25)  # in deviations
