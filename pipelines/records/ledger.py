@@ -101,7 +101,7 @@ class Entry:
         """
         sizes = {path.name: path.stat().st_size for path in files}
         with replacing(self._page) as draft:
-            draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}, indent=1) + "\n")
+            draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}))
         for folder in self._page.parent.glob(f"{glob.escape(self.stem)}-????????????????"):
             locks = [] if folder == self.parts else sorted(folder.parent.glob(f"{glob.escape(folder.name)}*.lock"))
             with ExitStack() as stack:
