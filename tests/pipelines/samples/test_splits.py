@@ -113,12 +113,15 @@ def test_a_hand_worked_block():
 def test_at_a_pole_all_longitudes_are_one_block():
     # The row 89.83..90.73 degrees has its middle beyond the pole.
     chips = [chip(lon, 89.9, "EPSG:4326", 1e-6) for lon in (1e-3, 60, 179)]
-    assert spatial_blocks(chips, block_km=100) == ["block_100_0"] * 3
+    chips.append(GeoBox((2, 2), Affine(0.5, 0, 9, 0, -0.5, 90.5), "EPSG:4326"))  # its centre is the pole
+    assert spatial_blocks(chips, block_km=100) == ["block_100_0"] * 4
 
 
 def test_blocks_want_a_place_and_a_size():
     with pytest.raises(InputError, match="no longitude and latitude by its CRS EPSG:32632"):
         spatial_blocks([chip(1e12, 1e12, "EPSG:32632")], block_km=10)
+    with pytest.raises(InputError, match="no longitude and latitude by its CRS EPSG:4326"):  # metres, or columns
+        spatial_blocks([chip(9, 90.01, "EPSG:4326", 1e-6)], block_km=10)
     with pytest.raises(InputError, match="has no CRS"):
         spatial_blocks([chip(0, 0, None)], block_km=10)
     with pytest.raises(InputError, match="0 km"):
