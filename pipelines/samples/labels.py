@@ -170,8 +170,8 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     source = _raster(path, geobox)
     listed = source.nodatavals[0] in codes
     how, said = Resampling.nearest, not listed
-    read = align.read_onto(source, geobox, window, indexes=[1], resampling=how, declared=said, masked=said)
-    return np.asarray(read[0])  # (rows, columns)
+    (read,) = align.read_onto(source, geobox, window, indexes=[1], resampling=how, declared=said, masked=said)
+    return np.asarray(read)  # (rows, columns)
 
 
 def _matches(root: Path, pattern: str, what: str) -> list[Path]:
@@ -193,7 +193,7 @@ _TOKEN_REGEX = {"**/": r"((?:.*/)?)", "**": r"(.*)", "*": r"([^/]*)", "?": r"([^
 def _keyed(root: Path, pattern: str, paths: Sequence[Path], whole: bool) -> dict[tuple[str, ...], Path]:
     """Files by what the wildcards matched (`whole`), or by what the last one matched."""
     parts = [part for part in _TOKEN.split(pattern) if part]  # wildcards and the text between
-    sets = {part: f"({part.replace('[!', '[^', 1)})" for part in parts if part[0] == "["}
+    sets = {part: f"({re.sub('^.!', '[^', part)})" for part in parts if part[0] == "["}
     quoted = ((_TOKEN_REGEX | sets).get(part, re.escape(part)) for part in parts)
     regex = re.compile("".join(quoted))
     keyed: dict[tuple[str, ...], Path] = {}

@@ -321,6 +321,12 @@ def test_sets_of_letters_pair_by_the_letter(tmp_path):
         assert names == [(f"{letter}_hls_{i}.tif", f"{letter}_lc_{i}.tif") for letter in "ab" for i in (1, 2)]
 
 
+def test_a_mark_within_a_set_of_letters_is_a_letter(tmp_path):
+    touch(tmp_path, *(f"{letter}_{kind}.tif" for letter in "a[!" for kind in ("hls", "lc")))
+    names = [(i.name, m.name) for i, m in labels.pair(tmp_path, "[a[!]_hls.tif", "[a[!]_lc.tif")]
+    assert names == [(f"{letter}_hls.tif", f"{letter}_lc.tif") for letter in "![a"]
+
+
 def test_folders_name_classes(tmp_path):
     touch(tmp_path, "forest/1.tif", "forest/2.tif", "water/1.tif")
     assert [(p.name, c) for p, c in labels.folder_classes(tmp_path, "*/*.tif")] == [
