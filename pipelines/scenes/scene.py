@@ -233,7 +233,7 @@ def open_scene(
         sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates, frames=frames, assumed=assumed
     )
     if all(product.date for product in products):
-        products = sorted(products, key=lambda product: product.date or datetime.date.min)
+        products = sorted(products, key=lambda product: str(product.date))
     void = () if nodata is None else (nodata,)
     stack = tuple(_frame(product, wanted, mask_clouds, void) for product in products)
     geobox = finest_grid(stack[0].layers)
@@ -267,7 +267,7 @@ def open_told(
         nodata=reading.nodata,
         find_fill=_or_trained(reading.find_fill, like, "find_fill", True),
         dates=reading.dates,
-        frames=max(times // len(sources), 1),
+        frames=times // len(sources),
         mask_clouds=_or_trained(reading.mask_clouds, like, "mask_clouds", False),
         assumed=None if like is None else Assumed.like(like),
     )
@@ -326,18 +326,21 @@ def find_bands(product: Product, wanted: Sequence[str]) -> tuple[dict[str, Layer
         if band in found and found[band].name == sensors.NIR
     ]
     for band in wanted:
-        middle, near = sensors.WAVELENGTHS.get(band), _nearest(product, band)
-        if band not in found and near and abs((near.wavelength or 0) - (middle or 0)) <= _NEAR:
-            found[band] = near
-            notes.append(f"{band} ({middle:g} nm) is taken from band {near.index}, of {near.wavelength:g} nm")
+        near = None if band in found else _nearest(product, band)
+        if near and near[0] <= _NEAR:
+            found[band] = near[1]
+            where = f"band {near[1].index}, of {near[1].wavelength:g} nm"
+            notes.append(f"{band} ({sensors.WAVELENGTHS[band]:g} nm) is taken from {where}")
     return found, notes
 
 
-def _nearest(product: Product, band: str) -> Layer | None:
-    """The layer that has no name and is nearest in wavelength to a band."""
-    middle = sensors.WAVELENGTHS.get(band)
-    layers = [layer for layer in product.layers if layer.name is None and layer.wavelength]
-    return min(layers, key=lambda layer: abs((layer.wavelength or 0) - middle)) if layers and middle else None
+def _nearest(product: Product, band: str) -> tuple[float, Layer] | None:
+    """How far, in nm, and which the layer is that has no name and is nearest in wavelength to a band."""
+    if (middle := sensors.WAVELENGTHS.get(band)) is None:
+        return None
+    unnamed = [layer for layer in product.layers if layer.name is None]
+    away = [(abs(layer.wavelength - middle), layer) for layer in unnamed if layer.wavelength]
+    return min(away, key=lambda pair: pair[0], default=None)
 
 
 def _missing(product: Product, band: str, names: list[str]) -> InputError:
@@ -346,7 +349,8 @@ def _missing(product: Product, band: str, names: list[str]) -> InputError:
     if near:
         return InputError(
             f"{product.source}: band {band} ({sensors.WAVELENGTHS[band]:g} nm) is wanted, the nearest is band "
-            f"{near.index} of {near.wavelength:g} nm; only bands up to {_NEAR} nm away are taken (--bands gives names)"
+            f"{near[1].index} of {near[1].wavelength:g} nm; only bands up to {_NEAR} nm away are taken "
+            "(--bands gives names)"
         )
     if not names:
         bands = f"{len(product.layers)} band{'s' * (len(product.layers) != 1)}"
