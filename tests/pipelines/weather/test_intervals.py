@@ -129,6 +129,8 @@ def test_amounts_become_rates_by_their_intervals():
     assert in_unit(day.tp, "W m-2").values[0, 0, 0] == pytest.approx(5)
     with pytest.raises(InputError, match="tp is an amount and nothing tells its intervals; pass stamp"):
         in_unit(rain([1, 2]).tp, "mm/h")
+    with pytest.raises(InputError, match="tp is an amount and nothing tells its intervals; pass stamp"):
+        in_unit(data.tp.isel(time=0), "mm/h")
 
 
 def totals(values, starts, ends):
@@ -201,5 +203,7 @@ def test_a_rate_per_month_counts_the_days_of_its_month():
     ends = rain.assign_coords(time=np.array(["2020-03-01", "2020-04-01"], "datetime64[ns]"))
     ends = ends.assign_coords(interval_start=("time", rain["time"].values), interval_end=("time", ends["time"].values))
     np.testing.assert_allclose(in_unit(ends, "mm/day").values[:, 0, 0], [58 / 29, 58 / 31])
+    mean = in_unit(rain.isel(time=0, drop=True), "mm/day")  # of no month: one of 365.2425 / 12 days
+    np.testing.assert_allclose(mean.values[0, 0], 58 / 30.436875, rtol=1e-6)
     back = in_unit(in_unit(rain, "mm/h"), "mm/month")
     np.testing.assert_allclose(back.values, 58.0, rtol=1e-6)

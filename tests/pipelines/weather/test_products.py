@@ -115,6 +115,8 @@ def test_sums_a_day_apart_are_asked_about_though_the_name_says_era5():
     months = np.array(["2020-02-01", "2020-03-01"], "datetime64[ns]")
     with pytest.raises(InputError, match="whole days apart"):
         rates(raw(months, [1.0, 2.0]), "era5.nc")
+    with pytest.raises(InputError, match="and its times are whole days apart"):  # which tells more than months do
+        rates(raw(months, [1.0, 2.0]), "era5.nc", product="era5")
 
 
 # ---------------------------------------------------------------- ERA5-Land
@@ -140,6 +142,16 @@ def test_totals_that_run_on_are_not_read_as_sums_of_an_hour_whatever_they_are_ca
         rates(data, "era5.nc")
     with pytest.raises(InputError, match=r"its values run on within each day.*data\.target"):
         rates(data, product="era5")
+
+
+def test_only_amounts_along_time_speak_against_a_product_of_hours():
+    times = hours("2020-09-01T01", 40)
+    quiet = {"institution": "", "GRIB_centre": ""}  # nothing says which are sums
+    data = raw(times, [*WET] * 10, var={"GRIB_stepType": ""}, **quiet)
+    warmer = raw(times, running(times), units="K", name="t2m", var={"GRIB_stepType": "", "long_name": "warmth"})
+    height = warmer["t2m"][0].drop_vars("valid_time").assign_attrs(units="m", long_name="height")
+    both = data.assign(t2m=warmer["t2m"], z=height)
+    np.testing.assert_allclose(rates(both, product="era5"), [*WET] * 10, rtol=1e-5)
 
 
 def test_a_day_of_totals_without_a_turn_is_enough():
