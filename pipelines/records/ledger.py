@@ -127,7 +127,7 @@ def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
 
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(blocking=wait)
     except Timeout:
         yield False
         return
