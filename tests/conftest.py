@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from hypothesis import settings
 
 from models.spec import ClassDef
 from models.training.settings import Architecture
+from tests.guard import run_guarded
 from tests.hub_server import serving
 from tests.specs import scene_spec
 
@@ -49,6 +51,12 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A function that runs Python once under a guard; what came of it, what was asked of the network, and left."""
+    return functools.partial(run_guarded, tmp_path)
 
 
 @pytest.fixture(scope="session")

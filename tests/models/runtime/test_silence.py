@@ -1,65 +1,18 @@
 """Nothing asks the network, or leaves a file in the home folder, but what a person asked for."""
 
-import os
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+import yaml
 
-from tests.runs import BANDS, make_chip, write
+from pipelines.cli.table import COMMANDS
+from tests.pipelines.forecasts.test_forecast import hours, write_analyses
+from tests.pipelines.forecasts.test_seasonal import world
+from tests.rain_files import rain_recipe
+from tests.runs import BANDS, make_chip, tiny_recipe, write
 
 ROOT = Path(__file__).parents[3]
-GUARD = """
-import os, socket
-def told(what, real):
-    def asked(*args, **kwargs):
-        address = args[1] if what == "connect" else args[0]
-        address = address[0] if isinstance(address, tuple) else address
-        if str(address) not in ("None", "localhost", "127.0.0.1", "::1", "") and not str(address).startswith("/"):
-            with open(os.environ["ASKED"], "a") as file:
-                file.write(f"{what} {address}\\n")
-            raise OSError("no network")
-        return real(*args, **kwargs)
-    return asked
-socket.getaddrinfo = told("getaddrinfo", socket.getaddrinfo)
-socket.gethostbyname = told("gethostbyname", socket.gethostbyname)
-for name in ("connect", "connect_ex", "sendto"):
-    setattr(socket.socket, name, told("connect", getattr(socket.socket, name)))
-"""
-
-
-@pytest.fixture
-def guarded(tmp_path):
-    """A function that runs Python under a guard that child processes have too; gives what was asked, and left."""
-    (tmp_path / "guard").mkdir()
-    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
-    (tmp_path / "home").mkdir()
-    switches = r"TELEMETRY|TRACK|USAGE_STATS|UPDATE|VERSION_CHECK|WANDB|HF_|XDG_|^CI$"
-    environment = {k: v for k, v in os.environ.items() if not re.search(switches, k)} | {
-        "PYTHONPATH": f"{tmp_path / 'guard'}{os.pathsep}{ROOT}",
-        "HOME": str(tmp_path / "home"),
-        "ASKED": str(tmp_path / "asked"),
-        "EARTHTUNE_CACHE": str(tmp_path / "cache"),
-    }
-    # Where the system allows it there is no network at all, for code that is not Python's either.
-    alone = ["unshare", "-rn"]
-    try:
-        alone = alone if subprocess.run([*alone, "true"], capture_output=True).returncode == 0 else []
-    except OSError:
-        alone = []
-
-    def run(*words):
-        done = subprocess.run(
-            [*alone, sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, cwd=tmp_path
-        )
-        asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
-        files = [path.relative_to(tmp_path / "home") for path in (tmp_path / "home").rglob("*") if path.is_file()]
-        left = [str(path) for path in files if path.parts[:2] != (".cache", "matplotlib")]  # its list of fonts
-        return done, asked, left
-
-    return run
 
 
 def test_the_guard_sees_what_is_asked(guarded):
@@ -71,18 +24,44 @@ def test_the_guard_sees_what_is_asked(guarded):
     assert asked == "getaddrinfo example.org\ngetaddrinfo 192.0.2.1\n"
 
 
-@pytest.mark.parametrize("command", ["score", "embed"])
-def test_commands_ask_nobody_and_leave_nothing(guarded, run, tmp_path, command):
-    scenes = [
-        write(tmp_path / f"{i}.tif", make_chip(i)[0], names=BANDS, tags={"ACQUISITION_DATE": "2021-01-01"})
-        for i in (1, 2)
+ALL = """
+import json, sys
+from pipelines.cli.main import main
+from pipelines.runs import finetune
+def unexported(out, bundle, network, *_):  # exporting takes most of the time, and the demo does it
+    finetune.write_bundle(out, bundle)
+    return finetune.predict_by(network)
+finetune._export, finetune.rounding = unexported, lambda *_, **__: {}
+for words in json.loads(sys.argv[1]):
+    if code := main(words):
+        sys.exit(f"{words}: {code}")
+"""
+
+
+def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, rain_day, tmp_path):
+    """All in one process, as each would import torch; the demo is run in test_demo.py, under the same guard."""
+    for name, recipe in (("scenes", tiny_recipe(chips)), ("rain", rain_recipe(rain_day))):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe.to_json()))
+    dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-01-01"}}
+    one, two = (write(tmp_path / f"{i}.tif", make_chip(i)[0], **dated) for i in (1, 2))
+    weather = next(rain_day.glob("*inst1*"))
+    surface, deep = write_analyses(tmp_path, hours(0, 6))
+    commands = [
+        "completion bash",
+        "backbones",
+        f"inspect {one} --for {run}",
+        "finetune scenes.yaml --training.epochs 1 --out trees",
+        "finetune rain.yaml --training.epochs 1 --out wet",
+        f"evaluate {run} --out elsewhere",
+        f"score {run} {one} {two} --out maps --workers 2 --runtime openvino",
+        f"score {rain_run} {weather} --out rain",
+        f"embed {run} {one} --out tokens.tif --tile 32",
+        f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",
+        f"seasonal {world(tmp_path / 'years.nc')} --target pr --season DJF --out winter",
     ]
-    words = {
-        "score": ["score", run, *scenes, "--out", "maps", "--workers", "2", "--runtime", "openvino"],
-        "embed": ["embed", run, scenes[0], "--out", "tokens.tif", "--tile", "32"],
-    }
-    done, asked, left = guarded("-m", "pipelines.cli", *words[command])
+    done, asked, left = guarded("-c", ALL, json.dumps([command.split() for command in commands]))
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
+    assert {command.split()[0] for command in commands} | {"demo"} == set(COMMANDS)
 
 
 def test_whoever_imports_a_library_that_reports_silences_it_first():
