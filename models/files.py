@@ -87,13 +87,21 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
 
 def _move(work: Path, folder: Path, *, last: str = "") -> list[str]:
     """Move the files of a folder to another, one of them last; return their names."""
-    files = sorted(work.iterdir(), key=lambda file: (file.name == last, file.name))
+    files = sorted(_opened_up(work), key=lambda file: (file.name == last, file.name))
+    for file in files:
+        os.replace(file, folder / file.name)
+    return [file.name for file in files]
+
+
+def _opened_up(work: Path) -> list[Path]:
+    """The files of a folder, which have the permissions of any new file then."""
+    files = [*work.iterdir()]
     probe = work / ".mode"  # some writers make files that nobody else may read; this one has what the umask says
     probe.touch()
     for file in files:
         file.chmod(probe.stat().st_mode)
-        os.replace(file, folder / file.name)
-    return [file.name for file in files]
+    probe.unlink()
+    return files
 
 
 @contextmanager
@@ -147,6 +155,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
     """Give a hidden folder beside `folder`; its files move there when the block ends, and vanish on an error.
 
+    A process that is killed leaves all files of a new folder, or none of them.
+
     Args:
         folder: where the files go; made when missing.
         replaces: pattern of the names of files of earlier work, which are removed when the new ones are there.
@@ -160,7 +170,10 @@ def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
             work = hidden / folder.name
             work.mkdir()
             yield work
-            folder.mkdir(exist_ok=True)
+            if not os.path.lexists(folder):
+                _opened_up(work)
+                work.rename(folder)
+                return
             made = _move(work, folder)
             for old in folder.glob(replaces):
                 if old.name not in made:

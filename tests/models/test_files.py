@@ -11,6 +11,8 @@ import pytest
 from models.errors import RunError
 from models.files import draft, draft_folder, replacing
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_an_error_leaves_the_old_file_and_no_draft(tmp_path):
     path = tmp_path / "file"
@@ -32,6 +34,32 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         (work / "a.tif").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from models.files import draft_folder
+left = int(sys.argv[2])
+def die(event, _):
+    global left
+    left -= event == "os.rename"
+    if event == "os.rename" and left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+with draft_folder(Path(sys.argv[1]), replaces="*.tif") as work:
+    for name in ("a.tif", "b.tif", "c.json"):
+        (work / name).write_text("whole")
+"""
+
+
+@pytest.mark.parametrize("rename", [1, 2, 3])  # the one before which the process is killed, if there are so many
+def test_a_killed_process_leaves_a_new_folder_whole_or_not_at_all(tmp_path, rename):
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "o")]
+    subprocess.run([*command, str(rename)], cwd=ROOT)
+    assert not (tmp_path / "o").exists() or len(list((tmp_path / "o").iterdir())) == 3
+    subprocess.run([*command, "0"], cwd=ROOT, check=True)
+    assert {path.name for path in tmp_path.rglob("*")} == {"o", "a.tif", "b.tif", "c.json"}
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
@@ -82,8 +110,7 @@ def test_the_next_writer_clears_what_a_killed_one_left_and_nothing_of_a_living_o
         f"with replacing(Path({str(tmp_path)!r}) / 'a.txt') as draft:\n"
         "    draft.write_text('half'); print('there', flush=True); time.sleep(600)\n"
     )
-    root = Path(__file__).parents[2]
-    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) for _ in range(2)]
+    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     try:
         assert [writer.stdout.readline() for writer in writers] == [b"there\n"] * 2
         (tmp_path / ".a.txt.kept").mkdir()  # another's
