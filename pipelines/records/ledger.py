@@ -125,13 +125,10 @@ class Entry:
 def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
     try:
-        lock.acquire(blocking=wait)
+        held = FileLock(path).acquire(blocking=wait)
     except Timeout:
         yield False
         return
-    try:
+    with held:
         yield True
-    finally:
-        lock.release()

@@ -121,13 +121,6 @@ def test_a_claim_keeps_others_off_and_ends_with_its_process(entry):
         assert granted
 
 
-def test_a_claim_ends_with_an_error_that_is_kept(entry):
-    with pytest.raises(KeyError) as caught, entry.claim(wait=False):
-        raise KeyError("scene")
-    with entry.claim(wait=False) as granted:  # while the traceback of the first still lives
-        assert granted and caught.tb
-
-
 def test_bands_of_rows_are_claimed_apart_and_each_by_one(tmp_path):
     entry = Entry(tmp_path / "a" / "new" / "folder", "scene", "a" * 64)
     with entry.claim("0-512", wait=False) as first, entry.claim("512-1024", wait=False) as second:

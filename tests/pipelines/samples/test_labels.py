@@ -306,6 +306,7 @@ def test_pairing_in_one_folder_in_subfolders_and_with_one_polygon_file(tmp_path)
         (["a.tif", "a_l.tif"], "*.tif", "*_l.tif", r"a_l\.tif both image .* and label"),
         (["x/a.tif", "y/a.tif", "a.png"], "**/*.tif", "*.png", r"a\.tif and a\.tif match .* as the same"),
         (["a_i.tif"], "/abs/*.tif", None, r"wanted a pattern that starts from"),
+        (["a_i.tif"], "", None, r"images '': wanted a pattern that starts from"),
     ],
 )
 def test_pairs_that_do_not_work_out(tmp_path, files, images, marks, message):
@@ -319,6 +320,11 @@ def test_sets_of_letters_pair_by_the_letter(tmp_path):
     for images, marks in (("[ab]_hls_*.tif", "[ab]_lc_*.tif"), ("[!x]_hls_*.tif", "[!x]_lc_*.tif")):
         names = [(i.name, m.name) for i, m in labels.pair(tmp_path, images, marks)]
         assert names == [(f"{letter}_hls_{i}.tif", f"{letter}_lc_{i}.tif") for letter in "ab" for i in (1, 2)]
+
+
+def test_a_folder_called_like_an_image_is_none(tmp_path):
+    touch(tmp_path, "a.tif", "b.tif/c.txt")
+    assert labels.pair(tmp_path, "*.tif", None) == [(tmp_path / "a.tif", None)]
 
 
 def test_a_mark_within_a_set_of_letters_is_a_letter(tmp_path):
