@@ -13,7 +13,6 @@ from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import Spec
 from models.training.settings import Architecture
 
-STATISTICS_DROPOUT = 0.3
 DECODERS = ("linear", "fcn", "unet", "upernet")
 
 
@@ -80,7 +79,7 @@ class DenseHead(nn.Module):
             DetailPath(count, joined=channels, outputs=outputs, width=detail, dropout=drop) if detail else None
         )
         self.statistics = (
-            StatisticsVote(count, outputs, width=architecture.statistics, dropout=STATISTICS_DROPOUT)
+            StatisticsVote(count, outputs, width=architecture.statistics, dropout=drop)
             if architecture.statistics
             else None
         )

@@ -135,10 +135,8 @@ class StatisticsVote(nn.Sequential):
 
     def __init__(self, features: int, outputs: int, *, width: int, dropout: float) -> None:
         """Build for (B, features, H, W); `width` and half of it are the hidden layers."""
-        layers: list[nn.Module] = [nn.Dropout(dropout / 3)]
-        for inputs, wide in ((features, width), (width, width // 2)):
-            layers += [nn.Conv2d(inputs, wide, 1), nn.GELU(), nn.BatchNorm2d(wide), nn.Dropout(dropout)]
-        super().__init__(*layers, nn.Conv2d(width // 2, outputs, 1))
+        hidden = _block(features, width, size=1), _block(width, width // 2, size=1)
+        super().__init__(nn.Dropout2d(dropout), *hidden, nn.Conv2d(width // 2, outputs, 1))
 
 
 class DetailPath(nn.Module):
