@@ -76,7 +76,6 @@ class Bundle:
         rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
             samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
             pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
-        members: further models whose answers are averaged with this one's, by name.
         confidence: what turns answers into confidence, by name.
     """
 
@@ -94,7 +93,6 @@ class Bundle:
     baselines: Mapping[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
     rounding: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    members: Mapping[str, Any] = field(default_factory=dict)
     confidence: Mapping[str, Any] = field(default_factory=dict)
 
     def bears(self, precision: str) -> bool:

@@ -198,11 +198,11 @@ class RainSamples(FieldSamples):
         return f"{self.spec.field.name}, mm/h over {first:g} to {last:g} h around each valid time"
 
 
-def baselines(samples: RainSamples, chosen: Sequence[Moment], _: int) -> Mapping[str, Teller]:
-    """Zero, climatology, persistence of one hour and of more, and ridge, trained on some samples."""
+def baselines(samples: RainSamples, chosen: Sequence[Moment], seed: int) -> Mapping[str, Teller]:
+    """Zero, climatology, persistence of one hour and of more, ridge and boosting, trained on some samples."""
     field = samples.spec.field
     pairs = ((samples.item(s)[WEATHER], samples.truth(s)) for s in chosen)
-    fitted = dict(fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds))
+    fitted = dict(fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds, seed=seed))
     persistence = fitted.pop("persistence")
     spans = {tuple(samples.back(s, hours) for s in chosen): hours for hours in (LATEST, samples.persistence)}
     known = [h for h in spans.values() if any(np.isfinite(samples.persisted(s, h)).any() for s in chosen)]
@@ -212,12 +212,9 @@ def baselines(samples: RainSamples, chosen: Sequence[Moment], _: int) -> Mapping
         return predict(fields, np.stack([samples.persisted(s, hours) for s in chosen]))
 
     lasting = {f"persistence {hours:g} h": partial(asked, persistence, hours) for hours in sorted(known)}
-    ridge = fitted.pop("ridge")
-    return (
-        {name: partial(asked, predict, LATEST) for name, predict in fitted.items()}
-        | lasting
-        | {"ridge": partial(asked, ridge, LATEST)}
-    )
+    others = {name: partial(asked, predict, LATEST) for name, predict in fitted.items()}
+    learned = {name: others.pop(name) for name in ("ridge", "boosting")}
+    return others | lasting | learned
 
 
 def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:

@@ -92,7 +92,6 @@ def test_a_bundle_comes_back_as_it_was_written(make_spec, tmp_path):
         scores={"rmse": 0.5},
         baselines={"mean": {"rmse": 1.5}},
         rounding={"bf16": {"difference": 0.01, "samples": 4.0}},
-        members={"1": {"seed": 2}},
         confidence={"temperature": 1.3},
     )
     write_bundle(tmp_path, bundle)
@@ -214,7 +213,7 @@ WRONG = [  # where, what, and what the refusal says of it
     (("rounding",), {"i8": {"equal": "much"}}, "rounding.i8.equal: wanted a number, came 'much'"),
     (("rounding",), "much", "rounding: wanted a mapping of keys to values, came 'much'"),
     *(((key,), [1], f"{key}: wanted a mapping of keys to values, came [1]") for key in ("data", "training", "scores")),
-    *((key, "x", f"{key[0]}: wanted a mapping of keys") for key in (("baselines",), ("members",), ("confidence",))),
+    *((key, "x", f"{key[0]}: wanted a mapping of keys") for key in (("baselines",), ("confidence",))),
 ]
 
 
@@ -245,7 +244,7 @@ def test_another_format_says_how_to_train_again(make_spec, tmp_path, made_in):
     write_bundle(tmp_path, Bundle(make_spec(), NAME, ARCHITECTURE))
     content = json.loads((tmp_path / "bundle.json").read_text()) | {"format": made_in}
     line = refused(tmp_path, json.dumps(content))
-    assert f"wanted format 3, came {made_in}, of another version of earthtune; train it again" in line
+    assert f"wanted format 4, came {made_in}, of another version of earthtune; train it again" in line
     assert line.endswith(f"earthtune finetune {tmp_path / 'recipe.yaml'} --out ANOTHER")
 
 

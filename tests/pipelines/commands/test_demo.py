@@ -14,7 +14,7 @@ def test_demo_makes_map_picture_and_report(guarded, tmp_path):
     done, asked, left = guarded("-m", "pipelines.cli", "demo", "--epochs", "1", "--json")
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
     result = json.loads(done.stdout)
-    assert set(result["accuracy"]) == {"model", "majority", "pixel forest"}
+    assert set(result["accuracy"]) == {"model", "majority", "pixel forest", "boosting on neighbourhoods"}
     scene = SAMPLES / "new_scene" / "new_scene_hls.tif"
     with rasterio.open(tmp_path / result["map"]) as made, rasterio.open(scene) as given:
         assert made.transform == given.transform and made.crs == given.crs

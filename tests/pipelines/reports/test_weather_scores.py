@@ -159,7 +159,7 @@ def test_baselines_are_what_their_names_say():
     x = rng.normal(size=(6, 1, 2, 12, 14)).astype(np.float32)
     y = (2 * x[:, 0, 0] + 1).clip(0).astype(np.float32)
     fitted = fit_rain_baselines(zip(x, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)
-    assert list(fitted) == ["zero", "climatology", "persistence", "ridge"]
+    assert list(fitted) == ["zero", "climatology", "persistence", "ridge", "boosting"]
     persisted = rain(5, 6)
     made = {name: predict(x, persisted) for name, predict in fitted.items()}
     assert (made["zero"].mean == 0).all() and (made["zero"].exceedance == 0).all()

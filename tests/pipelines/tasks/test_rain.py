@@ -83,7 +83,7 @@ def test_rain_persists_for_one_hour_and_for_three_where_these_differ(day):
     for leads, wanted in (((0.0,), ["persistence 1 h", "persistence 3 h"]), ((6.0,), ["persistence 3 h"])):
         samples = samples_of(day, leads=leads)
         told = baselines(samples, samples.samples[4:], 0)
-        assert list(told) == ["zero", "climatology", *wanted, "ridge"]
+        assert list(told) == ["zero", "climatology", *wanted, "ridge", "boosting"]
     samples = samples_of(day)
     made = baselines(samples, samples.samples[4:], 0)["persistence 1 h"](samples, samples.samples[10:11])
     np.testing.assert_allclose(made.mean[0], fields()["rain"][9], rtol=1e-4, atol=1e-5)

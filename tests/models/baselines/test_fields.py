@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from models.baselines import fields
+
+LEVELS, THRESHOLDS = (0.1, 0.5, 0.9), (0.1, 1.0)
+
+
+def weather(count, *, seed=0):
+    """Two fields; it rains where the first is above what surrounds it, and nowhere for its own value."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 1, (count, 1, 2, 24, 30)).astype(np.float32)
+    x[:, 0, 0] += 20 * rng.normal(size=(count, 1, 1))  # the day's own level says nothing
+    near = np.pad(x[:, 0, 0], ((0, 0), (3, 3), (3, 3)), mode="edge")
+    mean = np.mean([near[:, i : i + 24, j : j + 30] for i in range(7) for j in range(7)], axis=0)
+    return x, np.maximum(x[:, 0, 0] - mean, 0).astype(np.float32)
+
+
+def test_departures_are_fields_less_their_surroundings_and_slopes():
+    x, _ = weather(2)
+    maps = fields.departures(x)
+    values = x.reshape(2, 2, 24, 30).astype(np.float64)
+    row, column = 12, 15
+    wanted = [values[1, :, row, column]]
+    for half in (1, 3, 7):
+        box = values[1, :, row - half : row + half + 1, column - half : column + half + 1]
+        wanted.append(values[1, :, row, column] - box.mean((1, 2)))
+    wanted.append((values[1, :, row + 1, column] - values[1, :, row - 1, column]) / 2)
+    wanted.append((values[1, :, row, column + 1] - values[1, :, row, column - 1]) / 2)
+    np.testing.assert_allclose(maps[1, :, row, column], np.concatenate(wanted), rtol=1e-4, atol=1e-5)
+    assert fields.departures(x[..., :1]).shape == (2, 10, 24, 1)  # one column has no slope across
+
+
+def test_boosting_finds_rain_in_what_departs_from_its_surroundings():
+    fitted = fields.fit_rain_baselines(zip(*weather(6), strict=True), levels=LEVELS, thresholds=THRESHOLDS)
+    x, truth = weather(3, seed=5)
+    persisted = np.zeros_like(truth)
+    error = {n: float(np.sqrt(((f(x, persisted).mean - truth) ** 2).mean())) for n, f in fitted.items()}
+    assert error["boosting"] < 0.3 * error["ridge"]
+    assert fitted["boosting"](x, persisted).mean.min() >= 0
+
+
+def test_cells_without_rain_data_are_not_learned_from():
+    """What lies there may be anything: only the fields beside it count, and not those far from any known cell."""
+    x, y = weather(4)
+    y[1:, :, :10] = np.nan
+    wild = x.copy()
+    wild[1:, :, :, :, :2] = 1e4  # nearer than eight cells to none that is known
+    told = [
+        fields.fit_rain_baselines(zip(given, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)["boosting"]
+        for given in (x, wild)
+    ]
+    persisted = np.zeros_like(y)
+    np.testing.assert_array_equal(told[0](x, persisted).mean, told[1](x, persisted).mean)
+    assert np.isfinite(told[0](x, persisted).mean).all()
+
+
+@pytest.mark.parametrize("most", [20_000, 1_000_000_000])
+def test_as_many_rows_as_fit_are_drawn_from_all_samples(monkeypatch, most):
+    from sklearn.ensemble import HistGradientBoostingRegressor as Model
+
+    seen, real = [], Model.fit
+    monkeypatch.setattr(Model, "fit", lambda self, rows, y: (seen.append(rows.shape), real(self, rows, y))[1])
+    monkeypatch.setattr(fields, "NUMBERS", most)
+    x, y = weather(4)
+    fields.fit_rain_baselines(zip(x, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)
+    assert seen == [(4 * 24 * 30, 12)] if most > 1e6 else seen[0][0] * 12 <= most
