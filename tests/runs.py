@@ -79,7 +79,7 @@ def tiny_recipe(root: Path, **changes) -> SceneRecipe:
         classes=CLASSES,
         backbone="prithvi_eo_v2_tiny_tl",
         weights="random",
-        model=Architecture(TINY, decoder="linear", channels=8, detail=8),
+        model=Architecture(TINY, decoder="linear", channels=8, detail=8, statistics=16),
         training=Training(epochs=12, batch=3, lr=3e-3, backbone_lr=1.0, gain=0.05, precision="32-true"),
     )
     return dataclasses.replace(recipe, **changes)

@@ -85,11 +85,16 @@ class DenseHead(nn.Module):
         )
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (M, B, K, H, W)."""
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits or values (M, B, K, H, W).
+
+        While it is trained, the member of statistics, which is not, is left out.
+        """
         tokens = self.decoder(maps)
         features = None if self.features is None else self.features(bands)
         detailed = enlarge(self.classify(tokens), bands) if self.detail is None else self.detail(features, tokens)
-        voices = [detailed] if self.statistics is None else [detailed, self.statistics(features)]
+        voices = [detailed]
+        if self.statistics is not None and not self.training:
+            voices.append(self.statistics(features))
         return torch.stack([voice.float() for voice in voices])
 
 

@@ -71,7 +71,6 @@ class BandFeatures(nn.Module):
         super().__init__()
         self.noise, self.values = noise, BandsAndIndices(imagery)
         self.channels = (3 + 2 * len(SIDES)) * self.values.channels
-        self.norm = nn.BatchNorm2d(self.channels)
 
     def forward(self, bands: Tensor) -> Tensor:
         """Normalised bands (B, C*T, H, W) to features (B, channels, H, W)."""
@@ -82,8 +81,7 @@ class BandFeatures(nn.Module):
                 tile = tile + self.noise * torch.randn_like(tile)
             tile = tile.expand(-1, -1, bands.shape[2], bands.shape[3])
             near = [moment for side in SIDES for moment in _moments(values, side)]
-            features: Tensor = self.norm(torch.cat((values, *near, tile), dim=1))
-        return features
+            return torch.cat((values, *near, tile), dim=1)
 
 
 class SceneStatistics(nn.Module):
@@ -127,16 +125,29 @@ def _block(inputs: int, outputs: int, *, size: int = 3, dilation: int = 1) -> nn
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
+class FeatureNorm(nn.BatchNorm2d):
+    """A batch norm of `BandFeatures`, in float32 as they are."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F, H, W) to the same."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features)
+
+
 class StatisticsVote(nn.Sequential):
     """A vote of each pixel by its own features alone: what a classifier of statistics says, and no token.
 
-    It learns apart from all else, so that it answers as well as it can where context misleads, as on new ground.
+    It learns apart from all else, from pixels of all samples at once (`training.statistics`): in batches of a few
+    whole samples it learns places instead. While the rest is trained it is left alone.
     """
 
     def __init__(self, features: int, outputs: int, *, width: int, dropout: float) -> None:
         """Build for (B, features, H, W); `width` and half of it are the hidden layers."""
-        hidden = _block(features, width, size=1), _block(width, width // 2, size=1)
-        super().__init__(nn.Dropout2d(dropout), *hidden, nn.Conv2d(width // 2, outputs, 1))
+        layers: list[nn.Module] = [FeatureNorm(features), nn.Dropout(dropout / 3)]
+        for inputs, wide in ((features, width), (width, width // 2)):
+            layers += [nn.Conv2d(inputs, wide, 1), nn.GELU(), nn.BatchNorm2d(wide), nn.Dropout(dropout)]
+        super().__init__(*layers, nn.Conv2d(width // 2, outputs, 1))
+        self.requires_grad_(False)
 
 
 class DetailPath(nn.Module):
@@ -160,6 +171,7 @@ class DetailPath(nn.Module):
             branch_dropout: share of samples that train without the tokens, or without the U-Net.
         """
         super().__init__()
+        self.norm = FeatureNorm(features)
         self.pixel = nn.Sequential(_block(features, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1))
         self.pixel_vote = nn.Conv2d(64, outputs, 1)
         self.down = nn.ModuleList(
@@ -190,7 +202,7 @@ class DetailPath(nn.Module):
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Features (B, F, H, W) and decoded tokens (B, D, h', w') to logits or values (B, K, H, W)."""
-        pixel = self.pixel(features.contiguous(memory_format=torch.channels_last))
+        pixel = self.pixel(self.norm(features).contiguous(memory_format=torch.channels_last))
         levels = [pixel]
         for down in self.down:
             levels.append(down(levels[-1]))

@@ -52,11 +52,6 @@ class Network(nn.Module):
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 
-    @property
-    def members(self) -> int:
-        """How many answers are averaged."""
-        return 1 + int(isinstance(self.head, DenseHead) and self.head.statistics is not None)
-
     def features(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The backbone's feature maps of physical inputs; see `forward` and `PrithviEO.forward`."""
         x, time, location = inputs[IMAGERY], inputs.get("time"), inputs.get("location")
@@ -75,8 +70,12 @@ class Network(nn.Module):
             (M, B, K, H, W), (M, B, 1, H, W) for values, (M, B, K) for classes of tiles; see `finish`.
         """
         maps = self.features(inputs) if features is None else features
-        out: Tensor = self.head(self._normalise(inputs[IMAGERY]).flatten(1, 2), maps)
+        out: Tensor = self.head(self.normalised(inputs), maps)
         return out
+
+    def normalised(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The bands as the head gets them, (B, C*T, H, W)."""
+        return self._normalise(inputs[IMAGERY]).flatten(1, 2)
 
     def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Probabilities, or values in the target's unit, averaged over the members; inputs as in `forward`."""

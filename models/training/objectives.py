@@ -8,13 +8,16 @@ from typing import Any
 import torch
 import torchmetrics
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from models.networks.detail import StatisticsVote
 from models.networks.network import Network
 from models.networks.weather import WeatherNetwork
 from models.spec import Classes
 from models.training.losses import weighted_sum
 from models.training.settings import Training
+from models.training.statistics import fit_statistics
 
 Batch = Mapping[str, Any]
 
@@ -30,7 +33,7 @@ class Labelled(nn.Module):
         scores: validation scores by name, updated by `validate`.
     """
 
-    weight: float  # of the loss in a step: as many as there are members, so that each learns as fast as alone
+    weight = 1.0  # of the loss in a step
     class_weights: Tensor | None
 
     def __init__(self, network: Network, training: Training, *, class_weights: Tensor | None = None) -> None:
@@ -47,7 +50,6 @@ class Labelled(nn.Module):
         super().__init__()
         answer = network.spec.answer
         self.network = [network]  # not a part of this module
-        self.weight = float(network.members)
         self.classes = isinstance(answer, Classes)
         # Scene sets are often so small that accuracy ties between epochs; their loss does not.
         picks = {"tile": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
@@ -57,8 +59,15 @@ class Labelled(nn.Module):
         self.scores = self._scores(answer.channels, mean_iou=answer.support == "pixel")
 
     def loss(self, batch: Batch) -> Tensor:
-        """The losses over labelled pixels, added up: their mean over the members, each of which learns alone."""
+        """The losses over labelled pixels, added up; of the members that are trained, their mean."""
         return self._loss(self._run(batch), batch["y"])
+
+    def begin(self, items: Dataset[Any], *, seed: int) -> str:
+        """Train what learns apart from all else, on the items as they are; what was done, in words."""
+        vote = getattr(self.network[0].head, "statistics", None)
+        if not isinstance(vote, StatisticsVote):
+            return ""
+        return fit_statistics(self.network[0], vote, items, self.total, self.class_weights, seed=seed)
 
     def validate(self, batch: Batch) -> Tensor:
         """The loss; accuracy, mean IoU or RMSE in the target's unit of the averaged answers are added."""
@@ -108,6 +117,10 @@ class Ensemble(nn.Module):
         self.weight = float(len(network.members))  # so that each learns as fast as it would alone
         self.weights = dict(training.loss) or {network.losses[0]: 1.0}
         self.scores = torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
+
+    def begin(self, items: Dataset[Any], *, seed: int) -> str:
+        """Nothing learns apart."""
+        return ""
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean of the members' losses."""

@@ -73,6 +73,10 @@ def train(
         val = [left[i] for i in evenly(len(left), WATCHED)]
     repeat = max(samples.epoch // len(chosen), 1)
     sets = ItemSet(samples, chosen, seed=recipe.seed, repeat=repeat), ItemSet(samples, val, seed=recipe.seed)
+    if not (launch.resume and (out / "checkpoints" / "last.ckpt").is_file()):  # which has it already
+        begun = module.objective.begin(ItemSet(samples, chosen, seed=recipe.seed), seed=recipe.seed)
+        if begun:
+            launch.say(begun)
     if recipe.mode == "frozen" and isinstance(network, Network):
         _compute_features(network, sets, batch=training.batch)
     # Batch norm wants more than one sample.

@@ -85,8 +85,8 @@ def test_a_gradient_reaches_every_weight(decoder):
     bands, maps = inputs(64, 64)
     dense = head(decoder).train()
     dense(bands, maps).square().mean().backward()
-    missing = [name for name, p in dense.named_parameters() if p.grad is None]
-    assert not missing
+    missing = {name.split(".")[0] for name, p in dense.named_parameters() if p.grad is None}
+    assert missing == {"statistics"}  # which learns apart
 
 
 @pytest.mark.parametrize("decoder", ["unet", "upernet"])

@@ -1,0 +1,105 @@
+"""The member of statistics: what it learns, from which pixels, and that the rest leaves it alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.training import statistics
+from models.training.objectives import Labelled
+from models.training.settings import Training
+
+KEEPS = {"detail": 4, "statistics": 12}
+
+
+def textures(count=6, *, side=32, seed=0, values=False):
+    """Samples whose left and right halves differ in their texture alone; the other way round in every other one."""
+    rng, made = np.random.default_rng(seed), []
+    for i in range(count):
+        rough = np.zeros((side, side), np.int64)
+        rough[:, side // 2 :] = 1
+        rough = rough ^ (i % 2)
+        x = 1500 + rng.normal(0, 1, (3, 1, side, side)) * np.where(rough, 500, 60)
+        y = np.where(rng.random((side, side)) < 0.2, -1, rough)
+        y = np.where(y < 0, np.nan, 10.0 + 5 * y) if values else y
+        made.append(
+            {
+                "imagery": torch.tensor(x, dtype=torch.float32),
+                "y": torch.tensor(y).to(torch.float32 if values else torch.int64),
+            }
+        )
+    return made
+
+
+def begun(network, items, **training):
+    objective = Labelled(network, Training(**training))
+    return objective.begin(items, seed=3)
+
+
+def said(network, items):
+    """What the member of statistics says alone: (N, K, H, W)."""
+    with torch.inference_mode():
+        x = torch.stack([item["imagery"] for item in items])
+        return network.eval()({"imagery": x})[1]
+
+
+def test_it_learns_what_neighbourhoods_tell_of_each_pixel(make_network):
+    network = make_network(architecture=KEEPS)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    told = begun(network, textures())
+    assert (
+        told == f"statistics of neighbourhoods: learned from {sum(int((i['y'] >= 0).sum()) for i in textures())} pixels"
+    )
+    new = textures(2, seed=9)
+    truth = torch.stack([item["y"] for item in new])
+    right = (said(network, new).argmax(1) == truth)[truth >= 0].float().mean()
+    assert right > 0.93
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[1] for name in changed} == {"statistics"}
+
+
+def test_values_are_learned_in_their_deviations(make_network):
+    network = make_network("regression", architecture=KEEPS)
+    network.target_mean.fill_(12.5)
+    network.target_std.fill_(2.5)
+    begun(network, textures(values=True), loss={"mse": 1.0})
+    new = textures(2, seed=9, values=True)
+    truth = torch.stack([item["y"] for item in new])
+    error = said(network, new)[:, 0] * 2.5 + 12.5 - truth
+    assert error[truth.isfinite()].square().mean().sqrt() < 1.2  # 2.5 for the mean
+
+
+def test_the_same_seed_gives_the_same_member(make_network):
+    states = []
+    for _ in range(2):
+        network = make_network(architecture=KEEPS)
+        begun(network, textures(3))
+        states.append(network.head.statistics.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_pixels_are_drawn_evenly_and_no_more_than_memory_allows(make_network, monkeypatch):
+    network = make_network(architecture=KEEPS)
+    channels = network.head.features.channels
+    monkeypatch.setattr(statistics, "NUMBERS", 40 * 3 * channels)
+    items = textures(3)
+    items[1]["y"][:] = -1  # nothing is labelled in one of them
+    x, y = statistics._drawn(network, items, np.random.default_rng(0))
+    assert x.shape == (80, channels) and (y >= 0).all()
+
+
+def test_a_training_of_the_rest_leaves_it_alone(make_network):
+    network = make_network(architecture=KEEPS)
+    items = textures(2)
+    begun(network, items)
+    kept = {name: value.clone() for name, value in network.head.statistics.state_dict().items()}
+    network.train()
+    objective = Labelled(network, Training())
+    batch = {key: torch.stack([item[key] for item in items]) for key in ("imagery", "y")}
+    objective.loss(batch).backward()
+    assert all(p.grad is None and not p.requires_grad for p in network.head.statistics.parameters())
+    assert all(torch.equal(value, kept[name]) for name, value in network.head.statistics.state_dict().items())
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_a_network_without_the_member_begins_at_once(make_network, task):
+    assert begun(make_network(task, architecture={"statistics": 0}), []) == ""
