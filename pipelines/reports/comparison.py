@@ -67,7 +67,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, with the verdict."""
-        return asdict(self) | {"verdict": self.verdict}
+        return asdict(self) | {"interval": self.interval and list(self.interval), "verdict": self.verdict}
 
 
 def over_groups(

@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_maps(run, other, tmp_path):
     iou = jaccard_score(truth, came, labels=[10, 30, 80], average=None)
     assert [c["iou"] for c in result["model"]["per_class"]] == pytest.approx(list(iou), abs=2e-3)
     assert result["model"]["mean_iou_of"]["mean_iou"] == pytest.approx((iou[0] + iou[2]) / 2, abs=2e-3)
-    assert set(result["baselines"]) == {"majority", "pixel forest"}
+    assert set(result["baselines"]) == {"majority", "pixel forest", "boosting on neighbourhoods"}
     assert json.loads((tmp_path / "e" / "metrics.json").read_text()) == result
     page = (tmp_path / "e" / "report.html").read_text()
     assert "pixel forest" in page and page.count("c1") >= 6
@@ -106,5 +106,5 @@ def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
     bundle, forest = read_bundle(run), baselines_of(run)["pixel forest"]
     scene = open_for(bundle, str(chips / "c03_hls.tif"))
     x, _ = scene.read(scene.window)
-    wanted = forest({"imagery": x[None]})[0].argmax(axis=0)
+    wanted = forest({"imagery": x[None], "time": scene.time()[None]})[0].argmax(axis=0)
     np.testing.assert_array_equal(class_map(scene, bundle.spec, forest, overlap=8), wanted)

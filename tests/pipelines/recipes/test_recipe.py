@@ -25,6 +25,7 @@ QUICK = {
     "model.blocks": "[]",
     "model.channels": 8,
     "model.detail": 8,
+    "model.statistics": 8,
     "training.epochs": 1,
     "training.batch": 2,
     "data.tile": 32,
@@ -105,7 +106,8 @@ def test_every_recipe_is_tried():
 def test_recipe_runs(build, tmp_path, request):
     if build.__name__ not in ("crops", "scene_classes"):  # several times, and an answer of another shape
         request.getfixturevalue("torch_only")
-    quick = {key: value for key, value in QUICK.items() if key != "model.detail" or build is not scene_classes}
+    own = ("model.detail", "model.statistics")
+    quick = {key: value for key, value in QUICK.items() if key not in own or build is not scene_classes}
     recipe = load_recipe(RECIPES / f"{build.__name__}.yaml", **quick | build(tmp_path / "data"))
     result = finetune(recipe, tmp_path / "run", name=build.__name__)
     bundle = read_bundle(tmp_path / "run")

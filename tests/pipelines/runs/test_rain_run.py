@@ -67,7 +67,14 @@ def test_a_run_holds_what_it_promises(run):
     assert files | {"report.html", "checkpoints", "model.onnx"} <= held
     bundle, metrics = read_bundle(run), json.loads((run / "metrics.json").read_text())
     assert metrics["model"] == dict(bundle.scores) and metrics["baselines"] == dict(bundle.baselines)
-    assert list(metrics["baselines"]) == ["zero", "climatology", "persistence 1 h", "persistence 3 h", "ridge"]
+    assert list(metrics["baselines"]) == [
+        "zero",
+        "climatology",
+        "persistence 1 h",
+        "persistence 3 h",
+        "ridge",
+        "boosting",
+    ]
     assert bundle.spec.weather.units == ("kg m-2", "K", "m s-1", "m s-1")
     page = (run / "report.html").read_text()
     assert "Reliability" in page and "CSI &gt; 1 mm/h" in page and "FSS &gt; 1 mm/h, 5 x 5 cells" in page
@@ -305,5 +312,5 @@ def test_the_160_channels_run(tmp_path):
     changes |= {"training.epochs": 1, "model.members": 1, "model.detail": 8, "refit": "false"}
     recipe = read_recipe(RECIPES / "rainfall.yaml", RainRecipe, changes)
     result = finetune(recipe, tmp_path / "run")
-    assert np.isfinite(result["model"]["rmse"]) and len(result["baselines"]) == 4
+    assert np.isfinite(result["model"]["rmse"]) and len(result["baselines"]) == 5
     assert len(read_bundle(tmp_path / "run").spec.weather.channels) == 160
