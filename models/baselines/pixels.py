@@ -6,7 +6,7 @@ Called like a model; the floor in reports. None of them costs more than a minute
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ def fit_baselines(
 ) -> Mapping[str, Predict]:
     """Fit the baselines of an answer on the training samples, the simplest first.
 
-    Each is called as a runtime is, with `imagery` (B, C, T, H, W), and returns what a model returns: probabilities
-    (B, K, H, W), values (B, 1, H, W), or (B, K) for classes of tiles.
+    Each is fitted when first asked. It is called as a runtime is, with `imagery` (B, C, T, H, W), and returns what a
+    model returns: probabilities (B, K, H, W), values (B, 1, H, W), or (B, K) for classes of tiles.
 
     Args:
         answer: what is asked.
@@ -74,7 +74,8 @@ def fit_baselines(
     if isinstance(answer, Classes) and len(np.unique(targets)) < 2:  # nothing to tell apart
         fits = {name: (features, partial(_shares, answer)) for name, (features, _) in fits.items()}
     return {
-        name: partial(_asked, pixels, features, fit(known[features], targets)) for name, (features, fit) in fits.items()
+        name: partial(_asked, pixels, features, cache(partial(fit, known[features], targets)))
+        for name, (features, fit) in fits.items()
     }
 
 
@@ -96,13 +97,13 @@ def _drawn(
     return [maps[0].reshape(maps.shape[1], -1).T[chosen] for maps in found], y.ravel()[chosen]
 
 
-def _asked(pixels: Pixels, features: Features, told: Told, inputs: Inputs) -> Array:
-    """What a fitted model says of a batch: (B, K), or (B, K, H, W) where it is asked about each pixel."""
+def _asked(pixels: Pixels, features: Features, fitted: Callable[[], Told], inputs: Inputs) -> Array:
+    """What a model says of a batch: (B, K), or (B, K, H, W) where it is asked about each pixel."""
     found = features(inputs, pixels.channels)
     if found.ndim == 2:
-        return told(found)
+        return fitted()(found)
     b, _, h, w = found.shape
-    answers = told(np.moveaxis(found, 1, -1).reshape(b * h * w, -1)).astype(np.float32)
+    answers = fitted()(np.moveaxis(found, 1, -1).reshape(b * h * w, -1)).astype(np.float32)
     return np.ascontiguousarray(np.moveaxis(answers.reshape(b, h, w, -1), -1, 1))
 
 

@@ -26,7 +26,7 @@ def refuse(self, address, _connect=socket.socket.connect):
 socket.socket.connect = refuse
 """
 # Lines of a training: here a later notebook finds the run of an earlier one, and trains nothing.
-TRAINING = re.compile(r"^(samples of .* train, |runs/\w+: |epoch \d|exporting ).*$", re.MULTILINE)
+TRAINING = re.compile(r"^(samples of .* train|statistics of |runs/\w+: |epoch \d|exporting ).*$", re.MULTILINE)
 VERDICT = re.compile(r"(The (model|baseline) is ahead by |They are level )[^)]*\)\.")  # a comparison of numbers
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|opt|var)/|[A-Z]:\\\\|site-packages")
 
