@@ -20,7 +20,7 @@ Sample = tuple[Inputs, NDArray[Any]]
 Features = Callable[[Inputs, Sequence[str]], Array]
 Told = Callable[[Array], Array]  # rows (N, F) to what is told of them (N, K)
 
-PIXELS = 60_000  # training pixels, over all samples
+PIXELS = 40_000  # training pixels, over all samples
 TREES = 100
 # Of boosting. Many small leaves learn places by heart: 150 rounds of 31 leaves told 11 classes of land at places left
 # out by 0.67 instead of 0.71. Few rows bear few rounds.

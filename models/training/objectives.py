@@ -54,6 +54,7 @@ class Labelled(nn.Module):
         # Scene sets are often so small that accuracy ties between epochs; their loss does not.
         picks = {"tile": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
         self.monitor = picks[answer.support] if self.classes else ("val_rmse", "min")
+        self.epochs = training.epochs
         self.total = weighted_sum(answer, training.loss, smoothing=training.smoothing)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.scores = self._scores(answer.channels, mean_iou=answer.support == "pixel")
@@ -67,7 +68,8 @@ class Labelled(nn.Module):
         vote = getattr(self.network[0].head, "statistics", None)
         if not isinstance(vote, StatisticsVote):
             return ""
-        return fit_statistics(self.network[0], vote, items, self.total, self.class_weights, seed=seed)
+        learned = self.network[0], vote, items, self.total, self.class_weights
+        return fit_statistics(*learned, epochs=self.epochs, seed=seed)
 
     def validate(self, batch: Batch) -> Tensor:
         """The loss; accuracy, mean IoU or RMSE in the target's unit of the averaged answers are added."""

@@ -26,7 +26,14 @@ Loss = Callable[..., Tensor]
 
 
 def fit_statistics(
-    network: Network, vote: StatisticsVote, items: Dataset[Any], loss: Loss, weights: Tensor | None, *, seed: int
+    network: Network,
+    vote: StatisticsVote,
+    items: Dataset[Any],
+    loss: Loss,
+    weights: Tensor | None,
+    *,
+    epochs: int,
+    seed: int,
 ) -> str:
     """Train the member of statistics of a network, in place.
 
@@ -36,6 +43,7 @@ def fit_statistics(
         items: samples as `samples.sets` gives them, not varied.
         loss: of outputs (N, K), or (N,) for values, truth (N,) and weights.
         weights: (K,) weight of each class, or None.
+        epochs: passes over the pixels, of which there are no more than `EPOCHS`.
         seed: seeds the draw of pixels and the training.
 
     Returns:
@@ -44,7 +52,7 @@ def fit_statistics(
     torch.manual_seed(seed)
     x, y = _drawn(network, items, np.random.default_rng(seed))
     classes = isinstance(network.spec.answer, Classes)
-    steps = int(np.clip(EPOCHS * len(x) // BATCH, LEAST, MOST))
+    steps = int(np.clip(min(epochs, EPOCHS) * len(x) // BATCH, LEAST, MOST))
     vote.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(vote.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
