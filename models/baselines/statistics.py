@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.networks.detail import INDICES
+from models.networks.detail import INDICES, SIDES, TEXTURES
 from models.spec import IMAGERY
 from models.types import Array, Inputs
 
-SIDES = (3, 9, 21, 41)  # pixels along the neighbourhoods
-TEXTURES = (3, 9, 21)  # the same, whose spread is told of a scene
 PERCENTILES = (5, 25, 50, 75, 95)
 YEAR = 365.25  # days
 

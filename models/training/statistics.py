@@ -1,6 +1,6 @@
 """The member that hears statistics of neighbourhoods alone: trained on pixels of all samples, shuffled together.
 
-At places and days left out this is worth several points beside the same layers in batches of whole samples.
+At places left out this is worth several points beside the same layers in batches of whole samples.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def fit_statistics(
     vote.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(vote.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    # torch leaves the function untyped
     average = AveragedModel(vote, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / (AVERAGED * steps)), use_buffers=True)  # type: ignore[no-untyped-call]
     order = torch.cat([torch.randperm(len(x)) for _ in range(-(-steps * BATCH // len(x)))])
     for first in range(0, steps * BATCH, BATCH):
@@ -63,7 +64,7 @@ def fit_statistics(
         optimiser.zero_grad()
         output = vote(x[chosen, :, None, None])[..., 0, 0]  # (N, K)
         step = loss(output, y[chosen], weights) if classes else loss(output[:, 0], y[chosen])
-        step.backward()  # type: ignore[no-untyped-call]
+        step.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         optimiser.step()
         schedule.step()
         average.update_parameters(vote)
