@@ -169,7 +169,7 @@ class Answers:
         self.rows.append((rows.astype(np.float32 if exact else np.float16), truth[some], samples.group(sample), fold))
 
     def write(self, path: Path) -> None:
-        """Write answers (N, K), float16 of classes, truth (N,), and the sample of each, whose group and fold are told."""
+        """Write answers (N, K), float16 of classes, truth (N,), and the sample of each; of samples group and fold."""
         answers, truth, groups, folds = zip(*self.rows, strict=True)
         with replacing(path) as draft, draft.open("wb") as file:
             np.savez_compressed(
