@@ -78,7 +78,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     several = [member for member in members(kind) if member is not type(None)]
     if len(several) > 1:  # text, or a list of it
         if isinstance(value, Mapping):
-            mapping = next((m for m in several if get_origin(m) in (dict, Mapping)), None)
+            mapping = next((m for m in several if get_origin(m) in (dict, Mapping) or is_record(m)), None)
             return convert(value, mapping or several[0], where)
         same = [m for m in several if isinstance(m, type) and type(value) is m]
         kind = next((m for m in (*same, *several) if is_list(m) == isinstance(value, list | tuple)), several[0])

@@ -1,4 +1,4 @@
-"""A distribution of rain given by quantiles: the head that keeps them in order, the pinball loss, mean and exceedance.
+"""A distribution of rain given by quantiles: what keeps them in order, the pinball loss, mean and exceedance.
 
 Between levels the quantile function is linear, below the lowest it falls to zero at level 0, and above the highest it
 goes on as that of an exponential distribution through the last two.
@@ -18,25 +18,44 @@ from models.spec import LEVELS, Quantiles, Values, check_levels
 from models.types import Array
 
 
-class QuantileHead(nn.Module):
-    """Quantiles that are never negative and never cross: a cumulative sum of softplus."""
+class Shape(nn.Module):
+    """Quantiles that never cross: a location and two widths of each cell on a shape that all cells share.
 
-    def __init__(self, features: int, levels: Sequence[float] = LEVELS) -> None:
-        """Build for (B, features, H, W) and Q levels; it starts close to zero rain.
+    A cell's latent quantiles are m + w g: g rises through the levels and is 0 at the middle one, with one width below
+    it and another above. No level can die, for what moves it is asked in every cell. Rain is as `wet` says.
+    """
+
+    PARTS = 3  # what a cell is told by
+
+    def __init__(self, levels: Sequence[float] = LEVELS) -> None:
+        """Build for Q levels; the shape starts as that of a normal distribution.
 
         Raises:
             InputError: see `spec.check_levels`.
         """
         super().__init__()
         check_levels(tuple(levels))
-        self.steps = nn.Conv2d(features, len(levels), 1)
-        nn.init.constant_(self.steps.bias, -2.0)  # type: ignore[arg-type] # there is one
+        normal = torch.special.ndtri(torch.tensor(levels))
+        self.steps = nn.Parameter(normal.diff().expm1().log())  # softplus of them rises as the normal one does
+        self.middle = int(normal.abs().argmin())
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, features, H, W) to quantiles (B, Q, H, W), rising along Q, float32."""
-        steps: Tensor = self.steps(features)
-        quantiles: Tensor = functional.softplus(steps.float()).cumsum(dim=1)
-        return quantiles
+    def forward(self, parts: Tensor) -> Tensor:
+        """Parts (B, 3, H, W) to quantiles (B, Q, H, W), rising along Q, float32; below 0 where it is surely dry."""
+        place, below, above = parts.float().unbind(1)  # (B, H, W) each
+        rise = functional.pad(functional.softplus(self.steps), (1, 0)).cumsum(0)
+        shape = (rise - rise[self.middle])[:, None, None]  # (Q, 1, 1)
+        width = functional.softplus(torch.stack((below, above), dim=1))  # (B, 2, H, W)
+        return wet(place[:, None] + width[:, :1] * shape.clamp(max=0) + width[:, 1:] * shape.clamp(min=0))
+
+
+def wet(latent: Tensor) -> Tensor:
+    """Rain of a latent number, z + z^2 above zero: about the square where it is heavy; what is below stays."""
+    return latent + latent.clamp(min=0).square()
+
+
+def latent(rain: Tensor) -> Tensor:
+    """The number z >= 0 of rain: `wet` inverted."""
+    return ((1 + 4 * rain).sqrt() - 1) / 2
 
 
 def pinball_loss(quantiles: Tensor, truth: Tensor, levels: Sequence[float]) -> Tensor:

@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
-from models.networks.quantiles import QuantileHead, expectation, pinball_loss
+from models.networks.quantiles import Shape, expectation, latent, pinball_loss
 from models.networks.weather import Trunk, WeatherNetwork
-from models.spec import Spec
+from models.spec import WEATHER, Spec
 from models.training.settings import WeatherArchitecture
+
+PENALTY = 1e-3  # of the ridge, in shares of the fields' variance
+LEAK = 0.1  # slope of the loss in quantiles below zero, so that a cell that is thought dry can be told of its rain
 
 
 class Member(Trunk):
-    """A trunk with quantiles on top."""
+    """A trunk that tells each cell's parts of a distribution."""
 
     def __init__(self, spec: Spec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
-        """Build for a Spec's channels and an encoder's tokens."""
+        """Build for a Spec's channels and an encoder's tokens; what it tells starts at none."""
         super().__init__(spec, config, architecture)
-        self.head = QuantileHead(architecture.detail, spec.field.levels)
+        self.head = _silent(nn.Conv2d(architecture.detail, Shape.PARTS, 1))
+        self.shape = Shape(spec.field.levels)
 
-    def forward(self, fields: Tensor, tokens: Tensor, lead: Tensor, canvas: Canvas) -> Tensor:
-        """What `WeatherNetwork.encoded` gives, to quantiles (B, Q, H, W) in scales."""
-        quantiles: Tensor = self.head(self.features(fields, tokens, lead, canvas))
+    def forward(self, fields: Tensor, tokens: Tensor, lead: Tensor, canvas: Canvas, base: Tensor) -> Tensor:
+        """What `WeatherNetwork.encoded` gives and the latent base (B, 1, H, W), to quantiles (B, Q, H, W) in scales."""
+        parts: Tensor = self.head(self.features(fields, tokens, lead, canvas))
+        quantiles: Tensor = self.shape(parts + functional.pad(base, (0, 0, 0, 0, 0, Shape.PARTS - 1)))
         return quantiles
 
 
 class RainNetwork(WeatherNetwork):
-    """Quantiles of rain."""
+    """Quantiles of rain, as what a ridge regression of each cell on its own fields leaves out."""
 
     losses = ("pinball", "mse")
     member = Member
 
+    def __init__(
+        self, spec: Spec, backbone: str, architecture: WeatherArchitecture, *, pretrained: bool = False
+    ) -> None:
+        """Build with random weights, see `WeatherNetwork`; the base is 0 until `begin` fits it."""
+        super().__init__(spec, backbone, architecture, pretrained=pretrained)
+        channels = spec.weather.times * len(spec.weather.channels)
+        self.base = _silent(nn.Conv2d(channels, 1, 1)).requires_grad_(False)
+
     def forward(self, batch: Batch) -> Tensor:
-        """Quantiles of each member, (M, B, Q, H, W) in mm/h, of a batch as `samples.fields` builds it.
+        """Quantiles of each member, (M, B, Q, H, W) in the unit of the Spec, of a batch as `samples.fields` builds it.
 
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
         encoded = self.encoded(batch)
-        return torch.stack([self.spec.field.scale * member(*encoded) for member in self.members])
+        base = self.base(encoded[0]).float()
+        return torch.stack([self.spec.field.scale * member(*encoded, base) for member in self.members])
+
+    def averaged(self, answers: Tensor) -> Tensor:
+        """The barycentre of distributions (Vincent 1912): (M, B, Q, H, W) to (B, Q, H, W), never below 0."""
+        return super().averaged(answers.clamp(min=0))
 
     def loss(self, answer: Tensor, y: Tensor, weights: Mapping[str, float]) -> Tensor:
         """The pinball loss, and the squared error of the mean, in scales of the training rain."""
         told, known = self.spec.field, y.isfinite()
-        loss = weights.get("pinball", 0.0) * pinball_loss(answer, y, told.levels) / told.scale
+        leaky = functional.leaky_relu(answer, LEAK)
+        loss = weights.get("pinball", 0.0) * pinball_loss(leaky, y, told.levels) / told.scale
         if "mse" in weights:
             error = (self.expected(answer) - y)[known] / told.scale
             loss = loss + weights["mse"] * error.square().mean()
@@ -57,5 +78,28 @@ class RainNetwork(WeatherNetwork):
 
     def expected(self, answer: Tensor) -> Tensor:
         """The mean of quantiles (B, Q, H, W): (B, H, W)."""
-        mean: Tensor = expectation(answer, self.spec.field.levels)
+        mean: Tensor = expectation(answer.clamp(min=0), self.spec.field.levels)
         return mean
+
+    def begin(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Fit the base: ridge regression of latent rain on normalised fields, cell by cell, penalised by `PENALTY`."""
+        size = self.base.weight.shape[1] + 1
+        products, told = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+        for item in items:
+            fields = self.normalised(torch.as_tensor(item[WEATHER])[None])[0].flatten(0, 1)  # (T*C, H, W)
+            y = torch.as_tensor(item["y"]) / self.spec.field.scale
+            rows = functional.pad(fields[:, y.isfinite()].double(), (0, 0, 0, 1), value=1.0)  # (T*C + 1, n)
+            products += rows @ rows.T
+            told += rows @ latent(y[y.isfinite()].clamp(min=0).double())
+        penalty = PENALTY * products[-1, -1] * torch.eye(size, dtype=torch.float64)  # of as many rows as there are
+        penalty[-1, -1] = 0.0  # the intercept's
+        found = torch.linalg.solve(products + penalty, told).float()
+        self.base.weight.copy_(found[:-1].reshape(self.base.weight.shape))
+        self.base.bias.copy_(found[-1:])  # type: ignore[union-attr] # there is one
+
+
+def _silent(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer that says 0, in place."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type] # there is one
+    return layer

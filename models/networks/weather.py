@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -84,16 +84,26 @@ class WeatherNetwork(nn.Module):
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
-        fields = ((batch[WEATHER].float() - self.mean) / self.std).clamp(-LIMIT, LIMIT)  # (B, T, C, H, W)
+        fields = self.normalised(batch[WEATHER])
         batch = batch | {"x": fields * self.std + self.mean, "static": self._placed(batch["static"])}
         canvas = self.backbone.canvas(batch)
         return fields.flatten(1, 2), self.backbone(batch)[-1], batch["lead_time"].float(), canvas
 
+    def normalised(self, fields: Tensor) -> Tensor:
+        """Fields (B, T, C, H, W) in deviations of the training, those far outside of it at a limit."""
+        return ((fields.float() - self.mean) / self.std).clamp(-LIMIT, LIMIT)
+
+    def begin(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Learn what is learned before the training from items as `samples.fields` gives them; nothing, usually."""
+
     def predict(self, batch: Batch) -> Tensor:
-        """The members' answers averaged; of quantiles that is their distribution's barycentre (Vincent 1912)."""
+        """What the members say together, (B, ...)."""
         with torch.inference_mode():
-            answer: Tensor = self(batch).mean(dim=0)
-        return answer
+            return self.averaged(self(batch))
+
+    def averaged(self, answers: Tensor) -> Tensor:
+        """Answers of the members (M, B, ...) as one (B, ...): their mean."""
+        return answers.mean(dim=0)
 
     def loss(self, answer: Tensor, y: Tensor, weights: Mapping[str, float]) -> Tensor:
         """The losses of answers (B, ...) added up by weights, in scales; y (B, H, W), NaN where not known."""

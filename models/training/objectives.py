@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchmetrics
@@ -121,7 +121,8 @@ class Ensemble(nn.Module):
         self.scores = torchmetrics.MetricCollection({"rmse": torchmetrics.MeanSquaredError(squared=False)})
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
-        """Nothing learns apart."""
+        """Let the network learn what comes before the training."""
+        self.network[0].begin(items[i] for i in range(len(cast("Any", items))))
         return ""
 
     def loss(self, batch: Batch) -> Tensor:
@@ -132,6 +133,6 @@ class Ensemble(nn.Module):
     def validate(self, batch: Batch) -> Tensor:
         """Loss of the averaged answers; their error is added."""
         network, y = self.network[0], batch["y"]
-        mean, known = network(batch).mean(dim=0), y.isfinite()
+        mean, known = network.averaged(network(batch)), y.isfinite()
         self.scores.update(network.expected(mean)[known], y[known])
         return network.loss(mean, y, self.weights)

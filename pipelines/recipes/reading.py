@@ -129,7 +129,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         inner = values.setdefault(parent, {})
         if not isinstance(inner, dict):
-            return  # wrong already, and told when it is converted
+            raise InputError(f"{key}: {parent} is {inner!r}, which has no parts; give {parent} as a whole")
         values = inner
     values[last] = value
 
@@ -165,6 +165,8 @@ def typed(text: str, kind: Any, where: str) -> Any:
     if many is not None and (text.startswith("[") or many is only(kind)):
         return typed_list([text], many, where)
     wanted = only(kind)
+    if text.startswith("{") and any(map(is_record, members(kind))):
+        return convert(parse(text.encode(), where), kind, where)
     if wanted in (str, Path, int, float, bool) or get_origin(wanted) is Literal:
         return convert(_scalar(text, wanted), kind, where)
     return convert(parse(text.encode(), where), kind, where)

@@ -19,7 +19,7 @@ from pipelines.reports.report import INKS, chart, plotted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRY = 0.05  # mm/h; maps of rain are blank below, on a light page and on a dark one
+DRY = {"mm/h": 0.05, "mm/day": 0.5}  # maps of rain are blank below, on a light page and on a dark one
 
 
 def shown_of(field: Values | Quantiles, scores: Mapping[str, Any]) -> Shown:
@@ -73,7 +73,7 @@ def _maps(examples: Sequence[FieldExample], field: Values | Quantiles) -> View:
     pictures = [_panels(example, (low, high), most, field) for example in examples]
     named = f"{field.name} ({field.unit})" if field.unit else field.name
     text = f"{named}; scales end at {low:.4g} and {high:.4g}, of the error at ±{most:.2g}."
-    text += f" No rain is drawn below {DRY:g}." if isinstance(field, Quantiles) else ""
+    text += f" No rain is drawn below {DRY[field.unit]:g}." if isinstance(field, Quantiles) else ""
     return {"title": "Maps", "text": text, "pictures": pictures}
 
 
@@ -88,7 +88,7 @@ def value_ends(maps: Sequence[NDArray[Any]], field: Values | Quantiles) -> tuple
 
 def _panels(example: FieldExample, ends: tuple[float, float], most: float, field: Values | Quantiles) -> View:
     lat, lon, rain = example.lat, example.lon, isinstance(field, Quantiles)
-    fields = {t: np.where(v < DRY, np.nan, v) if rain else v for t, v in example.maps.items()}
+    fields = {t: np.where(v < DRY[field.unit], np.nan, v) if rain else v for t, v in example.maps.items()}
 
     def draw(figure: Figure, ink: str) -> None:
         # Light rain is close to the page's colour, heavy rain far from it, on a light page and on a dark one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +25,9 @@ from pipelines.weather import intervals
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.merra2 import split_channel
 from pipelines.weather.regions import cell, cell_areas, check_rectilinear, step
+
+HELD = 1 << 30  # bytes of fields in memory; more lie on disk, and are read sample by sample
+PART = 1 << 24  # values that are read from files at once
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,9 @@ def read_weather(
         raise InputError(f"{name}: a time axis is wanted and there is none; pass dated files")
     check_rectilinear(data, name=name)
     if not variables:
-        variables = [str(key) for key, var in data.data_vars.items() if set(var.dims) == {"time", "lat", "lon"}]
+        variables = [
+            str(key) for key, var in data.data_vars.items() if {*var.dims} - {"number"} == {"time", "lat", "lon"}
+        ]
         check(variables)
     bases = [split_channel(key)[0] for key in variables]
     wanted = dict(zip(bases, units or [""] * len(bases), strict=True))
@@ -128,14 +135,38 @@ def read_weather(
         listed = ", ".join(f"{bare}_{level:g}" for level in levels[:8])
         raise InputError(f"{name}: variable {bare} has levels; name one of them: {listed}")
     times = data["time"].values.astype("datetime64[s]")
-    flat = {key: var.values for key, var in chosen.items() if "level" not in var.dims}
-    flat = {k: a if "time" in chosen[k].dims else np.broadcast_to(a, (len(times), *a.shape)) for k, a in flat.items()}
-    deep = {key: var.values for key, var in chosen.items() if "level" in var.dims}
-    fields = stack_channels(variables, flat, deep, levels=levels)  # (T, C, H, W)
     rows = kept_rows(data["lat"].values)
     here = tuple(str(chosen[base].attrs.get("units", "")) for base in bases)
     lat, lon = data["lat"].values[rows], data["lon"].values
-    return Weather(times, lat, lon, fields[..., rows, :], tuple(variables), here, name)
+    fields = room((len(times), len(variables), len(lat), len(lon)))
+    part = max(PART // fields[0].size, 1)
+    for first in range(0, len(times), part):
+        read = {key: _values(var, first, min(first + part, len(times))) for key, var in chosen.items()}
+        flat = {key: values for key, values in read.items() if "level" not in chosen[key].dims}
+        deep = {key: values for key, values in read.items() if "level" in chosen[key].dims}
+        fields[first : first + part] = stack_channels(variables, flat, deep, levels=levels)[..., rows, :]
+    return Weather(times, lat, lon, fields, tuple(variables), here, name)
+
+
+def room(shape: tuple[int, ...]) -> Array:
+    """Zeros, float32: in memory, or where they are too many in a file without a name that is gone with them."""
+    if 4 * math.prod(shape) <= HELD:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def mean_of_members(field: xr.DataArray) -> xr.DataArray:
+    """The mean of an ensemble; the field itself, where there is one member."""
+    return field.mean("number", keep_attrs=True) if "number" in field.dims else field
+
+
+def _values(field: xr.DataArray, first: int, end: int) -> NDArray[Any]:
+    """Values of some times, (T, ...), of an ensemble its mean; what has no times is the same at all."""
+    if "time" in field.dims:
+        return np.asarray(mean_of_members(field.isel(time=slice(first, end))).values)
+    values = mean_of_members(field).values
+    return np.broadcast_to(values, (end - first, *values.shape))
 
 
 def _in_unit(field: xr.DataArray, unit: str, name: str) -> xr.DataArray:
@@ -325,8 +356,10 @@ class FieldSamples:
 
         A field that is the same everywhere, as the cloud of a level that never has any, gets its size for a deviation.
         """
-        fields = self.weather.fields[sorted({s.at for s in self.of(*splits)})].astype(np.float64)  # (N, C, H, W)
-        mean, std = fields.mean(axis=(0, 2, 3)), fields.std(axis=(0, 2, 3))
+        fields, at = self.weather.fields, sorted({s.at for s in self.of(*splits)})
+        mean = np.asarray(np.mean([fields[i].mean(axis=(1, 2), dtype=np.float64) for i in at], axis=0))  # (C,)
+        off = [np.square(fields[i] - mean[:, None, None]).mean(axis=(1, 2)) for i in at]
+        std = np.asarray(np.sqrt(np.mean(off, axis=0)))
         std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
         return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 

@@ -211,7 +211,7 @@ def _told(spec: Spec, made: Forecast, at: Sequence[int]) -> dict[str, tuple[tupl
 
 def _cf(unit: str) -> str:
     """A unit as CF wants it."""
-    return "mm h-1" if unit == "mm/h" else unit
+    return {"mm/h": "mm h-1", "mm/day": "mm d-1"}.get(unit, unit)
 
 
 def _ns(times: NDArray[Any]) -> NDArray[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +18,34 @@ from models.networks.rain import RainNetwork
 from models.spec import LEVELS, WEATHER, Cells, Quantiles, Spec
 from models.types import Array
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
-from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, read_weather
+from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, mean_of_members, read_weather
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.products import PRODUCTS, RainProduct, Stamp
+
+
+@dataclass(frozen=True)
+class RainTarget:
+    """Rain of any product in words of its own, which hold whatever its files say of their times.
+
+    Attributes:
+        variable: its name.
+        stamp: where in its interval a time of it lies: start, middle or end.
+        hours: length of that interval.
+        unit: its unit, where the files say none.
+    """
+
+    variable: str
+    stamp: Stamp
+    hours: float
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an interval without length."""
+        if not self.hours > 0:
+            raise InputError(f"data.target.hours {self.hours:g}: wanted the hours of an interval, above 0")
 
 
 @dataclass(frozen=True)
@@ -34,40 +55,36 @@ class RainData(WeatherData):
     Attributes:
         target: the rain: merra2, merra2_corrected, merra2_wxc, imerg (of half an hour), imerg_daily, imerg_monthly,
             era5 (of an hour), era5_land (running since 00 UTC), era5_ensemble (of 3 h), era5_daily, era5_monthly or
-            chirps (daily).
+            chirps (daily); any other as {variable: TP, unit: m, stamp: start, hours: 24}.
         target_files: patterns of its files; those of the fields when empty.
-        target_variable: its name, where it is not the product's.
-        target_stamp: where in its interval a time of it lies: start, middle or end, whatever product and files say.
-        target_hours: length of that interval, the same; they go together.
+        unit: of the rates that are told: mm/h or mm/day.
         leads: hours to look ahead from the last one, 0 to 24.
         window: hours (from, to] around input time plus lead whose mean rate is predicted.
         persistence: hours back from which a baseline takes its rain, at least, beside that of one hour.
     """
 
-    target: str = "merra2"
+    target: str | RainTarget = "merra2"
     target_files: list[str] = field(default_factory=list)
-    target_variable: str | None = None
-    target_stamp: Stamp | None = None
-    target_hours: float | None = None
+    unit: Literal["mm/h", "mm/day"] = "mm/h"
     leads: list[float] = field(default_factory=lambda: [0.0])
     window: tuple[float, float] = (0.0, 1.0)
     persistence: float = 3.0
 
     def product(self) -> RainProduct:
-        """The product that is named, with the interval where one is given.
+        """The product that is named or told.
 
         Raises:
-            InputError: no such product, half an interval, or an unknown stamp.
+            InputError: no such product.
         """
-        if self.target not in PRODUCTS:
-            raise InputError(f"data.target {self.target!r}: wanted one of {', '.join(PRODUCTS)}")
-        if self.target_stamp is None and self.target_hours is None:
-            return PRODUCTS[self.target]
-        if self.target_stamp is None or self.target_hours is None or not self.target_hours > 0:
-            came = f"data.target_stamp {self.target_stamp}, data.target_hours {self.target_hours}"
-            raise InputError(f"{came}: wanted both, hours above 0; give start, middle or end, and hours")
-        given: dict[str, Any] = {"stamp": self.target_stamp, "hours": self.target_hours}
-        return dataclasses.replace(PRODUCTS[self.target], per_day=False, given=True, **given)
+        told = self.target
+        if isinstance(told, RainTarget):
+            return RainProduct(told.variable, told.unit, told.stamp, told.hours, given=True)
+        if told not in PRODUCTS:
+            raise InputError(
+                f"data.target {told!r}: wanted one of {', '.join(PRODUCTS)}, or "
+                "{variable: NAME, unit: UNIT, stamp: start, middle or end, hours: H}"
+            )
+        return PRODUCTS[told]
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ class RainRecipe(WeatherRecipe):
 
     Attributes:
         levels: levels of the quantiles.
-        thresholds: three rates in mm/h, for probabilities and scores.
+        thresholds: three rates in `data.unit`, for probabilities and scores.
     """
 
     data: RainData
@@ -91,6 +108,7 @@ LEAKS = (
     *("prec*", "prevtot", "pgentot", "frcan", "frccn", "frcls"),  # MERRA-2
     *("tp", "cp", "lsp", "sf", "csf", "lsf", "mtpr", "mcpr", "mlspr", "mtsfr", "crr", "lsrr", "avg_tprate"),  # ERA5
     *("precip*", "*precipitation*", "rain*", "prate", "cprat", "apcp", "acpcp", "ncpcp", "pr", "ppt"),  # others
+    *("prsn", "snd", "snw", "swe", "evspsblpot"),  # of snow, and evaporation that follows from rain; CMIP
 )
 
 
@@ -110,11 +128,12 @@ def check_inputs(variables: Sequence[str], target: str = "") -> None:
 
 @dataclass(frozen=True)
 class Rain:
-    """Rain rates on the grid of some weather: values (N, H, W) in mm/h over (start, end] (N,) datetime64[s]."""
+    """Rain rates on the grid of some weather: values (N, H, W) in `unit` over (start, end] (N,) datetime64[s]."""
 
     values: Array
     start: NDArray[Any]
     end: NDArray[Any]
+    unit: str = "mm/h"
 
     def over(self, first: NDArray[Any], last: NDArray[Any]) -> Array:
         """Mean rates over spans (first, last], (M, H, W); NaN where a span is not covered.
@@ -123,34 +142,36 @@ class Rain:
             first: (M,) datetime64[s].
             last: (M,) datetime64[s], later.
         """
-        low = np.maximum(first[:, None], self.start)
-        high = np.minimum(last[:, None], self.end)
+        near = (self.end > first.min()) & (self.start < last.max())
+        low = np.maximum(first[:, None], self.start[near])
+        high = np.minimum(last[:, None], self.end[near])
+        values = self.values[near]
         shared = ((high - low) / HOUR).clip(min=0)  # (M, N) hours
         span = (last - first) / HOUR
-        out = np.tensordot(shared / span[:, None], np.nan_to_num(self.values), axes=1)
-        known = np.tensordot(shared, np.isfinite(self.values).astype(np.float64), axes=1)
+        out = np.tensordot(shared / span[:, None], np.nan_to_num(values), axes=1)
+        known = np.tensordot(shared, np.isfinite(values).astype(np.float64), axes=1)
         out[known < span[:, None, None] - 1e-6] = np.nan
         return out.astype(np.float32)
 
 
-def read_rain(files: Sequence[Path], product: RainProduct, weather: Weather, *, variable: str | None = None) -> Rain:
-    """Read a rain product onto the grid of some weather; a finer one is averaged by area.
+def read_rain(files: Sequence[Path], product: RainProduct, weather: Weather, *, unit: str = "mm/h") -> Rain:
+    """Read a rain product onto the grid of some weather; a finer one is averaged by area, and an ensemble to its mean.
 
     Raises:
         InputError: the variable is not there, its unit is no rate or amount of rain, or its grid is coarser.
     """
-    wanted = variable or product.variable
+    wanted = product.variable
     data = open_weather(files, [wanted], product=product)
     if "time" not in data.dims:
         raise InputError(f"{files[0].name}: {wanted} has no time axis; pass dated files")
     field = data[wanted]
     field = field if field.attrs.get("units") else field.assign_attrs(units=product.unit)
-    if "level" in field.dims or "number" in field.dims:
+    if "level" in field.dims:
         raise InputError(f"{files[0].name}: {wanted} has dimensions {field.dims}, wanted time, lat, lon")
-    field = intervals.in_unit(field, "mm/h", name=files[0].name)
+    field = mean_of_members(intervals.in_unit(field, unit, name=files[0].name))
     values = regrid.on_grid(field, weather.lat, weather.lon, name=files[0].name)
     start, end = (field[key].values.astype("datetime64[s]") for key in ("interval_start", "interval_end"))
-    return Rain(values, start, end)
+    return Rain(values, start, end, unit)
 
 
 class RainSamples(FieldSamples):
@@ -167,7 +188,7 @@ class RainSamples(FieldSamples):
         super().__init__(spec, weather, known=rain is not None)
 
     def truth(self, sample: Moment, *, back: float = 0.0) -> Array:
-        """Rain of the window around the valid time, some hours back: (H, W) in mm/h, NaN where not known."""
+        """Rain of the window around the valid time, some hours back: (H, W), NaN where not known."""
         assert self.rain is not None
         hours = [edge - back for edge in self.spec.field.window]
         edges = [self.valid(sample) + np.timedelta64(round(hour * 3600), "s") for hour in hours]
@@ -195,7 +216,7 @@ class RainSamples(FieldSamples):
     def told(self) -> str:
         """What is told, in words."""
         first, last = self.spec.field.window
-        return f"{self.spec.field.name}, mm/h over {first:g} to {last:g} h around each valid time"
+        return f"{self.spec.field.name}, {self.spec.field.unit} over {first:g} to {last:g} h around each valid time"
 
 
 def baselines(samples: RainSamples, chosen: Sequence[Moment], seed: int) -> Mapping[str, Teller]:
@@ -225,10 +246,10 @@ def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()
     """
     product = data.product()
     files = find_files(data.root, data.inputs)
-    check = partial(check_inputs, target=data.target_variable or product.variable)
+    check = partial(check_inputs, target=product.variable)
     weather = read_weather(files, channels or data.variables, units=units, check=check)
     rain_files = find_files(data.root, data.target_files) if data.target_files else files
-    return weather, read_rain(rain_files, product, weather, variable=data.target_variable)
+    return weather, read_rain(rain_files, product, weather, unit=data.unit)
 
 
 def prepare(recipe: RainRecipe) -> RainSamples:
@@ -242,7 +263,8 @@ def prepare(recipe: RainRecipe) -> RainSamples:
     count = len(weather.channels)
     known = weather.channels, weather.units, (0.0,) * count, (1.0,) * count
     cells = Cells(*known, data.times, data.step, recipe.position, size=weather.size)
-    told = data.target_variable or f"{data.product().variable} ({data.target})", "mm/h"
+    name = data.product().variable
+    told = f"{name} ({data.target})" if isinstance(data.target, str) else name, data.unit
     rate = Quantiles(*told, recipe.levels, recipe.thresholds, leads=tuple(data.leads), window=data.window)
     spec = Spec("rain", {WEATHER: cells}, {"rain": rate})
     return RainSamples(spec, weather, rain, persistence=data.persistence)

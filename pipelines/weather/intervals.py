@@ -86,7 +86,7 @@ def _by_product(data: xr.Dataset, product: RainProduct, told: Known | None, name
     if doubt:
         raise InputError(
             f"{name}: {product.interval} were wanted and {doubt}; name another product (data.target), or what holds "
-            "(data.target_stamp, data.target_hours; in Python stamp, hours)"
+            "(data.target {variable, unit, stamp, hours}; in Python stamp, hours)"
         )
     return Known(product.interval, "by the product that was named", sums)
 

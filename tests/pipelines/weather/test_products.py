@@ -8,7 +8,7 @@ import xarray as xr
 
 from models.errors import InputError
 from pipelines.samples.fields import read_weather
-from pipelines.tasks.rain import RainData, read_rain
+from pipelines.tasks.rain import RainData, RainTarget, read_rain
 from pipelines.weather import products
 from pipelines.weather.canonical import notes_of, to_canonical
 from pipelines.weather.dataset import open_weather
@@ -110,7 +110,7 @@ def test_sums_a_day_apart_are_asked_about_though_the_name_says_era5():
     data = raw(hours("2020-09-01", 5, 24), [24.0] * 5)
     with pytest.raises(InputError, match="whole days apart: sums of an hour, or of days .era5_daily"):
         rates(data, "era5.nc")
-    with pytest.raises(InputError, match=r"era5\.nc: times are the end of intervals of 1 h were wanted.*target_hours"):
+    with pytest.raises(InputError, match=r"era5\.nc: times are the end of intervals of 1 h were wanted.*stamp, hours"):
         rates(data, "era5.nc", product="era5")
     months = np.array(["2020-02-01", "2020-03-01"], "datetime64[ns]")
     with pytest.raises(InputError, match="whole days apart"):
@@ -288,15 +288,14 @@ def test_files_are_read_by_the_product_or_the_interval_that_a_recipe_names(tmp_p
     np.testing.assert_allclose(got.tp.values, 2.0, rtol=1e-5)
     with pytest.raises(InputError, match=r"tp\.nc: tp is an amount and nothing says which product"):
         open_weather(path, ["tp"], to_units={"tp": "mm/h"})
-    given = RainData(target="era5", target_stamp="end", target_hours=6.0).product()
+    given = RainData(target=RainTarget("tp", "end", 6.0)).product()
     got = open_weather(path, ["tp"], product=given, to_units={"tp": "mm/h"})
     np.testing.assert_allclose(got.tp.values, 2 / 6, rtol=1e-5)
     days = save(raw(hours("2020-09-01", 3, 24), [24.0] * 3), tmp_path / "days.nc")
-    got = open_weather(days, product=RainData(target="era5", target_stamp="end", target_hours=1.0).product())
+    got = open_weather(days, product=RainData(target=RainTarget("tp", "end", 1.0)).product())
     np.testing.assert_allclose(in_unit(got.tp, "mm/h").values, 24.0, rtol=1e-5)
-    for half in ({"target_stamp": "end"}, {"target_hours": 6.0}, {"target_stamp": "end", "target_hours": -1.0}):
-        with pytest.raises(InputError, match=r"data\.target_hours.*wanted both"):
-            RainData(**half).product()
+    with pytest.raises(InputError, match=r"data\.target\.hours -1: wanted"):
+        RainTarget("tp", "end", -1.0)
 
 
 def test_values_are_looked_at_only_where_words_leave_it_open(monkeypatch):
