@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.baselines.networks import convolutions, whole_field
 from models.types import Array
 
 ROWS = 500_000  # more would only cost memory: there are some tens of coefficients
 NUMBERS = 30_000_000  # of all features of all rows that boosting learns from: a quarter of a gigabyte
 SIDES = (3, 7, 15)  # cells along the neighbourhoods that fields depart from
+SMEARED = 99  # residuals that stand for all
 ROUNDS, RATE, LEAVES, LEAF = 100, 0.07, 15, 100
 
 
@@ -30,6 +33,11 @@ class Forecast:
     mean: Array
     quantiles: Array
     exceedance: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[Forecast]) -> Forecast:
+        """Forecasts one after the other."""
+        return cls(*(np.concatenate([getattr(p, key) for p in parts]) for key in ("mean", "quantiles", "exceedance")))
 
     @classmethod
     def sure(cls, mean: Array, *, quantiles: int = 0, thresholds: Sequence[float] = ()) -> Forecast:
@@ -50,7 +58,7 @@ def fit_rain_baselines(
     """Fit the baselines on training samples.
 
     Args:
-        samples: x (T, C, H, W) and rain (H, W) in mm/h, NaN where not known.
+        samples: x (T, C, H, W) and rain (H, W), NaN where not known.
         levels: levels of the quantiles.
         thresholds: rates whose exceedance is told.
         seed: seeds the trees.
@@ -66,8 +74,17 @@ def fit_rain_baselines(
         "climatology": _climatology(y, levels, thresholds),
         "persistence": sure(lambda x, persisted: persisted),
         "ridge": sure(_ridge(x, y)),
+        "ridge on the root": _ridge_on_the_root(x, y, levels, thresholds),
         "boosting": sure(_boosting(x, y, seed)),
+        "convolutions": sure(_without_persistence(partial(convolutions, x, y, seed))),
+        "whole field": sure(_without_persistence(partial(whole_field, x, y, seed))),
     }
+
+
+def _without_persistence(fit: Callable[[], Callable[[Array], Array]]) -> Callable[[Array, Array], Array]:
+    """What hears of fields alone, fitted when it is first asked."""
+    fitted = cache(fit)
+    return lambda x, persisted: fitted()(x)
 
 
 def _climatology(y: Array, levels: Sequence[float], thresholds: Sequence[float]) -> Predict:
@@ -92,19 +109,43 @@ def _climatology(y: Array, levels: Sequence[float], thresholds: Sequence[float])
 
 def _ridge(x: Array, y: Array) -> Callable[[Array, Array], Array]:
     """Ridge regression of each cell's rain on its own fields, negative answers set to zero."""
-
-    def rows(x: Array) -> Array:
-        n, t, c, h, w = x.shape
-        return x.reshape(n, t * c, h * w).transpose(0, 2, 1).reshape(-1, t * c)
-
     known = np.isfinite(y).ravel()
-    model = _fitted(rows(x)[known], y.ravel()[known])
+    model = _fitted(_rows(x)[known], y.ravel()[known])
 
     def predict(x: Array, persisted: Array) -> Array:
-        answer = model.predict(rows(x).astype(np.float64)).reshape(len(x), *x.shape[-2:])
-        return np.asarray(answer.clip(min=0), np.float32)
+        return _told(model, x).clip(min=0).astype(np.float32)
 
     return predict
+
+
+def _ridge_on_the_root(x: Array, y: Array, levels: Sequence[float], thresholds: Sequence[float]) -> Predict:
+    """Ridge regression of the root of rain with the residuals' distribution, squared (smearing: Duan 1983)."""
+    known = np.isfinite(y).ravel()
+    rows, root = _rows(x)[known], np.sqrt(y.ravel()[known])
+    model = _fitted(rows, root)
+    left = root - model.predict(rows.astype(np.float64))
+    spread = np.quantile(left, (np.arange(SMEARED) + 0.5) / SMEARED)[:, None, None]
+    ends = np.quantile(left, levels)[:, None, None]
+
+    def predict(x: Array, persisted: Array) -> Forecast:
+        root = _told(model, x)[:, None]  # (N, 1, H, W)
+        rain = np.stack([np.square((one + spread).clip(min=0)) for one in root])  # (N, SMEARED, H, W)
+        above = np.stack([(rain > t).mean(axis=1) for t in thresholds], axis=1)
+        quantiles = np.square((root + ends).clip(min=0))
+        return Forecast(*(a.astype(np.float32) for a in (rain.mean(axis=1), quantiles, above)))
+
+    return predict
+
+
+def _rows(x: Array) -> Array:
+    """A row of fields for each cell: (N, T, C, H, W) to (N * H * W, T * C)."""
+    n, t, c, h, w = x.shape
+    return x.reshape(n, t * c, h * w).transpose(0, 2, 1).reshape(-1, t * c)
+
+
+def _told(model: Any, x: Array) -> NDArray[np.float64]:
+    """What a regression on rows of cells tells of fields, (N, H, W)."""
+    return np.asarray(model.predict(_rows(x).astype(np.float64)).reshape(len(x), *x.shape[-2:]))
 
 
 def departures(x: Array) -> Array:

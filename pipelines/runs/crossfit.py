@@ -22,7 +22,6 @@ from models.networks.assembly import AnyNetwork
 from models.spec import Spec
 from models.training.module import apply_mode
 from models.training.settings import Lora
-from models.types import Array
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs import tokens
 from pipelines.runs.folder import Launch
@@ -128,13 +127,7 @@ def _network(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:
 
 def _joined(answers: Sequence[Any]) -> Any:
     """Answers one after the other: arrays, or forecasts."""
-    if isinstance(answers[0], Forecast):
-        return Forecast(*(np.concatenate(parts) for parts in zip(*map(_parts, answers), strict=True)))
-    return np.concatenate(answers)
-
-
-def _parts(forecast: Forecast) -> tuple[Array, Array, Array]:
-    return forecast.mean, forecast.quantiles, forecast.exceedance
+    return Forecast.joined(answers) if isinstance(answers[0], Forecast) else np.concatenate(answers)
 
 
 class Answers:

@@ -19,6 +19,7 @@ from models.spec import LEVELS, WEATHER, Cells, Quantiles, Spec
 from models.types import Array
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
 from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, mean_of_members, read_weather
+from pipelines.samples.sets import evenly
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
@@ -102,6 +103,8 @@ class RainRecipe(WeatherRecipe):
 
 
 HOUR = np.timedelta64(3600, "s")
+LEARNED = 100_000_000  # numbers of fields that baselines learn from: 400 MB
+AT_ONCE = 10_000_000  # the same, that they are asked about at once
 LATEST = 1.0  # hours back of the rain that is known last
 # Names of rain, and of parts and kinds of it, in the products that come with weather fields (lower case).
 LEAKS = (
@@ -220,8 +223,9 @@ class RainSamples(FieldSamples):
 
 
 def baselines(samples: RainSamples, chosen: Sequence[Moment], seed: int) -> Mapping[str, Teller]:
-    """Zero, climatology, persistence of one hour and of more, ridge and boosting, trained on some samples."""
-    field = samples.spec.field
+    """Zero, climatology, persistence of one hour and of more, regressions, small networks, trained on some samples."""
+    field, each = samples.spec.field, samples.item(chosen[0])[WEATHER].size
+    chosen = [chosen[i] for i in evenly(len(chosen), max(LEARNED // each, 1))]
     pairs = ((samples.item(s)[WEATHER], samples.truth(s)) for s in chosen)
     fitted = dict(fit_rain_baselines(pairs, levels=field.levels, thresholds=field.thresholds, seed=seed))
     persistence = fitted.pop("persistence")
@@ -229,13 +233,16 @@ def baselines(samples: RainSamples, chosen: Sequence[Moment], seed: int) -> Mapp
     known = [h for h in spans.values() if any(np.isfinite(samples.persisted(s, h)).any() for s in chosen)]
 
     def asked(predict: Predict, hours: float, samples: RainSamples, chosen: Sequence[Moment]) -> Forecast:
-        fields = np.stack([samples.item(s)[WEATHER] for s in chosen])
-        return predict(fields, np.stack([samples.persisted(s, hours) for s in chosen]))
+        most = max(AT_ONCE // each, 1)
+        parts = [chosen[i : i + most] for i in range(0, len(chosen), most)]
+        fields = ((part, np.stack([samples.item(s)[WEATHER] for s in part])) for part in parts)
+        told = [predict(x, np.stack([samples.persisted(s, hours) for s in part])) for part, x in fields]
+        return Forecast.joined(told)
 
     lasting = {f"persistence {hours:g} h": partial(asked, persistence, hours) for hours in sorted(known)}
     others = {name: partial(asked, predict, LATEST) for name, predict in fitted.items()}
-    learned = {name: others.pop(name) for name in ("ridge", "boosting")}
-    return others | lasting | learned
+    plain = {name: others.pop(name) for name in ("zero", "climatology")}
+    return plain | lasting | others
 
 
 def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()) -> tuple[Weather, Rain]:

@@ -101,7 +101,9 @@ def test_every_level_is_learned_where_rain_is_rare():
     wanted = np.quantile(rain, LEVELS)
     np.testing.assert_allclose(got, wanted, atol=0.15, rtol=0.1)
     assert (np.diff(got)[wanted[1:] > 0.2] > 0.02).all()
-    assert float(exceedance(torch.tensor(got)[None, :, None, None], LEVELS, 0.5)) == pytest.approx((rain > 0.5).mean(), abs=0.03)
+    assert float(exceedance(torch.tensor(got)[None, :, None, None], LEVELS, 0.5)) == pytest.approx(
+        (rain > 0.5).mean(), abs=0.03
+    )
 
 
 @given(z=st.floats(0, 100))

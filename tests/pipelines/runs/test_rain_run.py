@@ -33,7 +33,7 @@ from pipelines.tasks.rain import TASK, RainRecipe, RainSamples, read_rain
 from pipelines.tasks.task import data_for
 from pipelines.tasks.weather import forecast
 from pipelines.weather.products import PRODUCTS
-from tests.rain_files import VARIABLES, make_day, rain_recipe
+from tests.rain_files import LEARNED, VARIABLES, make_day, rain_recipe
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is not at {SHARED}")
@@ -72,8 +72,7 @@ def test_a_run_holds_what_it_promises(run):
         "climatology",
         "persistence 1 h",
         "persistence 3 h",
-        "ridge",
-        "boosting",
+        *LEARNED,
     ]
     assert bundle.spec.weather.units == ("kg m-2", "K", "m s-1", "m s-1")
     page = (run / "report.html").read_text()
