@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +119,7 @@ def read_onto(
         return request.read(moved(window, shift))
     # Not `resampling or ...`: nearest is 0.
     method = continuous(theirs, geobox) if resampling is None else resampling
-    return _warp(request, theirs, geobox, window, method)
+    return warp(request.read, len(request.indexes), theirs, geobox, window, method)
 
 
 def continuous(theirs: GeoBox, geobox: GeoBox) -> Resampling:
@@ -203,17 +203,31 @@ def _unlocated(source: Any, theirs: GeoBox, geobox: GeoBox) -> bool:
     return True
 
 
-def _warp(request: _Request, theirs: GeoBox, geobox: GeoBox, window: Window, method: Resampling) -> np.ndarray:
-    """Resample the raster onto a window, in halves where the raster is so fine that its pixels would not fit."""
+def warp(
+    read: Callable[[Window], np.ndarray], bands: int, theirs: GeoBox, geobox: GeoBox, window: Window, method: Resampling
+) -> np.ndarray:
+    """Resample pixels onto a window of a grid, in halves where they are so fine that they would not fit into memory.
+
+    Args:
+        read: gives the pixels of a window that lies inside `theirs`: float32 (bands, rows, columns), NaN where invalid.
+        bands: how many there are.
+        theirs: the grid of the pixels.
+        geobox: the grid that is wanted.
+        window: rows and columns of it.
+        method: nearest, bilinear or average.
+
+    Returns:
+        float32 (bands, rows, columns), NaN where invalid and outside of `theirs`.
+    """
     rows, cols = window
     height, width = rows.stop - rows.start, cols.stop - cols.start
     ratio = max(pixel_ratio(theirs, geobox))
     under = clip(footprint(theirs, crop(geobox, window), pad=2 + math.ceil(2 * ratio)), theirs.shape)
     if under is None:
-        return np.full((len(request.indexes), height, width), np.nan, np.float32)
-    pixels = (under[0].stop - under[0].start) * (under[1].stop - under[1].start) * len(request.indexes)
+        return np.full((bands, height, width), np.nan, np.float32)
+    pixels = (under[0].stop - under[0].start) * (under[1].stop - under[1].start) * bands
     if pixels > _CHUNK_PIXELS and max(height, width) > 1:
         parts = halves(window)
         axis = 1 if height >= width else 2
-        return np.concatenate([_warp(request, theirs, geobox, part, method) for part in parts], axis=axis)
-    return resample(request.read(under), Lattice(theirs, geobox, window, under), method)
+        return np.concatenate([warp(read, bands, theirs, geobox, part, method) for part in parts], axis=axis)
+    return resample(read(under), Lattice(theirs, geobox, window, under), method)

@@ -14,6 +14,7 @@ from pipelines.grids.windows import Window
 
 _GRID_NODES = 17
 SAME_PIXEL = 0.01
+ROUNDING = 1e-6  # pixels
 
 
 def whole_shift(theirs: GeoBox, geobox: GeoBox) -> tuple[int, int] | None:
@@ -53,6 +54,7 @@ class Lattice:
         self.rows = np.where(np.isfinite(down), down - under[0].start, off).reshape(rows.shape)
         self.cols = np.where(np.isfinite(across), across - under[1].start, off).reshape(rows.shape)
         self.ratio = pixel_ratio(theirs, geobox)
+        self.parallel = parallel(theirs, geobox)
 
     def at(self, down: float, across: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the points that lie `down` and `across` of the way through each pixel (0..1)."""
@@ -64,6 +66,13 @@ def _between(corners: np.ndarray, down: float, across: float) -> np.ndarray:
     top = corners[:-1, :-1] * (1 - across) + corners[:-1, 1:] * across
     bottom = corners[1:, :-1] * (1 - across) + corners[1:, 1:] * across
     return np.asarray(top * (1 - down) + bottom * down)
+
+
+def parallel(theirs: GeoBox, geobox: GeoBox) -> bool:
+    """Whether rows and columns of two grids run side by side, whatever the size of their pixels."""
+    _, b, _, d, _, _ = tuple(~theirs.affine * geobox.affine)[:6]
+    height, width = geobox.shape
+    return bool(theirs.crs == geobox.crs and abs(b) * height < ROUNDING and abs(d) * width < ROUNDING)
 
 
 @functools.lru_cache(maxsize=256)
@@ -120,3 +129,9 @@ def coarser(geobox: GeoBox, cells: int) -> GeoBox:
     """The grid whose pixels are `cells` x `cells` pixels of another, from the same corner, covering all of it."""
     height, width = (-(-int(side) // cells) for side in geobox.shape)
     return GeoBox((height, width), geobox.affine * Affine.scale(cells), geobox.crs)
+
+
+def resized(geobox: GeoBox, down: float, across: float) -> GeoBox:
+    """The grid whose pixels are `down` x `across` pixels of another, from the same corner, covering all of it."""
+    height, width = (max(math.ceil(n / by - ROUNDING), 1) for n, by in zip(geobox.shape, (down, across), strict=True))
+    return GeoBox((height, width), geobox.affine * Affine.scale(across, down), geobox.crs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from rasterio.enums import Resampling
 
-from pipelines.grids.positions import SAME_PIXEL, Lattice
+from pipelines.grids.positions import ROUNDING, SAME_PIXEL, Lattice
 
-_ROUNDING = 1e-6
 _MOST_POINTS = 16
 
 
@@ -30,7 +30,7 @@ def resample(values: np.ndarray, lattice: Lattice, method: Resampling) -> np.nda
 
 def _nearest(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """The pixel that holds each point; on an edge (but for rounding) the one below and to the right."""
-    return _pick(values, np.floor(rows + _ROUNDING).astype(np.int64), np.floor(cols + _ROUNDING).astype(np.int64))
+    return _pick(values, np.floor(rows + ROUNDING).astype(np.int64), np.floor(cols + ROUNDING).astype(np.int64))
 
 
 def _pick(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -58,11 +58,13 @@ def _bilinear(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
 
 
 def _average(values: np.ndarray, lattice: Lattice) -> np.ndarray:
-    """Mean of the pixels under each pixel of the grid, NaN where less than half of them have data.
+    """Mean of what lies under each pixel of the grid, NaN where less than half of it has data.
 
-    The pixels are found at as many points as the raster is finer, at most 16 x 16, spread evenly: where a whole number
-    of pixels fits, each is met once.
+    By area where both grids run side by side. Else the pixels are found at as many points as the raster is finer, at
+    most 16 x 16, spread evenly.
     """
+    if lattice.parallel:
+        return _area_mean(values, lattice.rows[:, 0], lattice.cols[0])
     across, down = (min(max(math.ceil(ratio - SAME_PIXEL), 1), _MOST_POINTS) for ratio in lattice.ratio)
     shape = (len(values), lattice.rows.shape[0] - 1, lattice.rows.shape[1] - 1)
     total, count = np.zeros(shape), np.zeros(shape, np.int64)
@@ -74,6 +76,36 @@ def _average(values: np.ndarray, lattice: Lattice) -> np.ndarray:
     enough = 2 * count >= down * across
     mean: np.ndarray = np.divide(total, count, out=np.full(shape, np.nan), where=enough)
     return mean.astype(np.float32)
+
+
+def _area_mean(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Mean by area between edges at rows (h + 1,) and columns (w + 1,), NaN where less than half of it has data."""
+    (down, height), (across, width) = (_overlaps(*side) for side in zip((rows, cols), values.shape[1:], strict=True))
+    area = np.outer(height, width)
+
+    def sums(a: np.ndarray) -> np.ndarray:  # (bands, H, W) to (bands, h, w)
+        return np.stack([(across @ (down @ band).T).T for band in a])
+
+    known = np.isfinite(values)
+    total, share = sums(np.where(known, values, 0.0)), sums(known.astype(float))
+    enough = (2 * share >= area * (1 - ROUNDING)) & (share > 0)
+    mean: np.ndarray = np.divide(total, share, out=np.full(share.shape, np.nan), where=enough)
+    return mean.astype(np.float32)
+
+
+def _overlaps(edges: np.ndarray, size: int) -> tuple[Any, np.ndarray]:
+    """How much of each of `size` pixels lies between edges (n + 1,): sparse (n, size); and what lies between: (n,)."""
+    from scipy.sparse import csr_array
+
+    near = np.rint(edges)
+    edges = np.where(np.abs(edges - near) < ROUNDING, near, edges)
+    low, high = (side(edges[:-1], edges[1:]) for side in (np.minimum, np.maximum))
+    first, last = np.floor(low.clip(0, size)).astype(np.int64), np.ceil(high.clip(0, size)).astype(np.int64)
+    count = last - first
+    at = np.repeat(np.arange(len(count)), count)
+    pixel = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - first, count)
+    share = np.minimum(high[at], pixel + 1) - np.maximum(low[at], pixel)
+    return csr_array((share, (at, pixel)), shape=(len(count), size)), high - low
 
 
 def sample(values: np.ndarray, rows: np.ndarray, cols: np.ndarray, method: Resampling) -> np.ndarray:
