@@ -60,14 +60,14 @@ def make_chip(seed: int, *, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
     return bands.astype(np.int16), np.array([10, 30, 80], np.uint8)[index][None]
 
 
-def make_chips(root: Path, count: int = 12, *, side: int = 32) -> Path:
+def make_chips(root: Path, count: int = 12, *, side: int = 32, size: float = 30.0) -> Path:
     """`count` dated chips NAME_hls.tif with labels NAME_lc.tif."""
     for i in range(count):
         bands, codes = make_chip(i, side=side)
         corner = (500000 + 5000 * i, 5000000)
         tags = {"ACQUISITION_DATE": "2021-06-15"}
-        write(root / f"c{i:02d}_hls.tif", bands, corner=corner, names=BANDS, tags=tags, nodata=-9999)
-        write(root / f"c{i:02d}_lc.tif", codes, corner=corner, nodata=0)
+        write(root / f"c{i:02d}_hls.tif", bands, corner=corner, size=size, names=BANDS, tags=tags, nodata=-9999)
+        write(root / f"c{i:02d}_lc.tif", codes, corner=corner, size=size, nodata=0)
     return root
 
 

@@ -22,6 +22,7 @@ from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_memory
 from pipelines.scenes.physical import unit_notes
+from pipelines.scenes.pixel_size import at_size
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
 
@@ -157,6 +158,7 @@ def _open(scene: str, encoder: PrithviEO, run: Bundle | None, reading: Reading, 
     opened = open_told(scene.split(","), encoder.bands, reading, times=frames, like=run.data if run else None)
     if opened.frames != frames:
         raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
+    opened = at_size(opened, run.spec.imagery.pixel if run else None, reading.resample)
     undated = encoder.uses_time and not all(opened.dates)
     if undated and run and run.spec.imagery.uses_time:
         opened.time()  # says which frame has no date

@@ -103,21 +103,22 @@ def pixel_side(geobox: GeoBox) -> float | None:
     return float(f"{math.sqrt(area * HECTARE):.3g}") if area > 0 else None
 
 
+def pixel_sides(geobox: GeoBox) -> tuple[float, float]:
+    """Height and width on the ground of the pixel in the middle of a grid, in metres to three digits.
+
+    Raises:
+        InputError: the grid has no place on the ground.
+    """
+    row, column = (np.array([side // 2]) for side in geobox.shape)
+    (left, right), (below, _) = _corners(geobox, "the grid")(row, column)
+    down, across = (float(f"{np.linalg.norm(end - left):.3g}") for end in (below, right))
+    return down, across
+
+
 def _middle(geobox: GeoBox, name: str) -> float:
     """Area of the pixel in the middle of a grid in hectares, NaN where it has no place on the ground."""
     row, column = (side // 2 for side in geobox.shape)
     return float(_quads(geobox, name)(np.array([row]), np.array([column]))[0, 0])
-
-
-def pixel_notes(geobox: GeoBox, trained: float | None) -> list[str]:
-    """A warning where the pixels of a scene are of quite another size than those of the training, in metres."""
-    side = pixel_side(geobox)
-    if side is None or trained is None or 1 / OTHER_SIZE < side / trained < OTHER_SIZE:
-        return []
-    return [
-        f"WARNING: its pixels are {side:g} m, those of the training {trained:g} m: the model knows no such textures; "
-        f"resample the scene, or train on pixels of {side:g} m"
-    ]
 
 
 def area_table(
@@ -252,24 +253,37 @@ def _rows(source: Any, classes: Sequence[ClassDef]) -> list[dict[str, Any]]:
 def _quads(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:
     """A function of rows and columns that gives the areas of the pixels where they cross, in hectares.
 
-    Corners are taken to the ellipsoid in space, where neither poles nor the antimeridian are special; half the cross
-    product of the diagonals is the area between them.
+    Half the cross product of the diagonals is the area between the corners.
+    """
+    corners_of = _corners(geobox, name)
+
+    def areas(rows: Floats, columns: Floats) -> Floats:
+        corners = corners_of(rows, columns)
+        down, up = corners[1::2, 1::2] - corners[::2, ::2], corners[::2, 1::2] - corners[1::2, ::2]
+        return np.asarray(np.linalg.norm(np.cross(down, up), axis=-1) / 2 / HECTARE)
+
+    return areas
+
+
+def _corners(geobox: GeoBox, name: str) -> Callable[[Floats, Floats], Floats]:
+    """A function of rows and columns that gives the corners of their pixels: (2 rows, 2 columns, 3) in metres.
+
+    They are taken to the ellipsoid in space, where neither poles nor the antimeridian are special.
     """
     to_degrees = Transformer.from_crs(ground_system(geobox, name), "EPSG:4326", always_xy=True)
     to_space = Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
 
     affine: Any = geobox.affine
 
-    def areas(rows: Floats, columns: Floats) -> Floats:
+    def corners(rows: Floats, columns: Floats) -> Floats:
         edges = (np.add.outer(at, (0, 1)).ravel() for at in (columns, rows))
         x, y = affine * np.meshgrid(*edges)  # (2 rows, 2 columns)
         longitude, latitude = to_degrees.transform(x, y)
-        corners = np.stack(to_space.transform(longitude, latitude, np.zeros_like(x)), axis=-1)  # (2 rows, 2 columns, 3)
-        corners[~np.isfinite(corners)] = np.nan
-        down, up = corners[1::2, 1::2] - corners[::2, ::2], corners[::2, 1::2] - corners[1::2, ::2]
-        return np.asarray(np.linalg.norm(np.cross(down, up), axis=-1) / 2 / HECTARE)
+        points = np.stack(to_space.transform(longitude, latitude, np.zeros_like(x)), axis=-1)
+        points[~np.isfinite(points)] = np.nan
+        return points
 
-    return areas
+    return corners
 
 
 def _surface(at: Floats, lattice: Floats) -> Callable[[Floats, Floats], Floats]:

@@ -55,10 +55,9 @@ def inspect(
 def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:
     """Look at one scene, put beside a model where there is one."""
     from pipelines.grids import align
-    from pipelines.grids.areas import pixel_notes
     from pipelines.inspection.needs import need_unit, needs_of
     from pipelines.inspection.scene_contents import describe_scene
-    from pipelines.scenes.bands import finest_grid
+    from pipelines.scenes.pixel_size import at_size, size_notes
     from pipelines.scenes.products import Assumed, find_products
     from pipelines.scenes.scene import open_told
 
@@ -87,16 +86,13 @@ def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:
     if wants[0].ok and wants[1].ok:
         said = dataclasses.replace(reading, mask_clouds=bool(masked) and clear)
         scene = open_told(sources, spec.imagery.channels, said, times=spec.imagery.times, like=bundle.data)
+        scene = at_size(scene, spec.imagery.pixel, reading.resample)
         wants.append(need_unit(scene, spec, as_is=reading.as_is))
-        remarks = scene.remarks
+        remarks = (*scene.remarks, *size_notes(scene, spec.imagery.pixel))
     if masked:
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
-    notes = (
-        *dict.fromkeys((*found.notes, *remarks)),
-        *pixel_notes(finest_grid([layer for p in products for layer in p.layers]), spec.imagery.pixel),
-    )
-    return dataclasses.replace(found, notes=notes, needs=tuple(wants))
+    return dataclasses.replace(found, notes=tuple(dict.fromkeys((*found.notes, *remarks))), needs=tuple(wants))
 
 
 def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, ...]:

@@ -41,7 +41,9 @@ _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-clas
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
 
-def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name: str) -> dict[str, Any]:
+def stac_item(
+    bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name: str, geobox: GeoBox | None = None
+) -> dict[str, Any]:
     """Describe a map and the files that belong to it as a STAC item.
 
     The time is the day of a scene of one date, with its first and last second, and the span of its dates where there
@@ -58,6 +60,7 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
             item will be in; and "model", a file of the run such as model.onnx or bundle.json, wherever it is. Only with
             "model" the model is described by the MLM extension, which wants an asset of it.
         name: id of the item.
+        geobox: ground of the map, where it is not that of the scene as it is read.
 
     Returns:
         The item as plain JSON types, with relative addresses.
@@ -67,13 +70,14 @@ def stac_item(bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name:
     """
     folder = _folder(assets)
     described = {kind: asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
-    geometry, bbox = footprint(scene.geobox)
+    ground = geobox or scene.geobox
+    geometry, bbox = footprint(ground)
     model = _model(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene),
         **_when(scene.dates),
-        **_projection(scene.geobox),
+        **_projection(ground),
         **_processing(bundle, scene),
         **model,
     }
@@ -139,12 +143,15 @@ def _projection(geobox: GeoBox) -> dict[str, Any]:
 
 def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     """How the map came about. L4: "model output or results from analyses of lower level data"."""
+    from pipelines.scenes.pixel_size import resampling_of
+
     recipe = Path(str(bundle.training.get("recipe") or "")).name
     sources = [Path(urllib.parse.urlsplit(s).path if "://" in s else s).name for s in scene.sources]
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",
         *([f"by recipe {recipe} (sha256 {bundle.training.get('sha256', 'unknown')})"] if recipe else []),
         f"applied to {', '.join(dict.fromkeys(sources))}",
+        *([f"resampled from {sizes}"] if (sizes := resampling_of(scene)) else []),
     ]
     return {
         "processing:level": "L4",

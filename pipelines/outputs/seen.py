@@ -19,8 +19,8 @@ _COLOURS = ("RED", "GREEN", "BLUE")
 
 def has_colours(scene: Scene) -> bool:
     """Whether the last date has red, green and blue, each over the ground of the scene."""
-    layers = _layers(scene)
-    return layers is not None and all(_same_ground(align.grid(open_layer(layer)), scene.geobox) for layer in layers)
+    layers, ground = _layers(scene), (scene.own or scene).geobox
+    return layers is not None and all(_same_ground(align.grid(open_layer(layer)), ground) for layer in layers)
 
 
 def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -44,6 +44,7 @@ class Data:
             edge inwards.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
+        pixel: side of the images' pixels on the ground in metres, where the files do not say.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
         groups: CSV beside the images with columns chip and group; a group never falls into two splits.
         block_km: side of the spatial blocks that are split, where there are no groups; 0 makes each image a group.
@@ -70,6 +71,7 @@ class Data:
     find_fill: bool = True
     dates: list[str] = field(default_factory=list)
     mask_clouds: bool = False
+    pixel: float | None = None
     tile: int = 0
     groups: str | None = None
     block_km: float = 0.0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+Resample = Literal["train", "never"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Reading:
             inwards; as in training when not given.
         as_is: take the values as they are, also where they cannot be reflectance.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
+        resample: train brings a scene whose pixels are of quite another size onto pixels of the training's, never takes
+            them as they are.
     """
 
     bands: Sequence[str] | None = None
@@ -31,3 +36,4 @@ class Reading:
     find_fill: bool | None = None
     as_is: bool = False
     mask_clouds: bool | None = None
+    resample: Resample = "never"

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
 from rasterio.warp import transform
 
 from models.errors import InputError
 from pipelines.grids import align
+from pipelines.grids.positions import pixel_ratio
 from pipelines.grids.windows import Window
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import Layer, Product, finest_grid, open_layer
@@ -61,6 +63,7 @@ class Scene:
         stack: the frames, by date where all are dated, else as given.
         notes: what a person should know about how it was opened.
         find_fill: whether fill that nothing declares is looked for.
+        own: the scene on the grid of its files, where it is read on another.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Scene:
     stack: tuple[Frame, ...]
     notes: tuple[str, ...] = ()
     find_fill: bool = True
+    own: Scene | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,13 +110,15 @@ class Scene:
 
     @functools.cached_property
     def fills(self) -> tuple[Fill | None, ...]:
-        """The fill of each frame that nothing declares; looked for when it is first asked for."""
+        """The fill of each frame that nothing declares, on the grid of its files; looked for when first asked for."""
+        if self.own:
+            return self.own.fills
         return tuple(fill_of(frame.layers, self.geobox) if self.find_fill else None for frame in self.stack)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a person should know about how it was opened and what was found in its pixels."""
-        pixels, told = math.prod(self.shape), []
+        pixels, told = math.prod((self.own or self).shape), []
         for frame, fill in zip(self.stack, self.fills, strict=True):
             if fill:
                 values = " and ".join(f"{value:g}" for value in fill.values)
@@ -126,6 +132,9 @@ class Scene:
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Read a window that lies inside the scene.
 
+        On another grid than that of its files, pixels are means by area of smaller ones that are valid, and valid
+        where half of their area is; between larger ones values are bilinear.
+
         Returns:
             x float32 (C, T, rows, columns), reflectance x10000, 0 where not valid; and valid, bool (rows, columns):
             has data in every band of every frame, and no cloud where clouds are masked.
@@ -135,6 +144,8 @@ class Scene:
             RunError: a file broke while being read; names file and window.
         """
         height, width = size_of(window, self.shape)
+        if self.own:
+            return self._resampled(self.own, window)
         x = np.empty((len(self.bands), self.frames, height, width), np.float32)
         valid = np.ones((height, width), bool)
         for t, (frame, fill) in enumerate(zip(self.stack, self.fills, strict=True)):
@@ -146,6 +157,21 @@ class Scene:
         valid &= np.isfinite(x).all(axis=(0, 1))
         np.copyto(x, 0, where=~valid)
         return x, valid
+
+    def _resampled(self, own: Scene, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """See `read`."""
+
+        def read(under: Window) -> np.ndarray:
+            x, valid = own.read(under)
+            np.copyto(x, np.nan, where=~valid)
+            return x.reshape(-1, *valid.shape)
+
+        finer = math.prod(pixel_ratio(own.geobox, self.geobox)) > 1
+        method = Resampling.average if finer else Resampling.bilinear
+        x = align.warp(read, len(self.bands) * self.frames, own.geobox, self.geobox, window, method)
+        valid = np.isfinite(x).all(axis=0)
+        np.copyto(x, 0, where=~valid)
+        return x.reshape(len(self.bands), self.frames, *valid.shape), valid
 
     def time(self) -> np.ndarray:
         """Year and day of the year from 0 of each frame, as terratorch's Prithvi takes it: float32 (T, 2).

@@ -27,7 +27,7 @@ from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, wri
 from pipelines.outputs.sieve import sieve
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.rows import draw, map_rows
+from pipelines.scoring.rows import Grid, draw, map_rows, rows_on_files
 
 CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
@@ -110,6 +110,7 @@ class Job:
         overlap: pixels that neighbouring tiles share.
         engine: how models are run.
         least_area: hectares; smaller patches are merged into their neighbours. 0 leaves them.
+        grid: see `plan.Maps.map_grid`.
         rows: first row and end, in rows of the map; the first is that of a part.
         whole: whether these are all the rows.
         replace: whether maps of these names may be replaced.
@@ -124,6 +125,7 @@ class Job:
     overlap: int
     engine: Engine
     least_area: float
+    grid: Grid
     rows: tuple[int, int]
     whole: bool = True
     replace: bool = False
@@ -190,9 +192,10 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     for output in outputs:
         _same_engine(output, runtime.name)
     specs = [output.bundle.spec for output in outputs]
+    make = rows_on_files if job.grid == "scene" and job.scene.own else map_rows
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
-        rows = map_rows(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
+        rows = make(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
         for first, block, valid in rows:
             shares = np.split(block, np.cumsum([spec.answer.channels for spec in specs])[:-1])
             answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
@@ -313,7 +316,9 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
         drafts = {name: entry.parts / f"beside.{name}" for name in beside}
         write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec, scene=job.scene)
         os.replace(drafts["png"], beside["png"])
-        write_stac_item(drafts["json"], stac_item(output.bundle, job.scene, assets | others, name=entry.stem))
+        ground = job.scene.own.geobox if job.grid == "scene" and job.scene.own else None
+        item = stac_item(output.bundle, job.scene, assets | others, name=entry.stem, geobox=ground)
+        write_stac_item(drafts["json"], item)
         os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
         page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in job.scene.remarks]}

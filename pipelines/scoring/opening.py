@@ -9,22 +9,24 @@ from models.errors import InputError
 from models.runtime.engines import Runtime
 from models.spec import Spec
 from models.types import Progress
-from pipelines.grids.areas import pixel_notes
 from pipelines.scenes.physical import unit_notes
+from pipelines.scenes.pixel_size import at_size, size_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
 
 
-def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Scene:
+def open_for(bundle: Bundle, source: str, reading: Reading = Reading()) -> Scene:
     """Open a scene for a bundle: as told, else as the files say, else as the training files were read.
 
+    Where its pixels are of quite another size than those of the training, it may be read on pixels of theirs.
+
     Raises:
-        InputError: the scene lacks bands, frames, dates or a place that the model wants.
+        InputError: the scene lacks bands, frames, dates or a place that the model wants, or has no place on the Earth.
     """
     pixels = bundle.spec.imagery
     files = source.split(",") if pixels.times > 1 else [source]
-    scene = open_told(files, pixels.channels, reading or Reading(), times=pixels.times, like=bundle.data)
+    scene = open_told(files, pixels.channels, reading, times=pixels.times, like=bundle.data)
     if scene.frames != pixels.times:
         raise InputError(
             f"{source}: wanted {pixels.times} frames, came {scene.frames}; give one file per date, joined by commas"
@@ -33,7 +35,17 @@ def open_for(bundle: Bundle, source: str, reading: Reading | None = None) -> Sce
         scene.time()
     if pixels.uses_location:
         scene.location((slice(0, 1), slice(0, 1)))
-    return scene
+    _check_place(source, scene)
+    return at_size(scene, pixels.pixel, reading.resample)
+
+
+def _check_place(source: str, scene: Scene) -> None:
+    """Refuse degrees that no place on the Earth has: it is the coordinate system of another grid."""
+    crs, box = scene.geobox.crs, scene.geobox.boundingbox
+    slack = abs(scene.geobox.resolution.y)  # grids of weather may have a row around the pole
+    if crs is not None and crs.geographic and "degree" in crs.units[0] and max(-box.bottom, box.top) > 90 + slack:
+        told = f"latitudes from {box.bottom:g} to {box.top:g} degrees"
+        raise InputError(f"{source}: {told}; give it the coordinate system that its numbers are of")
 
 
 def warnings_about(scene: Scene, spec: Spec, *, as_is: bool = False) -> list[str]:
@@ -47,7 +59,7 @@ def warnings_about(scene: Scene, spec: Spec, *, as_is: bool = False) -> list[str
     Raises:
         InputError: the values cannot be in the model's unit.
     """
-    return [*scene.remarks, *unit_notes(scene, as_is=as_is), *pixel_notes(scene.geobox, spec.imagery.pixel)]
+    return [*scene.remarks, *unit_notes(scene, as_is=as_is), *size_notes(scene, spec.imagery.pixel)]
 
 
 def write_map(

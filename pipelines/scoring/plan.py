@@ -23,11 +23,12 @@ from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
 from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
+from pipelines.scenes.pixel_size import resampling_of
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
-from pipelines.scoring.rows import layouts
+from pipelines.scoring.rows import Grid, layouts
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
@@ -44,6 +45,7 @@ class Maps:
         min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
         polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
         area_table: CSV to write, with the pixels and hectares of every class.
+        map_grid: of a scene that was resampled: train writes maps on the training's pixels, scene on its own.
     """
 
     probabilities: bool = False
@@ -51,6 +53,7 @@ class Maps:
     min_area: float = 0.0
     polygons: Path | None = None
     area_table: Path | None = None
+    map_grid: Grid = "train"
 
     @property
     def kinds(self) -> list[str]:
@@ -224,7 +227,15 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
         read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds")]
-        inputs = pixels.channels, pixels.times, pixels.tile, pixels.unit, pixels.uses_time, pixels.uses_location
+        inputs = (
+            pixels.channels,
+            pixels.times,
+            pixels.tile,
+            pixels.unit,
+            pixels.pixel,
+            pixels.uses_time,
+            pixels.uses_location,
+        )
         groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
     passes = []
     for paths in groups.values():
@@ -327,7 +338,6 @@ class _Survey:
         plan, runs = self.plan, {folder: self.runs[folder] for folder in folders}
         first = next(iter(runs.values()))
         scene = open_for(first, source, plan.reading)
-        _check_place(source, scene)
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)
         outputs, kept = [], []
@@ -354,7 +364,8 @@ class _Survey:
                 output.entry.forget()
         height = next(iter(outputs[0].layouts.values())).shape[1]
         prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
-        what = (source, scene, tuple(outputs), overlap, plan.engine, plan.maps.min_area, (0, height))
+        maps = plan.maps
+        what = (source, scene, tuple(outputs), overlap, plan.engine, maps.min_area, maps.map_grid, (0, height))
         return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
 
     def _check_targets(self, output: Output, scene: Scene) -> None:
@@ -371,15 +382,6 @@ class _Survey:
             check_target(output.path(kind), layout, overwrite=overwrite)
 
 
-def _check_place(source: str, scene: Scene) -> None:
-    """Refuse degrees that no place on the Earth has: it is the coordinate system of another grid."""
-    crs, box = scene.geobox.crs, scene.geobox.boundingbox
-    slack = abs(scene.geobox.resolution.y)  # grids of weather may have a row around the pole
-    if crs is not None and crs.geographic and "degree" in crs.units[0] and max(-box.bottom, box.top) > 90 + slack:
-        told = f"latitudes from {box.bottom:g} to {box.top:g} degrees"
-        raise InputError(f"{source}: {told}; give it the coordinate system that its numbers are of")
-
-
 def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
     """The maps of a scene by a run, and their page in the ledger."""
     identity = bundle_id(run)
@@ -393,10 +395,10 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "reading": dataclasses.asdict(plan.reading),
         "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
-        "maps": [plan.maps.kinds, plan.maps.min_area, overlap],
+        "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap],
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
-    made = layouts(bundle, scene, plan.maps.kinds, _tags(bundle, identity, scene))
+    made = layouts(bundle, scene, plan.maps.kinds, _tags(bundle, identity, scene), grid=plan.maps.map_grid)
     return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
 
 
@@ -412,7 +414,8 @@ def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
         "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
     }
     dates = [date.isoformat() for date in scene.dates if date]
-    return tags | ({"ACQUISITION_DATE": ",".join(dates)} if dates else {})
+    told = {"ACQUISITION_DATE": ",".join(dates), "EARTHTUNE_RESAMPLED": resampling_of(scene)}
+    return tags | {name: text for name, text in told.items() if text}
 
 
 def _by_rows(job: Job, pieces: int) -> list[Job]:

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
 
 from models.bundle import Bundle
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime
 from models.spec import IMAGERY, Spec
 from models.types import Array, Mask, Predict, Progress
+from pipelines.grids.align import crop
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
-from pipelines.grids.positions import coarser
+from pipelines.grids.positions import Lattice, clip, coarser, footprint, pixel_ratio
+from pipelines.grids.resample import resample
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.layout import Layout
 from pipelines.scenes.scene import Scene
 
+Grid = Literal["train", "scene"]
+_STRIP = 16  # rows of the scene's files that are resampled at once
 
-def layouts(bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[str, str]) -> dict[str, Layout]:
+
+def map_grid(scene: Scene, spec: Spec, grid: Grid) -> GeoBox:
+    """The grid of a map of a scene.
+
+    Raises:
+        InputError: scene classes are wanted on the grid of the scene's files, and they are per tile of another.
+    """
+    if grid == "train" or scene.own is None:
+        return coarser(scene.geobox, zoom(spec))
+    if zoom(spec) > 1:
+        raise InputError(
+            "--map_grid scene: for a class or a value a pixel; this run tells a class a tile, leave it out"
+        )
+    return scene.own.geobox
+
+
+def layouts(
+    bundle: Bundle, scene: Scene, kinds: Sequence[str], tags: Mapping[str, str], *, grid: Grid = "train"
+) -> dict[str, Layout]:
     """How each kind of map of a scene is laid out.
 
     "map" holds class codes, or values with their unit; "probabilities" a band for each class; "confidence" the highest
     of them. Scene classes come as one pixel per tile.
 
     Raises:
-        InputError: probabilities of a model that predicts values.
+        InputError: probabilities of a model that predicts values; see `map_grid`.
     """
     spec = bundle.spec
     if not spec.answer.classes and set(kinds) - {"map"}:
         raise InputError(f"the model predicts {spec.answer.name}, not classes: it has no {' and no '.join(kinds[1:])}")
-    geobox = coarser(scene.geobox, zoom(spec))
+    geobox = map_grid(scene, spec, grid)
     dtype, nodata = map_type(spec)
     units = [spec.answer.unit] if spec.answer.unit else []
     names, nan = [f"{entry.code} {entry.name}" for entry in spec.answer.classes], float("nan")
@@ -109,6 +134,48 @@ def map_rows(
     windows = progress(tiles, scene.name) if progress else tiles
     answers = predict_tiles(scene, specs[0], runtime, windows)
     return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs), rows=rows)
+
+
+def rows_on_files(
+    scene: Scene,
+    specs: Sequence[Spec],
+    runtime: Runtime,
+    *,
+    overlap: int,
+    rows: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Rows]:
+    """The rows of `map_rows` on the grid of the scene's files, which is another than the one that it is read on.
+
+    Probabilities and values are bilinear between larger pixels and means by area of smaller ones; classes are to be
+    taken from these. Nothing is told where a file has no data. Holds the rows that lie under a few of the map's.
+    """
+    own = scene.own or scene
+    height, width = own.shape
+    first, end = rows or (0, height)
+    method = Resampling.average if math.prod(pixel_ratio(scene.geobox, own.geobox)) > 1 else Resampling.bilinear
+    windows = [(slice(row, min(row + _STRIP, end)), slice(0, width)) for row in range(first, end, _STRIP)]
+    unders = [_rows_under(scene, crop(own.geobox, window)) for window in windows]
+    wanted = unders[0].start, unders[-1].stop
+    feed = map_rows(scene, specs, runtime, overlap=overlap, rows=wanted, progress=progress)
+    held, top = np.empty((sum(spec.answer.channels for spec in specs), 0, scene.shape[1]), np.float32), wanted[0]
+    for window, under in zip(windows, unders, strict=True):
+        while top + held.shape[1] < under.stop:
+            _, block, valid = next(feed)
+            np.copyto(block, np.nan, where=~valid)
+            held = np.concatenate((held, block), axis=1)
+        held, top = held[:, under.start - top :], under.start
+        lattice = Lattice(scene.geobox, own.geobox, window, (under, slice(0, scene.shape[1])))
+        y = resample(held[:, : under.stop - under.start], lattice, method)
+        seen = own.read(window)[1] & np.isfinite(y).all(axis=0)
+        np.copyto(y, 0, where=~seen)
+        yield window[0].start, y, seen
+
+
+def _rows_under(scene: Scene, geobox: GeoBox) -> slice:
+    """The rows of a scene, as it is read, that lie under rows of its files, and those beside them."""
+    under = clip(footprint(scene.geobox, geobox, pad=2), scene.shape)
+    return under[0] if under else slice(0, scene.shape[0])
 
 
 def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> NDArray[np.intp]:

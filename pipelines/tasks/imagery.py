@@ -17,7 +17,7 @@ from models.networks.network import Network
 from models.spec import IMAGERY, REFLECTANCE, Answer, Classes, Pixels, Spec
 from models.training.objectives import Labelled
 from models.types import Array, Predict, Progress
-from pipelines.grids.areas import pixel_notes, pixel_side
+from pipelines.grids.areas import pixel_side
 from pipelines.recipes.recipe import Data, SceneRecipe, check_ranges
 from pipelines.reports.comparison import Comparison, over_groups
 from pipelines.reports.plots import true_colour
@@ -27,6 +27,7 @@ from pipelines.samples.chips import Chip, Chips, find_chips, find_images, open_i
 from pipelines.samples.sets import evenly, inputs_of
 from pipelines.scenes import sensors
 from pipelines.scenes.physical import doubt
+from pipelines.scenes.pixel_size import differing_sizes
 from pipelines.scenes.scene import Scene
 from pipelines.tasks.task import Judgement, Task, Teller
 
@@ -50,6 +51,7 @@ def check(recipe: SceneRecipe) -> None:
             "lora.rank": (lora.rank, 1, 65536),
             "data.tile": (recipe.data.tile, 0, 8192),
             "data.frames": (recipe.data.frames, 1, 1024),
+            "data.pixel": (1.0 if recipe.data.pixel is None else recipe.data.pixel, 1e-3, 1e6),
         }
     )
 
@@ -68,7 +70,7 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     scene = open_images(first, bands, data)
     tile = data.tile or min(LARGEST_TILE // patch, max(min(scene.shape) // patch, 1)) * patch
     mean, std = (tuple(known.get(band, (0.0, 1.0))[i] for band in bands) for i in (0, 1))
-    pixels = Pixels(bands, mean, std, scene.frames, tile, patch, pixel=pixel_side(scene.geobox))
+    pixels = Pixels(bands, mean, std, scene.frames, tile, patch, pixel=pixel_side(scene.geobox) or data.pixel)
     spec = Spec(recipe.task, {IMAGERY: pixels}, {answer.name: answer})
     chips = find_chips(data, spec, seed=recipe.seed)
     scenes = [open_images(images, bands, data) for images in dict.fromkeys(chip.images for chip in chips)]
@@ -150,7 +152,9 @@ def reopen(spec: Spec, data: Data) -> Chips:
     """
     chips = find_chips(data, spec, seed=0, split=False)
     first = open_images(chips[0].images, spec.imagery.channels, data)
-    return Chips(spec, data, chips, notes=pixel_notes(first.geobox, spec.imagery.pixel))
+    differing = differing_sizes(pixel_side(first.geobox) or data.pixel, spec.imagery.pixel)
+    advice = "the model knows no such textures, and labels are not resampled: bring both onto the training's pixels"
+    return Chips(spec, data, chips, notes=[f"WARNING: {differing}: {advice}"] if differing else [])
 
 
 def objective(network: Network, recipe: SceneRecipe, samples: Chips, chosen: Sequence[Chip]) -> Labelled:
