@@ -386,12 +386,17 @@ def test_other_options_in_the_same_folder_are_told_from_files_of_a_person(run, t
     assert only(score(run, [str(scene)], out=tmp_path / "maps"))["status"] == "kept"
 
 
-@pytest.mark.parametrize(("size", "warned"), [(30.0, False), (10.0, True)])
-def test_pixels_of_another_size_than_in_training_are_told(run, tmp_path, size, warned):
+@pytest.mark.parametrize(
+    ("size", "how", "told"), [(30.0, "train", ""), (10.0, "never", "WARNING: "), (10.0, "train", "")]
+)
+def test_pixels_of_another_size_than_in_training_are_told(run, tmp_path, size, how, told):
     said = []
     scene = make_scene(tmp_path / "new.tif", size=size)
-    assert only(score(run, [str(scene)], out=tmp_path / "maps", say=said.append))["status"] == "done"
-    assert any("WARNING: its pixels are 10 m, those of the training 30 m" in line for line in said) == warned
+    score(run, [str(scene)], out=tmp_path / "maps", reading=Reading(resample=how), say=said.append)
+    lines = [line for line in said if f"new: {told}its pixels are 10 m, those of the training 30 m" in line]
+    assert len(lines) == (size == 10)
+    assert all(("resampled to 30 m" in line) == (how == "train") for line in lines)
+    assert all(("--resample train brings the scene onto 30 m" in line) == (how == "never") for line in lines)
 
 
 def test_what_a_vrt_reads_is_part_of_the_input(run, tmp_path, monkeypatch):

@@ -127,6 +127,9 @@ def test_pixels_of_another_size_than_the_training_s_are_told(tmp_path, trained, 
     path = write(tmp_path / "a.tif", reflectance(size=(40, 40)), names=NAMES)  # 10 m
     found = inspect(path, for_run=run_folder(tmp_path / "run", pixel=trained))
     assert found.ok and ("its pixels are 10 m, those of the training" in format_text(found)) == warned
+    assert ("note: pixel sizes were not compared: 10 m here, not known in training" in format_text(found)) == (
+        trained is None
+    )
 
 
 def test_one_band_is_one_band(tmp_path):
