@@ -182,15 +182,24 @@ def stored_whole(base: Base, mode: str) -> bool:
 
 def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> None:
     """Write model.safetensors: every weight, or without those of the untouched backbone."""
+    state = {key: value for key, value in network.state_dict().items() if whole or _own(key)}
+    write_state(folder / "model.safetensors", state)
+
+
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors by name as a safetensors file.
+
+    Raises:
+        RunError: the disk does not take them.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    state = {key: value.contiguous().clone() for key, value in network.state_dict().items() if whole or _own(key)}
     try:
-        with replacing(folder / "model.safetensors") as draft:
-            save_file(state, draft)
+        with replacing(path) as draft:
+            save_file({key: value.contiguous().clone() for key, value in state.items()}, draft)
     except SafetensorError as error:
-        raise RunError(f"{folder}: cannot write model.safetensors ({error}); make space, then --resume") from error
+        raise RunError(f"{path.parent}: cannot write {path.name} ({error}); make space, then --resume") from error
 
 
 def _own(key: str) -> bool:

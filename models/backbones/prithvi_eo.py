@@ -139,11 +139,7 @@ class PrithviEO(nn.Module):
         """
         vit = self.vit
         grid = token_grid(x.shape[2], x.shape[3], x.shape[4], self.patch)
-        position = vit.interpolate_pos_encoding(x.shape[-3:])  # (1, 1+N, E)
-        tokens = vit.patch_embed(x) + position[:, 1:]  # (B, N, E)
-        tokens = tokens + self._encodings(time, location, grid, tokens)
-        first = (vit.cls_token + position[:, :1]).expand(x.shape[0], -1, -1)
-        tokens = torch.cat((first, tokens), dim=1)  # (B, 1+N, E)
+        tokens = self.embedded(x, time, location)  # (B, 1+N, E)
         maps = {}
         for i, block in enumerate(vit.blocks[: max(self.blocks) + 1]):
             tokens = block(tokens)
@@ -152,17 +148,51 @@ class PrithviEO(nn.Module):
                 maps[i] = tokens_to_map(out[:, 1:], grid)
         return [maps[i] for i in self.blocks]
 
-    def _encodings(
-        self, time: Tensor | None, location: Tensor | None, grid: tuple[int, int, int], tokens: Tensor
-    ) -> Tensor | float:
-        """Time and location encodings, computed in float32: in bfloat16 the years 2017 to 2020 are one number."""
-        total: Tensor | float = 0.0
-        with torch.autocast(tokens.device.type, enabled=False):
-            if self.uses_time and time is not None:
-                total = total + self.vit.temporal_embed_enc(time.float(), grid[1] * grid[2]).to(tokens.dtype)
-            if self.uses_location and location is not None:
-                total = total + self.vit.location_embed_enc(location.float()).to(tokens.dtype)
-        return total
+    def embedded(self, x: Tensor, time: Tensor | None = None, location: Tensor | None = None) -> Tensor:
+        """The class token and the patches, with positions and encodings, as the first block gets them: (B, 1+N, E).
+
+        Arguments as of `forward`.
+        """
+        vit = self.vit
+        _, rows, columns = token_grid(x.shape[2], x.shape[3], x.shape[4], self.patch)
+        position = vit.interpolate_pos_encoding(x.shape[-3:])  # (1, 1+N, E)
+        tokens = vit.patch_embed(x) + position[:, 1:]  # (B, N, E)
+        clock = vit.temporal_embed_enc if self.uses_time else None
+        place = vit.location_embed_enc if self.uses_location else None
+        tokens = tokens + encodings(clock, place, time, location, per_frame=rows * columns, like=tokens)
+        first = (vit.cls_token + position[:, :1]).expand(x.shape[0], -1, -1)
+        return torch.cat((first, tokens), dim=1)
+
+
+def encodings(
+    clock: nn.Module | None,
+    place: nn.Module | None,
+    time: Tensor | None,
+    location: Tensor | None,
+    *,
+    per_frame: int,
+    like: Tensor,
+) -> Tensor | float:
+    """Time and location encodings, computed in float32: in bfloat16 the years 2017 to 2020 are one number.
+
+    Args:
+        clock: terratorch's encoder of times, if there is one.
+        place: terratorch's encoder of locations, if there is one.
+        time: see `PrithviEO.forward`.
+        location: see `PrithviEO.forward`.
+        per_frame: tokens of a frame.
+        like: the tokens that they are added to.
+
+    Returns:
+        What is to be added, (B, N or 1, E) in the type of the tokens; 0 without coordinates.
+    """
+    total: Tensor | float = 0.0
+    with torch.autocast(like.device.type, enabled=False):
+        if clock is not None and time is not None:
+            total = total + clock(time.float(), per_frame).to(like.dtype)
+        if place is not None and location is not None:
+            total = total + place(location.float()).to(like.dtype)
+    return total
 
 
 def load_pretrained(

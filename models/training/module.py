@@ -1,4 +1,4 @@
-"""The Lightning module of a fine-tuning run: what is trained, at which rate, and what stays frozen."""
+"""The Lightning module of a training: what is trained, at which rate, and what stays frozen."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
 from models.training.objectives import Ensemble, Labelled
+from models.training.pretraining import MaskedAutoencoder, Reconstruction
 from models.training.settings import MODES, Lora, Training
 
 
@@ -38,7 +39,9 @@ def apply_mode(network: AnyNetwork, mode: str, lora: Lora) -> None:
 
 
 class FineTuning(LightningModule):
-    """Trains a network by an objective: seeds by epoch, curves that travel with the checkpoints, the rates' schedule.
+    """Trains a network by an objective, a task's or that of pretraining.
+
+    Seeds by epoch, curves that travel with the checkpoints, the rates' schedule.
 
     Attributes:
         curves: the figures of each epoch so far.
@@ -46,8 +49,8 @@ class FineTuning(LightningModule):
 
     def __init__(
         self,
-        network: AnyNetwork,
-        objective: Labelled | Ensemble,
+        network: AnyNetwork | MaskedAutoencoder,
+        objective: Labelled | Ensemble | Reconstruction,
         training: Training,
         *,
         mode: str,
@@ -151,7 +154,7 @@ def write_curves(path: Path, curves: Sequence[Mapping[str, float]]) -> None:
         table.writerows(curves)
 
 
-def parameter_groups(network: AnyNetwork, training: Training) -> Iterable[dict[str, Any]]:
+def parameter_groups(network: AnyNetwork | MaskedAutoencoder, training: Training) -> Iterable[dict[str, Any]]:
     """Optimiser groups of the trained weights: by learning rate, and with or without weight decay.
 
     Raises:
@@ -168,11 +171,11 @@ def parameter_groups(network: AnyNetwork, training: Training) -> Iterable[dict[s
         yield {"params": parameters, "lr": speed, "weight_decay": decay}
 
 
-def rate(name: str, network: AnyNetwork, training: Training) -> float:
+def rate(name: str, network: AnyNetwork | MaskedAutoencoder, training: Training) -> float:
     """Learning rate of a parameter by its place in the network; adapters learn at the head's rate.
 
     Layer-wise decay as in BEiT (Bao et al. 2021, arXiv:2106.08254): each block of a Prithvi EO learns more slowly than
-    the one above it; Prithvi WxC learns at one rate.
+    the one above it; Prithvi WxC learns at one rate, and so does all that is pretrained.
     """
     if not name.startswith("backbone.") or name.endswith((".down", ".up")):
         return training.lr
