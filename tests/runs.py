@@ -25,6 +25,7 @@ from tests.rain_files import make_day, rain_recipe
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 CLASSES = [ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8")]
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+TINY_MAE = TINY | {"decoder_embed_dim": 32, "decoder_depth": 1, "decoder_num_heads": 2}
 SPECTRA = np.array([[300, 500, 400, 3000, 1500, 700], [600, 900, 900, 2500, 2400, 1500], [400, 350, 250, 100, 50, 30]])
 
 

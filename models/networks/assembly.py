@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models.backbones import prithvi_eo, wxc_weights
 from models.backbones.catalogue import BANDS, variant
 from models.backbones.hub import WeightFile, locate, read_state_dict
 from models.backbones.loading import LoadReport
+from models.backbones.prithvi_eo import PrithviEO
 from models.backbones.wxc_files import WxCFiles, locate_files
 from models.bundle import Base
 from models.errors import InputError
@@ -91,11 +93,30 @@ def load_backbone(
         )
         base = _found(WeightFile(files.weights, files.repo, files.revision), (), wanted)
         return base, wxc_weights.load_pretrained(network.backbone, files)
+    base, report, _ = load_encoder(network.backbone, backbone, weights, revision=revision, bands=bands, wanted=wanted)
+    return base, report
+
+
+def load_encoder(
+    encoder: PrithviEO,
+    backbone: str,
+    weights: str,
+    *,
+    revision: str | None = None,
+    bands: Sequence[str] = (),
+    wanted: Base | None = None,
+) -> tuple[Base, LoadReport, Mapping[str, Tensor]]:
+    """Load a Prithvi EO from "hub" or a weight file; arguments and errors as of `load_backbone`.
+
+    Returns:
+        Where the weights came from, what was loaded, and all tensors of the file by name.
+    """
     bands = tuple(bands) or BANDS
     found = _published(backbone, revision) if weights == "hub" else WeightFile(Path(weights))
     state = read_state_dict(found.path)
     base = _found(found, bands, wanted)
-    return base, prithvi_eo.load_pretrained(network.backbone, state, source=str(found.path), pretrained_bands=bands)
+    report = prithvi_eo.load_pretrained(encoder, state, source=str(found.path), pretrained_bands=bands)
+    return base, report, state
 
 
 def _published(backbone: str, revision: str | None) -> WeightFile:

@@ -87,7 +87,7 @@ class FineTuning(LightningModule):
         loss = self.objective.loss(batch)
         if not torch.isfinite(loss):
             raise InputError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower training.lr, or look for "
+                f"the loss is {loss.item()} in epoch {self.current_epoch}: lower the learning rate, or look for "
                 "non-finite or unscaled values with `earthtune inspect`"
             )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["y"]))

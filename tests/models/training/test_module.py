@@ -195,7 +195,7 @@ def test_known_features_train_a_frozen_network_the_same_way(make_network):
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice(make_network):
     data = samples("segmentation")
     data[2]["imagery"][0, 0, 5, 5] = math.nan
-    with pytest.raises(InputError, match=r"the loss is nan in epoch 0: lower training\.lr, or look for") as error:
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 0: lower the learning rate, or look for") as error:
         fit(make_network(), Training(epochs=1, batch=2), data)
     assert "\n" not in str(error.value)
 
