@@ -19,6 +19,7 @@ from models.errors import InputError
 from models.files import replacing
 from models.spec import Spec
 from models.training.settings import Training
+from pipelines.samples.crops import Crops
 
 Item = dict[str, Any]  # arrays by name: the inputs of the Spec, what goes with them, and the truth as "y"
 SPLITS = ("train", "val", "test")
@@ -179,7 +180,9 @@ def _ranks() -> tuple[int, int]:
 class Loaders(LightningDataModule):
     """Training and validation samples as loaders."""
 
-    def __init__(self, train: ItemSet, val: ItemSet, training: Training, *, seed: int, full: bool) -> None:
+    def __init__(
+        self, train: ItemSet | Crops, val: ItemSet | Crops, training: Training, *, seed: int, full: bool
+    ) -> None:
         """Keep both sets; `full` leaves a last batch out that holds fewer samples than the others."""
         super().__init__()
         self.train_set, self.val_set, self.training, self.seed, self.full = train, val, training, seed, full
@@ -192,7 +195,7 @@ class Loaders(LightningDataModule):
         """As they are."""
         return self._loader(self.val_set, None)
 
-    def _loader(self, items: ItemSet, sampler: EpochSampler | None) -> DataLoader[Item]:
+    def _loader(self, items: ItemSet | Crops, sampler: EpochSampler | None) -> DataLoader[Item]:
         workers = self.training.workers
         return DataLoader(
             items,
