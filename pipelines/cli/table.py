@@ -47,6 +47,16 @@ COMMANDS: Mapping[str, Command] = {
         ),
         resumes="--resume goes on from here",
     ),
+    "pretrain": Command(
+        "go on with pretraining on scenes without labels",
+        "SCENE [SCENE ...] --out DIR [--resume] ...",
+        "pipelines.commands.pretrain:pretrain",
+        (
+            "pretrain 'scenes/*.tif' --out pretrained",
+            "pretrain 'chips/*_hls.tif' --weights random --epochs 30 --out own",
+        ),
+        resumes="--resume goes on from here",
+    ),
     "evaluate": Command(
         "scores and report.html, on the test split or others",
         "RUN [--data.root DIR] [--out DIR] ...",

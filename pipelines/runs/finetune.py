@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +31,7 @@ from pipelines.runs import tokens
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
 from pipelines.runs.crossfit import KEPT, crossfit
-from pipelines.runs.folder import Launch, make_folder, replacing_run, result_before
+from pipelines.runs.folder import Launch, is_first, make_folder, replacing_run, result_before
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, task_named
@@ -64,19 +63,14 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     launch, task = launch or Launch(), task_named(recipe.task)
     check(task, recipe)
     with trusting(launch.trust):
-        if not _first():
+        if not is_first():
             return _finetune(task, recipe, out, launch, name)
         return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
 
 
-def _first() -> bool:
-    """Whether this is the first process of a node: Lightning starts the others by this same command."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
     """The steps of `finetune`."""
-    first = _first()
+    first = is_first()
     if first and (before := result_before(out, recipe.to_json(), launch)) is not None:
         return before
     seed_everything(recipe.seed, workers=True, verbose=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -44,6 +45,11 @@ class Launch:
     trust: bool = False
     progress: Progress | None = None
     say: Say = lambda line: None
+
+
+def is_first() -> bool:
+    """Whether this is the first process of a node: Lightning starts the others by this same command."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -185,7 +191,7 @@ def fit(
     except SystemExit as stop:  # Lightning's answer to ctrl-C
         raise KeyboardInterrupt from stop
     except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory: lower training.batch; then --resume ({_first_line(error)})") from error
+        raise RunError(f"out of memory: lower the batch; then --resume ({_first_line(error)})") from error
     if trainer.interrupted or trainer.received_sigterm:
         raise KeyboardInterrupt
     best = out / "checkpoints" / "best.ckpt"

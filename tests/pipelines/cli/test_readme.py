@@ -23,7 +23,7 @@ from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.pipelines.scenes.test_scene import stac_item
 from tests.rain_files import make_day
-from tests.runs import BANDS, TINY, make_chip, write
+from tests.runs import BANDS, TINY, TINY_MAE, make_chip, write
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -131,6 +131,7 @@ def typed(line: str) -> list[str]:
     for text, other in INSTEAD.items():
         line = line.replace(text, other)
     line += f" {SMALL}" if line.startswith("earthtune finetune") else ""
+    line += f" --epochs 1 --overrides '{json.dumps(TINY_MAE)}'" if line.startswith("earthtune pretrain") else ""
     quoted = re.findall(r"'([^']*)'", line)
     words = [[word] if word in quoted or "*" not in word else sorted(glob.glob(word)) for word in shlex.split(line)]
     return [word for found in words for word in found][1:]
