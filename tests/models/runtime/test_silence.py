@@ -10,7 +10,7 @@ from pipelines.cli.table import COMMANDS
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.rain_files import rain_recipe
-from tests.runs import BANDS, make_chip, tiny_recipe, write
+from tests.runs import BANDS, TINY_MAE, make_chip, tiny_recipe, write
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,12 +46,14 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     one, two = (write(tmp_path / f"{i}.tif", make_chip(i)[0], **dated) for i in (1, 2))
     weather = next(rain_day.glob("*inst1*"))
     surface, deep = write_analyses(tmp_path, hours(0, 6))
+    small = json.dumps(TINY_MAE, separators=(",", ":"))
     commands = [
         "completion bash",
         "backbones",
         f"inspect {one} --for {run}",
         "finetune scenes.yaml --training.epochs 1 --out trees",
         "finetune rain.yaml --training.epochs 1 --out wet",
+        f"pretrain {one} {two} --weights random --epochs 1 --overrides {small} --out own",
         f"evaluate {run} --out elsewhere",
         f"score {run} {one} {two} --out maps --workers 2 --runtime openvino",
         f"score {rain_run} {weather} --out rain",
