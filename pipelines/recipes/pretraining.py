@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.training.settings import Training
 from pipelines.recipes.recipe import check_ranges
 
-FROM_NOTHING, ONWARDS = 1e-3, 1e-4  # highest learning rates from random weights, and from pretrained ones
+FROM_NOTHING, ONWARDS = 3e-4, 1e-4  # highest learning rates from random weights, and from pretrained ones
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Pretraining:
         mask: share of the patches that is hidden and asked for.
         epochs: passes over the scenes.
         batch: samples in a batch.
-        lr: highest learning rate (AdamW, warm-up, then cosine to zero); 0 takes 0.001 from random weights, else 0.0001.
+        lr: highest learning rate (AdamW, warm-up, then cosine to zero); 0 takes 3e-4 from random weights, else 1e-4.
         precision: auto, 32-true or bf16-mixed; auto takes bf16 where the machine has it.
         seed: seeds the weights, the windows, what is hidden, and what is held out.
         workers: processes that read samples; 0 reads in the main one.

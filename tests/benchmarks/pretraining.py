@@ -106,7 +106,7 @@ def compared(name: str, beside: str, ours: dict[str, np.ndarray], theirs: dict[s
 
 def main(data: Path, out: Path, epochs: int) -> None:
     """Pretrain, probe, print."""
-    settings = Pretraining(BACKBONE, weights="random", size=SIDE, epochs=epochs)
+    settings = Pretraining(BACKBONE, weights="random", size=SIDE, epochs=epochs, batch=8)
     start = time.perf_counter()
     launch = Launch(say=lambda line: print(line, flush=True), resume=out.exists())
     result = pretrain([f"{data}/*_hls.tif"], settings, out, reading=Reading(bands=BANDS), launch=launch)
