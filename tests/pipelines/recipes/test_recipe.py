@@ -92,7 +92,12 @@ MADE = (crops, burn_scars, deforestation)
 REAL = (landuse, floods, scene_classes, regression)
 
 
-WEATHER = {"rainfall": "rain", "rainfall_surface": "rain", "downscale": "downscale"}  # tried in test_..._run.py
+WEATHER = {
+    "rainfall": "rain",
+    "rainfall_surface": "rain",
+    "rainfall_daily": "rain",
+    "downscale": "downscale",
+}  # tried in test_..._run.py
 
 
 def test_every_recipe_is_tried():

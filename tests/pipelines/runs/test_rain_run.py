@@ -15,6 +15,7 @@ import rasterio
 import xarray as xr
 from safetensors.torch import load_file
 
+from models.baselines import networks
 from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.runtime.engines import load_runtime
@@ -301,6 +302,23 @@ def test_the_command_knows_rain_by_its_recipe(day, other_day, tmp_path, capsys):
     assert "24 done" in capsys.readouterr().out
     assert main(["score", str(run), str(next(other_day.glob("*tavg1*"))), "--out", str(tmp_path / "m"), "--quiet"]) == 2
     assert "TQV is wanted" in capsys.readouterr().err
+
+
+@needs_data
+@pytest.mark.usefixtures("torch_only")
+def test_daily_rain_runs(tmp_path, monkeypatch):
+    """A few days of the recipe rainfall_daily, whose scores are in mm a day and whose map says so."""
+    monkeypatch.setattr(networks, "LEAST", 5)
+    changes = {"data.root": SHARED / "rain_iberia_daily", "data.inputs": ["ncep_iberia_1981_1985.nc"], "folds": 0}
+    changes |= {"model.members": 1, "model.detail": 8, "training.epochs": 1, "data.variables": ["SLP", "Q850"]}
+    recipe = read_recipe(RECIPES / "rainfall_daily.yaml", RainRecipe, changes)
+    result = finetune(recipe, tmp_path / "run")
+    assert {"csi_1", "csi_10", "csi_25"} <= set(result["model"]) and "mm/day" in result["headline"]
+    assert 0 < result["baselines"]["ridge"]["rmse"] < result["baselines"]["zero"]["rmse"] < 10
+    files = [str(SHARED / "rain_iberia_daily" / "ncep_iberia_1986_1990.nc")]
+    samples = TASK.unlabelled(read_bundle(tmp_path / "run").spec, [Path(f) for f in files], None)
+    assert len(samples.samples) == 1826
+    assert TASK.name == "rain" and read_bundle(tmp_path / "run").spec.field.unit == "mm/day"
 
 
 @needs_data

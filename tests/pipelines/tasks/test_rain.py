@@ -13,9 +13,20 @@ import xarray as xr
 from models.errors import InputError
 from models.spec import WEATHER
 from models.training.settings import Augmentation
+from pipelines.samples import fields as module
 from pipelines.samples.fields import cell_notes, find_files, read_weather
 from pipelines.samples.sets import ItemSet
-from pipelines.tasks.rain import LEAKS, Rain, RainData, RainSamples, baselines, check_inputs, load, read_rain
+from pipelines.tasks.rain import (
+    LEAKS,
+    Rain,
+    RainData,
+    RainSamples,
+    RainTarget,
+    baselines,
+    check_inputs,
+    load,
+    read_rain,
+)
 from pipelines.weather.products import PRODUCTS
 from tests.rain_files import LEARNED, VARIABLES, dataset, fields, make_day
 from tests.specs import rain_spec
@@ -257,3 +268,59 @@ def test_merra2s_hours_and_prithvis_agree():
     same = theirs.over(three.times[1:] - hour, three.times[1:] + hour)
     np.testing.assert_allclose(ours, same, atol=0.02)
     np.testing.assert_allclose(weather.fields[::3, 0], three.fields[:, 0], atol=1e-3)
+
+
+def days(count=40, *, members=0, start="2001-01-01"):
+    """Daily means of one field, and sums of rain in metres whose name and attributes no product has."""
+    rng = np.random.default_rng(0)
+    times = np.datetime64(start, "ns") + np.arange(count) * np.timedelta64(1, "D")
+    lat, lon = 45 - 2.5 * np.arange(4), -10 + 2.5 * np.arange(5)
+    dims = ("time", *(["number"] if members else []), "lat", "lon")
+    shape = (count, *([members] if members else []), 4, 5)
+    rain = rng.gamma(0.5, 4, shape)
+    maps = {"T2M": (dims, rng.normal(285, 5, shape), {"units": "K"}), "TP": (dims, rain / 1000, {"units": "m"})}
+    axes = {"time": times, "lat": ("lat", lat, NORTH), "lon": ("lon", lon, EAST)}
+    axes |= {"number": np.arange(members)} if members else {}
+    return xr.Dataset(maps, axes), rain
+
+
+def daily(root, **changes):
+    asked = {"inputs": ["*.nc"], "variables": ["T2M"], "target": RainTarget("TP", "start", 24.0, "m"), "unit": "mm/day"}
+    return RainData(root, **asked | {"window": (0.0, 24.0)} | changes)
+
+
+def test_daily_rain_of_any_product_in_its_own_words(tmp_path):
+    data, wanted = days()
+    data.to_netcdf(tmp_path / "ncep.nc", engine="h5netcdf")
+    weather, rain = load(daily(tmp_path))
+    assert rain.unit == "mm/day" and len(weather.times) == 40
+    first = weather.times[:2]
+    told = rain.over(first, first + np.timedelta64(24, "h"))
+    np.testing.assert_allclose(told, wanted[:2], rtol=1e-5)
+    half = rain.over(first[:1] + np.timedelta64(12, "h"), first[:1] + np.timedelta64(36, "h"))
+    np.testing.assert_allclose(half[0], wanted[:2].mean(axis=0), rtol=1e-5)  # of days that meet at midnight
+    with pytest.raises(InputError, match="variable TP: is the target"):
+        load(daily(tmp_path, variables=["T2M", "TP"]))
+    with pytest.raises(InputError, match=r"data\.target 'ncep': wanted one of .*\{variable: NAME"):
+        load(daily(tmp_path, target="ncep"))
+
+
+def test_an_ensemble_is_read_as_its_mean(tmp_path):
+    data, wanted = days(members=3)
+    data.to_netcdf(tmp_path / "members.nc", engine="h5netcdf")
+    weather, rain = load(daily(tmp_path))
+    np.testing.assert_allclose(weather.fields[:, 0], data.T2M.mean("number").values, rtol=1e-6)
+    np.testing.assert_allclose(rain.values, wanted.mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("held", [0, 1 << 30])
+def test_fields_are_the_same_wherever_they_are_held_and_however_they_are_read(day, monkeypatch, held):
+    monkeypatch.setattr(module, "HELD", held)
+    monkeypatch.setattr(module, "PART", 5 * 4 * 9 * 11)  # five hours at once
+    samples, wanted = samples_of(day), fields()
+    assert isinstance(samples.weather.fields, np.memmap) is (held == 0)
+    for i, name in enumerate(VARIABLES):
+        np.testing.assert_allclose(samples.weather.fields[:, i], wanted[name], rtol=1e-6)
+    spec = samples.measured("")
+    np.testing.assert_allclose(spec.weather.mean, [wanted[n].mean() for n in VARIABLES], rtol=1e-5)
+    np.testing.assert_allclose(spec.weather.std, [wanted[n].std() for n in VARIABLES], rtol=1e-4)
