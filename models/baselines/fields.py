@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.baselines.networks import convolutions, whole_field
+from models.baselines.networks import WIDEST, convolutions, whole_field
 from models.types import Array
 
 ROWS = 500_000  # more would only cost memory: there are some tens of coefficients
 NUMBERS = 30_000_000  # of all features of all rows that boosting learns from: a quarter of a gigabyte
 SIDES = (3, 7, 15)  # cells along the neighbourhoods that fields depart from
+AT_ONCE = 10_000_000  # the same, that boosting is asked about at once
 SMEARED = 99  # residuals that stand for all
 ROUNDS, RATE, LEAVES, LEAF = 100, 0.07, 15, 100
 
@@ -69,6 +70,7 @@ def fit_rain_baselines(
     def sure(answer: Callable[[Array, Array], Array]) -> Predict:
         return lambda x, persisted: Forecast.sure(answer(x, persisted), quantiles=len(levels), thresholds=thresholds)
 
+    whole = {"whole field": sure(_without_persistence(partial(whole_field, x, y, seed)))}
     return {
         "zero": sure(lambda x, persisted: np.zeros(persisted.shape, np.float32)),
         "climatology": _climatology(y, levels, thresholds),
@@ -77,7 +79,7 @@ def fit_rain_baselines(
         "ridge on the root": _ridge_on_the_root(x, y, levels, thresholds),
         "boosting": sure(_boosting(x, y, seed)),
         "convolutions": sure(_without_persistence(partial(convolutions, x, y, seed))),
-        "whole field": sure(_without_persistence(partial(whole_field, x, y, seed))),
+        **(whole if x[0].size <= WIDEST else {}),
     }
 
 
@@ -177,8 +179,10 @@ def _boosting(x: Array, y: Array, seed: int) -> Callable[[Array, Array], Array]:
     model.fit(rows, y.ravel()[chosen])
 
     def predict(x: Array, persisted: Array) -> Array:
-        told = [model.predict(departures(x[i : i + 1]).reshape(wide, -1).T) for i in range(len(x))]
-        return np.reshape(told, (len(x), *x.shape[-2:])).clip(min=0).astype(np.float32)
+        parts = np.array_split(x, -(-len(x) // max(AT_ONCE // (wide * x[0, 0, 0].size), 1)))
+        maps = (np.moveaxis(departures(part), 1, -1) for part in parts)  # (n, H, W, F)
+        told = [model.predict(m.reshape(-1, wide)).reshape(m.shape[:-1]) for m in maps]
+        return np.concatenate(told).clip(min=0).astype(np.float32)
 
     return predict
 

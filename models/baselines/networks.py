@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from models.types import Array
 
-BATCH, EPOCHS, LEAST, MOST = 32, 25, 200, 5000  # samples of a step; passes; steps at least and at most
+BATCH, EPOCHS, LEAST, MOST = 64, 25, 200, 2500  # samples of a step; passes; steps at least and at most
 RATE, DECAY = 1e-3, 1e-4
 WIDTH, DROPOUT = 48, 0.15  # of the convolutions
 HIDDEN, DROPPED = 256, 0.4  # of the network over the whole field
 MEMBERS = 4  # of these, averaged
+WIDEST = 20_000  # numbers of a field that they hear: more weights than any record of days teaches
 
 
 def convolutions(x: Array, y: Array, seed: int) -> Callable[[Array], Array]:

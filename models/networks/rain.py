@@ -25,9 +25,10 @@ class Member(Trunk):
     """A trunk that tells each cell's parts of a distribution."""
 
     def __init__(self, spec: Spec, config: WxCConfig, architecture: WeatherArchitecture) -> None:
-        """Build for a Spec's channels and an encoder's tokens; what it tells starts at none."""
+        """Build for a Spec's channels and an encoder's tokens; what it tells starts small."""
         super().__init__(spec, config, architecture)
         self.head = _silent(nn.Conv2d(architecture.detail, Shape.PARTS, 1))
+        nn.init.normal_(self.head.weight, std=0.1)  # from 0 a few hundred steps learn less
         self.shape = Shape(spec.field.levels)
 
     def forward(self, fields: Tensor, tokens: Tensor, lead: Tensor, canvas: Canvas, base: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ def _intervals(
     by_day: Mapping[str, Numbers], levels: Sequence[float], thresholds: Sequence[float], seed: int
 ) -> dict[str, list[float | None]]:
     """Ends of the intervals, of days drawn anew."""
-    drawn = _drawn(len(by_day["weight"]), seed)
-    again = _scores({key: values[drawn].sum(axis=1) for key, values in by_day.items()}, levels, thresholds)
+    often = _often(len(by_day["weight"]), seed)
+    again = _scores({key: np.tensordot(often, values, axes=1) for key, values in by_day.items()}, levels, thresholds)
     ends: dict[str, list[float | None]] = {}
     for key, values in again.items():
         known = values[np.isfinite(values)]
@@ -102,15 +102,16 @@ def _intervals(
     return ends
 
 
-def _drawn(count: int, seed: int) -> NDArray[np.int64]:
-    """Indices of days drawn anew, (RESAMPLES, count): circular blocks as long as the cube root of their number.
+def _often(count: int, seed: int) -> Numbers:
+    """How often each day is drawn, (RESAMPLES, count): circular blocks as long as the cube root of their number.
 
     Politis and Romano 1992, with the order of length of Hall, Horowitz and Jing 1995, doi:10.1093/biomet/82.3.561.
     """
     length = round(count ** (1 / 3))
     starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, -(-count // length)))
     days: NDArray[np.int64] = (starts[:, :, None] + np.arange(length)) % count
-    return days.reshape(RESAMPLES, -1)[:, :count]
+    drawn = days.reshape(RESAMPLES, -1)[:, :count]
+    return np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
 
 
 def compared(
@@ -141,7 +142,7 @@ def compared(
     def gain(of: Numbers) -> Numbers:
         return np.asarray(np.sqrt(of[2] / of[0]) - np.sqrt(of[1] / of[0]))
 
-    draws = gain(by_day[:, _drawn(count, seed)].sum(axis=-1))
+    draws = gain(by_day @ _often(count, seed).T)
     return of_draws("rmse", beside, float(gain(by_day.sum(axis=-1))), draws, count, "day")
 
 

@@ -13,6 +13,7 @@ from models.baselines import networks
 def few_steps(monkeypatch):
     monkeypatch.setattr(networks, "LEAST", 150)
     monkeypatch.setattr(networks, "EPOCHS", 12)
+    monkeypatch.setattr(networks, "MOST", 400)
     monkeypatch.setattr(networks, "RATE", 1e-2)
     monkeypatch.setattr(networks, "WIDTH", 16)
 

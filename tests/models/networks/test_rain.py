@@ -29,7 +29,7 @@ TINY = "prithvi_wxc_tiny"
 
 
 def network(spec=SPEC, *, seed=0, **options):
-    """A network that has something to say: what it tells starts at none."""
+    """A network that has something to say: what it tells starts small."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = RainNetwork(spec, TINY, SMALL, **options).eval()
@@ -64,7 +64,7 @@ def test_members_differ_and_the_prediction_is_their_mean():
     torch.testing.assert_close(net.predict(b), net.predict(b), rtol=0, atol=0)
 
 
-def test_a_new_network_says_the_ridge_regression_of_latent_rain():
+def test_a_network_with_nothing_to_add_says_the_ridge_regression_of_latent_rain():
     """Oracle: scikit-learn's Ridge on rows of cells, with the same penalty."""
     rng = np.random.default_rng(5)
     items = [{"weather": batch(seed=i)["weather"][0].numpy()} for i in range(6)]
@@ -75,6 +75,8 @@ def test_a_new_network_says_the_ridge_regression_of_latent_rain():
         item["y"][0, 0] = np.nan
     with torch.random.fork_rng():
         net = RainNetwork(SPEC, TINY, SMALL).eval()
+    for member in net.members:
+        torch.nn.init.zeros_(member.head.weight)
     net.begin(iter(items))
     x = np.concatenate([((i["weather"][0] - mean) / std).reshape(3, -1).T for i in items])
     rain = np.concatenate([i["y"].ravel() for i in items]) / SPEC.field.scale
