@@ -53,7 +53,7 @@ def weather_scores(
         truth: (N, H, W), NaN where not known.
         area: (H, W) weights.
         levels: levels of the quantiles, if there are any.
-        thresholds: values whose exceedance is scored: of the mean for events, of the distribution for reliability.
+        thresholds: values whose exceedance is scored, see `said`.
         times: (N,) input times; those of one UTC day are resampled together.
         seed: seeds the resampling.
 
@@ -162,7 +162,7 @@ def _sums(
         return np.asarray((w * values).sum(axis=(1, 2)))
 
     pinball = [_pinball(forecast.quantiles[:, i], o, known, level) for i, level in enumerate(levels)]
-    events = [(f > t, o > t) for t in thresholds]
+    events = [(said(forecast.exceedance[:, i], w), o > t) for i, t in enumerate(thresholds)]
     tables = [[total(x & y), total(x & ~y), total(~x & y), total(~x & ~y)] for x, y in events]
     fractions = [[_fss_sums(x & known, y & known, area, window) for window in WINDOWS] for x, y in events]
     return {
@@ -178,6 +178,24 @@ def _sums(
         **({"tables": np.moveaxis(np.array(tables), -1, 0)} if thresholds else {}),
         **({"fractions": np.moveaxis(np.array(fractions), -1, 0)} if thresholds else {}),
     }
+
+
+def said(chance: NDArray[np.float32], weight: Numbers) -> NDArray[np.bool_]:
+    """Where a forecast says that an event comes: where its chance is highest, over as much weight as chances add up to.
+
+    So a calibrated forecast says events as often as they come. The mean of a distribution lies above light thresholds
+    too often, and hardly ever above heavy ones. Of a forecast that is sure, these are its own events.
+
+    Args:
+        chance: (N, H, W), 0..1; NaN counts as none.
+        weight: of each cell, the same shape.
+    """
+    chance = np.nan_to_num(chance).astype(np.float64)
+    order = np.argsort(-chance, axis=None, kind="stable")
+    reached, wanted = weight.ravel()[order].cumsum(), float((weight * chance).sum())
+    first = np.searchsorted(reached, wanted * (1 + 1e-9), side="right")  # that is one too many
+    cut = chance.ravel()[order[first]] if first < len(order) else 0.0
+    return np.asarray(chance > cut)
 
 
 def _pinball(quantile: NDArray[np.float32], truth: Numbers, known: NDArray[np.bool_], level: float) -> Numbers:

@@ -127,7 +127,8 @@ def facts(samples: FieldSamples) -> Mapping[str, str]:
         "Target": samples.told(),
         "Lead times": ", ".join(f"{lead:g} h" for lead in samples.spec.field.leads),
         "Fields": ", ".join(samples.spec.weather.channels),
-        "Scores": "weighted by area; events are those of the mean; intervals by blocks of days, from five days on",
+        "Scores": "weighted by area; events are said where they are likeliest, as many as their chances add up to; "
+        "intervals by blocks of days, from five days on",
     }
 
 

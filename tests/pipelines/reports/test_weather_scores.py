@@ -7,12 +7,15 @@ import operator
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 from scores.categorical import ThresholdEventOperator
 from scores.probability import crps_for_ensemble
 from scores.spatial import fss_2d
 from sklearn.metrics import mean_pinball_loss
 
 from models.baselines.fields import Forecast, fit_rain_baselines
+from pipelines.reports import weather_scores as weather_scores_module
 from pipelines.reports.weather_scores import level_shares, weather_scores
 from tests.rain_files import LEARNED
 
@@ -52,8 +55,30 @@ def test_scores_are_those_of_others_on_equal_areas():
     assert came["crps"] == pytest.approx(float(ensemble), rel=1e-4)  # at these levels the two are the same
 
 
+@given(seed=st.integers(0, 99))
+def test_events_are_said_where_they_are_likeliest_and_as_many_as_chances_add_up_to(seed):
+    rng = np.random.default_rng(seed)
+    chance, weight = rng.random((3, 5, 6)).astype(np.float32) ** 3, rng.uniform(0.5, 1, (3, 5, 6))
+    said = weather_scores_module.said(chance, weight)
+    assert chance[said].min(initial=1) > chance[~said].max()
+    told, wanted = weight[said].sum(), (weight * chance).sum()
+    assert told <= wanted + 1e-9 < told + weight[~said][chance[~said].argmax()] + 2e-9
+
+
+def test_a_forecast_that_is_sure_says_its_own_events():
+    mean = rain(1)
+    sure = Forecast.sure(mean, thresholds=THRESHOLDS).exceedance[:, 1]
+    weight = np.random.default_rng(0).uniform(0.1, 1, mean.shape)
+    np.testing.assert_array_equal(weather_scores_module.said(sure, weight), mean > 1)
+    sure[0], weight[1] = np.nan, 0.0
+    said = weather_scores_module.said(sure, weight)
+    assert not said[0].any() and (said[2:] == (mean[2:] > 1)).all()
+    assert not weather_scores_module.said(np.zeros((1, 2, 2), np.float32), np.ones((1, 2, 2))).any()
+    assert weather_scores_module.said(np.ones((1, 2, 2), np.float32), np.ones((1, 2, 2))).all()
+
+
 def test_events_and_neighbourhoods_are_those_of_scores():
-    made, truth = forecast(), rain(2)
+    made, truth = Forecast.sure(forecast().mean, quantiles=len(LEVELS), thresholds=THRESHOLDS), rain(2)
     came = score(made, truth)
     f, o = (xr.DataArray(a, dims=("t", "y", "x")) for a in (made.mean, truth))
     for t in (1.0, 5.0):
