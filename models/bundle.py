@@ -20,10 +20,15 @@ from models.types import convert
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from models.confidence.familiar import Familiar
     from models.networks.assembly import AnyNetwork
 
 FORMAT = 4
-FILES = {"sha256": "model.safetensors", "graph": "model.onnx"}  # and which fields hold their hashes
+FILES = {  # and which fields hold their hashes
+    "sha256": "model.safetensors",
+    "graph": "model.onnx",
+    "familiar": "familiar.safetensors",
+}
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
 
 
@@ -68,6 +73,7 @@ class Bundle:
             to build the torch model. model.onnx is always whole.
         sha256: hash of model.safetensors, as it lay in the folder when bundle.json was written.
         graph: the same of model.onnx; empty where there is none.
+        familiar: the same of familiar.safetensors, the training pixels that others are compared with.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
@@ -76,7 +82,8 @@ class Bundle:
         rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
             samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
             pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
-        confidence: what turns answers into confidence, by name.
+        confidence: how far answers are to be trusted: what `calibration.Calibration` holds, and under "unfamiliar" the
+            share of a scene outside that 95 of 100 left-out groups stay below ("limit").
     """
 
     spec: Spec
@@ -87,6 +94,7 @@ class Bundle:
     whole: bool = True
     sha256: str = ""
     graph: str = ""
+    familiar: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
@@ -200,6 +208,38 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
             save_file({key: value.contiguous().clone() for key, value in state.items()}, draft)
     except SafetensorError as error:
         raise RunError(f"{path.parent}: cannot write {path.name} ({error}); make space, then --resume") from error
+
+
+def write_familiar(folder: Path, familiar: Familiar) -> None:
+    """Write familiar.safetensors.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
+    from torch import from_numpy
+
+    write_state(folder / FILES["familiar"], {name: from_numpy(a) for name, a in familiar.arrays().items()})
+
+
+def load_familiar(folder: Path, bundle: Bundle) -> Familiar | None:
+    """The training pixels that a run keeps; None where it keeps none.
+
+    Raises:
+        InputError: the file is not there, is another, or damaged.
+    """
+    if not bundle.familiar:
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from models.confidence.familiar import Familiar
+
+    path = folder / FILES["familiar"]
+    check_file(path, bundle.familiar)
+    try:
+        return Familiar.of_arrays(load_file(path))
+    except (SafetensorError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: damaged ({error}); copy the whole run folder again") from error
 
 
 def _own(key: str) -> bool:

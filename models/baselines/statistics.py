@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.networks.detail import INDICES, SIDES, TEXTURES
+from models.networks.indices import INDICES, SIDES, TEXTURES
 from models.spec import IMAGERY
 from models.types import Array, Inputs
 
@@ -28,7 +28,7 @@ def neighbourhoods(inputs: Inputs, channels: Sequence[str]) -> Array:
         inputs: `imagery` (B, C, T, H, W) in reflectance x10000, and `time` (B, T, 2) where it is known.
         channels: the names of the bands.
     """
-    values = _with_indices(inputs[IMAGERY], channels)  # (B, F, H, W)
+    values = with_indices(inputs[IMAGERY], channels)  # (B, F, H, W)
     mean, spread = (np.broadcast_to(a, values.shape) for a in _moments(values))
     near = [moment for side in SIDES for moment in _near(values, side)]
     maps = (values, *near, mean, spread, _dated(inputs, values.shape[2:]))
@@ -44,7 +44,7 @@ def summary(inputs: Inputs, _: Sequence[str]) -> Array:
 
 def scenes(inputs: Inputs, channels: Sequence[str]) -> Array:
     """Mean, spread and percentiles of bands and indices over the tile, and their spread at several scales: (B, F)."""
-    values = _with_indices(inputs[IMAGERY], channels)
+    values = with_indices(inputs[IMAGERY], channels)
     parts = [*_moments(values), *np.percentile(values, PERCENTILES, axis=(2, 3), keepdims=True)]
     for side in TEXTURES:
         parts += _moments(_near(values, side)[1])
@@ -52,7 +52,7 @@ def scenes(inputs: Inputs, channels: Sequence[str]) -> Array:
     return np.concatenate(parts, axis=1)[:, :, 0, 0].astype(np.float32)
 
 
-def _with_indices(x: Array, channels: Sequence[str]) -> Array:
+def with_indices(x: Array, channels: Sequence[str]) -> Array:
     """Bands as reflectance and the indices of each frame, (B, F, H, W) float64: squares of float32 lose the spread."""
     b, c, t, h, w = x.shape
     bands = x.astype(np.float64) / 1e4

@@ -42,7 +42,13 @@ UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item mu
 
 
 def stac_item(
-    bundle: Bundle, scene: Scene, assets: Mapping[str, Path], *, name: str, geobox: GeoBox | None = None
+    bundle: Bundle,
+    scene: Scene,
+    assets: Mapping[str, Path],
+    *,
+    name: str,
+    geobox: GeoBox | None = None,
+    remark: str = "",
 ) -> dict[str, Any]:
     """Describe a map and the files that belong to it as a STAC item.
 
@@ -56,11 +62,12 @@ def stac_item(
     Args:
         bundle: the model that drew the map.
         scene: what it was drawn from.
-        assets: finished files by kind: "map", "probabilities", "confidence", "thumbnail", all in the folder that the
-            item will be in; and "model", a file of the run such as model.onnx or bundle.json, wherever it is. Only with
-            "model" the model is described by the MLM extension, which wants an asset of it.
+        assets: finished files by kind: "map" and other kinds of `rows.layouts`, and "thumbnail", all in the folder that
+            the item will be in; and "model", a file of the run such as model.onnx or bundle.json, wherever it is. Only
+            with "model" the model is described by the MLM extension, which wants an asset of it.
         name: id of the item.
         geobox: ground of the map, where it is not that of the scene as it is read.
+        remark: what a person should know of this map.
 
     Returns:
         The item as plain JSON types, with relative addresses.
@@ -75,7 +82,7 @@ def stac_item(
     model = _model(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
-        "description": _description(bundle, scene),
+        "description": _description(bundle, scene, remark),
         **_when(scene.dates),
         **_projection(ground),
         **_processing(bundle, scene),
@@ -113,9 +120,10 @@ def _folder(assets: Mapping[str, Path]) -> Path:
     return folders.pop()
 
 
-def _description(bundle: Bundle, scene: Scene) -> str:
+def _description(bundle: Bundle, scene: Scene, remark: str) -> str:
     """What made the map, and what is not known of it."""
     text = f"Drawn by a fine-tuned Prithvi model ({bundle.backbone}), {bundle.spec.task}."
+    text += f" Of this scene {remark}." if remark else ""
     undated = sum(date is None for date in scene.dates)
     if undated == scene.frames:
         return text + " Date of acquisition unknown: the time of this item is a placeholder."

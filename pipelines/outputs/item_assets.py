@@ -26,6 +26,8 @@ _TITLES = {
     "map": "Map",
     "probabilities": "Probability of each class",
     "confidence": "Confidence",
+    "sets": "Sets of classes",
+    "unfamiliar": "Unlike the training's ground",
     "thumbnail": "Picture of the map",
     MODEL: "Model that drew the map",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ LONGEST = 1024  # pixels; of the picture with its legend
 SMALL = 640  # pixels; maps are enlarged by whole factors up to here
 NARROWEST = 280  # pixels; room for the legend of a narrow map
 INK, PAPER, LINE = (38, 38, 38, 255), (255, 255, 255, 255), (150, 150, 150, 255)
+WARNING = (255, 214, 102, 255)
 TEXT, SWATCH, GAP, MARGIN = 14, 14, 6, 10  # pixels; height of letters, side of a colour, spaces
 ROW = TEXT + 9
 MOST_ROWS = 12
@@ -59,7 +61,7 @@ RAMP = {
 }
 
 
-def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | None = None) -> None:
+def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | None = None, banner: str = "") -> None:
     """Write a PNG of a map, at most `LONGEST` pixels on its longer side, with a legend beneath.
 
     The scene in its natural colours is beside it, or above it where it is wide. Classes have their own colours, never
@@ -72,6 +74,7 @@ def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | No
         map_file: a map of the model's, or another raster of one quantity.
         spec: the model's Spec, for its classes and its quantity.
         scene: what the map is of; left out where it lacks red, green or blue on its own ground.
+        banner: a warning above the map.
 
     Raises:
         InputError: `map_file` cannot be opened.
@@ -80,7 +83,10 @@ def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | No
     while image.height + legend.height > LONGEST:  # a lower map may be narrower, and its legend higher: seldom twice
         image, legend = _draw(map_file, spec, LONGEST - legend.height, scene)
     with replacing(path) as draft:
-        _stacked(image, legend).save(draft, format="PNG", compress_level=6)
+        whole = _stacked(image, legend)
+        if banner:
+            whole = _stacked(_banner(banner, whole.width), whole)
+        whole.save(draft, format="PNG", compress_level=6)
 
 
 def _draw(map_file: Path, spec: Spec, longest: int, scene: Scene | None) -> tuple[Picture, Picture]:
@@ -113,6 +119,19 @@ def _stacked(image: Picture, legend: Picture) -> Picture:
     whole.paste(image, ((legend.width - image.width) // 2, 0))
     whole.paste(legend, (0, image.height))
     return whole
+
+
+def _banner(text: str, width: int) -> Picture:
+    """A warning, in lines as wide as the picture."""
+    from PIL import Image, ImageDraw
+
+    letters = max(int((width - 2 * MARGIN) / (0.55 * TEXT)), 20)
+    lines = textwrap.wrap(text, letters)
+    picture = Image.new("RGBA", (width, len(lines) * ROW + 2 * MARGIN), WARNING)
+    ImageDraw.Draw(picture).multiline_text(
+        (MARGIN, MARGIN), "\n".join(lines), fill=INK, font=_font(), spacing=ROW - TEXT
+    )
+    return picture
 
 
 def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:

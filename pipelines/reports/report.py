@@ -37,6 +37,7 @@ PARTS: View = {
     "agreement": None,
     "charts": [],
     "tokens": None,
+    "confidence": None,
 }
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 

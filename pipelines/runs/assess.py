@@ -11,7 +11,8 @@ from models.errors import InputError
 from models.types import Predict, Progress
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
-from pipelines.runs import tokens
+from pipelines.runs import tokens, trust
+from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
 from pipelines.tasks.imagery import cheap_models
@@ -28,6 +29,8 @@ def assess(
     asked: Mapping[str, Teller] | None = None,
     codes: Sequence[int] = (),
     curves: Sequence[Mapping[str, float]],
+    answers: Answers | None = None,
+    ground: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     batch: int = 8,
     progress: Progress | None = None,
@@ -43,12 +46,15 @@ def assess(
         asked: the model with other tokens, see `tokens.tellers`; what they are worth is told where it is given.
         codes: class codes whose mean IoU is told, too.
         curves: the training log.
+        answers: what the model says of groups that it never saw, kept while it is asked; confidence is learned of it.
+        ground: what of left-out groups is unlike the training's ground, see `trust.familiar_ground`.
         notes: what limits the numbers, a sentence each.
         batch: samples asked about at once.
         progress: wraps them to show progress.
 
     Returns:
-        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "tokens", "notes"},
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "tokens",
+        "confidence", see `trust.confidence`, "unfamiliar", "notes"},
         and for classes the model's "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
@@ -67,6 +73,7 @@ def assess(
     compared = found.compare("model", best) if best else None
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
+    sure = trust.confidence(bundle.spec, answers)
     result = {
         "headline": headline(found.shown, scores, baselines, compared.told(found.shown.unit) if compared else ""),
         "data": samples.name,
@@ -75,6 +82,8 @@ def assess(
         "baselines": baselines,
         "compared": compared and compared.to_json(),
         "tokens": worth,
+        "confidence": sure,
+        "unfamiliar": ground,
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
@@ -87,7 +96,11 @@ def assess(
         scores=scores,
         baselines=baselines,
         curves=curves,
-        parts={**found.parts(best), "tokens": tokens.view(worth, found.shown.unit)},
+        parts={
+            **found.parts(best),
+            "tokens": tokens.view(worth, found.shown.unit),
+            "confidence": trust.view(sure, ground),
+        },
         notes=[*bundle.training.get("notes", ()), *notes],
     )
     return result

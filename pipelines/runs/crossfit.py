@@ -11,26 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.backbones.hub import read_state_dict
 from models.backbones.lora import merge_lora
 from models.baselines.fields import Forecast
 from models.bundle import FILES, fill, stored_whole, write_weights
-from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.spec import Spec
 from models.training.module import apply_mode
 from models.training.settings import Lora
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs import tokens
+from pipelines.runs.answers import Answers
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, train
-from pipelines.samples.sets import Samples, evenly, key_of
+from pipelines.samples.sets import Samples, key_of
 from pipelines.tasks.task import Task, Teller
-
-KEPT = "left_out.npz"
-PLACES = 4_000_000  # pixels or cells that are kept, over all samples
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: La
 
         return tell
 
-    answers = Answers(fold_of, max(PLACES // len(chosen), 1))
+    answers = Answers(len(chosen), fold_of)
     model = answers.kept(by_fold(partial(_named, asked, tokens.AS_IS)))
     names = dict.fromkeys(name for found in baselines for name in found)
     told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
@@ -128,48 +124,3 @@ def _network(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:
 def _joined(answers: Sequence[Any]) -> Any:
     """Answers one after the other: arrays, or forecasts."""
     return Forecast.joined(answers) if isinstance(answers[0], Forecast) else np.concatenate(answers)
-
-
-class Answers:
-    """What the models of the folds say where the truth is known: what confidence can be calibrated on."""
-
-    def __init__(self, fold_of: Mapping[tuple[str, ...], int], most: int) -> None:
-        """Keep at most so many places of each sample."""
-        self.fold_of, self.most = fold_of, most
-        self.rows: list[tuple[NDArray[Any], NDArray[Any], str, int]] = []
-
-    def kept(self, tell: Teller) -> Teller:
-        """A teller whose answers are kept."""
-
-        def told(samples: Samples, chosen: Sequence[Any]) -> Any:
-            found = tell(samples, chosen)
-            answers = found
-            if isinstance(found, Forecast):
-                answers = found.quantiles if found.quantiles.shape[1] else found.mean[:, None]
-            for sample, answer in zip(chosen, answers, strict=True):
-                self._keep(samples, sample, answer)
-            return found
-
-        return told
-
-    def _keep(self, samples: Samples, sample: Any, answer: NDArray[Any]) -> None:
-        truth = np.atleast_1d(samples.truth(sample)).ravel()
-        known = np.flatnonzero(np.isfinite(truth) & ((truth >= 0) | (truth.dtype.kind == "f")))
-        some = known[evenly(len(known), self.most)] if len(known) else known
-        rows = answer.reshape(len(answer), -1).T[some]
-        fold = self.fold_of[key_of(samples, sample)]
-        exact = truth.dtype.kind == "f"  # half precision knows probabilities to a thousandth, but 290 K to a quarter
-        self.rows.append((rows.astype(np.float32 if exact else np.float16), truth[some], samples.group(sample), fold))
-
-    def write(self, path: Path) -> None:
-        """Write answers (N, K), float16 of classes, truth (N,), and the sample of each; of samples group and fold."""
-        answers, truth, groups, folds = zip(*self.rows, strict=True)
-        with replacing(path) as draft, draft.open("wb") as file:
-            np.savez_compressed(
-                file,
-                answers=np.concatenate(answers),
-                truth=np.concatenate(truth),
-                sample=np.repeat(np.arange(len(truth)), [len(t) for t in truth]),
-                group=np.array(groups, str),
-                fold=np.array(folds),
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.onnx import OnnxExporterError
 
 from models.backbones.lora import merge_lora
-from models.bundle import Bundle, stored_whole, write_bundle, write_weights
+from models.bundle import Bundle, stored_whole, write_bundle, write_familiar, write_weights
 from models.errors import RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
@@ -27,14 +27,15 @@ from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
-from pipelines.runs import tokens
+from pipelines.runs import tokens, trust
+from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
-from pipelines.runs.crossfit import KEPT, crossfit
+from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch, is_first, make_folder, replacing_run, result_before
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
-from pipelines.tasks.task import Task, task_named
+from pipelines.tasks.task import Task, Teller, task_named
 
 AGREEMENT = 1e-3  # largest difference between the exported model's answers and torch's: of probabilities, or in scales
 LARGEST = 2 << 30  # bytes of weights over weather that are exported: what a file of ONNX holds
@@ -112,22 +113,38 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     again = recipe.refit and not left
     bundle, predict = save(out, bundle, network, samples, launch, last=not again)
     if left:
-        tested, models, asked = left.chosen, left.models, left.tokens
+        tested, models, asked, answers = left.chosen, left.models, left.tokens, left.answers
     else:
         tested, asked = samples.of("test") or samples.of("val"), tokens.tellers(task, network)
-        models = {"model": task.teller(predict), **task.baselines(samples, samples.of("train"), recipe.seed)}
+        answers = Answers(len(samples.of("val", "test")))
+        model = answers.kept(task.teller(predict))
+        models = {"model": model, **task.baselines(samples, samples.of("train"), recipe.seed)}
+        _asked_of_rest(samples, tested, model)
     compared = [tested[i] for i in evenly(len(tested), COMPARED)]
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     told: dict[str, Any] = {"curves": module.curves, "progress": launch.progress}
+    ground = trust.familiar_ground(samples, samples.of("train"), recipe.seed)
+    told |= {"answers": answers, "ground": ground and ground[1]}
     result = assess(out, bundle, samples, tested, models, asked=asked, **told)
+    if ground:
+        write_familiar(out, ground[0])
     if left:
         left.answers.write(out / KEPT)
     if again:
         bundle, predict = _refitted(task, recipe, samples, bundle, out, launch)
         rounded = _rounded(out, bundle, inputs_of(samples, compared), predict)
         bundle = dataclasses.replace(bundle, rounding=rounded)
-    write_bundle(out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"]))
+    sure = trust.kept(result["confidence"], result["unfamiliar"])
+    said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
+    write_bundle(out, dataclasses.replace(bundle, **said))
     return result
+
+
+def _asked_of_rest(samples: Samples, tested: Sequence[Any], model: Teller) -> None:
+    """Ask about the validation samples, too: confidence wants all groups that the model did not learn from."""
+    rest = [sample for sample in samples.of("val", "test") if sample not in tested]
+    for first in range(0, len(rest), COMPARED):
+        model(samples, rest[first : first + COMPARED])
 
 
 def _refitted(

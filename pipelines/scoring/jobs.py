@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import rasterio
 
-from models.bundle import Bundle
+from models.bundle import Bundle, load_familiar
 from models.errors import EarthtuneError, InputError, RunError, explained, shown
 from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
@@ -28,6 +28,7 @@ from pipelines.outputs.sieve import sieve
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import Grid, draw, map_rows, rows_on_files
+from pipelines.scoring.watch import limit, share_outside, unlike, watching
 
 CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 
@@ -191,16 +192,19 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     runtime = loaded(tuple((output.run, output.identity) for output in outputs), job.engine)
     for output in outputs:
         _same_engine(output, runtime.name)
-    specs = [output.bundle.spec for output in outputs]
+    specs, watched = [output.bundle.spec for output in outputs], [o for o in outputs if "unfamiliar" in o.layouts]
+    runtime = watching(runtime, specs[0], [familiar for o in watched if (familiar := load_familiar(o.run, o.bundle))])
     make = rows_on_files if job.grid == "scene" and job.scene.own else map_rows
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
-        rows = make(job.scene, specs, runtime, overlap=job.overlap, rows=gap, progress=progress)
-        for first, block, valid in rows:
-            shares = np.split(block, np.cumsum([spec.answer.channels for spec in specs])[:-1])
-            answers = {output.run: share for output, share in zip(outputs, shares, strict=True)}
+        how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap, "progress": progress}
+        counts = [*(spec.answer.channels for spec in specs), *[1] * len(watched)]
+        for first, block, valid in make(job.scene, specs, runtime, **how):
+            shares = np.split(block, np.cumsum(counts)[:-1])
+            answers = {output.run: share for output, share in zip(outputs, shares, strict=False)}
+            strange = {output.run: share for output, share in zip(watched, shares[len(outputs) :], strict=True)}
             for writer in writers:
-                writer.add(first, answers[writer.output.run], valid)
+                writer.add(first, (strange if writer.kind == "unfamiliar" else answers)[writer.output.run], valid)
         for writer in writers:
             writer.regroup.finish()
 
@@ -228,7 +232,7 @@ class _Writer:
         self.regroup = Regroup(self.layout, what=str(output.path(kind)), within=rows)
 
     def add(self, first: int, block: Array, valid: Mask) -> None:
-        drawn = draw(self.kind, self.output.bundle.spec, block, valid)
+        drawn = draw(self.kind, self.output.bundle, block, valid)
         for row, part in self.regroup.add(first, drawn):
             write_part(self.output.parts(self.kind), row, part, self.layout, self.output.path(self.kind))
 
@@ -314,18 +318,28 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
     try:
         # What is cut off must not lie among the maps.
         drafts = {name: entry.parts / f"beside.{name}" for name in beside}
-        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec, scene=job.scene)
+        banner = _banner(output)
+        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec, scene=job.scene, banner=banner)
         os.replace(drafts["png"], beside["png"])
         ground = job.scene.own.geobox if job.grid == "scene" and job.scene.own else None
-        item = stac_item(output.bundle, job.scene, assets | others, name=entry.stem, geobox=ground)
+        item = stac_item(output.bundle, job.scene, assets | others, name=entry.stem, geobox=ground, remark=banner)
         write_stac_item(drafts["json"], item)
         os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
-        page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in job.scene.remarks]}
+        notes = [*job.scene.remarks, *([banner] if banner else [])]
+        page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in notes]}
         entry.finish(page, output.files)
     except OSError as error:
         raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error
     return output.told(job.source, page)
+
+
+def _banner(output: Output) -> str:
+    """That a scene is unlike all training ground, where that was looked for and more of it is than of others."""
+    if "unfamiliar" not in output.layouts:
+        return ""
+    share = share_outside(output.path("unfamiliar"))
+    return unlike(share, output.bundle) if share > limit(output.bundle) else ""
 
 
 def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:

@@ -77,4 +77,4 @@ def write_map(
 
     layout = layouts(bundle, scene, ["map"], {})["map"]
     rows = map_rows(scene, [bundle.spec], runtime, overlap=overlap, progress=progress)
-    write_rows(path, ((row, draw("map", bundle.spec, y, valid)) for row, y, valid in rows), layout, overwrite=overwrite)
+    write_rows(path, ((row, draw("map", bundle, y, valid)) for row, y, valid in rows), layout, overwrite=overwrite)

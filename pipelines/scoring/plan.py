@@ -29,6 +29,7 @@ from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, warnings_about
 from pipelines.scoring.rows import Grid, layouts
+from pipelines.scoring.watch import check_confidence, strange
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
@@ -41,7 +42,9 @@ class Maps:
 
     Attributes:
         probabilities: also write <scene>_probabilities.tif, a band for each class.
-        confidence: also write <scene>_confidence.tif, the highest probability.
+        confidence: also write <scene>_confidence.tif, the highest probability, calibrated where the run could be.
+        sets: also write <scene>_sets.tif, how many classes may be right, and which, as bits.
+        unfamiliar: also write <scene>_unfamiliar.tif, above 1 where it is unlike all that was trained on.
         min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
         polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
         area_table: CSV to write, with the pixels and hectares of every class.
@@ -50,6 +53,8 @@ class Maps:
 
     probabilities: bool = False
     confidence: bool = False
+    sets: bool = False
+    unfamiliar: bool = False
     min_area: float = 0.0
     polygons: Path | None = None
     area_table: Path | None = None
@@ -59,7 +64,8 @@ class Maps:
     def kinds(self) -> list[str]:
         """The maps of a scene by their names; polygons want the confidence."""
         sure = self.confidence or self.polygons is not None
-        return ["map", *["probabilities"] * self.probabilities, *["confidence"] * sure]
+        beside = {"probabilities": self.probabilities, "confidence": sure, "sets": self.sets}
+        return ["map", *(kind for kind, wanted in (beside | {"unfamiliar": self.unfamiliar}).items() if wanted)]
 
     @property
     def tables(self) -> dict[str, Path | None]:
@@ -128,6 +134,8 @@ def score_scenes(
     runs = {path: read_bundle(path) for path in folders}
     passes = _passes(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
+    for path, bundle in runs.items():
+        check_confidence(path, bundle, plan.maps.kinds)
     part, parts = shard_of(share.shard) if share.shard else (0, 1)
     told = any("=" in band for band in plan.reading.bands or ())  # each folder is one scene, its files are named
     sources = [*dict.fromkeys(scenes)] if told else find_scenes(scenes)
@@ -359,6 +367,9 @@ class _Survey:
         check_memory(source, [layout for output in outputs for layout in output.layouts.values()], strip=strip)
         for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is):
             self.say(f"{scene.name}: {note}")
+        for output in outputs:
+            for note in strange(scene, output.run, output.bundle):
+                self.say(f"{scene.name}: {note}")
         if plan.overwrite:
             for output in outputs:
                 output.entry.forget()
@@ -414,7 +425,12 @@ def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
         "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
     }
     dates = [date.isoformat() for date in scene.dates if date]
-    told = {"ACQUISITION_DATE": ",".join(dates), "EARTHTUNE_RESAMPLED": resampling_of(scene)}
+    sure = bundle.confidence.get("said", "") if bundle.spec.answer.classes else ""
+    told = {
+        "EARTHTUNE_CONFIDENCE": str(sure),
+        "ACQUISITION_DATE": ",".join(dates),
+        "EARTHTUNE_RESAMPLED": resampling_of(scene),
+    }
     return tags | {name: text for name, text in told.items() if text}
 
 

@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.bundle import Bundle
+from models.confidence.calibration import members, tempered
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime
 from models.spec import IMAGERY, Spec
@@ -27,6 +28,7 @@ from pipelines.outputs.layout import Layout
 from pipelines.scenes.scene import Scene
 
 Grid = Literal["train", "scene"]
+UNFAMILIAR = "distance from training ground, above 1 is outside"
 _STRIP = 16  # rows of the scene's files that are resampled at once
 
 
@@ -51,14 +53,16 @@ def layouts(
     """How each kind of map of a scene is laid out.
 
     "map" holds class codes, or values with their unit; "probabilities" a band for each class; "confidence" the highest
-    of them. Scene classes come as one pixel per tile.
+    of them; "sets" how many classes may be right, and which, as bits in the order of the classes; "unfamiliar" how
+    unlike the training's ground it is. Scene classes come as one pixel per tile.
 
     Raises:
         InputError: probabilities of a model that predicts values; see `map_grid`.
     """
     spec = bundle.spec
-    if not spec.answer.classes and set(kinds) - {"map"}:
-        raise InputError(f"the model predicts {spec.answer.name}, not classes: it has no {' and no '.join(kinds[1:])}")
+    lacking = [kind for kind in kinds if kind not in ("map", "unfamiliar")]
+    if not spec.answer.classes and lacking:
+        raise InputError(f"the model predicts {spec.answer.name}, not classes: it has no {' and no '.join(lacking)}")
     geobox = map_grid(scene, spec, grid)
     dtype, nodata = map_type(spec)
     units = [spec.answer.unit] if spec.answer.unit else []
@@ -66,9 +70,27 @@ def layouts(
     made = {
         "map": Layout(geobox, dtype, 1, nodata, spec.answer.classes, [spec.answer.name], units, tags),
         "probabilities": Layout(geobox, "float32", max(len(names), 1), nan, descriptions=names, tags=tags),
-        "confidence": Layout(geobox, "float32", nodata=nan, descriptions=["highest probability"], tags=tags),
+        "confidence": Layout(geobox, "float32", nodata=nan, descriptions=[_sure(bundle)], tags=tags),
+        "sets": Layout(geobox, "uint32", 2, 0, descriptions=_of_sets(bundle), tags=tags, overview_resampling="nearest"),
+        "unfamiliar": Layout(geobox, "float32", nodata=nan, descriptions=[UNFAMILIAR], tags=tags),
     }
     return {kind: made[kind] for kind in kinds}
+
+
+def _sure(bundle: Bundle) -> str:
+    """What the confidence is."""
+    return "highest probability" if temperature(bundle) == 1 else "highest probability, calibrated"
+
+
+def _of_sets(bundle: Bundle) -> list[str]:
+    """What the bands of sets hold."""
+    level = next(iter(bundle.confidence.get("sets", {})), "0")
+    return [f"classes in the {float(level):.0%} set", "which, bit 0 is the first class of the legend"]
+
+
+def temperature(bundle: Bundle) -> float:
+    """Of its calibration; 1 where there is none."""
+    return float(bundle.confidence.get("temperature", 1))
 
 
 def zoom(spec: Spec) -> int:
@@ -87,8 +109,19 @@ def map_type(spec: Spec) -> tuple[str, float]:
     return "uint16", next(code for code in range(65535, 0, -1) if code not in spec.answer.codes)
 
 
-def draw(kind: str, spec: Spec, block: Array, valid: Mask) -> NDArray[Any]:
-    """Blended predictions (K, n, w) as rows of a kind of map (bands, n, w), nodata where not valid (n, w)."""
+def draw(kind: str, bundle: Bundle, block: Array, valid: Mask) -> NDArray[Any]:
+    """Blended predictions (K, n, w) as rows of a kind of map (bands, n, w), nodata where not valid (n, w).
+
+    Probabilities are calibrated here, so that classes are what they were before. What is unfamiliar comes as the
+    block itself, (1, n, w).
+    """
+    spec = bundle.spec
+    if spec.answer.classes and kind in ("probabilities", "confidence", "sets"):
+        block = tempered(block, temperature(bundle), axis=0)
+    if kind == "sets":
+        inside = members(block, float(next(iter(bundle.confidence["sets"].values()))), axis=0)
+        bits = (inside * (1 << np.arange(len(inside), dtype=np.uint32))[:, None, None]).sum(0)
+        return np.where(valid, np.stack((inside.sum(0), bits)), 0).astype(np.uint32)
     if kind == "map" and spec.answer.classes:
         dtype, nodata = map_type(spec)
         codes = np.array(spec.answer.codes, dtype)[block.argmax(axis=0)]
@@ -111,6 +144,7 @@ def map_rows(
     runtime: Runtime,
     *,
     overlap: int,
+    extra: int = 0,
     rows: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -121,11 +155,12 @@ def map_rows(
         specs: the models of the runtime; their inputs and tiles are the same.
         runtime: predicts all of them.
         overlap: pixels that neighbouring tiles share.
+        extra: channels that the runtime gives after the models' answers.
         rows: first row and end of the rows of the map that are wanted; all of them when None.
         progress: wraps the tiles to show progress.
 
     Yields:
-        First row, probabilities or values (sum of the models' K, n, width), and the valid mask (n, width).
+        First row, probabilities or values (sum of the models' K and `extra`, n, width), and the valid mask (n, width).
 
     Raises:
         RunError: a file broke while being read, or an answer is not finite; names the window.
@@ -133,7 +168,7 @@ def map_rows(
     tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
     windows = progress(tiles, scene.name) if progress else tiles
     answers = predict_tiles(scene, specs[0], runtime, windows)
-    return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs), rows=rows)
+    return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs) + extra, rows=rows)
 
 
 def rows_on_files(
@@ -142,6 +177,7 @@ def rows_on_files(
     runtime: Runtime,
     *,
     overlap: int,
+    extra: int = 0,
     rows: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -157,8 +193,9 @@ def rows_on_files(
     windows = [(slice(row, min(row + _STRIP, end)), slice(0, width)) for row in range(first, end, _STRIP)]
     unders = [_rows_under(scene, crop(own.geobox, window)) for window in windows]
     wanted = unders[0].start, unders[-1].stop
-    feed = map_rows(scene, specs, runtime, overlap=overlap, rows=wanted, progress=progress)
-    held, top = np.empty((sum(spec.answer.channels for spec in specs), 0, scene.shape[1]), np.float32), wanted[0]
+    feed = map_rows(scene, specs, runtime, overlap=overlap, extra=extra, rows=wanted, progress=progress)
+    channels, top = sum(spec.answer.channels for spec in specs) + extra, wanted[0]
+    held = np.empty((channels, 0, scene.shape[1]), np.float32)
     for window, under in zip(windows, unders, strict=True):
         while top + held.shape[1] < under.stop:
             _, block, valid = next(feed)

@@ -5,14 +5,12 @@ from scipy import ndimage
 
 from models.backbones.catalogue import BANDS
 from models.networks.detail import (
-    INDICES,
-    SIDES,
-    TEXTURES,
     BandFeatures,
     BandsAndIndices,
     DetailPath,
     SceneStatistics,
 )
+from models.networks.indices import INDICES, SIDES, TEXTURES
 from models.spec import Pixels
 
 
@@ -118,7 +116,7 @@ def test_a_scene_is_told_by_moments_and_textures():
     with torch.inference_mode():
         assert module(bands).shape == (2, module.channels)
     got = seen[0].reshape(2, 1 + len(TEXTURES), 2, 12).numpy()
-    values = statistics._with_indices(x.numpy(), BANDS)
+    values = statistics.with_indices(x.numpy(), BANDS)
     values[:, :6] = bands.numpy()  # normalised
     values[:, 6:] *= 2
     np.testing.assert_allclose(got[:, 0, 0], values.mean((2, 3)), atol=1e-4)

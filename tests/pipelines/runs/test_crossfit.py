@@ -12,7 +12,7 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.networks.assembly import predict_by
 from pipelines.commands.evaluate import evaluate
-from pipelines.runs import crossfit, tokens
+from pipelines.runs import answers, crossfit, tokens
 from pipelines.runs import finetune as runs
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
@@ -81,7 +81,7 @@ def test_each_sample_is_told_of_by_a_model_that_never_saw_its_group(crossed, gro
         pair <= one or not pair & one for one in left for pair in ({"c00_hls", "c01_hls"}, {"c02_hls", "c03_hls"})
     )
     assert result["samples"] == 9 and result["model"]["n"] == 9 * 32 * 32
-    found = np.load(out / crossfit.KEPT)
+    found = np.load(out / answers.KEPT)
     samples = prepare(recipe_of(grouped))
     spec, recipe = read_bundle(out).spec, recipe_of(grouped)
     for fold, names in enumerate(left):
@@ -102,7 +102,7 @@ def test_each_sample_is_told_of_by_a_model_that_never_saw_its_group(crossed, gro
 
 def test_the_scores_are_those_of_all_that_was_left_out(crossed):
     out, result, _ = crossed
-    found = np.load(out / crossfit.KEPT)
+    found = np.load(out / answers.KEPT)
     right = (found["answers"].argmax(1) == found["truth"]).mean()
     assert result["model"]["accuracy"] == pytest.approx(right, abs=2e-3)  # kept in half precision
     by_group = {}
@@ -187,7 +187,7 @@ def test_rain_is_cross_fitted_too(rain_day, torch_only, tmp_path):
     recipe = rain_recipe(rain_day)
     training = dataclasses.replace(recipe.training, epochs=1)
     result = finetune(dataclasses.replace(recipe, training=training, folds=2, refit=False), tmp_path / "run")
-    found = np.load(tmp_path / "run" / crossfit.KEPT)
+    found = np.load(tmp_path / "run" / answers.KEPT)
     levels = read_bundle(tmp_path / "run").spec.field.levels
     assert found["answers"].shape == (len(found["truth"]), len(levels)) and set(found["fold"]) == {0, 1}
     assert found["answers"].dtype == np.float32 and (np.diff(found["answers"], axis=1) >= 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -89,12 +90,20 @@ def test_map_types_leave_room_for_nodata(run):
 
 
 def test_rows_of_each_kind(run):
-    spec = read_bundle(run).spec
+    sure = {"temperature": 2.0, "sets": {"0.9": 0.3}}
+    bundle = dataclasses.replace(read_bundle(run), confidence={})
     block = np.array([[[0.5, 0.2]], [[0.3, 0.7]], [[0.2, 0.1]]], np.float32)
     valid = np.array([[True, False]])
-    np.testing.assert_array_equal(draw("map", spec, block, valid), [[[10, 0]]])
-    np.testing.assert_array_equal(draw("confidence", spec, block, valid), np.array([[[0.5, np.nan]]], np.float32))
-    np.testing.assert_array_equal(draw("probabilities", spec, block, valid)[:, 0, 0], block[:, 0, 0])
+    np.testing.assert_array_equal(draw("map", bundle, block, valid), [[[10, 0]]])
+    np.testing.assert_array_equal(draw("confidence", bundle, block, valid), np.array([[[0.5, np.nan]]], np.float32))
+    np.testing.assert_array_equal(draw("probabilities", bundle, block, valid)[:, 0, 0], block[:, 0, 0])
+    np.testing.assert_array_equal(draw("unfamiliar", bundle, block[:1], valid), np.array([[[0.5, np.nan]]], np.float32))
+    calibrated = dataclasses.replace(bundle, confidence=sure)
+    np.testing.assert_array_equal(draw("map", calibrated, block, valid), draw("map", bundle, block, valid))
+    roots = np.sqrt(block[:, 0, 0])  # at temperature 2
+    np.testing.assert_allclose(draw("probabilities", calibrated, block, valid)[:, 0, 0], roots / roots.sum(), rtol=1e-5)
+    np.testing.assert_allclose(draw("confidence", calibrated, block, valid)[0, 0, 0], roots[0] / roots.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(draw("sets", calibrated, block, valid)[:, 0], [[2, 0], [0b011, 0]])
 
 
 def test_values_have_one_kind_only(value_run, run, scene):

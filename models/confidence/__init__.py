@@ -1,0 +1,1 @@
+"""How far a model's answers are to be trusted: calibrated probabilities, sets of classes, what is unfamiliar."""

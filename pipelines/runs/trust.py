@@ -1,0 +1,63 @@
+"""How far a run's answers are to be trusted: calibration, sets and what is unfamiliar, learned and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.confidence import familiar
+from models.confidence.calibration import Judged, calibrate, measures, words
+from models.confidence.familiar import Familiar
+from models.spec import IMAGERY, Classes, Spec
+from models.types import Array
+from pipelines.reports.confidence import view as view
+from pipelines.runs.answers import Answers
+from pipelines.samples.sets import Samples
+
+PIXELS = 40_000  # of all samples together, that what is familiar is learned from
+
+
+def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
+    """What answers about left-out groups say of how sure the model is.
+
+    Returns:
+        "calibration", as bundle.json keeps it; "measures", see `calibration.measures`; "told", sentences. None for
+        quantities, and where nothing was kept.
+    """
+    if answers is None or not answers.rows or not isinstance(spec.answer, Classes):
+        return None
+    found = Judged.of(*answers.joined())
+    learned, told = calibrate(found), measures(found)
+    said = [learned.said, *words(told, spec.answer.channels)]
+    return {"calibration": learned.to_json(), "measures": told, "told": said}
+
+
+def familiar_ground(samples: Samples, chosen: Sequence[Any], seed: int) -> tuple[Familiar, dict[str, Any]] | None:
+    """The training's pixels, and how many of left-out groups are unlike them, by cross-fitting within cross-fitting.
+
+    Returns:
+        And "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
+        None for runs over weather.
+    """
+    if IMAGERY not in samples.spec.inputs:
+        return None
+    most, channels = max(PIXELS // len(chosen), 1), samples.spec.imagery.channels
+    rows: list[Array] = []
+    groups: list[str] = []
+    for sample in chosen:
+        found = familiar.features_of(samples.item(sample)[IMAGERY][None], channels)[0]
+        some = np.random.default_rng((seed, len(rows))).permutation(len(found))[:most]
+        rows.append(found[some])
+        groups += [samples.group(sample)] * len(some)
+    features, number = np.concatenate(rows), np.unique(groups, return_inverse=True)[1]
+    learned = familiar.fit(features, number, seed=seed)
+    shares = familiar.flagged(features, number, seed=seed) if number.max() >= 2 * familiar.FOLDS else np.ones(1)
+    told = {"limit": float(np.quantile(shares, 0.95)), "flagged": float(shares.mean()), "groups": int(number.max()) + 1}
+    return learned, told
+
+
+def kept(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What bundle.json keeps of both."""
+    return {**(found["calibration"] if found else {}), **({"unfamiliar": dict(ground)} if ground else {})}

@@ -1,0 +1,100 @@
+"""What is unlike training pixels: by the distance to the nearest of them, and what would make it alike."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from models.backbones.catalogue import BANDS
+from models.confidence import familiar
+from models.confidence.familiar import Familiar, features_of, fit, flagged, looks_like
+
+# Reflectance x10000 of vegetation, soil, water and town, band by band.
+SURFACES = np.array(
+    [
+        [300, 500, 400, 3000, 1800, 900],
+        [900, 1300, 1800, 2400, 3000, 2500],
+        [500, 400, 250, 150, 80, 50],
+        [1200, 1300, 1400, 1900, 2000, 1800],
+    ],
+)
+
+
+def pixels(count, seed=0, groups=12):
+    """Mixtures of surfaces (C, 1, N, 1), a little brighter or darker by group, and the groups (N,)."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(4, 0.5), count)
+    group = np.arange(count) % groups
+    light = np.exp(rng.normal(0, 0.08, groups))[group]
+    x = (shares @ SURFACES) * light[:, None] + rng.normal(0, 20, (count, 6))
+    return x.T.reshape(6, 1, count, 1).astype(np.float32), group
+
+
+def rows(x):
+    return features_of(x[None], BANDS)[0]
+
+
+@pytest.fixture(scope="module")
+def known():
+    x, group = pixels(6000)
+    return fit(rows(x), group)
+
+
+def test_distance_is_that_of_the_nearest_kept_pixel(known):
+    x, _ = pixels(300, seed=1)
+    turned = (rows(x) - known.mean) @ known.turn
+    by_tree, _ = cKDTree(known.kept).query(turned)
+    np.testing.assert_allclose(known(rows(x)) * known.scale, by_tree, atol=2e-2)
+
+
+def test_others_of_the_same_kind_are_mostly_inside_and_foreign_ones_outside(known):
+    x, _ = pixels(2000, seed=2)
+    assert np.mean(known(rows(x)) > 1) < 0.12
+    cloud = np.full_like(x, 6500) + np.random.default_rng(0).normal(0, 300, x.shape).astype(np.float32)
+    for foreign in (cloud, x + 5000, x[::-1], x * 10, np.full_like(x, 500)):
+        assert np.mean(known(rows(foreign)) > 1) > 0.8
+
+
+def test_every_group_is_kept_and_nothing_depends_on_order_but_the_draw():
+    x, group = pixels(3000, groups=50)
+    group[:2000] = 0  # a place that holds most of the pixels
+    found = familiar._kept(rows(x), group, 0)
+    assert len(found.kept) == familiar.KEPT
+    turned = (rows(x) - found.mean) @ found.turn
+    of = group[cKDTree(turned).query(found.kept)[1]]
+    assert set(of) == set(group) and np.mean(of == 0) < 0.6
+
+
+def test_flagged_counts_each_left_out_group():
+    x, group = pixels(4000)
+    shares = flagged(rows(x), group)
+    assert shares.shape == (12,) and shares.min() >= 0 and shares.mean() < 0.15
+    odd = x.copy()
+    odd[:, :, group == 5] += 4000
+    assert flagged(rows(odd), group)[5] > 0.9
+
+
+def test_kept_as_arrays_and_back(known):
+    again = Familiar.of_arrays(known.arrays())
+    x, _ = pixels(50, seed=3)
+    np.testing.assert_array_equal(again(rows(x)), known(rows(x)))
+    assert sum(a.nbytes for a in known.arrays().values()) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: x[[0, 1, 2, 4, 3, 5]], "NIR_NARROW looks like SWIR_1"),
+        (lambda x: x[::-1], "reversed"),
+        (lambda x: x / 10_000, "10,000 times too small"),
+        (lambda x: x * 10, "10 times too large"),
+        (lambda x: x + 1000, "1000 too high"),
+    ],
+)
+def test_what_looks_wrong_is_named(known, change, told):
+    x, _ = pixels(1000, seed=4)
+    assert told in looks_like(known, np.ascontiguousarray(change(x)), BANDS)
+
+
+def test_nothing_is_named_where_nothing_helps(known):
+    noise = np.random.default_rng(0).uniform(4000, 9000, (6, 1, 500, 1)).astype(np.float32)
+    assert looks_like(known, noise, BANDS) == ""
