@@ -71,6 +71,21 @@ COMMANDS: Mapping[str, Command] = {
         ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
         resumes="the same command goes on from here",
     ),
+    "sample": Command(
+        "draw points of maps, to be labelled",
+        "MAPS [MAPS ...] --out FILE [--n 500] ...",
+        "pipelines.commands.sample:sample",
+        (
+            "sample maps/new_map.tif --n 500 --out points.gpkg",
+            "sample maps/new_map.tif --strata districts.gpkg --strata_column name --out points.gpkg",
+        ),
+    ),
+    "areas": Command(
+        "hectares with intervals, from labelled points",
+        "SAMPLE [--out FILE] ...",
+        "pipelines.commands.areas:areas",
+        ("areas points.gpkg", "areas points.gpkg --out areas.csv --figure areas.png"),
+    ),
     "embed": Command(
         "patch tokens of a scene as a raster",
         "BACKBONE SCENE --out FILE ...",

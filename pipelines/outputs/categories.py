@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from models.errors import InputError
 from models.spec import ClassDef
 from pipelines.outputs.layout import TRANSPARENT, Layout
 
@@ -37,6 +38,29 @@ def write_categories(sidecar: Path, layout: Layout) -> None:
         ElementTree.SubElement(categories, "Category").text = names.get(code, "")
     _attribute_table(band, layout.classes)
     ElementTree.ElementTree(root).write(sidecar, encoding="utf-8")
+
+
+def read_categories(path: Path) -> tuple[ClassDef, ...]:
+    """The classes of a map, as `write_categories` wrote them beside it.
+
+    Raises:
+        InputError: there is no table of classes beside the map, or none that can be read.
+    """
+    beside = sidecar(path)
+    try:
+        root = ElementTree.parse(beside).getroot()
+        rows = [[part.text or "" for part in row] for row in root.iterfind(".//GDALRasterAttributeTable/Row")]
+        classes = [
+            ClassDef(int(code), name, f"#{int(red):02x}{int(green):02x}{int(blue):02x}")
+            for code, name, red, green, blue in rows
+        ]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no classes beside it; keep {beside.name}, which score wrote, with the map") from None
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        raise InputError(f"{beside}: wanted a table of classes ({error}); score the scene again") from error
+    if not classes:
+        raise InputError(f"{beside}: holds no classes; give a map of classes as score writes it")
+    return tuple(classes)
 
 
 def _attribute_table(band: ElementTree.Element, classes: Sequence[ClassDef]) -> None:
