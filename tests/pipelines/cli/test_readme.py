@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 
 from pipelines.cli.main import main
@@ -125,6 +126,14 @@ def published() -> bytes:
     return file.getvalue()
 
 
+def label_points(path: Path) -> None:
+    """Label each point of a sample as the map does, which is what somebody does in QGIS before `earthtune areas`."""
+    key = pyogrio.read_dataframe(path, layer="sample_key").set_index("point")
+    points = pyogrio.read_dataframe(path, layer="points")
+    points["label"] = key.loc[points["point"], "code"].to_numpy()
+    pyogrio.write_dataframe(points, path, layer="points", driver="GPKG")
+
+
 def typed(line: str) -> list[str]:
     """The words of a command as a shell would pass them on, with what stands in for the published sizes."""
     line = re.sub(r" > \S+$", "", line)
@@ -149,6 +158,8 @@ def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
     hub.publish(repo, {file: published()})
     (desk / file).write_bytes(published())
     for line in LINES:
+        if line.startswith("earthtune areas"):
+            label_points(desk / "points.gpkg")
         if line.startswith("earthtune") and line not in OPTIONS_ONLY:
             code = main(typed(line))
             out, err = capsys.readouterr()
@@ -161,6 +172,9 @@ def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
         "patches/new_map.tif",
         "p.gpkg",
         "a.csv",
+        "points.csv",
+        "areas.csv",
+        "areas.png",
         "maps/rain",
         "maps/fine",
     }
