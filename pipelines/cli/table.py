@@ -73,11 +73,11 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "sample": Command(
         "draw points of maps, to be labelled",
-        "MAPS [MAPS ...] --out FILE [--n 500] ...",
+        "MAP [MAP ...] --out FILE [--n 500] ...",
         "pipelines.commands.sample:sample",
         (
             "sample maps/new_map.tif --n 500 --out points.gpkg",
-            "sample maps/new_map.tif --strata districts.gpkg --strata_column name --out points.gpkg",
+            "sample map.tif --strata areas.gpkg --strata_column id --out p.gpkg",
         ),
     ),
     "areas": Command(
