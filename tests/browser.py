@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
+import os
 import re
+import select
 import shutil
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,3 +91,101 @@ def browse(page: Path, *options: str, folder: Path, dark: bool = False) -> str:
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
     command = [str(BROWSER), *_QUIET.split(), f"--user-data-dir={folder / 'profile'}", scheme, *options, page.as_uri()]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+class Tab:
+    """A page that is worked on by keys and clicks, over the DevTools protocol through a pipe.
+
+    `asked` holds the address of each request that the page made, `said` what its console told.
+    """
+
+    def __init__(self, process, to_browser, from_browser):
+        self.process, self._out, self._in, self._rest, self._number = process, to_browser, from_browser, b"", 0
+        self.asked, self.said, self.session = [], [], None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **params):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            told = self._next(deadline)
+            if told.get("id") == self._number:
+                assert "error" not in told, told
+                return told["result"]
+        raise TimeoutError(method)
+
+    def _next(self, deadline):
+        while b"\0" not in self._rest:
+            if not select.select([self._in], [], [], max(deadline - time.monotonic(), 0))[0]:
+                raise TimeoutError("the browser says nothing")
+            self._rest += os.read(self._in, 1 << 16)
+        text, _, self._rest = self._rest.partition(b"\0")
+        told = json.loads(text)
+        if told.get("method") == "Network.requestWillBeSent":
+            self.asked.append(told["params"]["request"]["url"])
+        elif told.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+            self.said.append(json.dumps(told["params"]))
+        return told
+
+    def run(self, script):
+        told = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def wait(self, script, seconds=10.0):
+        """Until a script says yes; how many seconds that took."""
+        start = time.monotonic()
+        while not self.run(script):
+            assert time.monotonic() - start < seconds, (script, self.said)
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    def open(self, url):
+        self.call("Page.navigate", url=url)
+
+    def press(self, key):
+        names = {" ": "Space", "Enter": "Enter", "Escape": "Escape"}
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37}
+        about = {"key": key, "code": names.get(key, key), "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper()))}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def click(self, x, y):
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def picture(self, path):
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@contextmanager
+def tab(folder: Path) -> Iterator[Tab]:
+    """A tab of a browser of its own, which ends with the block."""
+    to_read, to_write = os.pipe()
+    from_read, from_write = os.pipe()
+
+    def place() -> None:  # the browser reads from 3 and writes to 4
+        one, other = os.dup(to_read), os.dup(from_write)
+        os.dup2(one, 3)
+        os.dup2(other, 4)
+
+    options = [word for word in _QUIET.split() if "virtual-time" not in word]
+    command = [str(BROWSER), *options, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-pipe", "--window-size=1280,800"]
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, close_fds=False, preexec_fn=place)
+    os.close(to_read)
+    os.close(from_write)
+    try:
+        yield Tab(process, to_write, from_read)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(to_write)
+        os.close(from_read)

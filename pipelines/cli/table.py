@@ -86,6 +86,13 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.areas:areas",
         ("areas points.gpkg", "areas points.gpkg --out areas.csv --figure areas.png"),
     ),
+    "review": Command(
+        "look at a map's doubtful regions, or label points",
+        "MAP [--scene FILE] [--no_page] ...",
+        "pipelines.commands.review:review",
+        ("review maps/new_map.tif", "review maps/new_map.tif --no_page", "review points.gpkg --scene new.tif"),
+        resumes="all answers are kept; the same command goes on from here",
+    ),
     "embed": Command(
         "patch tokens of a scene as a raster",
         "BACKBONE SCENE --out FILE ...",

@@ -173,12 +173,12 @@ def _value_pixels(values: Values, nodata: float | None) -> tuple[Pixels, tuple[f
     if not high > low:
         low, high = low - 0.5, high + 0.5
     share = np.where(known, (np.where(known, values, low) - low) / (high - low), 0).clip(0, 1)
-    pixels = np.dstack((_ramp(share), known * np.uint8(255)))
+    pixels = np.dstack((ramp(share), known * np.uint8(255)))
     pixels[~known] = 0
     return pixels, (low, high)
 
 
-def _ramp(share: Values) -> Pixels:
+def ramp(share: Values) -> Pixels:
     """Colour of each share (0..1) of the way from `low` to `high`: (..., 3)."""
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP.values()], float)  # (12, 3)
     table = np.stack([np.interp(range(256), list(RAMP), stops[:, i]) for i in range(3)], axis=1)  # (256, 3)
@@ -249,8 +249,8 @@ def _value_legend(ends: tuple[float, float] | None, label: str, width: int) -> P
 
     picture, draw = _canvas(width, SWATCH + ROW + 2 * MARGIN)
     length = width - 2 * MARGIN
-    ramp = _ramp(np.tile(np.linspace(0, 1, length), (SWATCH, 1)))  # (SWATCH, length, 3)
-    picture.paste(Image.fromarray(ramp), (MARGIN, MARGIN))
+    colours = ramp(np.tile(np.linspace(0, 1, length), (SWATCH, 1)))  # (SWATCH, length, 3)
+    picture.paste(Image.fromarray(colours), (MARGIN, MARGIN))
     y = MARGIN + SWATCH + GAP
     low, high = (f"{sign} {_readable(end, ends[1] - ends[0])}" for sign, end in zip("≤≥", ends, strict=True))
     draw.text((MARGIN, y), low, fill=INK, font=_font(), anchor="la")

@@ -1,0 +1,372 @@
+"""A review as a GeoPackage: regions and drawn polygons with forms for QGIS, and read back as QGIS leaves it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+from models import files
+from models.errors import InputError, RunError
+from models.spec import ClassDef
+from pipelines.review.answers import Answer, answer_of
+from pipelines.review.forms import classes_form, regions_form
+from pipelines.review.regions import Region
+from pipelines.samples.polygon_files import check_polygons
+
+ELSEWHERE = 0  # id of what was drawn outside of all regions
+_MADE = "2000-01-01T00:00:00.000Z"  # whenever it is made: the same review is the same bytes
+_WANTED = {"regions": ("id", "answer", "label"), "drawn": ("region", "label")}
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What a GeoPackage is about.
+
+    Attributes:
+        scene: name of the scene.
+        geobox: grid of the map.
+        classes: of the map; empty for values.
+        regions: by rank.
+        header: first line of the answers, which tells the map by its hash.
+        codes: of the map (rows, columns); None for values.
+    """
+
+    scene: str
+    geobox: GeoBox
+    classes: Sequence[ClassDef]
+    regions: Sequence[Region]
+    header: Mapping[str, Any]
+    codes: Any = None
+
+
+def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) -> int:
+    """Write a review: it appears whole, or not at all.
+
+    Layers: `regions`, each with its reason, its answer and its label; `drawn`, what was drawn by hand; `corrections`,
+    what is settled, as polygons with their class: drawn ones, and what they leave of regions that have another class
+    or, where the map was agreed to, its own; and `review`, a table that says of what it is. Styles and forms of QGIS
+    lie within.
+
+    Returns:
+        The number of corrections.
+
+    Raises:
+        InputError: another program has the file open.
+        RunError: the disk does not take it.
+    """
+    check_closed(path)
+    shapes = {region.id: _shape(region, reviewed.geobox) for region in reviewed.regions}
+    corrections = list(_corrections(reviewed, shapes, said))
+    crs = None if reviewed.geobox.crs is None else reviewed.geobox.crs.to_wkt()
+    with files.draft(path) as file:
+        layers = {
+            "regions": _regions(reviewed, shapes, said),
+            "drawn": _drawn(reviewed, said),
+            "corrections": _table(corrections, ("region", "label", "class", "source"), reviewed.classes),
+        }
+        for name, (columns, outlines) in layers.items():
+            kind = "Polygon" if name == "drawn" else "MultiPolygon"
+            _write(path, file, columns, name, outlines, crs=crs, geometry_type=kind)
+        written = {str(number): answer.plain() for number, answer in said.items() if not answer.empty}
+        about = {"header": json.dumps(reviewed.header, ensure_ascii=False), "answers": json.dumps(written)}
+        _write(path, file, {"key": [*about], "value": [*about.values()]}, "review")
+        _write(path, file, _styles(reviewed.classes), "layer_styles", layer_options={"FID": "id"})
+    return len(corrections)
+
+
+def check_closed(path: Path) -> None:
+    """Refuse a GeoPackage that another program has open, or left without closing it.
+
+    Raises:
+        InputError: it is so; its changes may lie beside it still.
+    """
+    for suffix in ("-wal", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists() and beside.stat().st_size:
+            raise InputError(
+                f"{path}: is open in another program ({beside.name} lies beside it); save and close it there"
+            )
+
+
+def _shape(region: Region, geobox: GeoBox) -> Any:
+    """A region's outline in the map's coordinates."""
+    import shapely
+
+    move = geobox.affine
+    placed = [[[move * point for point in ring] for ring in polygon] for polygon in region.rings]
+    return shapely.MultiPolygon([shapely.Polygon(rings[0], rings[1:]) for rings in placed])
+
+
+def _regions(reviewed: Reviewed, shapes: Mapping[int, Any], said: Mapping[int, Answer]) -> tuple[Any, Any]:
+    names = {entry.code: entry.name for entry in reviewed.classes}
+    regions = reviewed.regions
+    answers = [said.get(region.id, Answer()) for region in regions]
+    columns = {
+        "id": np.array([region.id for region in regions], np.int32),
+        "scene": [reviewed.scene] * len(regions),
+        "reason": [region.reason for region in regions],
+        "code": _numbers([region.code for region in regions], whole=True),
+        "class": [names.get(-1 if region.code is None else region.code) for region in regions],
+        "hectares": [region.hectares for region in regions],
+        "confidence": [region.confidence for region in regions],
+        "unfamiliar": [region.unfamiliar for region in regions],
+        "answer": [answer.word for answer in answers],
+        "label": _numbers([answer.label for answer in answers], whole=bool(reviewed.classes)),
+    }
+    return columns, [shapes[region.id] for region in regions]
+
+
+def _drawn(reviewed: Reviewed, said: Mapping[int, Answer]) -> tuple[Any, Any]:
+    import shapely
+
+    rows = [(number, *polygon) for number, answer in sorted(said.items()) for polygon in answer.polygons]
+    columns = {
+        "region": np.array([row[0] for row in rows], np.int32),
+        "label": _numbers([row[1] for row in rows], whole=bool(reviewed.classes)),
+    }
+    return columns, [shapely.Polygon(row[2]) for row in rows]
+
+
+def _corrections(
+    reviewed: Reviewed, shapes: Mapping[int, Any], said: Mapping[int, Answer]
+) -> Iterable[tuple[int, float, str, Any]]:
+    """What is settled: region, label, where from, polygons; drawn ones first, none over another."""
+    import shapely
+
+    by_id = {region.id: region for region in reviewed.regions}
+    taken = shapely.MultiPolygon()
+    for number, answer in sorted(said.items()):
+        for label, ring in reversed(answer.polygons):  # the last drawn counts where two overlap
+            shape = shapely.make_valid(shapely.Polygon(ring))
+            left, taken = shape.difference(taken), taken.union(shape)
+            yield from _piece(number, label, "drawn", left)
+    for number, answer in sorted(said.items()):
+        if number not in shapes or answer.word not in ("agree", "class", "value"):
+            continue
+        if answer.word != "agree":
+            yield from _piece(number, float(answer.label or 0), answer.word, shapes[number].difference(taken))
+        elif reviewed.codes is not None:
+            for code, shape in _by_class(by_id[number], reviewed):
+                yield from _piece(number, code, "agree", shape.difference(taken))
+
+
+def _piece(number: int, label: float, source: str, shape: Any) -> Iterable[tuple[int, float, str, Any]]:
+    """A row, where anything is left of a shape; lines and points that a difference leaves are dropped."""
+    import shapely
+
+    parts = [
+        part for part in shapely.get_parts(shape) if part.geom_type in ("Polygon", "MultiPolygon") and part.area > 0
+    ]
+    flat = [polygon for part in parts for polygon in shapely.get_parts(part)]
+    if flat:
+        yield number, label, source, shapely.MultiPolygon(flat)
+
+
+def _by_class(region: Region, reviewed: Reviewed) -> Iterable[tuple[int, Any]]:
+    """A region's ground by the classes that the map has there."""
+    import rasterio.features
+    import shapely
+
+    top, left, bottom, right = region.bounds
+    window = reviewed.codes[top:bottom, left:right]
+    outline = [{"type": "Polygon", "coordinates": polygon} for polygon in region.rings]
+    move = reviewed.geobox.affine * reviewed.geobox.affine.translation(left, top)
+    shift = reviewed.geobox.affine.translation(left, top)
+    inside = rasterio.features.rasterize(outline, out_shape=window.shape, transform=shift).astype(bool)
+    for code in np.unique(window[inside]):
+        here = inside & (window == code)
+        found = rasterio.features.shapes(here.astype(np.uint8), here, connectivity=4, transform=move)
+        yield int(code), shapely.unary_union([shapely.geometry.shape(shape) for shape, _ in found])
+
+
+def _table(
+    rows: Sequence[tuple[int, float, str, Any]], names: Sequence[str], classes: Sequence[ClassDef]
+) -> tuple[Any, Any]:
+    told = {entry.code: entry.name for entry in classes}
+    numbers, labels = [row[0] for row in rows], [row[1] for row in rows]
+    held = (np.array(numbers, np.int32), _numbers(labels, whole=bool(classes)), [told.get(int(v), "") for v in labels])
+    return dict(zip(names, (*held, [row[2] for row in rows]), strict=True)), [row[3] for row in rows]
+
+
+def _numbers(values: Sequence[float | None], *, whole: bool) -> Any:
+    """A column of numbers that may lack."""
+    import pandas
+
+    return pandas.array([*values], dtype="Int32" if whole else "Float64")
+
+
+def _styles(classes: Sequence[ClassDef]) -> dict[str, Any]:
+    """The table in which QGIS looks for styles and forms."""
+    import pandas
+
+    forms = {"regions": regions_form(classes), "drawn": classes_form(classes, "label")}
+    forms["corrections"] = classes_form(classes, "label")
+    blank = dict.fromkeys(
+        ("f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"), [""] * len(forms)
+    )
+    geometry = {
+        "f_table_name": [*forms],
+        "f_geometry_column": ["geom"] * len(forms),
+        "styleName": ["review"] * len(forms),
+    }
+    used = {"styleQML": [*forms.values()], "useAsDefault": [True] * len(forms)}
+    return geometry | used | blank | {"update_time": [pandas.Timestamp(_MADE)] * len(forms)}
+
+
+def _write(path: Path, file: Path, columns: Any, layer: str, outlines: Any = None, **options: Any) -> None:
+    """Write a layer, with errors of the disk turned into one line."""
+    import geopandas
+    import pandas
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+
+    table = pandas.DataFrame(columns)
+    if outlines is not None:
+        table = geopandas.GeoDataFrame(table, geometry=list(outlines), crs=options.pop("crs"))
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _MADE})
+    try:
+        pyogrio.write_dataframe(table, file, layer=layer, driver="GPKG", **options)
+    except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{path}: could not be written ({reason}); make space; all answers are kept beside it"
+        ) from error
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+def edited(path: Path, reviewed: Reviewed) -> tuple[dict[int, Answer], list[str]]:
+    """Answers of a GeoPackage that differ from what was written to it: what a person changed in QGIS.
+
+    Returns:
+        The answers by id, and what a person should know.
+
+    Raises:
+        InputError: it is no review of this map, a column lacks, or an answer makes no sense.
+    """
+    check_closed(path)
+    check_polygons(path)
+    about = _about(path)
+    for key, value in reviewed.header.items():
+        if "header" in about and about["header"].get(key) != value:
+            raise InputError(f"{path}: a review of another {key} than this map's; give the one that was made of it")
+    codes = frozenset(entry.code for entry in reviewed.classes)
+    ids = {region.id for region in reviewed.regions}
+    regions, notes = _read(path, "regions")
+    drawn, more = _read(path, "drawn")
+    before = {int(number): answer_of(plain, codes) for number, plain in about.get("answers", {}).items()}
+    polygons = _polygons(path, drawn, reviewed, codes)
+    changed: dict[int, Answer] = {}
+    held = _rows(path, regions, ids)
+    for number in sorted({*held, *polygons, *before}):
+        old = before.get(number, Answer())
+        words = _word(path, number, held[number], codes) if number in held else (old.word, old.label)
+        new = Answer(*words, tuple(polygons.get(number, ())))
+        if (new.word, new.label) != (old.word, old.label) or _key(new) != _key(old):
+            changed[number] = new
+    return changed, notes + more
+
+
+def _key(answer: Answer) -> set[tuple[Any, ...]]:
+    """Polygons whatever corner they begin at."""
+    return {(label, frozenset((round(x, 6), round(y, 6)) for x, y in ring)) for label, ring in answer.polygons}
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What the file says of itself; empty where that was taken out."""
+    import pyogrio
+
+    if "review" not in {str(name) for name, _ in pyogrio.list_layers(path)}:
+        return {}
+    table = pyogrio.read_dataframe(path, layer="review")
+    try:
+        return {str(key): json.loads(value) for key, value in zip(table["key"], table["value"], strict=True)}
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: its table `review` was changed ({error}); remove that table, or take a copy"
+        ) from error
+
+
+def _read(path: Path, layer: str) -> tuple[Any, list[str]]:
+    """A layer, which has the columns that are wanted; and a line on those that are new."""
+    import pyogrio
+
+    there = [str(name) for name, _ in pyogrio.list_layers(path)]
+    if layer not in there:
+        raise InputError(
+            f"{path}: wanted a layer {layer}, it has {', '.join(there) or 'none'}; take a copy that has it"
+        )
+    table = pyogrio.read_dataframe(path, layer=layer)
+    lacking = [name for name in _WANTED[layer] if name not in table.columns]
+    if lacking:
+        has = ", ".join(name for name in table.columns if name != "geometry")
+        raise InputError(f"{path}: layer {layer} wants a column {lacking[0]}, it has {has}; add it, or take a copy")
+    known = {"regions": ("scene", "reason", "code", "class", "hectares", "confidence", "unfamiliar")}.get(layer, ())
+    new = [str(name) for name in table.columns if name not in (*_WANTED[layer], *known, "geometry")]
+    return table, [f"{path}: layer {layer}: {', '.join(new)} left aside"] if new else []
+
+
+def _rows(path: Path, table: Any, ids: set[int]) -> dict[int, Any]:
+    """Rows of regions by their id."""
+    found: dict[int, Any] = {}
+    for _, row in table.iterrows():
+        number = row["id"]
+        if number != number or number is None or int(number) not in ids:
+            raise InputError(f"{path}: region {number} is none of this review; draw new ground in the layer drawn")
+        if int(number) in found:
+            raise InputError(f"{path}: region {int(number)} is there twice; remove one")
+        found[int(number)] = row
+    return found
+
+
+def _word(path: Path, number: int, row: Any, codes: frozenset[int]) -> tuple[str, float | None]:
+    """Answer and label of a row; a label alone is one, too."""
+    import pandas
+
+    word = "" if pandas.isna(row["answer"]) else str(row["answer"]).strip()
+    label = None if pandas.isna(row["label"]) or word in ("agree", "unsure") else row["label"]
+    word = word or ("" if label is None else "class" if codes else "value")
+    try:
+        number_of = None if label is None else float(label)
+        answer = answer_of({"answer": word, "label": number_of}, codes)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: region {number}: {error}; mend it in QGIS") from error
+    return answer.word, answer.label
+
+
+def _polygons(path: Path, table: Any, reviewed: Reviewed, codes: frozenset[int]) -> dict[int, list[Any]]:
+    """What was drawn, by region: the one that is told, else the one that it lies over most, else elsewhere."""
+    import pandas
+    import shapely
+
+    if reviewed.geobox.crs is not None and table.crs is not None:
+        table = table.to_crs(reviewed.geobox.crs.to_wkt())
+    shapes = {region.id: _shape(region, reviewed.geobox) for region in reviewed.regions}
+    found: dict[int, list[Any]] = {}
+    for index, row in table.iterrows():
+        for part in shapely.get_parts(row.geometry) if row.geometry is not None else ():
+            if part.geom_type != "Polygon" or part.interiors or not part.is_valid:
+                why = (
+                    "has a hole: cut it in two"
+                    if len(getattr(part, "interiors", ()))
+                    else "is no simple polygon: mend it"
+                )
+                raise InputError(f"{path}: layer drawn, row {int(index) + 1}: {why} in QGIS")
+            number = row["region"]
+            if pandas.isna(number) or int(number) not in shapes:
+                over = {key: part.intersection(shape).area for key, shape in shapes.items() if part.intersects(shape)}
+                number = max(over, key=lambda key: over[key]) if over else ELSEWHERE
+            label = None if pandas.isna(row["label"]) else float(row["label"])
+            ring = [list(point) for point in part.exterior.coords[:-1]]
+            try:
+                answer = answer_of({"answer": "", "polygons": [{"label": label, "ring": ring}]}, codes)
+            except ValueError as error:
+                raise InputError(f"{path}: layer drawn, row {int(index) + 1}: {error}; mend it in QGIS") from error
+            found.setdefault(int(number), []).extend(answer.polygons)
+    return found
