@@ -177,7 +177,13 @@ def tab(folder: Path) -> Iterator[Tab]:
         os.dup2(other, 4)
 
     options = [word for word in _QUIET.split() if "virtual-time" not in word]
-    command = [str(BROWSER), *options, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-pipe", "--window-size=1280,800"]
+    command = [
+        str(BROWSER),
+        *options,
+        f"--user-data-dir={folder / 'profile'}",
+        "--remote-debugging-pipe",
+        "--window-size=1280,800",
+    ]
     null = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, close_fds=False, preexec_fn=place)
     os.close(to_read)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
-from xml.etree import ElementTree
 
 from odc.geo.geobox import GeoBox
 
@@ -17,12 +16,11 @@ from models.errors import InputError
 from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.areas import scene_name
-from pipelines.outputs.categories import sidecar
+from pipelines.outputs.categories import read_categories
 
 KINDS = ("probabilities", "confidence", "unfamiliar", "lower", "upper")
 _MADE_BY = "EARTHTUNE_BUNDLE"
 _AGAIN = "score the scene again with --confidence --probabilities"
-_COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 
 
 @dataclass(frozen=True)
@@ -52,15 +50,15 @@ class Mapped:
 
     def target(self, suffix: str, out: Path | None) -> Path:
         """A file of its review: `<scene>_review<suffix>` beside the map, or beside `out` under that name."""
-        return (out.with_suffix("") if out else self.path.with_name(f"{self.scene}_review")).with_suffix(suffix)
+        stem = out.with_suffix("") if out else self.path.with_name(f"{self.scene}_review")
+        return stem.with_name(stem.name + suffix)  # names of scenes have dots
 
 
-def open_map(path: Path, *, kinds: tuple[str, ...] = KINDS) -> Mapped:
+def open_map(path: Path) -> Mapped:
     """Open a map and what lies beside it.
 
     Args:
         path: `<scene>_map.tif`, as `earthtune score` writes it.
-        kinds: what to look for beside it.
 
     Raises:
         InputError: no map, one of another make, nothing that tells doubt beside it, or files of another grid or run.
@@ -74,23 +72,18 @@ def open_map(path: Path, *, kinds: tuple[str, ...] = KINDS) -> Mapped:
             f"{path}: wanted a map of one band of classes or floats, came {source.count} {source.dtypes[0]}"
         )
     geobox = align.grid(source)
-    classes = () if values else classes_of(path)
-    beside = {kind: path.with_name(f"{scene_name(path)}_{kind}.tif") for kind in kinds}
+    classes = () if values else read_categories(path)
+    beside = {kind: path.with_name(f"{scene_name(path)}_{kind}.tif") for kind in KINDS}
     files = {kind: file for kind, file in beside.items() if file.is_file()}
     for file in files.values():
         _check(file, path, source, geobox)
-    wanted = ("lower", "upper") if values else ("confidence", "probabilities")
-    told = {*files} & {"unfamiliar", *wanted} if not values else {*files} & {"unfamiliar"} or {*wanted} <= {*files}
-    if kinds and not told:
-        raise InputError(
-            f"{path}: nothing beside it tells where it is not sure; wanted {' or '.join(b.name for b in _named(beside, wanted))}; {_AGAIN}"
-        )
+    ends = {"lower", "upper"} <= files.keys()
+    if "unfamiliar" not in files and not (ends if values else {"confidence", "probabilities"} & files.keys()):
+        wanted = "lower.tif and _upper.tif" if values else "probabilities.tif or _confidence.tif"
+        told = f"nothing beside it tells where it is not sure; wanted {scene_name(path)}_{wanted}"
+        raise InputError(f"{path}: {told}; {'score with its intervals' if values else _AGAIN}")
     hashes = {"map": digest(path)} | {kind: digest(file) for kind, file in files.items()}
     return Mapped(path, geobox, classes, str(source.units[0] or ""), files, hashes)
-
-
-def _named(beside: Mapping[str, Path], kinds: tuple[str, ...]) -> list[Path]:
-    return [beside[kind] for kind in kinds]
 
 
 def digest(path: Path) -> str:
@@ -104,46 +97,13 @@ def _check(file: Path, path: Path, source: Any, geobox: GeoBox) -> None:
     other = align.dataset(str(file))
     if align.grid(other) != geobox:
         sides = (
-            f"{other.height} x {other.width} pixels on another grid than {path.name} ({source.height} x {source.width})"
+            f"{other.height} x {other.width} pixels, {path.name} has {source.height} x {source.width}, or another place"
         )
         raise InputError(f"{file}: {sides}; {_AGAIN}")
     ours, theirs = source.tags().get(_MADE_BY), other.tags().get(_MADE_BY)
     if ours != theirs:
         told = f"made by run {str(theirs)[:12]}, the map {path.name} by run {str(ours)[:12]}"
         raise InputError(f"{file}: {told}; {_AGAIN}")
-
-
-def classes_of(path: Path) -> tuple[ClassDef, ...]:
-    """Classes of a map, by the names and colours that lie beside it.
-
-    Raises:
-        InputError: nothing tells them, or not as it should.
-    """
-    beside = sidecar(path)
-    try:
-        root = ElementTree.parse(beside).getroot()
-    except OSError as error:
-        raise InputError(
-            f"{path}: {beside.name} beside it, which names its classes, cannot be read ({error.strerror}); copy it along"
-        ) from error
-    except ElementTree.ParseError as error:
-        raise InputError(f"{beside}: names the classes and is no XML ({error}); copy it again") from error
-    rows = [[cell.text or "" for cell in row.iter("F")] for row in root.iter("Row")]
-    try:
-        return tuple(
-            ClassDef(int(r[0]), r[1], "#" + "".join(f"{int(c):02x}" for c in r[2:5])) for r in rows
-        ) or _by_name(root, path)
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{beside}: its table of classes holds {error}; score the scene again") from error
-
-
-def _by_name(root: ElementTree.Element, path: Path) -> tuple[ClassDef, ...]:
-    """Classes from names alone, where no table has colours."""
-    names = [entry.text or "" for entry in root.iter("Category")]
-    found = [(code, name) for code, name in enumerate(names) if name]
-    if not found:
-        raise InputError(f"{path}: nothing beside it names its classes; wanted a map that `earthtune score` wrote")
-    return tuple(ClassDef(code, name, _COLOURS[i % len(_COLOURS)]) for i, (code, name) in enumerate(found))
 
 
 def scene_of(mapped: Mapped) -> str | None:

@@ -14,7 +14,7 @@
   });
   map.fitBounds(whole);
   let index = 0, layer = 0, part = null, drawing = null, pending = null, busy = false, outlined = true;
-  const drawn = L.layerGroup(), shapes = new Map(), overlays = new Map();
+  const casing = L.layerGroup(), drawn = L.layerGroup(), shapes = new Map(), overlays = new Map();
 
   // What is shown.
   const looks = { "": "#ffffff", agree: "#57d163", class: "#57b0ff", value: "#57b0ff", unsure: "#ffc53d" };
@@ -33,7 +33,10 @@
     const style = { color: looks[said(item).answer], weight: here ? 3 : 1, opacity: here ? 1 : 0.75, fill: true, fillOpacity: 0 };
     if (item.point && here) Object.assign(style, { opacity: 0.35 });
     shape.setStyle(style);
-    if (here) shape.bringToFront();
+    if (!here) return;
+    casing.clearLayers();  // dark beneath, so that it is seen on any ground
+    if (!item.point && outlined) shapeOf(item).setStyle({ color: "#000", weight: 7, opacity: 0.8, fill: false, interactive: false }).addTo(casing);
+    shape.bringToFront();
   }
 
   function paintDrawn() {
@@ -59,11 +62,12 @@
     if (part) part.remove();
     part = null;
     if (state.scale < 1) {  // the whole is thinned: a picture of what is around the region in its own pixels
-      const item = items[index], wanted = `part/${name}/${item.id}`, [top, left, bottom, right] = item.bounds, pad = item.point ? 112 : 48;
-      const low = at([Math.max(left - (item.point ? 112 : pad), 0), Math.max(top - pad, 0)]);
+      const item = items[index], wanted = `part/${name}/${item.id}`, [top, left, bottom, right] = item.bounds, pad = state.pad;
+      const low = at([Math.max(left - pad, 0), Math.max(top - pad, 0)]);
       const high = at([Math.min(right + pad, state.width), Math.min(bottom + pad, state.height)]);
       part = L.imageOverlay(wanted, [low, high], { zIndex: 2 }).addTo(map);
     }
+    $("ramp").textContent = { confidence: "dark: not sure · bright: sure", unfamiliar: "dark: like the training · bright: unlike" }[name] || "";
     document.querySelectorAll("#layers button").forEach((button, i) => {
       button.classList.toggle("on", i == layer);
       button.setAttribute("aria-pressed", i == layer);
@@ -139,6 +143,7 @@
     const item = items[index], told = await send("answer", { id: item.id, answer: word, label, polygons: said(item).polygons });
     if (!told) return;
     state.answers[item.id] = told.answer;
+    if (items[index] != item) { paint(item); tell(); return; }  // somebody clicked on while it was kept
     const next = firstOpen(index + 1);
     paint(item);
     if (next < 0) { tell(); ended(); } else go(next);
@@ -186,7 +191,10 @@
 
   const draw = () => { if (kind == "sample") return; drawing = []; pending = null; paintDrawn(); tell(); };
   const step = () => { if (pending) pending = null; else if (drawing.length) drawing.pop(); else drawing = null; paintDrawn(); tell(); };
-  const pick = (code) => (pending ? keepPolygon(code) : answer("class", code));
+  const pick = (code) => {
+    if (drawing && drawing.length >= 3) close();
+    if (pending) keepPolygon(code); else if (!drawing) answer("class", code);
+  };
 
   // Keys, and buttons that do the same.
   const digits = [..."123456789wertyiopfgjklasm"];  // letters that nothing else has
@@ -213,8 +221,7 @@
   if (kind == "regions") button($("choices"), "D", "draw corrected ground", draw);
   button($("choices"), "Z", "undo the last answer", undo);
   button($("choices"), "Q", "write the file and end", end);
-  state.layers.forEach((name, i) => button($("layers"), i ? (i == 1 ? "C" : "") : "X", name, () => { layer = i; showLayer(); }));
-  document.querySelectorAll("#layers kbd").forEach((sign, i) => { sign.textContent = "XCVBN"[i] || ""; });
+  state.layers.forEach((name, i) => button($("layers"), "XCVBN"[i] || "", name, () => { layer = i; showLayer(); }));
   for (const text of ["← → before, next", "0 the whole", "+ − zoom", "H hide or show outlines"]) {
     const line = document.createElement("div");
     line.textContent = text;
@@ -271,6 +278,7 @@
     shapes.set(item.id, shape);
     shape.on("click", (event) => { if (!drawing) { L.DomEvent.stop(event); go(i, false); } });
   }
+  casing.addTo(map);
   drawn.addTo(map);
   items.forEach(paint);
   const open = firstOpen(0);

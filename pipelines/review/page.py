@@ -11,6 +11,7 @@ import re
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,9 @@ class Desk:
         pictures: the layers.
         answers: what was said.
         token: part of the address.
+        lock: of who changes the answers.
+        pen: of who draws a picture.
+        done: set when the page is ended.
     """
 
     about: Mapping[str, Any]
@@ -56,6 +60,7 @@ class Desk:
     answers: Answers
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     lock: threading.Lock = field(default_factory=threading.Lock)
+    pen: threading.Lock = field(default_factory=threading.Lock)
     done: threading.Event = field(default_factory=threading.Event)
 
     def state(self) -> dict[str, Any]:
@@ -63,7 +68,7 @@ class Desk:
         height, width = (int(side) for side in self.pictures.geobox.shape)
         said = {str(key): self._plain(answer) for key, answer in self.answers.said.items() if not answer.empty}
         layers = [*self.pictures.draw]
-        size = {"width": width, "height": height, "scale": self.pictures.scale}
+        size = {"width": width, "height": height, "scale": self.pictures.scale, "pad": _PAD}
         return {**self.about, **size, "layers": layers, "answers": said, "last": self.last()}
 
     def last(self) -> int | None:
@@ -89,6 +94,12 @@ class Desk:
             number = self.answers.undo()
         answer = self.answers.said.get(number, Answer()) if number is not None else Answer()
         return {"id": number, "answer": self._plain(answer)}
+
+    def draw(self) -> None:
+        """Draw all layers, so that none is waited for; what fails here is told where it is asked for."""
+        for name in self.pictures.draw:
+            with self.pen, suppress(EarthtuneError):
+                self.pictures.whole(name)
 
     def part(self, name: str, number: int) -> tuple[bytes, tuple[int, int, int, int]]:
         """A picture of an item and what is around it, and its bounds."""
@@ -184,14 +195,14 @@ class Handler(BaseHTTPRequestHandler):
         elif route == "state":
             self._json(desk.state())
         elif (whole := re.fullmatch(r"layer/([a-z ]+)", route)) and whole[1] in desk.pictures.draw:
-            with desk.lock:
+            with desk.pen:
                 data = desk.pictures.whole(whole[1])
             self._send(HTTPStatus.OK, data, "image/png")
         elif (part := re.fullmatch(r"part/([a-z ]+)/(\d{1,9})", route)) and part[1] in desk.pictures.draw:
             if int(part[2]) not in desk.bounds:
                 self._send(HTTPStatus.NOT_FOUND, b"not found", "text/plain")
                 return
-            with desk.lock:
+            with desk.pen:
                 data, box = desk.part(part[1], int(part[2]))
             self._send(HTTPStatus.OK, data, "image/png", {"X-Bounds": ",".join(map(str, box))})
         else:

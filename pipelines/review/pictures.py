@@ -20,6 +20,7 @@ from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.outputs.picture import ramp
 from pipelines.review.beside import Mapped
+from pipelines.scenes.bands import open_layer
 from pipelines.scenes.layers import reflectance
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -70,32 +71,44 @@ def png(image: Image) -> bytes:
     return out.getvalue()
 
 
+def scene_grid(source: str) -> GeoBox:
+    """The grid of a scene that can be shown.
+
+    Raises:
+        InputError: it cannot be opened, or has no bands that can be shown.
+    """
+    return next(iter(_openings(source).values())).geobox
+
+
 def scene_pictures(source: str, geobox: GeoBox) -> dict[str, Callable[[GeoBox], Image]]:
     """Colourings of a scene whose bands are there; of its last date.
 
     Raises:
-        InputError: the scene cannot be opened, lies on other ground, or has no band that can be shown.
+        InputError: the scene cannot be opened, lies on other ground, or has no bands that can be shown.
     """
-    found: dict[str, Callable[[GeoBox], Image]] = {}
-    problems = []
+    scenes = _openings(source)
+    for scene in scenes.values():
+        for layer in scene.stack[-1].layers:
+            if not align.overlaps(open_layer(layer), geobox):
+                raise InputError(f"{source}: lies on other ground than what is reviewed; give its own scene")
+    return {name: _colouring(scene, geobox) for name, scene in scenes.items()}
+
+
+def _openings(source: str) -> dict[str, Scene]:
+    """A scene as it is opened for each colouring that it has the bands for."""
+    found, problems = {}, []
     for name, bands in _BANDS.items():
         try:
-            scene = open_scene(source.split(",")[-1], bands)
+            found[name] = open_scene(source.split(",")[-1], bands)
         except InputError as error:
-            problems.append(str(error))
-            continue
-        if scene.geobox.crs != geobox.crs and None in (scene.geobox.crs, geobox.crs):
-            raise InputError(f"{source}: one of scene and map has no coordinate system; give the scene of the map")
-        if not scene.geobox.extent.to_crs(geobox.crs).intersects(geobox.extent) if geobox.crs else False:
-            raise InputError(f"{source}: lies on other ground than what is reviewed; give its own scene")
-        found[name] = _colouring(scene, geobox)
+            problems.append(error)
     if not found:
-        raise InputError(problems[0])
+        raise problems[0]
     return found
 
 
 def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
-    """Draws three bands, from the 2nd to the 98th percentile of the whole, for all parts alike."""
+    """Draws three bands, from the 2nd to the 95th percentile of the whole, for all parts; clouds lie beyond."""
 
     def read(grid: GeoBox) -> NDArray[np.float32]:
         rows, columns = (int(side) for side in grid.shape)
@@ -107,15 +120,18 @@ def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
     @functools.cache
     def ends() -> tuple[float, float]:
         few = min(512 / max(geobox.shape), 1)
-        x = read(geobox.zoom_to(tuple(max(round(side * few), 1) for side in geobox.shape)))
+        height, width = (max(round(side * few), 1) for side in geobox.shape)
+        x = read(geobox.zoom_to((height, width)))
         seen = x[:, np.isfinite(x).all(axis=0)]
-        low, high = np.percentile(seen, (2, 98)) if seen.size else (0.0, 1.0)
+        low, high = np.percentile(seen, (2, 95)) if seen.size else (0.0, 1.0)
         return float(low), max(float(high), float(low) + 1e-6)
 
     def draw(grid: GeoBox) -> Image:
         x, (low, high) = read(grid), ends()
         known = np.isfinite(x).all(axis=0)
-        share = ((np.where(known, x, low) - low) / (high - low)).clip(0, 1) ** 0.8  # a little lighter: fields are dark
+        share = ((np.where(known, x, low) - low) / (high - low)).clip(
+            0, 1
+        ) ** 0.7  # lighter: fields and forests are dark
         return np.dstack((*(np.rint(band * 255).astype(np.uint8) for band in share), known * np.uint8(255)))
 
     return draw
@@ -140,7 +156,7 @@ def _read(path: Any, grid: GeoBox, method: Resampling) -> NDArray[np.float32]:
     theirs = align.grid(source)
     if grid.extent == theirs.extent:  # overviews are read where there are some
         raw = source.read(1, out_shape=tuple(grid.shape), masked=True, resampling=method)
-        return np.ma.filled(raw.astype(np.float32), np.nan)
+        return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))
     window = tuple(slice(0, int(side)) for side in grid.shape)
     return align.read_onto(source, grid, (window[0], window[1]), indexes=[1], resampling=method)[0]
 

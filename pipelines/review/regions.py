@@ -1,4 +1,4 @@
-"""Regions of a map that are worth a look: connected, capped in size, ranked by doubt times area, each with its reason."""
+"""Regions of a map that are worth a look: connected, capped in size, ranked by doubt times area, with their reasons."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Doubt:
     upper: Floats | None = None
 
     def unsure(self) -> Floats:
-        """One minus confidence; or the interval's width, 1 at the widest twentieth; smoothed over 3 x 3; 0 if unknown."""
+        """One minus confidence, or the interval's width (1 at the widest twentieth), over 3 x 3; 0 if unknown."""
         if self.confidence is not None:
             return smooth(1 - self.confidence, self.valid)
         if self.lower is not None and self.upper is not None:
@@ -250,6 +250,6 @@ def interval_reason(
     return words
 
 
-def bounds_of(points: Sequence[tuple[float, float]], pad: int) -> list[tuple[int, int, int, int]]:
-    """Windows around points (column, row): first row, first column, last row + 1, last column + 1; `pad` pixels each way."""
-    return [(int(y) - pad, int(x) - pad, int(y) + pad + 1, int(x) + pad + 1) for x, y in points]
+def bounds_of(points: Sequence[tuple[float, float]]) -> list[tuple[int, int, int, int]]:
+    """Pixels that points (column, row) lie in: first row, first column, last row + 1, last column + 1."""
+    return [(int(y), int(x), int(y) + 1, int(x) + 1) for x, y in points]

@@ -21,13 +21,13 @@ from models.errors import InputError
 from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.areas import pixel_areas, read
+from pipelines.outputs.categories import read_categories
 from pipelines.review import answers as kept
 from pipelines.review import beside, package, pictures
 from pipelines.review import sample as samples
 from pipelines.review.page import Desk, Server
 from pipelines.review.regions import Doubt, Region, bounds_of, class_reason, find_regions, interval_reason
 
-_AROUND = 64  # pixels around a point of a sample
 Say = Callable[[str], None]
 
 
@@ -86,7 +86,7 @@ def review_sample(
         told = "--out" if out else "--no_page"
         raise InputError(f"{told}: for maps; the labels of a sample are written into {path.name}; leave it out")
     sample = samples.read_sample(path)
-    classes = beside.classes_of(legend) if legend else sample.offered
+    classes = read_categories(legend) if legend else sample.offered
     if not classes:
         raise InputError(f"{path}: nothing tells which classes there are; --legend MAP names a map that has them")
     if scene is None:
@@ -103,7 +103,7 @@ def review_sample(
         for key, answer in samples.held_answers(sample, classes).items():
             if answers.said.get(key, kept.Answer()).empty:
                 answers.take(key, answer)
-        boxes = dict(zip(places, bounds_of([*places.values()], _AROUND), strict=True))
+        boxes = dict(zip(places, bounds_of([*places.values()]), strict=True))
         desk = Desk(_about_sample(path, classes, places), boxes, pictures.Pictures(geobox, layers), answers)
         serve(desk, page.port, say)
         labelled = samples.write_labels(sample, answers.said, classes)
@@ -123,6 +123,7 @@ def serve(desk: Desk, port: int, say: Say) -> None:
     with ExitStack() as stack:
         stack.callback(server.server_close)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=desk.draw, daemon=True).start()
         stack.callback(server.shutdown)
         print(f"open {server.url} in a browser of this machine; end it there, or by ctrl-C", flush=True)
         try:
@@ -246,16 +247,8 @@ def layers_of(mapped: beside.Mapped, layers: Mapping[str, Any]) -> pictures.Pict
 
 def _scene_grid(scene: str) -> tuple[GeoBox, dict[str, Any]]:
     """The grid of a scene, and its colourings."""
-    opened = None
-    for bands in (("RED", "GREEN", "BLUE"), ("NIR_NARROW", "RED", "GREEN")):
-        try:
-            opened = pictures.open_scene(scene.split(",")[-1], bands)
-            break
-        except InputError as error:
-            problem = error
-    if opened is None:
-        raise problem
-    return opened.geobox, pictures.scene_pictures(scene, opened.geobox)
+    grid = pictures.scene_grid(scene)
+    return grid, pictures.scene_pictures(scene, grid)
 
 
 def _on_grid(sample: samples.Sample, geobox: GeoBox, scene: str) -> dict[int, tuple[float, float]]:
@@ -303,7 +296,7 @@ def _about_sample(
     path: Path, classes: tuple[ClassDef, ...], places: Mapping[int, tuple[float, float]]
 ) -> dict[str, Any]:
     """What the page is told of a sample's points: nothing of any map."""
-    boxes = bounds_of([*places.values()], 0)
+    boxes = bounds_of([*places.values()])
     items = [{"id": k, "bounds": box, "point": xy} for (k, xy), box in zip(places.items(), boxes, strict=True)]
     return {"title": path.name, "kind": "sample", "unit": "", "classes": _classes(classes), "items": items}
 
