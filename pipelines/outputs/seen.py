@@ -20,7 +20,7 @@ _COLOURS = ("RED", "GREEN", "BLUE")
 def has_colours(scene: Scene) -> bool:
     """Whether the last date has red, green and blue, each over the ground of the scene."""
     layers, ground = _layers(scene), (scene.own or scene).geobox
-    return layers is not None and all(_same_ground(align.grid(open_layer(layer)), ground) for layer in layers)
+    return layers is not None and all(same_ground(align.grid(open_layer(layer)), ground) for layer in layers)
 
 
 def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -30,7 +30,7 @@ def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """
     out = np.zeros((*shape, 4), np.uint8)
     try:
-        x = np.stack([_read(layer, shape) for layer in _layers(scene) or ()], axis=-1)
+        x = np.stack([thinned(layer, shape) for layer in _layers(scene) or ()], axis=-1)
     except RasterioError:
         return out
     known = np.isfinite(x).all(axis=-1)
@@ -47,14 +47,14 @@ def _layers(scene: Scene) -> list[Layer] | None:
     return [found[name] for name in _COLOURS] if found.keys() >= {*_COLOURS} else None
 
 
-def _same_ground(theirs: GeoBox, geobox: GeoBox) -> bool:
+def same_ground(theirs: GeoBox, geobox: GeoBox) -> bool:
     """Whether two grids cover the same ground, whatever their pixels."""
     ends = [np.array(grid.affine * np.array([[0, grid.width], [0, grid.height]])) for grid in (theirs, geobox)]
     pixel = abs(geobox.affine.determinant) ** 0.5
     return theirs.crs == geobox.crs and bool(np.abs(ends[0] - ends[1]).max() < pixel)
 
 
-def _read(layer: Layer, shape: tuple[int, int]) -> NDArray[Any]:
+def thinned(layer: Layer, shape: tuple[int, int]) -> NDArray[Any]:
     """Reflectance x10000 of the whole band in few pixels, NaN where it has no data: float32."""
     source = open_layer(layer)
     raw = source.read(layer.index, out_shape=shape, masked=True, resampling=Resampling.average)

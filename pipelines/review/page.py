@@ -9,6 +9,7 @@ import functools
 import json
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -137,6 +138,11 @@ class Server(ThreadingHTTPServer):
         self.desk = desk
         super().__init__(("127.0.0.1", port), Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that break; all else is an error of ours and is told."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         """The page's address."""
@@ -170,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             work(route)
+        except ConnectionError:
+            self.close_connection = True  # the browser went on without waiting
         except ValueError as error:
             self._json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
         except (EarthtuneError, OSError) as error:

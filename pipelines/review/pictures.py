@@ -18,6 +18,7 @@ from models.errors import InputError, RunError
 from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.windows import Window
+from pipelines.outputs import seen
 from pipelines.outputs.picture import ramp
 from pipelines.review.beside import Mapped
 from pipelines.scenes.bands import open_layer
@@ -112,8 +113,11 @@ def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
 
     def read(grid: GeoBox) -> NDArray[np.float32]:
         rows, columns = (int(side) for side in grid.shape)
+        layers = scene.stack[-1].layers
         try:
-            return reflectance(scene.stack[-1].layers, grid, (slice(0, rows), slice(0, columns)))
+            if all(seen.same_ground(align.grid(open_layer(layer)), grid) for layer in layers):  # overviews, if any
+                return np.stack([seen.thinned(layer, (rows, columns)) for layer in layers])
+            return reflectance(layers, grid, (slice(0, rows), slice(0, columns)))
         except RasterioError as error:
             raise RunError(f"{scene.name}: cannot be read ({align.reason(error)}); fetch it again") from error
 
@@ -122,8 +126,8 @@ def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
         few = min(512 / max(geobox.shape), 1)
         height, width = (max(round(side * few), 1) for side in geobox.shape)
         x = read(geobox.zoom_to((height, width)))
-        seen = x[:, np.isfinite(x).all(axis=0)]
-        low, high = np.percentile(seen, (2, 95)) if seen.size else (0.0, 1.0)
+        known = x[:, np.isfinite(x).all(axis=0)]
+        low, high = np.percentile(known, (2, 95)) if known.size else (0.0, 1.0)
         return float(low), max(float(high), float(low) + 1e-6)
 
     def draw(grid: GeoBox) -> Image:
@@ -131,7 +135,7 @@ def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
         known = np.isfinite(x).all(axis=0)
         share = ((np.where(known, x, low) - low) / (high - low)).clip(
             0, 1
-        ) ** 0.7  # lighter: fields and forests are dark
+        ) ** 0.85  # lighter: fields and forests are dark
         return np.dstack((*(np.rint(band * 255).astype(np.uint8) for band in share), known * np.uint8(255)))
 
     return draw
@@ -154,7 +158,7 @@ def _read(path: Any, grid: GeoBox, method: Resampling) -> NDArray[np.float32]:
     """The first band on a grid, NaN without data: float32 (rows, columns)."""
     source = align.dataset(str(path))
     theirs = align.grid(source)
-    if grid.extent == theirs.extent:  # overviews are read where there are some
+    if seen.same_ground(theirs, grid):  # overviews are read where there are some
         raw = source.read(1, out_shape=tuple(grid.shape), masked=True, resampling=method)
         return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))
     window = tuple(slice(0, int(side)) for side in grid.shape)
@@ -175,9 +179,9 @@ def _spread(path: Any) -> tuple[float, float]:
     source = align.dataset(str(path))
     few = min(512 / max(source.shape), 1)
     shape = tuple(max(round(side * few), 1) for side in source.shape)
-    seen = np.ma.filled(source.read(1, out_shape=shape, masked=True).astype(np.float32), np.nan)
-    seen = seen[np.isfinite(seen)]
-    low, high = (float(end) for end in np.percentile(seen, (2, 98))) if seen.size else (0.0, 1.0)
+    known = np.ma.filled(source.read(1, out_shape=shape, masked=True).astype(np.float32), np.nan)
+    known = known[np.isfinite(known)]
+    low, high = (float(end) for end in np.percentile(known, (2, 98))) if known.size else (0.0, 1.0)
     return low, max(high, low + 1e-6)
 
 
