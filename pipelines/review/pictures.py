@@ -162,7 +162,7 @@ def _read(path: Any, grid: GeoBox, method: Resampling) -> NDArray[np.float32]:
         raw = source.read(1, out_shape=tuple(grid.shape), masked=True, resampling=method)
         return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))
     window = tuple(slice(0, int(side)) for side in grid.shape)
-    return align.read_onto(source, grid, (window[0], window[1]), indexes=[1], resampling=method)[0]
+    return np.asarray(align.read_onto(source, grid, (window[0], window[1]), indexes=[1], resampling=method)[0])
 
 
 def _classes(path: Any, classes: Sequence[ClassDef], grid: GeoBox) -> Image:
