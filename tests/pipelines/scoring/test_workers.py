@@ -19,6 +19,7 @@ from pipelines.scoring import plan as scoring
 from pipelines.scoring import workers as launch
 from pipelines.scoring.plan import Maps, Share
 from pipelines.scoring.workers import shard_of
+from tests import dying
 from tests.runs import BANDS, make_chip, write
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -249,38 +250,19 @@ def test_two_processes_on_one_folder_share_the_work(run, scenes, wanted, tmp_pat
 def test_a_worker_that_dies_is_replaced(run, scenes, wanted, tmp_path, tmp_path_factory, monkeypatch):
     mark = tmp_path_factory.mktemp("mark") / "died"
     monkeypatch.setenv("EARTHTUNE_TEST_DIE", str(mark))
-    monkeypatch.setattr(launch, "carry_out", dying)
+    monkeypatch.setattr(launch, "carry_out", dying.once)
     results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "done"]
     assert mark.exists()
     assert files(tmp_path) == wanted
 
 
-def dying(job, *, wait):
-    """Carry out a job, but die at the first."""
-    from pipelines.scoring.jobs import carry_out
-
-    mark = Path(os.environ["EARTHTUNE_TEST_DIE"])
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return carry_out(job, wait=wait)
-    os._exit(1)
-
-
 def test_a_scene_that_always_kills_its_worker_takes_no_other_with_it(run, scenes, wanted, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "carry_out", dying_of_the_low_one)
+    monkeypatch.setattr(launch, "carry_out", dying.of_the_low_one)
     results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "failed"]
     assert "its worker died 3 times" in results[1]["error"] and results[1]["exit_code"] == 1
     assert files(tmp_path) == {name: data for name, data in wanted.items() if name.startswith("tall")}
-
-
-def dying_of_the_low_one(job, *, wait):
-    """Carry out a job, unless it is the low scene's."""
-    from pipelines.scoring.jobs import carry_out
-
-    return os._exit(1) if job.scene.name == "low" else carry_out(job, wait=wait)
 
 
 def test_ray_actors_write_the_same_bytes(run, scenes, wanted, tmp_path, monkeypatch):
