@@ -5,7 +5,9 @@ Called like a model; the floor in reports. None of them costs more than a minute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -26,6 +28,9 @@ TREES = 100
 # 0.64 of 11 classes of land right, these 0.71. Few rows bear few rounds.
 ROUNDS, LEAST_ROUNDS, ROWS_A_ROUND, RATE, LEAVES, LEAF, PULL = 60, 20, 200, 0.07, 15, 200, 10.0
 PENALTY = 1.0  # inverse strength of the logistic regression's
+KEPT = 3  # models fitted last, of one set of samples
+
+_kept: OrderedDict[Hashable, Told] = OrderedDict()
 
 
 def fit_baselines(
@@ -33,7 +38,8 @@ def fit_baselines(
 ) -> Mapping[str, Predict]:
     """Fit the baselines of an answer on the training samples, the simplest first.
 
-    Each is fitted when first asked. It is called as a runtime is, with `imagery` (B, C, T, H, W), and returns what a
+    Each is fitted when first asked; the models fitted last are kept, so that whoever asks again about the same samples
+    need not wait again. It is called as a runtime is, with `imagery` (B, C, T, H, W), and returns what a
     model returns: probabilities (B, K, H, W), values (B, 1, H, W), or (B, K) for classes of tiles.
 
     Args:
@@ -66,17 +72,33 @@ def fit_baselines(
             "pixel forest": (own, partial(_forest, answer, seed)),
             "boosting on neighbourhoods": (neighbourhoods, boosting),
         }
-    seen = list(dict.fromkeys(features for features, _ in fits.values()))
+    every = list(dict.fromkeys(features for features, _ in fits.values()))
     most, rng = -(-PIXELS // count), np.random.default_rng(seed)
-    drawn = [_drawn(answer, pixels, inputs, y, seen, most, rng) for inputs, y in samples]
+    drawn = [_drawn(answer, pixels, inputs, y, every, most, rng) for inputs, y in samples]
     targets = np.concatenate([y for _, y in drawn])  # (N,)
-    known = {features: np.concatenate([found[i] for found, _ in drawn]) for i, features in enumerate(seen)}
+    known = {features: np.concatenate([found[i] for found, _ in drawn]) for i, features in enumerate(every)}
     if isinstance(answer, Classes) and len(np.unique(targets)) < 2:  # nothing to tell apart
         fits = {name: (features, partial(_shares, answer)) for name, (features, _) in fits.items()}
     return {
-        name: partial(_asked, pixels, features, cache(partial(fit, known[features], targets)))
+        name: partial(
+            _asked, pixels, features, cache(partial(_once, (name, answer, seed), fit, known[features], targets))
+        )
         for name, (features, fit) in fits.items()
     }
+
+
+def _once(about: Hashable, fit: Callable[[Array, NDArray[Any]], Told], features: Array, targets: NDArray[Any]) -> Told:
+    """A model fitted to rows, or the one that was fitted to the same rows before."""
+    held = hashlib.sha256()
+    for part in (features, targets):
+        held.update(f"{part.dtype} {part.shape}".encode())
+        held.update(part.tobytes())
+    key = (about, held.digest())
+    told = _kept.pop(key, None) or fit(features, targets)
+    _kept[key] = told
+    while len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return told
 
 
 def _drawn(

@@ -5,9 +5,18 @@ import pytest
 from sklearn.linear_model import RidgeCV
 
 from models.baselines import pixels as baselines
+from tests import small
 
 CHANNELS = ("RED", "NIR_NARROW", "BLUE")
 LEVELS = np.array([[500, 2000], [1500, 1000], [2500, 3000]])  # (classes, bands)
+
+
+@pytest.fixture(autouse=True)
+def whole(monkeypatch):
+    """Models of their own size, none of them fitted before."""
+    for name, value in small.WHOLE[baselines].items():
+        monkeypatch.setattr(baselines, name, value)
+    baselines._kept.clear()
 
 
 @pytest.fixture
@@ -163,7 +172,32 @@ def test_the_simplest_comes_first_and_seeds_repeat(fit, task, names):
     assert list(first) == names
     x = np.stack([x for x, _ in pairs])
     for name in first:
-        np.testing.assert_array_equal(told(first[name], x), told(again[name], x))
+        one = told(first[name], x)
+        baselines._kept.clear()
+        np.testing.assert_array_equal(one, told(again[name], x))
+
+
+def test_the_same_samples_are_learned_from_once_and_others_anew(fit, monkeypatch):
+    fits, real = [], baselines._forest
+    monkeypatch.setattr(baselines, "_forest", lambda *given: fits.append(1) or real(*given))
+    pairs, name = segmentation(), "pixel forest"
+    x = np.stack([x for x, _ in pairs])
+    one = told(fit("segmentation", pairs)[name], x)
+    again = fit("segmentation", segmentation())
+    np.testing.assert_array_equal(told(again[name], x), one)
+    told(again["boosting on neighbourhoods"], x)  # which is another model
+    assert len(fits) == 1
+    other = [(x, np.where(y < 0, y, 2 - y)) for x, y in pairs]  # the same bands
+    moved = [(x + 1, y) for x, y in pairs]
+    told(fit("segmentation", pairs, seed=1)[name], x)
+    told(fit("segmentation", moved)[name], x)
+    np.testing.assert_allclose(told(fit("segmentation", other)[name], x)[:, ::-1], one, atol=0.2)
+    assert len(fits) == 4
+    assert len(baselines._kept) == baselines.KEPT
+    told(again[name], x)  # whoever has a model keeps it
+    assert len(fits) == 4
+    told(fit("segmentation", pairs)[name], x)  # no longer among the last
+    assert len(fits) == 5
 
 
 def test_no_more_pixels_are_drawn_than_allowed_and_from_every_sample(fit, monkeypatch):
