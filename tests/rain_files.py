@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from models.baselines import networks
 from models.training.settings import Augmentation, Training, WeatherArchitecture
 from pipelines.tasks.rain import RainData, RainRecipe
 
-networks.LEAST, networks.EPOCHS = 5, 1  # what small networks are worth is tried in their own tests
 LEARNED = ["ridge", "ridge on the root", "boosting", "convolutions", "whole field"]  # baselines of rain
 VARIABLES = ("TQV", "T2M", "U10M", "V10M")
 TINY = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)

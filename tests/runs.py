@@ -19,6 +19,7 @@ from pipelines.outputs import geotiff
 from pipelines.recipes.recipe import Data, SceneRecipe
 from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
+from tests import small as small
 from tests.downscale_files import downscale_recipe, make_fine_day
 from tests.rain_files import make_day, rain_recipe
 

@@ -3,8 +3,16 @@ import pytest
 from scipy.stats import norm
 
 from models.baselines import fields
+from tests import small
 
 LEVELS, THRESHOLDS = (0.1, 0.5, 0.9), (0.1, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def whole(monkeypatch):
+    """Boosting of its own size."""
+    for name, value in small.WHOLE[fields].items():
+        monkeypatch.setattr(fields, name, value)
 
 
 def weather(count, *, seed=0):

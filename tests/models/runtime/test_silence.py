@@ -26,6 +26,7 @@ def test_the_guard_sees_what_is_asked(guarded):
 
 ALL = """
 import json, sys
+import tests.small
 from pipelines.cli.main import main
 from pipelines.runs import finetune
 def unexported(out, bundle, network, *_):  # exporting takes most of the time, and the demo does it

@@ -7,8 +7,16 @@ import torch
 from models.training import statistics
 from models.training.objectives import Labelled
 from models.training.settings import Training
+from tests import small
 
 KEEPS = {"detail": 4, "statistics": 12}
+
+
+@pytest.fixture(autouse=True)
+def whole(monkeypatch):
+    """As many passes as outside the tests."""
+    for name, value in small.WHOLE[statistics].items():
+        monkeypatch.setattr(statistics, name, value)
 
 
 def textures(count=6, *, side=32, seed=0, values=False):

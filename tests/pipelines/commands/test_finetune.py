@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch, read_curves
 from tests.runs import TINY, make_chip, make_chips, tiny_recipe, write
 
+ROOT = Path(__file__).parents[3]
 SHORT = Training(epochs=1, batch=4, lr=1e-3, precision="32-true")
 
 
@@ -73,13 +75,13 @@ def test_same_seed_gives_the_same_bundle_and_another_seed_does_not(chips, tmp_pa
 
 @pytest.mark.usefixtures("torch_only")
 def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
-    training = dataclasses.replace(SHORT, epochs=24, ema=0.9, keep="last")
+    training = dataclasses.replace(SHORT, epochs=12, ema=0.9, keep="last")
     recipe = tiny_recipe(chips, training=training)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
-    command = [sys.executable, "-m", "pipelines.cli", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "cut"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tests.small", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "cut"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     log, limit = tmp_path / "cut" / "metrics.csv", time.monotonic() + 120
-    while not (log.is_file() and len(log.read_text().splitlines()) > 5):
+    while not (log.is_file() and len(log.read_text().splitlines()) > 4):
         assert process.poll() is None and time.monotonic() < limit, "ended before it could be killed"
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -99,7 +101,7 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     cut, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
     assert all(torch.equal(cut[key], whole[key]) for key in whole)
     curves = [read_curves(tmp_path / name / "metrics.csv") for name in ("cut", "whole")]
-    assert len(curves[0]) == 24 and all(a == pytest.approx(b, rel=1e-5) for a, b in zip(*curves, strict=True))
+    assert len(curves[0]) == 12 and all(a == pytest.approx(b, rel=1e-5) for a, b in zip(*curves, strict=True))
     said: list[str] = []
     finetune(recipe, tmp_path / "cut", launch=Launch(resume=True, say=said.append))
     assert "ended already" in said[0]
@@ -301,9 +303,9 @@ def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monk
 def test_two_processes_train_as_one_run(chips, tmp_path):
     recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, batch=2))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
-    command = [sys.executable, "-m", "pipelines.cli", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "run"]
+    command = [sys.executable, "-m", "tests.small", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "run"]
     options = ["--devices", "2", "--strategy", "ddp"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report:") == 1
     assert read_bundle(tmp_path / "run").training["epochs"] == 1
