@@ -24,10 +24,12 @@ def refuse(self, address, _connect=socket.socket.connect):
     return _connect(self, address)
 
 socket.socket.connect = refuse
+import tests.small  # baselines in no time
 """
 # Lines of a training: here a later notebook finds the run of an earlier one, and trains nothing.
 TRAINING = re.compile(r"^(samples of .* train|statistics of |runs/\w+: |epoch \d|exporting ).*$", re.MULTILINE)
-VERDICT = re.compile(r"(The (model|baseline) is ahead by |They are level )[^)]*\)\.")  # a comparison of numbers
+# Comparisons of numbers: which baseline is the best, and who is ahead.
+VERDICT = re.compile(r"the [a-z ]+ on the same samples|(The (model|baseline) is ahead by |They are level )[^)]*\)\.")
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|opt|var)/|[A-Z]:\\\\|site-packages")
 
 
