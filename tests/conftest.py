@@ -21,8 +21,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("earthtune", deadline=None)  # a busy machine is no failure
 settings.load_profile("earthtune")
 
+# Begun first, so that none of them is left to one process when all else is done.
+_FIRST = "notebooks demo readme rain_run finetune silence"
+LONG = tuple(f"test_{name}.py" for name in _FIRST.split())
+
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 CLASSES = (ClassDef(3, "water", "#0000ff"), ClassDef(7, "crops", "#00ff00"), ClassDef(9, "forest", "#004400"))
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of many tests, and end with one long one
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)
