@@ -7,7 +7,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -152,7 +152,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
+def draft_folder(folder: Path, *, replaces: str, also: Sequence[str] = ()) -> Iterator[Path]:
     """Give a hidden folder beside `folder`; its files move there when the block ends, and vanish on an error.
 
     A process that is killed leaves all files of a new folder, or none of them.
@@ -160,6 +160,7 @@ def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
     Args:
         folder: where the files go; made when missing.
         replaces: pattern of the names of files of earlier work, which are removed when the new ones are there.
+        also: more such patterns.
 
     Raises:
         RunError: the disk does not take the files.
@@ -175,6 +176,6 @@ def draft_folder(folder: Path, *, replaces: str) -> Iterator[Path]:
                 work.rename(folder)
                 return
             made = _move(work, folder)
-            for old in folder.glob(replaces):
+            for old in [path for pattern in (replaces, *also) for path in folder.glob(pattern)]:
                 if old.name not in made:
                     old.unlink()

@@ -79,6 +79,10 @@ class Cells:
             for the rest another is told of. Empty where it is not known.
         elevation: mean of the elevation of the cells that are told of, its deviation, and the deviation of what
             bicubic leaves out of it, in m; empty for a model without.
+        static: names of the fields that do not change and come along, such as PHIS.
+        static_mean: mean of each.
+        static_std: standard deviation of each.
+        climatology: whether the climatology of the fields at the valid time comes along.
     """
 
     kind: ClassVar[str] = "cells"
@@ -91,10 +95,16 @@ class Cells:
     position: bool = True
     size: tuple[float, ...] = ()
     elevation: tuple[float, ...] = ()
+    static: tuple[str, ...] = ()
+    static_mean: tuple[float, ...] = ()
+    static_std: tuple[float, ...] = ()
+    climatology: bool = False
 
     def __post_init__(self) -> None:
         """Check the contract at birth."""
         _check_channels("variables", self.channels, self.mean, self.std, self.units)
+        if self.static or self.static_mean or self.static_std:
+            _check_channels("static fields", self.static, self.static_mean, self.static_std)
         if self.times < 1 or (self.times > 1 and self.step <= 0):
             raise InputError(f"times {self.times}, step {self.step} h: wanted 1 time or more, and a step above 0")
         if self.size and (len(self.size) != 2 or min(self.size) <= 0):

@@ -14,7 +14,7 @@ from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig, WxCScalers, published_config
 from models.backbones.wxc_inputs import TIME_TERMS, Batch
 from models.errors import InputError
-from models.spec import WEATHER, Spec
+from models.spec import WEATHER, Cells, Spec
 from models.training.settings import WeatherArchitecture
 
 LIMIT = 6.0  # deviations beyond which a field says no more: another day may lie far outside of the training's
@@ -33,6 +33,31 @@ def encoder_config(backbone: str, architecture: WeatherArchitecture) -> WxCConfi
     if "mask_unit" in changes:
         changes["mask_unit"] = tuple(changes["mask_unit"])
     return dataclasses.replace(published_config(backbone), decoder_blocks=0, **changes)
+
+
+def inputs_told(given: Cells, backbone: str, architecture: WeatherArchitecture) -> str:
+    """How much of what a backbone was made for its encoder is given, in a line.
+
+    Raises:
+        InputError: see `encoder_config`.
+    """
+    config = encoder_config(backbone, architecture)
+    known, times = set(config.channels), min(given.times, config.input_times)
+    here = sum(name in known for name in given.channels)
+    fields = [name for name in config.static if name in given.static]
+    normal = here if given.climatology else 0
+    placed = len(TIME_TERMS) if given.position else 0
+    static, every = placed + len(fields) + normal, len(TIME_TERMS) + len(config.static) + len(known)
+    parts = [f"time {placed} of {len(TIME_TERMS)}", f"fields {len(fields)} of {len(config.static)}"]
+    parts += [f"climatology {normal} of {len(known)}", f"place {'given' if given.position else 'left out'}"]
+    more = len(given.channels) - here
+    dynamic = f"{times * here} of {config.input_times * len(known)} dynamic channels"
+    seen = f"{here} at {times} of {config.input_times} times"
+    others = f", and {more} that it was not made for" if more else ""
+    return (
+        f"Prithvi WxC's encoder is given {dynamic} ({seen}) and {static} of {every} static ones "
+        f"({', '.join(parts)}){others}."
+    )
 
 
 class WeatherNetwork(nn.Module):
@@ -67,11 +92,17 @@ class WeatherNetwork(nn.Module):
         super().__init__()
         self.spec, given = spec, spec.weather
         config = encoder_config(backbone, architecture)
-        measured = dict(zip(given.channels, zip(given.mean, given.std, strict=True), strict=True))
-        known = set(config.channels) if pretrained else set()
+        names, mean = (*given.channels, *given.static), (*given.mean, *given.static_mean)
+        measured = dict(zip(names, zip(mean, (*given.std, *given.static_std), strict=True), strict=True))
+        known = {*config.channels, *config.static} if pretrained else set()
         scalers = WxCScalers({name: pair for name, pair in measured.items() if name not in known})
         self.backbone = WxCEncoder(
-            config, channels=given.channels, static=(), times=given.times, climatology=False, scalers=scalers
+            config,
+            channels=given.channels,
+            static=given.static,
+            times=given.times,
+            climatology=given.climatology,
+            scalers=scalers,
         )
         self.members = nn.ModuleList(self.member(spec, config, architecture) for _ in range(architecture.members))
         shape = (1, 1, len(given.channels), 1, 1)

@@ -13,6 +13,7 @@ from models.spec import WEATHER
 from models.training.settings import Augmentation
 
 EASTWARD = r"u(\d+m?|lml|_.+)?|taux|taugwx"
+PLACED = 6  # static maps of place and time, before the fields
 NORTHWARD = r"v(\d+m?|lml|_.+)?|tauy|taugwy"
 
 Item = dict[str, Any]
@@ -34,8 +35,8 @@ def varied(
     """A sample as it might have come on another day, or in the other hemisphere.
 
     Args:
-        item: weather (T, C, H, W), static (6, H, W) with latitude and longitude in radians first, other maps
-            (..., H, W).
+        item: weather (T, C, H, W), static (6 + S, H, W) with latitude and longitude in radians first and fields from
+            the seventh on, other maps (..., H, W).
         names: for the fields and each of the other maps what its last dimension but two holds, one name for maps
             without it.
         std: standard deviations of the fields.
@@ -46,10 +47,12 @@ def varied(
     if augmentation.turns and rng.integers(2):  # by 180 degrees
         for key, held in names.items():
             arrays[key] = _turned(arrays[key][..., ::-1, ::-1], signs(held, EASTWARD) * signs(held, NORTHWARD))
+        arrays["static"][PLACED:] = arrays["static"][PLACED:, ::-1, ::-1].copy()
     if augmentation.turns and rng.integers(2):  # to the other hemisphere
         for key, held in names.items():
             arrays[key] = _turned(arrays[key][..., ::-1, :], signs(held, NORTHWARD))
         arrays["static"][0] = -arrays["static"][0, ::-1]
+        arrays["static"][PLACED:] = arrays["static"][PLACED:, ::-1].copy()
     x, shape = arrays[WEATHER], (len(names[WEATHER]), 1, 1)
     if augmentation.gain:
         middle = x.mean(axis=(0, 2, 3)).reshape(shape)

@@ -26,6 +26,7 @@ def score(
     overlap: int | None = None,
     engine: Engine = Engine(),
     elevation: Path | None = None,
+    climatology: str | None = None,
     share: Share = Share(),
     overwrite: bool = False,
     trust: bool = False,
@@ -51,6 +52,8 @@ def score(
         overlap: pixels that neighbouring tiles share; a quarter of a tile when not given.
         engine: how models are run.
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
+        climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
+            not given.
         share: who does the work.
         overwrite: replace maps that exist.
         trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
@@ -71,9 +74,11 @@ def score(
         why = "for scenes; a run over weather writes its maps and a series without"
         given = {"bundle": [*bundle]}, maps, reading, {"overlap": overlap, "batch": engine.batch}, share
         _refuse_unused(why, *given)
+        places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
         how: dict[str, Any] = {"overwrite": overwrite, "progress": progress, "say": say}
-        return score_weather(run, scenes, out=out, engine=engine, elevation=elevation, **how)
+        return score_weather(run, scenes, out=out, engine=engine, **places, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
+    _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
     plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug, trust=trust)
     return score_scenes((run, *bundle), scenes, plan, share, progress=progress, say=say)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from models.backbones.prithvi_wxc import WxCForecaster
     from models.backbones.wxc_files import WxCConfig, WxCFiles
     from models.backbones.wxc_inputs import Batch
-    from pipelines.forecasts.start import Climatology
+    from pipelines.weather.climatology import Climatology
 
 Time = np.datetime64
 
@@ -38,6 +39,7 @@ def forecast(
     climatology: str | None = None,
     region: list[float] | None = None,
     verify: list[Path] | None = None,
+    rain: Path | None = None,
     precision: str = "float32",
     device: str = "auto",
     overwrite: bool = False,
@@ -48,7 +50,8 @@ def forecast(
 
     Writes into a folder: a Cloud Optimized GeoTIFF per step (a band per variable or level), the series as forecast.nc,
     and forecast.json. With --verify, later MERRA-2 files, it scores the forecast beside persistence and climatology.
-    Rain is not among the variables of Prithvi WxC.
+    Rain is not among the variables of Prithvi WxC: with --rain, a run of the recipe rainfall is asked about each step
+    and the one before it, and writes rain.nc, by lead time, beside the fields that it was given, rain_fields.nc.
 
     Args:
         backbone: prithvi_wxc_2300m_rollout, tuned for steps of 6 hours; or another that `earthtune backbones` lists.
@@ -56,13 +59,14 @@ def forecast(
         out: the folder to write.
         steps: how many steps of 6 hours.
         start: time of the last analysis used (YYYY-MM-DDTHH:MM, UTC); the newest with another 6 hours before it.
-        variables: what to write, joined by commas, such as T2M,U_51 (level 51) or U (all levels); default
-            T2M,SLP,U10M,V10M.
+        variables: what to write, joined by commas, such as T2M,U_51 (level 51), U (all levels) or all; default
+            T2M,SLP,U10M,V10M. A run over some of them scores forecast.nc.
         weights: hub for the published ones, a folder laid out like their repository, a weight file in one, or random.
         climatology: hub, or a folder that holds climatology/climate_surface_doy090_hour12.nc and so on; default
             where the weights are. With random weights the mean of the analyses stands in for it.
         region: west,south,east,north in degrees, such as -100,30,-70,45; default the grid of the files.
         verify: later MERRA-2 files, or the same ones where they hold later times.
+        rain: a run folder of rain whose fields are channels of Prithvi WxC, at times 6 hours apart where there are two.
         precision: float32, or bfloat16 for half the memory.
         device: cpu, cuda, or auto.
         overwrite: replace an earlier forecast in the folder.
@@ -71,15 +75,17 @@ def forecast(
 
     Returns:
         What forecast.json holds: start, steps, files, series, and verification, rows of variable, lead_hours, rmse,
-        persistence and climatology.
+        persistence and climatology; with --rain its files and its run.
 
     Raises:
-        InputError: files without what is needed, a gap in their times, unknown names, a folder that is not empty.
+        InputError: files without what is needed, a gap in their times, unknown names, a folder that is not empty, a run
+            of rain that reads what the forecast does not have.
         RunError: the forecast is not finite, or the disk does not take it.
     """
     # All of these bring torch, which no other command's help has to wait for.
     from models.backbones.rollout import STEP_HOURS
     from pipelines.forecasts.forecast_fields import Forecast, write_forecast
+    from pipelines.forecasts.rain import WRITTEN, open_rain
     from pipelines.forecasts.start import find_climatology, find_config, last_time
     from pipelines.forecasts.verification import check_truth, verified
     from pipelines.weather.merra2 import choose_channels, open_merra2
@@ -95,6 +101,8 @@ def forecast(
     geobox(merra.grid, name="analyses")
     begin = last_time(merra.times(), start)
     targets = tuple(begin + np.timedelta64(STEP_HOURS * step, "h") for step in range(1, steps + 1))
+    known = (begin - np.timedelta64(STEP_HOURS, "h"), begin)
+    asked = open_rain(rain, merra, (*known, *targets), start=begin, climatology=climatology) if rain else None
     truth = open_merra2(verify, chosen, static=(), region=box) if verify else None
     check_truth(truth, merra, targets)
     climate = find_climatology(climatology, weights, merra, config, begin)
@@ -105,15 +113,22 @@ def forecast(
         say(MEANINGLESS)
     elif not backbone.endswith("_rollout"):
         say(f"{backbone} was not tuned to be rolled forward; prithvi_wxc_2300m_rollout was")
-    batch = merra.batch([begin - np.timedelta64(STEP_HOURS, "h"), begin], lead=STEP_HOURS, climate=first)
+    batch = merra.batch(known, lead=STEP_HOURS, climate=first)
     model, where = _ready(config, files, batch, precision=precision, device=device)
     batch = {key: value.to(where) for key, value in batch.items()}
-    at = [config.channels.index(channel) for channel in chosen]
+    kept = choose_channels({*chosen, *(asked.channels if asked else ())}, config.channels)
+    at = [config.channels.index(channel) for channel in kept]
     shown = progress(targets, "forecast") if progress else targets
     fields = _rolled(model, batch, begin, climate if config.residual == "climate" else None, shown, at)
-    made = Forecast(merra, chosen, begin, targets, fields)
+    made = Forecast(merra, kept, begin, targets, fields).of(chosen)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
-    return write_forecast(out, made, origin, verified(made, truth, climate) if truth else [])
+    rows = verified(made, truth, climate) if truth else []
+    if asked is None:
+        return write_forecast(out, made, origin, rows, also=WRITTEN)
+    every = np.concatenate((batch["x"][0, :, at].cpu().numpy(), fields))
+    states = Forecast(merra, kept, begin, (*known, *targets), every).of(asked.channels)
+    beside = partial(asked.write, states=states, out=out, origin=origin, progress=progress)
+    return write_forecast(out, made, origin, rows, beside=beside, also=WRITTEN)
 
 
 def _rolled(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class Forecast:
     times: tuple[Time, ...]
     fields: Array
 
+    def of(self, channels: Sequence[str]) -> Forecast:
+        """Some of its channels, in this order."""
+        at = [self.channels.index(channel) for channel in channels]
+        return replace(self, channels=tuple(channels), fields=self.fields[:, at])
+
     def lead_hours(self, i: int) -> int:
         """Hours from the start to a valid time."""
         return int((self.times[i] - self.start) / np.timedelta64(1, "h"))
@@ -65,11 +70,31 @@ def stamp(time: Time) -> str:
     return f"{np.datetime_as_string(time, 'm')}Z"
 
 
-def write_forecast(out: Path, made: Forecast, origin: Mapping[str, str], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write all files, or none; returns what forecast.json holds."""
-    with draft_folder(out, replaces="forecast_*h.tif") as folder:
+def write_forecast(
+    out: Path,
+    made: Forecast,
+    origin: Mapping[str, str],
+    rows: list[dict[str, Any]],
+    *,
+    beside: Callable[[Path], Mapping[str, Any]] = lambda folder: {},
+    also: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write all files, or none.
+
+    Args:
+        out: the folder.
+        made: the fields.
+        origin: what they come from.
+        rows: the verification.
+        beside: writes more into a folder; what it returns is told in forecast.json.
+        also: patterns of the files that it may write, of which earlier ones go.
+
+    Returns:
+        What forecast.json holds.
+    """
+    with draft_folder(out, replaces="forecast_*h.tif", also=also) as folder:
         names = [_write_map(folder, made, i, origin) for i in range(len(made.times))]
-        _write_series(folder / "forecast.nc", made, origin)
+        write_series(folder / "forecast.nc", made, origin)
         result = {
             "start": stamp(made.start),
             "steps": len(names),
@@ -77,6 +102,7 @@ def write_forecast(out: Path, made: Forecast, origin: Mapping[str, str], rows: l
             "files": [str(out / name) for name in names],
             "series": str(out / "forecast.nc"),
             "verification": rows,
+            **beside(folder),
         }
         (folder / "forecast.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -94,7 +120,7 @@ def _write_map(folder: Path, made: Forecast, i: int, origin: Mapping[str, str]) 
     return name
 
 
-def _write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None:
+def write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None:
     """All steps as one NetCDF file after the CF conventions, version 1.11."""
     data = series(made)
     data.attrs |= {"Conventions": "CF-1.11", "title": "Forecast by Prithvi WxC", **origin}
@@ -104,7 +130,11 @@ def _write_series(path: Path, made: Forecast, origin: Mapping[str, str]) -> None
 
 
 def series(made: Forecast) -> xr.Dataset:
-    """The forecast as a dataset: a variable (time, lat, lon) per channel, with lead_time beside the valid time."""
+    """The forecast as a dataset that runs over its channels read.
+
+    A variable (time, lat, lon) per channel, under the channel's name, (lat, lon) per static field of the analyses, and
+    lead_time beside the valid time.
+    """
     leads = np.array([made.lead_hours(i) for i in range(len(made.times))], float)
     grid = made.analyses.grid
     coords = {
@@ -113,12 +143,18 @@ def series(made: Forecast) -> xr.Dataset:
         "reference_time": ((), made.start, {"standard_name": "forecast_reference_time"}),
         **grid_axes(grid["lat"].values, grid["lon"].values),
     }
-    fields = {}
+    fields: dict[str, Any] = {}
+    for name, values in made.analyses.static_fields(made.start).items():
+        fields[name] = (("lat", "lon"), values, _named(made.analyses.attrs(name), name))
     for k, channel in enumerate(made.channels):
         name, level = split_channel(channel)
-        source = made.analyses.attrs(channel)
-        attrs = {"units": str(source.get("units", "")), "long_name": str(source.get("long_name", name))}
+        attrs = _named(made.analyses.attrs(channel), name)
         attrs |= {"standard_name": STANDARD_NAMES[name]} if name in STANDARD_NAMES else {}
         extra = {} if level is None else {"model_level": level}
         fields[channel] = (("time", "lat", "lon"), made.fields[:, k], attrs | extra)
     return xr.Dataset(fields, coords)
+
+
+def _named(source: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Unit and name in words of a variable, from its attributes in the analyses."""
+    return {"units": str(source.get("units", "")), "long_name": str(source.get("long_name", name))}

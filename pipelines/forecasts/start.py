@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from models.backbones.rollout import STEP_HOURS
-from models.backbones.wxc_climatology import climatology_names, locate_climatology, read_climatology
 from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_files, published_config, read_config
 from models.errors import InputError
-from models.types import Array
+from pipelines.weather.climatology import Climatology
 from pipelines.weather.merra2 import Merra2
 
 Time = np.datetime64
@@ -67,51 +65,6 @@ def last_time(times: Sequence[Time], start: str | None) -> Time:
     return wanted
 
 
-@dataclass(frozen=True)
-class Climatology:
-    """The channels' climatology by time, on the grid of the analyses.
-
-    Attributes:
-        told: where it comes from, for the outputs.
-        merra: whose grid it is read on.
-        config: names the channels.
-        folder: holds climatology/; None for the Hub.
-        mean: (C, H, W) that stands in for it at all times, or None.
-    """
-
-    told: str
-    merra: Merra2
-    config: WxCConfig
-    folder: Path | None = None
-    mean: Array | None = None
-
-    def read(self, time: Time) -> Array:
-        """The channels at a time, (C, H, W)."""
-        if self.mean is not None:
-            return self.mean
-        surface, vertical = self.files(time)
-        return read_climatology(surface, vertical, lat=self.merra.lat, lon=self.merra.lon, config=self.config)
-
-    def files(self, time: Time) -> tuple[Path, Path]:
-        """The surface and the vertical file of a time."""
-        if self.folder is None:
-            return locate_climatology(time)
-        surface, vertical = climatology_names(time)
-        return self.folder / surface, self.folder / vertical
-
-    def check(self, times: Iterable[Time]) -> None:
-        """See that the files of these times are there, before any work.
-
-        Raises:
-            InputError: one is not.
-        """
-        absent = [file for time in times if self.mean is None for file in self.files(time) if not file.is_file()]
-        if absent:
-            raise InputError(
-                f"{absent[0]}: no such file, and {len(absent) - 1} more; the climatology at the targets is wanted"
-            )
-
-
 def find_climatology(
     where: str | None, weights: str, merra: Merra2, config: WxCConfig, start: Time
 ) -> Climatology | None:
@@ -122,10 +75,7 @@ def find_climatology(
     if where is None and weights == "random":
         times = [time for time in merra.times() if time <= start]
         mean = np.mean([merra.stack(time) for time in times], axis=0)
-        return Climatology(f"mean of {len(times)} analyses", merra, config, mean=mean)
+        return Climatology(f"mean of {len(times)} analyses", merra.lat, merra.lon, config, mean=mean)
     if where is None and config.residual != "climate":
         return None
-    chosen = where or weights
-    path = Path(chosen)
-    folder = None if chosen == "hub" else path.parent if path.is_file() else path
-    return Climatology(chosen, merra, config, folder)
+    return Climatology.at(where or weights, merra.lat, merra.lon, config)

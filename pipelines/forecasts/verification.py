@@ -9,8 +9,8 @@ import numpy as np
 
 from models.errors import InputError
 from pipelines.forecasts.forecast_fields import Forecast, stamp
-from pipelines.forecasts.start import Climatology
 from pipelines.reports.scores import area_rmse
+from pipelines.weather.climatology import Climatology
 from pipelines.weather.merra2 import Merra2, split_channel
 from pipelines.weather.regions import cell_areas
 

@@ -20,7 +20,8 @@ class WeatherData:
         times: time steps of the input.
         step: hours between them.
         split: shares of the blocks of time in their order, named train, val and test.
-        gap: hours between the blocks that are left out.
+        gap: hours between the blocks that are left out; below 0, inputs of a block may reach so many hours into the
+            one before, hours that are told of never.
     """
 
     root: Path = Path()

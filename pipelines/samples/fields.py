@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from models.backbones.wxc_inputs import kept_rows, stack_channels, static_channels
+from models.backbones.wxc_inputs import climatology_index, kept_rows, stack_channels, static_channels
 from models.errors import InputError
 from models.spec import WEATHER, Spec
 from models.training.settings import Augmentation
@@ -22,8 +22,9 @@ from models.types import Array
 from pipelines.grids.areas import OTHER_SIZE
 from pipelines.samples.sets import SPLITS, Item
 from pipelines.weather import intervals
+from pipelines.weather.climatology import Climatology
 from pipelines.weather.dataset import open_weather
-from pipelines.weather.merra2 import split_channel
+from pipelines.weather.merra2 import holders, static_series
 from pipelines.weather.regions import cell, cell_areas, check_rectilinear, step
 
 HELD = 1 << 30  # bytes of fields in memory; more lie on disk, and are read sample by sample
@@ -42,6 +43,7 @@ class Weather:
         channels: their names.
         units: their units; empty where the files say none.
         name: the files, for messages.
+        static: (T, S, H, W) fields that do not change, or by month only; None where none were asked for.
     """
 
     times: NDArray[Any]
@@ -51,6 +53,7 @@ class Weather:
     channels: tuple[str, ...]
     units: tuple[str, ...]
     name: str
+    static: Array | None = None
 
     @property
     def size(self) -> tuple[float, ...]:
@@ -101,14 +104,17 @@ def read_weather(
     variables: Sequence[str],
     *,
     units: Sequence[str] = (),
+    static: Sequence[str] = (),
     check: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> Weather:
     """Read fields by name.
 
     Args:
         files: weather files; they go together in time and side by side.
-        variables: names, or VARIABLE_LEVEL; all of two dimensions when empty.
+        variables: names, or VARIABLE_LEVEL, which files hold as VARIABLE on levels or under this name; all of two
+            dimensions when empty.
         units: the unit wanted of each; as in the files when empty, as for those whose unit is empty.
+        static: names of fields that do not change, as MERRA-2 has them.
         check: refuses names that may not be read.
 
     Raises:
@@ -116,7 +122,8 @@ def read_weather(
             longitudes; values that are missing.
     """
     check(variables)
-    data = open_weather(files, list(dict.fromkeys(split_channel(name)[0] for name in variables)) or None)
+    bases = holders(files, variables)
+    data = open_weather(files, list(dict.fromkeys(bases)) or None)
     name = ", ".join(path.name for path in files[:3]) + (" ..." if len(files) > 3 else "")
     if "time" not in data.dims:
         raise InputError(f"{name}: a time axis is wanted and there is none; pass dated files")
@@ -126,7 +133,7 @@ def read_weather(
             str(key) for key, var in data.data_vars.items() if {*var.dims} - {"number"} == {"time", "lat", "lon"}
         ]
         check(variables)
-    bases = [split_channel(key)[0] for key in variables]
+        bases = list(variables)
     wanted = dict(zip(bases, units or [""] * len(bases), strict=True))
     chosen = {base: _in_unit(data[base], unit, name) for base, unit in wanted.items()}
     levels = tuple(float(level) for level in data["level"].values) if "level" in data.dims else ()
@@ -145,7 +152,8 @@ def read_weather(
         flat = {key: values for key, values in read.items() if "level" not in chosen[key].dims}
         deep = {key: values for key, values in read.items() if "level" in chosen[key].dims}
         fields[first : first + part] = stack_channels(variables, flat, deep, levels=levels)[..., rows, :]
-    return Weather(times, lat, lon, fields, tuple(variables), here, name)
+    fixed = static_series(files, static, times, lat=lat, lon=lon) if static else None
+    return Weather(times, lat, lon, fields, tuple(variables), here, name, fixed)
 
 
 def room(shape: tuple[int, ...]) -> Array:
@@ -183,6 +191,7 @@ class FieldSamples:
         notes: what a person should know of the data, a sentence each.
         found: settings of the data that reading settled, by their names.
         weather: the fields.
+        climatology: that of the fields, for a model that takes it.
         spec: which of them a model eats.
         samples: what there is, with a split each.
     """
@@ -191,14 +200,15 @@ class FieldSamples:
     epoch: ClassVar[int] = 64
     shown: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, spec: Spec, weather: Weather, *, known: bool) -> None:
+    def __init__(self, spec: Spec, weather: Weather, *, known: bool, climatology: Climatology | None = None) -> None:
         """Find every sample whose input times, and if anything is known whose truth, are there.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or the climatology of a valid time is not there for a model that takes it.
         """
         self.spec, self.weather = spec, weather
-        self.augmentation = Augmentation()
+        self.augmentation, self.climatology = Augmentation(), climatology
+        self._normals: dict[tuple[int, int], Array] = {}
         self.gap = 0.0  # hours between the blocks of time
         self.notes = cell_notes(weather, spec)
         self.found: Mapping[str, Any] = {}
@@ -213,6 +223,11 @@ class FieldSamples:
                 f"{weather.name}: no time of {span} {what} ({spec.weather.times} times of {spec.weather.step:g} h "
                 f"wanted, leads {list(leads)} h); pass more files"
             )
+
+        if spec.weather.climatology:
+            if climatology is None:
+                raise InputError(f"{weather.name}: this model takes a climatology; say where it is")
+            climatology.check(sorted({self.valid(s) for s in self.samples}), spec.weather.channels)
 
     @property
     def name(self) -> str:
@@ -238,7 +253,9 @@ class FieldSamples:
     @property
     def names(self) -> Mapping[str, Sequence[str]]:
         """What the maps of an item hold, see `variation.varied`."""
-        return {WEATHER: self.spec.weather.channels, "y": (self.spec.field.name,)}
+        fields = self.spec.weather.channels
+        held = {WEATHER: fields, "y": (self.spec.field.name,)}
+        return held | {"climate": fields} if self.spec.weather.climatology else held
 
     def truth(self, sample: Moment) -> Array:
         """What is to be told, (H, W) in the unit of the Spec; NaN where not known."""
@@ -268,14 +285,32 @@ class FieldSamples:
         return self.time(sample) + np.timedelta64(round(sample.lead * 3600), "s")
 
     def item(self, sample: Moment) -> Item:
-        """`weather` (T, C, H, W), `static` (6, H, W), `input_time`, `lead_time`, all float32."""
-        weather = self.weather
-        return {
+        """What the model eats, all float32.
+
+        `weather` (T, C, H, W), `static` (6 + S, H, W), `input_time`, `lead_time`, and where it is taken `climate`
+        (C, H, W), the climatology at the valid time.
+        """
+        weather, names = self.weather, self.spec.weather.static
+        fixed = {} if weather.static is None else dict(zip(names, weather.static[sample.at], strict=True))
+        given = {
             WEATHER: weather.fields[self._past(sample.at)],
-            "static": static_channels(self.time(sample), weather.lat, weather.lon, {}, names=()),
+            "static": static_channels(self.time(sample), weather.lat, weather.lon, fixed, names=names),
             "input_time": np.float32(self.spec.weather.step),
             "lead_time": np.float32(sample.lead),
         }
+        return given | {"climate": self._normal(sample)} if self.spec.weather.climatology else given
+
+    def _normal(self, sample: Moment) -> Array:
+        """The climatology at the valid time, (C, H, W), read once where memory allows."""
+        time = self.valid(sample)
+        key = climatology_index(time)
+        if key in self._normals:
+            return self._normals[key]
+        assert self.climatology is not None
+        values = self.climatology.read(time, self.spec.weather.channels)
+        if (len(self._normals) + 1) * values.nbytes <= HELD:
+            self._normals[key] = values
+        return values
 
     def varied(self, item: Item, rng: np.random.Generator) -> Item:
         """As another day might have brought it."""
@@ -361,7 +396,15 @@ class FieldSamples:
         off = [np.square(fields[i] - mean[:, None, None]).mean(axis=(1, 2)) for i in at]
         std = np.asarray(np.sqrt(np.mean(off, axis=0)))
         std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
-        return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        fixed = {} if self.weather.static is None else _moments(self.weather.static[at])
+        return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()), **fixed)
+
+
+def _moments(static: Array) -> dict[str, tuple[float, ...]]:
+    """Means and deviations of static fields (T, S, H, W); a deviation of 1 for those that are the same everywhere."""
+    mean, std = (np.asarray(f(static, axis=(0, 2, 3), dtype=np.float64)) for f in (np.mean, np.std))
+    std = np.where(std <= 1e-7 * np.maximum(np.abs(mean), 1.0), 1.0, std)
+    return {"static_mean": tuple(mean.tolist()), "static_std": tuple(std.tolist())}
 
 
 def cell_notes(weather: Weather, spec: Spec) -> list[str]:

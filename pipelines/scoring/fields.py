@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from models import files
 from models.baselines.fields import Forecast
-from models.bundle import bundle_id, read_bundle
+from models.bundle import Bundle, bundle_id, read_bundle
 from models.errors import shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
@@ -37,6 +37,7 @@ def score_weather(
     out: Path,
     engine: Engine = Engine(),
     elevation: Path | None = None,
+    climatology: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -49,6 +50,7 @@ def score_weather(
         out: folder for the maps.
         engine: how the model is run; auto is torch, on any grid.
         elevation: elevation of the files' place, for a downscaling run whose own does not cover it.
+        climatology: that of the fields' channels, for a run that takes it: hub or a folder.
         overwrite: replace maps that exist.
         progress: wraps the batches to show progress.
         say: takes a line for the person who waits.
@@ -62,18 +64,13 @@ def score_weather(
     bundle = read_bundle(run)
     task = task_named(bundle.spec.task)
     assert task.unlabelled is not None
-    samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data_for(bundle, elevation=elevation))
+    data = data_for(bundle, elevation=elevation, climatology=climatology)
+    samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data)
     for note in samples.notes:
         say(note)
     lat, lon = samples.grid
     geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name=samples.weather.name)
-    tags = {
-        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
-        "EARTHTUNE_BUNDLE": bundle_id(run),
-        "EARTHTUNE_BACKBONE": bundle.backbone,
-        "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": shown(",".join(Path(s).name for s in sources)),
-    }
+    tags = tags_of(run, bundle, sources)
     layouts = {s: _layout(samples, s, geobox, tags) for s in samples.samples}
     paths, series = _targets(out, samples)
     for sample, path in paths.items():
@@ -92,17 +89,28 @@ def score_weather(
         about = {"scene": ",".join(sources), "run": str(run), "status": "done", "map": str(path)}
         results.append(about | {"valid": filled / bands[0].size})
     for lead, path in series.items():
-        _write_series(path, samples, made, lead, tags)
+        write_series(path, samples, made, lead, tags)
         say(f"series: {path}")
     return results
+
+
+def tags_of(run: Path, bundle: Bundle, sources: Sequence[str]) -> dict[str, str]:
+    """What maps and series tell of their run and of the files that they were made of."""
+    return {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BUNDLE": bundle_id(run),
+        "EARTHTUNE_BACKBONE": bundle.backbone,
+        "EARTHTUNE_BASE": str(bundle.base),
+        "EARTHTUNE_INPUT": shown(",".join(Path(s).name for s in sources)),
+    }
 
 
 def _targets(out: Path, samples: FieldSamples) -> tuple[dict[Moment, Path], dict[float, Path]]:
     """The map of each sample, and the series of each lead time."""
     field, name = samples.spec.field, quantity(samples.spec)
-    maps = {s: out / f"{name}_{_stamp(samples.valid(s))}{_suffix(field, s.lead)}.tif" for s in samples.samples}
+    maps = {s: out / f"{name}_{_stamp(samples.valid(s))}{lead_suffix(field, s.lead)}.tif" for s in samples.samples}
     first = _stamp(samples.weather.times[0])
-    return maps, {lead: out / f"{name}_{first}{_suffix(field, lead)}.nc" for lead in field.leads}
+    return maps, {lead: out / f"{name}_{first}{lead_suffix(field, lead)}.nc" for lead in field.leads}
 
 
 def quantity(spec: Spec) -> str:
@@ -122,7 +130,7 @@ def _stamp(time: np.datetime64) -> str:
     return np.datetime_as_string(time, "m").replace("-", "").replace(":", "")
 
 
-def _suffix(field: Values | Quantiles, lead: float) -> str:
+def lead_suffix(field: Values | Quantiles, lead: float) -> str:
     """What tells lead times apart, where there are several."""
     return f"_lead{lead:g}h" if len(field.leads) > 1 else ""
 
@@ -151,8 +159,28 @@ def _iso(time: np.datetime64) -> str:
     return np.datetime_as_string(time, "s") + "Z"
 
 
-def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float, tags: dict[str, str]) -> None:
-    """Write the forecasts of a lead time as CF-1.8 NetCDF: valid times, with the bounds of what was averaged."""
+def write_series(
+    path: Path,
+    samples: FieldSamples,
+    made: Forecast,
+    lead: float,
+    tags: dict[str, str],
+    *,
+    start: np.datetime64 | None = None,
+) -> None:
+    """Write the forecasts of a lead time as CF-1.8 NetCDF: valid times, with the bounds of what was averaged.
+
+    Args:
+        path: the file.
+        samples: what was asked about.
+        made: what was said of all of them.
+        lead: hours from an input to what is told; samples of others are left out.
+        tags: attributes, of which those of ours are written.
+        start: when the forecast began whose states are the inputs; each input is a beginning of its own when None.
+
+    Raises:
+        RunError: the disk does not take it.
+    """
     at = [i for i, s in enumerate(samples.samples) if s.lead == lead]
     chosen = [samples.samples[i] for i in at]
     (lat, lon), spec, field = samples.grid, samples.spec, samples.spec.field
@@ -169,12 +197,7 @@ def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float
             _ns(np.array([samples.valid(s) for s in chosen])),
             {"axis": "T", "standard_name": "time", **over},
         ),
-        "forecast_reference_time": (
-            "time",
-            _ns(np.array([samples.time(s) for s in chosen])),
-            {"standard_name": "forecast_reference_time"},
-        ),
-        "lead_time": ((), float(lead), {"standard_name": "forecast_period", "units": "hours"}),
+        **_begun(samples, chosen, lead, start),
         **grid_axes(lat, lon),
     }
     if field.levels:
@@ -190,6 +213,18 @@ def _write_series(path: Path, samples: FieldSamples, made: Forecast, lead: float
     encoding["crs"] = {"dtype": "int32", "zlib": False, "complevel": None}
     with files.draft(path) as file:
         write_netcdf(file, data, encoding=encoding)
+
+
+def _begun(samples: FieldSamples, chosen: Sequence[Moment], lead: float, start: np.datetime64 | None) -> dict[str, Any]:
+    """When forecasts began, and hours from there to their valid times."""
+    reference, period = {"standard_name": "forecast_reference_time"}, {"standard_name": "forecast_period"}
+    period |= {"units": "hours"}
+    if start is None:
+        times = _ns(np.array([samples.time(s) for s in chosen]))
+        return {"forecast_reference_time": ("time", times, reference), "lead_time": ((), float(lead), period)}
+    hours = [float((samples.valid(s) - start) / np.timedelta64(1, "h")) for s in chosen]
+    begun = start.astype("datetime64[ns]")
+    return {"forecast_reference_time": ((), begun, reference), "lead_time": ("time", np.array(hours), period)}
 
 
 def _told(spec: Spec, made: Forecast, at: Sequence[int]) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:

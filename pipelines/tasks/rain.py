@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.backbones.wxc_files import WxCConfig
 from models.baselines.fields import Forecast, Predict, fit_rain_baselines
 from models.errors import InputError
 from models.networks.rain import RainNetwork
@@ -23,6 +24,7 @@ from pipelines.samples.sets import evenly
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
+from pipelines.weather.climatology import Climatology
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.products import PRODUCTS, RainProduct, Stamp
 
@@ -62,6 +64,9 @@ class RainData(WeatherData):
         leads: hours to look ahead from the last one, 0 to 24.
         window: hours (from, to] around input time plus lead whose mean rate is predicted.
         persistence: hours back from which a baseline takes its rain, at least, beside that of one hour.
+        static: names of fields that do not change, which the files hold too: FRACI, FRLAND, FROCEAN, PHIS.
+        climatology: of the fields at the valid time: none; weights, where the weights come from (none with random
+            ones); hub; or a folder that holds climatology/climate_surface_doy090_hour12.nc and so on.
     """
 
     target: str | RainTarget = "merra2"
@@ -70,6 +75,8 @@ class RainData(WeatherData):
     leads: list[float] = field(default_factory=lambda: [0.0])
     window: tuple[float, float] = (0.0, 1.0)
     persistence: float = 3.0
+    static: list[str] = field(default_factory=list)
+    climatology: str = "none"
 
     def product(self) -> RainProduct:
         """The product that is named or told.
@@ -185,10 +192,19 @@ class RainSamples(FieldSamples):
         persistence: hours back that persistence looks at least.
     """
 
-    def __init__(self, spec: Spec, weather: Weather, rain: Rain | None, *, persistence: float = 3.0) -> None:
-        """Find the samples, see `FieldSamples`."""
+    def __init__(
+        self,
+        spec: Spec,
+        weather: Weather,
+        rain: Rain | None,
+        *,
+        persistence: float = 3.0,
+        climatology: str = "none",
+    ) -> None:
+        """Find the samples, see `FieldSamples`; the climatology is that of "hub", a folder, or "none"."""
         self.rain, self.persistence = rain, persistence
-        super().__init__(spec, weather, known=rain is not None)
+        normal = None if climatology == "none" else Climatology.at(climatology, weather.lat, weather.lon, WxCConfig())
+        super().__init__(spec, weather, known=rain is not None, climatology=normal)
 
     def truth(self, sample: Moment, *, back: float = 0.0) -> Array:
         """Rain of the window around the valid time, some hours back: (H, W), NaN where not known."""
@@ -254,7 +270,7 @@ def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()
     product = data.product()
     files = find_files(data.root, data.inputs)
     check = partial(check_inputs, target=product.variable)
-    weather = read_weather(files, channels or data.variables, units=units, check=check)
+    weather = read_weather(files, channels or data.variables, units=units, static=data.static, check=check)
     rain_files = find_files(data.root, data.target_files) if data.target_files else files
     return weather, read_rain(rain_files, product, weather, unit=data.unit)
 
@@ -269,12 +285,33 @@ def prepare(recipe: RainRecipe) -> RainSamples:
     weather, rain = load(data)
     count = len(weather.channels)
     known = weather.channels, weather.units, (0.0,) * count, (1.0,) * count
-    cells = Cells(*known, data.times, data.step, recipe.position, size=weather.size)
+    where = _climatology(data.climatology, recipe.weights)
+    fixed, count = tuple(data.static), len(data.static)
+    cells = Cells(
+        *known,
+        data.times,
+        data.step,
+        recipe.position,
+        size=weather.size,
+        static=fixed,
+        static_mean=(0.0,) * count,
+        static_std=(1.0,) * count,
+        climatology=where != "none",
+    )
     name = data.product().variable
     told = f"{name} ({data.target})" if isinstance(data.target, str) else name, data.unit
     rate = Quantiles(*told, recipe.levels, recipe.thresholds, leads=tuple(data.leads), window=data.window)
     spec = Spec("rain", {WEATHER: cells}, {"rain": rate})
-    return RainSamples(spec, weather, rain, persistence=data.persistence)
+    samples = RainSamples(spec, weather, rain, persistence=data.persistence, climatology=where)
+    samples.found = {"climatology": where}
+    return samples
+
+
+def _climatology(asked: str, weights: str) -> str:
+    """Where the climatology is: "hub", a folder, or "none"."""
+    if asked != "weights":
+        return asked
+    return {"hub": "hub", "random": "none"}.get(weights, str(Path(weights).parent))
 
 
 def reopen(spec: Spec, data: RainData) -> RainSamples:
@@ -283,7 +320,8 @@ def reopen(spec: Spec, data: RainData) -> RainSamples:
     Raises:
         InputError: see `load`.
     """
-    return RainSamples(spec, *load(data, spec.weather.channels, spec.weather.units), persistence=data.persistence)
+    found = load(data, spec.weather.channels, spec.weather.units)
+    return RainSamples(spec, *found, persistence=data.persistence, climatology=_taken(spec, data))
 
 
 def inputs(spec: Spec, files: Sequence[Path], data: RainData) -> RainSamples:
@@ -292,8 +330,14 @@ def inputs(spec: Spec, files: Sequence[Path], data: RainData) -> RainSamples:
     Raises:
         InputError: see `read_weather`.
     """
-    weather = read_weather(files, spec.weather.channels, units=spec.weather.units, check=check_inputs)
-    return RainSamples(spec, weather, None)
+    given = spec.weather
+    weather = read_weather(files, given.channels, units=given.units, static=given.static, check=check_inputs)
+    return RainSamples(spec, weather, None, climatology=_taken(spec, data))
+
+
+def _taken(spec: Spec, data: RainData) -> str:
+    """Where the climatology is for a trained model; "none" for one without."""
+    return data.climatology if spec.weather.climatology else "none"
 
 
 TASK = weather_task(

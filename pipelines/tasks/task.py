@@ -137,11 +137,13 @@ def prepare(recipe: Recipe) -> Samples:
     return task_named(recipe.task).prepare(recipe)
 
 
-def data_for(bundle: Bundle, *, root: Path | None = None, elevation: Path | None = None) -> Any:
-    """The data settings of a bundle, with another folder or other elevation where these are given.
+def data_for(
+    bundle: Bundle, *, root: Path | None = None, elevation: Path | None = None, climatology: str | None = None
+) -> Any:
+    """The data settings of a bundle, with another folder, elevation or climatology where these are given.
 
     Raises:
-        InputError: they are damaged, or the task or the model takes no elevation.
+        InputError: they are damaged, or the task or the model takes no elevation or climatology.
     """
     spec = bundle.spec
     data = data_of(bundle, task_named(spec.task).data)
@@ -151,4 +153,9 @@ def data_for(bundle: Bundle, *, root: Path | None = None, elevation: Path | None
     if elevation and not spec.weather.elevation:
         raise InputError(f"elevation {elevation}: this run was trained without (data.elevation none); leave it out")
     changes |= {"elevation": str(elevation)} if elevation else {}
+    if climatology and not spec.weather.climatology:
+        raise InputError(
+            f"climatology {climatology}: this run was trained without (data.climatology none); leave it out"
+        )
+    changes |= {"climatology": climatology} if climatology else {}
     return dataclasses.replace(data, **changes)

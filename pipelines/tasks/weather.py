@@ -11,7 +11,7 @@ import numpy as np
 from models.baselines.fields import Forecast
 from models.errors import InputError
 from models.networks.quantiles import forecast_of
-from models.networks.weather import WeatherNetwork
+from models.networks.weather import WeatherNetwork, inputs_told
 from models.spec import Spec
 from models.training.objectives import Ensemble
 from models.types import Array, Predict, Progress
@@ -30,15 +30,21 @@ CELLS = 1 << 14  # that are told of at once
 
 def check(recipe: WeatherRecipe) -> None:
     """Refuse what learns nothing, before any file is opened."""
-    check_ranges({"data.gap": (recipe.data.gap, 0.0, 1e6)})
+    data = recipe.data
+    shared = (data.times - 1) * data.step + min(getattr(data, "window", (0.0, 0.0))[0], 0.0)  # hours of inputs alone
+    check_ranges({"data.gap": (data.gap, -max(shared, 0.0), 1e6)})
     if recipe.weights == "random" and recipe.mode == "frozen":
         raise InputError("weights random, mode frozen: an encoder of random weights learns nothing; --mode full")
 
 
 def divided(samples: FieldSamples, recipe: WeatherRecipe) -> FieldSamples:
     """Samples with their blocks of time, and a Spec with the statistics of the training block."""
-    samples.divide(recipe.data.split, recipe.data.gap)
+    gap = recipe.data.gap
+    samples.divide(recipe.data.split, gap)
     samples.spec, samples.augmentation = samples.measured("train"), recipe.augment
+    told = [inputs_told(samples.spec.weather, recipe.backbone, recipe.model)]
+    told += [f"Inputs may reach {-gap:g} h into the block before, hours that are told of never (data.gap)."] * (gap < 0)
+    samples.notes = [*samples.notes, *told]
     return samples
 
 

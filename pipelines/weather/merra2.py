@@ -24,7 +24,7 @@ from pipelines.weather.joining import instead, source_name
 
 _HALF = np.timedelta64(30, "m")
 _MONTHS = 12
-_SAME_PLACE = 0.01  # degrees within which two grids are the same
+SAME_PLACE = 0.01  # degrees within which two grids are the same
 
 Time = np.datetime64
 
@@ -172,7 +172,7 @@ def open_merra2(
     for name, field in [(name, field) for name, fields in sources.items() for field in fields]:
         for dim in ("lat", "lon"):
             mine, theirs = field[dim].values, first[dim].values
-            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > _SAME_PLACE:
+            if len(mine) != len(theirs) or np.abs(mine - theirs).max() > SAME_PLACE:
                 raise InputError(
                     f"{source_name(field)}: {dim} of {name} is {len(mine)} values {mine[0]:g}..{mine[-1]:g}, that of "
                     f"{source_name(first)} {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}; wanted one grid"
@@ -187,15 +187,46 @@ def split_channel(channel: str) -> tuple[str, float | None]:
     return (match[1], float(match[2])) if match else (channel, None)
 
 
+def holders(files: Sequence[Path], channels: Sequence[str]) -> list[str]:
+    """The variable that holds each channel: that of its name on levels, or as in forecasts one of the channel's own."""
+    bases = [split_channel(name)[0] for name in channels]
+    deep = [name for name, base in zip(channels, bases, strict=True) if name != base]
+    for path in files if deep else ():
+        held = {str(key) for part in open_parts(path) for key in part.data_vars}
+        own = held.intersection(deep)
+        if own or held.intersection(bases):
+            return [name if name in own else base for name, base in zip(channels, bases, strict=True)]
+    return bases
+
+
+def static_series(
+    files: Sequence[Path], names: Sequence[str], times: Sequence[Time], *, lat: NDArray[Any], lon: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Static fields at some times, (T, S, H, W), those that come by month as at each time.
+
+    Raises:
+        InputError: one is not there, has holes, or lies on another grid than that of `lat` and `lon`.
+    """
+    opened = open_merra2(files, (), static=names)
+    for axis, mine, theirs in (("lat", lat, opened.lat), ("lon", lon, opened.lon)):
+        if len(mine) != len(theirs) or np.abs(mine - theirs).max() > SAME_PLACE:
+            raise InputError(
+                f"static fields {', '.join(names)}: {axis} is {len(theirs)} values {theirs[0]:g}..{theirs[-1]:g}, "
+                f"that of the fields {len(mine)} values {mine[0]:g}..{mine[-1]:g}; wanted one grid"
+            )
+    stamps = [time.astype("datetime64[ns]") for time in times]
+    return np.stack([stack_channels(names, opened.static_fields(stamp)) for stamp in stamps])
+
+
 def choose_channels(wanted: Iterable[str], channels: Sequence[str]) -> tuple[str, ...]:
-    """Channels by name, in the model's order; a variable such as `U` stands for all its levels.
+    """Channels by name, in the model's order; a variable such as `U` stands for all its levels, `all` for every one.
 
     Raises:
         InputError: a name that is none of them; the message says which are close.
     """
     chosen: set[str] = set()
     for name in wanted:
-        found = [channel for channel in channels if name in (channel, split_channel(channel)[0])]
+        found = [channel for channel in channels if name in ("all", channel, split_channel(channel)[0])]
         if not found:
             raise InputError(f"variable {name} is wanted{instead(name, list(channels))}")
         chosen.update(found)
