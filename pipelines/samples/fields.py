@@ -396,7 +396,7 @@ class FieldSamples:
         off = [np.square(fields[i] - mean[:, None, None]).mean(axis=(1, 2)) for i in at]
         std = np.asarray(np.sqrt(np.mean(off, axis=0)))
         std = np.where(std <= 1e-7 * np.abs(mean), np.maximum(np.abs(mean), 1.0), std)
-        fixed = {} if self.weather.static is None else _moments(self.weather.static[at])
+        fixed: dict[str, Any] = {} if self.weather.static is None else _moments(self.weather.static[at])
         return self.spec.revised(mean=tuple(mean.tolist()), std=tuple(std.tolist()), **fixed)
 
 

@@ -79,20 +79,22 @@ class Merra2:
         """The attributes of a channel's variable in its first file: long_name, and units also where it has none."""
         return dict(self.sources[split_channel(channel)[0]][0].attrs)
 
-    def fields(
-        self, times: Sequence[Time]
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], tuple[float, ...]]:
-        """Surface fields (T, H, W) and vertical fields (T, L, H, W) by name, and the labels of the L levels.
+    def fields(self, times: Sequence[Time]) -> dict[str, NDArray[Any]]:
+        """The channels at some times by name, (T, H, W) each.
 
         Raises:
             InputError: a time at which a variable is not there.
         """
-        wanted = [split_channel(channel) for channel in self.channels]
-        names = {name: level is not None for name, level in wanted}
-        found = {name: np.stack([_read(self.sources[name], time, name) for time in times]) for name in names}
-        surface = {name: found[name] for name, deep in names.items() if not deep}
-        vertical = {name: found[name] for name, deep in names.items() if deep}
-        return surface, vertical, tuple(sorted({level for _, level in wanted if level is not None}))
+        wanted = {channel: split_channel(channel) for channel in self.channels}
+        levels: dict[str, list[float]] = {}  # rising, as they are chosen
+        for name, level in wanted.values():
+            levels.setdefault(name, []).extend([] if level is None else [level])
+        found = {name: np.stack([_read(self.sources[name], time, name) for time in times]) for name in levels}
+        places = {name: sorted(set(labels)) for name, labels in levels.items()}
+        return {
+            channel: found[name] if level is None else found[name][:, places[name].index(level)]
+            for channel, (name, level) in wanted.items()
+        }
 
     def stack(self, time: Time) -> NDArray[np.float32]:
         """The channels at a time, (C, H, W), finite.
@@ -100,8 +102,7 @@ class Merra2:
         Raises:
             InputError: a time at which a variable is not there, or values that are missing (see `stack_channels`).
         """
-        surface, vertical, levels = self.fields([time])
-        return np.asarray(stack_channels(self.channels, surface, vertical, levels=levels)[0])
+        return np.asarray(stack_channels(self.channels, self.fields([time]))[0])
 
     def static_fields(self, time: Time) -> dict[str, NDArray[Any]]:
         """Static fields by name, (H, W); of those that come by month the one of `time`."""
@@ -118,12 +119,9 @@ class Merra2:
         Raises:
             InputError: a time at which a variable is not there, or values that are missing.
         """
-        surface, vertical, levels = self.fields(times)
         return make_batch(
             self.channels,
-            surface,
-            vertical,
-            levels=levels,
+            self.fields(times),
             lat=self.lat,
             lon=self.lon,
             times=times,
@@ -200,7 +198,7 @@ def holders(files: Sequence[Path], channels: Sequence[str]) -> list[str]:
 
 
 def static_series(
-    files: Sequence[Path], names: Sequence[str], times: Sequence[Time], *, lat: NDArray[Any], lon: NDArray[Any]
+    files: Sequence[Path], names: Sequence[str], times: NDArray[Any], *, lat: NDArray[Any], lon: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Static fields at some times, (T, S, H, W), those that come by month as at each time.
 
