@@ -120,15 +120,12 @@ def forecast(
     at = [config.channels.index(channel) for channel in kept]
     shown = progress(targets, "forecast") if progress else targets
     fields = _rolled(model, batch, begin, climate if config.residual == "climate" else None, shown, at)
-    made = Forecast(merra, kept, begin, targets, fields).of(chosen)
+    made = Forecast(merra, kept, begin, targets, fields)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
-    rows = verified(made, truth, climate) if truth else []
-    if asked is None:
-        return write_forecast(out, made, origin, rows, also=WRITTEN)
-    every = np.concatenate((batch["x"][0, :, at].cpu().numpy(), fields))
-    states = Forecast(merra, kept, begin, (*known, *targets), every).of(asked.channels)
-    beside = partial(asked.write, states=states, out=out, origin=origin, progress=progress)
-    return write_forecast(out, made, origin, rows, beside=beside, also=WRITTEN)
+    rows = verified(made.of(chosen), truth, climate) if truth else []
+    states = made.after(batch["x"][0, :, at].cpu().numpy(), known)
+    beside = partial(asked.write, states=states, out=out, origin=origin) if asked else None
+    return write_forecast(out, made.of(chosen), origin, rows, beside=beside, also=WRITTEN)
 
 
 def _rolled(

@@ -60,6 +60,10 @@ class Forecast:
         at = [self.channels.index(channel) for channel in channels]
         return replace(self, channels=tuple(channels), fields=self.fields[:, at])
 
+    def after(self, fields: Array, times: Sequence[Time]) -> Forecast:
+        """With fields (N, C, H, W) at N earlier times before its own."""
+        return replace(self, times=(*times, *self.times), fields=np.concatenate((fields, self.fields)))
+
     def lead_hours(self, i: int) -> int:
         """Hours from the start to a valid time."""
         return int((self.times[i] - self.start) / np.timedelta64(1, "h"))
@@ -76,7 +80,7 @@ def write_forecast(
     origin: Mapping[str, str],
     rows: list[dict[str, Any]],
     *,
-    beside: Callable[[Path], Mapping[str, Any]] = lambda folder: {},
+    beside: Callable[[Path], Mapping[str, Any]] | None = None,
     also: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write all files, or none.
@@ -102,7 +106,7 @@ def write_forecast(
             "files": [str(out / name) for name in names],
             "series": str(out / "forecast.nc"),
             "verification": rows,
-            **beside(folder),
+            **(beside(folder) if beside else {}),
         }
         (folder / "forecast.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

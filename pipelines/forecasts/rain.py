@@ -15,8 +15,8 @@ from models.bundle import Bundle, read_bundle
 from models.errors import InputError
 from models.networks.weather import inputs_told
 from models.runtime.engines import load_runtime
+from models.spec import Quantiles
 from models.training.settings import WeatherArchitecture
-from models.types import Progress
 from pipelines.forecasts.forecast_fields import Forecast, write_series
 from pipelines.grids.areas import OTHER_SIZE
 from pipelines.scoring.fields import lead_suffix, tags_of
@@ -53,19 +53,16 @@ class RainRun:
         """The fields that it eats."""
         return self.bundle.spec.weather.channels
 
-    def write(
-        self, folder: Path, states: Forecast, *, out: Path, origin: Mapping[str, str], progress: Progress | None = None
-    ) -> dict[str, Any]:
+    def write(self, folder: Path, states: Forecast, *, out: Path, origin: Mapping[str, str]) -> dict[str, Any]:
         """Write rain.nc, or rain_lead6h.nc and so on for a run of several leads, and the fields that it was made of.
 
         The fields are read back and told of as `score` does it, so that both say the same.
 
         Args:
             folder: where to; a draft.
-            states: the run's channels at the analyses and at each step.
+            states: fields at the analyses and at each step, the run's channels among them.
             out: the folder that the draft becomes.
             origin: of the forecast, for the attributes.
-            progress: wraps the steps to show progress.
 
         Returns:
             What forecast.json tells of them: the files, the run, and how much of what its encoder was made for it got.
@@ -75,12 +72,12 @@ class RainRun:
             RunError: the disk does not take it.
         """
         spec, source = self.bundle.spec, folder / FIELDS
-        write_series(source, states, origin)
+        write_series(source, states.of(self.channels), origin)
         unlabelled = task_named(spec.task).unlabelled
         assert unlabelled is not None
         samples = unlabelled(spec, [source], self.data)
         samples.samples = [s for s in samples.samples if samples.time(s) > states.start]
-        made = forecast(load_runtime(self.folder), samples, samples.samples, progress=progress)
+        made = forecast(load_runtime(self.folder), samples, samples.samples)
         tags = tags_of(self.folder, self.bundle, [FIELDS])
         names = {lead: f"rain{lead_suffix(spec.field, lead)}.nc" for lead in spec.field.leads}
         for lead, name in names.items():
@@ -105,7 +102,7 @@ def open_rain(run: Path, merra: Merra2, times: Sequence[Time], *, start: Time, c
     """
     bundle = read_bundle(run)
     spec = bundle.spec
-    if spec.task != "rain":
+    if not isinstance(spec.answer, Quantiles):
         raise InputError(f"--rain {run}: a run of task {spec.task}; wanted one of rain, as of the recipe rainfall")
     given, data = spec.weather, data_for(bundle, climatology=climatology if spec.weather.climatology else None)
     absent = [name for name in (*given.channels, *given.static) if name not in (*merra.channels, *merra.static)]
