@@ -106,26 +106,42 @@ def forecast(
     truth = open_merra2(verify, chosen, static=(), region=box) if verify else None
     check_truth(truth, merra, targets)
     climate = find_climatology(climatology, weights, merra, config, begin)
-    if climate:
-        climate.check(targets)
+    _check_climatology(climate, targets)
     first = climate.read(targets[0]) if climate and config.residual == "climate" else None
-    if weights == "random":
-        say(MEANINGLESS)
-    elif not backbone.endswith("_rollout"):
-        say(f"{backbone} was not tuned to be rolled forward; prithvi_wxc_2300m_rollout was")
+    _warn(backbone, weights, say)
     batch = merra.batch(known, lead=STEP_HOURS, climate=first)
     model, where = _ready(config, files, batch, precision=precision, device=device)
     batch = {key: value.to(where) for key, value in batch.items()}
     kept = choose_channels({*chosen, *(asked.channels if asked else ())}, config.channels)
     at = [config.channels.index(channel) for channel in kept]
-    shown = progress(targets, "forecast") if progress else targets
-    fields = _rolled(model, batch, begin, climate if config.residual == "climate" else None, shown, at)
+    fields = _rolled(
+        model, batch, begin, climate if config.residual == "climate" else None, _shown(targets, progress), at
+    )
     made = Forecast(merra, kept, begin, targets, fields)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
     rows = verified(made.of(chosen), truth, climate) if truth else []
     states = made.after(batch["x"][0, :, at].cpu().numpy(), known)
     beside = partial(asked.write, states=states, out=out, origin=origin) if asked else None
     return write_forecast(out, made.of(chosen), origin, rows, beside=beside, also=WRITTEN)
+
+
+def _check_climatology(climate: Climatology | None, targets: Sequence[Time]) -> None:
+    """See that a climatology has the targets, before any work."""
+    if climate:
+        climate.check(targets)
+
+
+def _shown(targets: Sequence[Time], progress: Progress | None) -> Iterable[Time]:
+    """The targets, with progress where a person waits for them."""
+    return progress(targets, "forecast") if progress else targets
+
+
+def _warn(backbone: str, weights: str, say: Say) -> None:
+    """Say what a forecast by these weights is not worth."""
+    if weights == "random":
+        say(MEANINGLESS)
+    elif not backbone.endswith("_rollout"):
+        say(f"{backbone} was not tuned to be rolled forward; prithvi_wxc_2300m_rollout was")
 
 
 def _rolled(
