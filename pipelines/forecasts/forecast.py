@@ -105,18 +105,16 @@ def forecast(
     asked = open_rain(rain, merra, (*known, *targets), start=begin, climatology=climatology) if rain else None
     truth = open_merra2(verify, chosen, static=(), region=box) if verify else None
     check_truth(truth, merra, targets)
-    climate = find_climatology(climatology, weights, merra, config, begin)
-    _check_climatology(climate, targets)
-    first = climate.read(targets[0]) if climate and config.residual == "climate" else None
+    climate = _checked(find_climatology(climatology, weights, merra, config, begin), targets)
+    normal = climate if climate and config.residual == "climate" else None
+    first = normal.read(targets[0]) if normal else None
     _warn(backbone, weights, say)
     batch = merra.batch(known, lead=STEP_HOURS, climate=first)
     model, where = _ready(config, files, batch, precision=precision, device=device)
     batch = {key: value.to(where) for key, value in batch.items()}
     kept = choose_channels({*chosen, *(asked.channels if asked else ())}, config.channels)
     at = [config.channels.index(channel) for channel in kept]
-    fields = _rolled(
-        model, batch, begin, climate if config.residual == "climate" else None, _shown(targets, progress), at
-    )
+    fields = _rolled(model, batch, begin, normal, _shown(targets, progress), at)
     made = Forecast(merra, kept, begin, targets, fields)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
     rows = verified(made.of(chosen), truth, climate) if truth else []
@@ -125,10 +123,11 @@ def forecast(
     return write_forecast(out, made.of(chosen), origin, rows, beside=beside, also=WRITTEN)
 
 
-def _check_climatology(climate: Climatology | None, targets: Sequence[Time]) -> None:
-    """See that a climatology has the targets, before any work."""
+def _checked(climate: Climatology | None, targets: Sequence[Time]) -> Climatology | None:
+    """A climatology that has the targets, which is seen before any work."""
     if climate:
         climate.check(targets)
+    return climate
 
 
 def _shown(targets: Sequence[Time], progress: Progress | None) -> Iterable[Time]:
