@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.backbones.prithvi_wxc import WxCForecaster
     from models.backbones.wxc_files import WxCConfig, WxCFiles
     from models.backbones.wxc_inputs import Batch
-    from pipelines.weather.climatology import Climatology
+    from pipelines.samples.climatology import Climatology
 
 Time = np.datetime64
 

@@ -19,12 +19,12 @@ from models.spec import Quantiles
 from models.training.settings import WeatherArchitecture
 from pipelines.forecasts.forecast_fields import Forecast, write_series
 from pipelines.grids.areas import OTHER_SIZE
+from pipelines.samples.climatology import Climatology
 from pipelines.scoring.fields import lead_suffix, tags_of
 from pipelines.scoring.fields import write_series as write_rain
 from pipelines.tasks.rain import RainData
 from pipelines.tasks.task import data_for, task_named
 from pipelines.tasks.weather import forecast
-from pipelines.weather.climatology import Climatology
 from pipelines.weather.merra2 import Merra2
 from pipelines.weather.regions import step
 

@@ -11,7 +11,7 @@ import numpy as np
 from models.backbones.rollout import STEP_HOURS
 from models.backbones.wxc_files import WxCConfig, WxCFiles, local_files, locate_files, published_config, read_config
 from models.errors import InputError
-from pipelines.weather.climatology import Climatology
+from pipelines.samples.climatology import Climatology
 from pipelines.weather.merra2 import Merra2
 
 Time = np.datetime64

@@ -10,7 +10,7 @@ import numpy as np
 from models.errors import InputError
 from pipelines.forecasts.forecast_fields import Forecast, stamp
 from pipelines.reports.scores import area_rmse
-from pipelines.weather.climatology import Climatology
+from pipelines.samples.climatology import Climatology
 from pipelines.weather.merra2 import Merra2, split_channel
 from pipelines.weather.regions import cell_areas
 

@@ -20,9 +20,9 @@ from models.training.settings import Augmentation
 from models.training.variation import varied
 from models.types import Array
 from pipelines.grids.areas import OTHER_SIZE
+from pipelines.samples.climatology import Climatology
 from pipelines.samples.sets import SPLITS, Item
 from pipelines.weather import intervals
-from pipelines.weather.climatology import Climatology
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.merra2 import holders, static_series
 from pipelines.weather.regions import cell, cell_areas, check_rectilinear, step

@@ -19,12 +19,12 @@ from models.networks.rain import RainNetwork
 from models.spec import LEVELS, WEATHER, Cells, Quantiles, Spec
 from models.types import Array
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
+from pipelines.samples.climatology import Climatology
 from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, mean_of_members, read_weather
 from pipelines.samples.sets import evenly
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
-from pipelines.weather.climatology import Climatology
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.products import PRODUCTS, RainProduct, Stamp
 
