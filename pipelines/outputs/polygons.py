@@ -20,6 +20,7 @@ from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.areas import BLOCK, ground_system, open_classes, pixel_areas, read, read_codes, scene_name
 from pipelines.grids.windows import cells
+from pipelines.outputs.geopackage import ADVICE, write_layer, write_styles
 from pipelines.outputs.sieve import patches
 
 LAYER = "polygons"
@@ -27,8 +28,6 @@ DEGREES = "EPSG:4326"
 COLUMNS = {"scene": "object", "code": "int32", "class": "object", "hectares": "float64", "confidence": "float64"}
 _BATCH = 20_000  # polygons that are written at once
 _STRAIGHT = 16  # pixels; a longer edge, of 25 km pixels, would bend by more than a sixth of one in another system
-_MADE = "2000-01-01T00:00:00.000Z"  # whenever it is made: the same polygons are the same bytes
-_ADVICE = "see that the disk has space, and run again"
 
 
 class _Patches(NamedTuple):
@@ -96,36 +95,17 @@ class _Layer:
 
         named = dict(zip(COLUMNS, columns, strict=True))
         table = geopandas.GeoDataFrame(named, geometry=outlines, crs=self.crs).astype(COLUMNS)
-        self._write(
-            table, LAYER, append=self.file.exists(), geometry_type=self.kind, promote_to_multi=self.kind != "Polygon"
-        )
+        how: dict[str, Any] = {"append": self.file.exists(), "promote_to_multi": self.kind != "Polygon"}
+        write_layer(self.path, self.file, table, LAYER, geometry_type=self.kind, **how)
 
     def finish(self, style: str, count: int) -> None:
         """Add a style that QGIS takes for the layer, and see that all patches are there."""
-        import pandas
         import pyogrio
 
-        row = {"f_table_name": LAYER, "f_geometry_column": "geom", "styleName": "classes", "styleQML": style}
-        blank = dict.fromkeys(("f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"), "")
-        table = pandas.DataFrame([row | blank | {"useAsDefault": True, "update_time": pandas.Timestamp(_MADE)}])
-        self._write(table, "layer_styles", layer_options={"FID": "id"})
+        write_styles(self.path, self.file, {LAYER: style}, "classes")
         held = pyogrio.read_info(self.file, layer=LAYER)["features"]
         if held != count:
-            raise RunError(f"{self.path}: {count} polygons were written and {held} read back; {_ADVICE}")
-
-    def _write(self, table: Any, layer: str, **options: Any) -> None:
-        """Write a table to a layer, with errors of the disk turned into one line."""
-        import pyogrio
-        from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
-
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _MADE})
-        try:
-            pyogrio.write_dataframe(table, self.file, layer=layer, driver="GPKG", **options)
-        except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(f"{self.path}: the polygons could not be written ({reason}); {_ADVICE}") from error
-        finally:
-            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+            raise RunError(f"{self.path}: {count} polygons were written and {held} read back; {ADVICE}")
 
 
 def _write_scene(layer: _Layer, source: Any, confidence: Any, classes: Sequence[ClassDef]) -> int:

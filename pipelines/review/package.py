@@ -12,15 +12,16 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from models import files
-from models.errors import InputError, RunError
+from models.errors import InputError
 from models.spec import ClassDef
+from pipelines.outputs.forms import classes_form, regions_form
+from pipelines.outputs.geopackage import write_layer, write_styles
 from pipelines.review.answers import Answer, answer_of
-from pipelines.review.forms import classes_form, regions_form
 from pipelines.review.regions import Region
 from pipelines.samples.polygon_files import check_polygons
 
 ELSEWHERE = 0  # id of what was drawn outside of all regions
-_MADE = "2000-01-01T00:00:00.000Z"  # whenever it is made: the same review is the same bytes
+_ADVICE = "make space; all answers are kept beside it"
 _WANTED = {"regions": ("id", "answer", "label"), "drawn": ("region", "label")}
 
 
@@ -60,6 +61,8 @@ def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) ->
         InputError: another program has the file open.
         RunError: the disk does not take it.
     """
+    import pandas
+
     check_closed(path)
     shapes = {region.id: _shape(region, reviewed.geobox) for region in reviewed.regions}
     corrections = list(_corrections(reviewed, shapes, said))
@@ -72,11 +75,13 @@ def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) ->
         }
         for name, (columns, outlines) in layers.items():
             kind = "Polygon" if name == "drawn" else "MultiPolygon"
-            _write(path, file, columns, name, outlines, crs=crs, geometry_type=kind)
+            write_layer(path, file, _frame(columns, outlines, crs), name, advice=_ADVICE, geometry_type=kind)
         written = {str(number): answer.plain() for number, answer in said.items() if not answer.empty}
         about = {"header": json.dumps(reviewed.header, ensure_ascii=False), "answers": json.dumps(written)}
-        _write(path, file, {"key": [*about], "value": [*about.values()]}, "review")
-        _write(path, file, _styles(reviewed.classes), "layer_styles", layer_options={"FID": "id"})
+        write_layer(path, file, pandas.DataFrame(about.items(), columns=["key", "value"]), "review", advice=_ADVICE)
+        forms = {"regions": regions_form(reviewed.classes)}
+        forms |= dict.fromkeys(("drawn", "corrections"), classes_form(reviewed.classes, "label"))
+        write_styles(path, file, forms, "review", advice=_ADVICE)
     return len(corrections)
 
 
@@ -201,44 +206,12 @@ def _numbers(values: Sequence[float | None], *, whole: bool) -> Any:
     return pandas.array([*values], dtype="Int32" if whole else "Float64")
 
 
-def _styles(classes: Sequence[ClassDef]) -> dict[str, Any]:
-    """The table in which QGIS looks for styles and forms."""
-    import pandas
-
-    forms = {"regions": regions_form(classes), "drawn": classes_form(classes, "label")}
-    forms["corrections"] = classes_form(classes, "label")
-    blank = dict.fromkeys(
-        ("f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"), [""] * len(forms)
-    )
-    geometry = {
-        "f_table_name": [*forms],
-        "f_geometry_column": ["geom"] * len(forms),
-        "styleName": ["review"] * len(forms),
-    }
-    used = {"styleQML": [*forms.values()], "useAsDefault": [True] * len(forms)}
-    return geometry | used | blank | {"update_time": [pandas.Timestamp(_MADE)] * len(forms)}
-
-
-def _write(path: Path, file: Path, columns: Any, layer: str, outlines: Any = None, **options: Any) -> None:
-    """Write a layer, with errors of the disk turned into one line."""
+def _frame(columns: Any, outlines: Any, crs: str | None) -> Any:
+    """A table of columns with the outlines of its rows."""
     import geopandas
     import pandas
-    import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 
-    table = pandas.DataFrame(columns)
-    if outlines is not None:
-        table = geopandas.GeoDataFrame(table, geometry=list(outlines), crs=options.pop("crs"))
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _MADE})
-    try:
-        pyogrio.write_dataframe(table, file, layer=layer, driver="GPKG", **options)
-    except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"{path}: could not be written ({reason}); make space; all answers are kept beside it"
-        ) from error
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+    return geopandas.GeoDataFrame(pandas.DataFrame(columns), geometry=list(outlines), crs=crs)
 
 
 def edited(path: Path, reviewed: Reviewed) -> tuple[dict[int, Answer], list[str]]:

@@ -12,8 +12,8 @@ from typing import Any
 from models import files
 from models.errors import InputError, RunError
 from models.spec import ClassDef
+from pipelines.outputs.forms import choices_of
 from pipelines.review.answers import Answer
-from pipelines.review.forms import choices_of
 from pipelines.review.package import check_closed
 from pipelines.samples.polygon_files import check_polygons
 

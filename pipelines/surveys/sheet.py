@@ -15,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from models import files
-from models.errors import InputError, RunError
+from models.errors import InputError
 from models.spec import ClassDef
 from models.types import convert
+from pipelines.outputs.forms import points_form
+from pipelines.outputs.geopackage import write_layer, write_styles
 from pipelines.records.ledger import digest
 from pipelines.samples.polygon_files import check_polygons
 from pipelines.surveys.population import side
@@ -145,10 +146,10 @@ def write_sheet(path: Path, design: Design, points: Sequence[Point], *, overwrit
     key = _table(design, points)
     known = dataclasses.replace(design, key=_digest(points))
     with files.draft(path) as draft:
-        _write(path, draft, _places(design, points), LAYER, geometry_type="Point")
-        _write(path, draft, key, KEY)
-        _write(path, draft, _frame([{"content": json.dumps(dataclasses.asdict(known))}]), DESIGN)
-        _write(path, draft, _frame([_style(design.classes)]), "layer_styles", layer_options={"FID": "id"})
+        write_layer(path, draft, _places(design, points), LAYER, geometry_type="Point")
+        write_layer(path, draft, key, KEY)
+        write_layer(path, draft, _frame([{"content": json.dumps(dataclasses.asdict(known))}]), DESIGN)
+        write_styles(path, draft, {LAYER: points_form(design.classes, "label", ("point", "note"))}, "labels")
         key.assign(stratum=[design.names[point.stratum] for point in points]).to_csv(
             draft.with_suffix(".csv"), index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL
         )
@@ -325,48 +326,3 @@ def _places(design: Design, points: Sequence[Point]) -> Any:
     return table.assign(
         label=pandas.array([None] * len(points), "Int32"), note=pandas.array([None] * len(points), "str")
     )
-
-
-def _write(path: Path, draft: Path, table: Any, layer: str, **options: Any) -> None:
-    """Write a table to a layer, with errors of the disk turned into one line."""
-    import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
-
-    try:
-        pyogrio.write_dataframe(table, draft, layer=layer, driver="GPKG", **options)
-    except (DataLayerError, DataSourceError, FeatureError, GeometryError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{path}: could not be written ({reason}); see that the disk has space, run again") from error
-
-
-def _style(classes: Sequence[ClassDef]) -> dict[str, Any]:
-    """A row of the table of styles: rings as marks, and a form of QGIS (QML) that offers the classes by name."""
-    root = ElementTree.Element("qgis", version="3.28.0", styleCategories="Symbology|Fields|Forms")
-    renderer = ElementTree.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
-    symbols = ElementTree.SubElement(renderer, "symbols")
-    symbol = ElementTree.SubElement(symbols, "symbol", type="marker", name="0", alpha="1")
-    mark = ElementTree.SubElement(symbol, "layer", {"class": "SimpleMarker", "enabled": "1", "pass": "0"})
-    ring = (("name", "circle"), ("color", "0,0,0,0"), ("outline_color", "255,255,0,255"), ("size", "4"))
-    _options(mark, ring)
-    fields = ElementTree.SubElement(root, "fieldConfiguration")
-    widget = ElementTree.SubElement(
-        ElementTree.SubElement(fields, "field", name="label"), "editWidget", type="ValueMap"
-    )
-    config = ElementTree.SubElement(ElementTree.SubElement(widget, "config"), "Option", type="Map")
-    choices = ElementTree.SubElement(config, "Option", type="List", name="map")
-    for entry in classes:
-        _options(choices, ((entry.name, str(entry.code)),))
-    editable = ElementTree.SubElement(root, "editable")
-    for name in ("point", "label", "note"):
-        ElementTree.SubElement(editable, "field", name=name, editable=str(int(name != "point")))
-    text = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + ElementTree.tostring(root, "unicode")
-    row = {"f_table_name": LAYER, "f_geometry_column": "geom", "styleName": "labels", "styleQML": text}
-    blank = dict.fromkeys(("f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"), "")
-    return row | blank | {"useAsDefault": True}
-
-
-def _options(parent: ElementTree.Element, pairs: Sequence[tuple[str, str]]) -> None:
-    """Add a map of texts as QGIS writes it."""
-    held = ElementTree.SubElement(parent, "Option", type="Map")
-    for name, value in pairs:
-        ElementTree.SubElement(held, "Option", name=name, value=value, type="QString")

@@ -11,7 +11,7 @@ import shapely
 
 from models.errors import InputError
 from pipelines.commands.review import review
-from pipelines.review import forms
+from pipelines.outputs import forms
 from pipelines.review.answers import Answer, open_answers, read_header, read_lines
 from pipelines.review.review import Page
 from tests.pipelines.review.scenes_to_review import CLASSES, make_map

@@ -22,10 +22,10 @@ from PIL import Image
 
 from models.errors import InputError
 from pipelines.commands.review import review
+from pipelines.outputs.forms import classes_form
 from pipelines.review import beside, pictures
 from pipelines.review import review as flow
 from pipelines.review.answers import Answer, open_answers
-from pipelines.review.forms import classes_form
 from pipelines.review.page import MOST_BYTES, Desk, Server
 from pipelines.review.review import Page
 from tests.browser import needs_browser, tab

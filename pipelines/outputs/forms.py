@@ -39,6 +39,21 @@ def classes_form(classes: Sequence[ClassDef], column: str) -> str:
     return _HEAD + ElementTree.tostring(root, "unicode")
 
 
+def points_form(classes: Sequence[ClassDef], column: str, others: Sequence[str]) -> str:
+    """Points as rings, whose class is chosen by name in a column; of the `others` the first is only told."""
+    root = _root()
+    renderer = ElementTree.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
+    symbols = ElementTree.SubElement(renderer, "symbols")
+    symbol = ElementTree.SubElement(symbols, "symbol", type="marker", name="0", alpha="1")
+    mark = ElementTree.SubElement(symbol, "layer", {"class": "SimpleMarker", "enabled": "1", "pass": "0"})
+    _options(mark, {"name": "circle", "color": "0,0,0,0", "outline_color": "255,255,0,255", "size": "4"})
+    _choice(ElementTree.SubElement(root, "fieldConfiguration"), column, {c.name: str(c.code) for c in classes})
+    editable = ElementTree.SubElement(root, "editable")
+    for name in (column, *others):
+        ElementTree.SubElement(editable, "field", name=name, editable=str(int(name != others[0])))
+    return _HEAD + ElementTree.tostring(root, "unicode")
+
+
 def choices_of(qml: str, column: str) -> dict[str, str]:
     """What a form offers for a column: values by their names; empty where it offers no list, or is no form.
 
@@ -71,8 +86,7 @@ def _choice(fields: ElementTree.Element, column: str, choices: Mapping[str, str]
     config = ElementTree.SubElement(ElementTree.SubElement(widget, "config"), "Option", type="Map")
     listed = ElementTree.SubElement(config, "Option", name="map", type="List")
     for name, value in choices.items():
-        one = ElementTree.SubElement(listed, "Option", type="Map")
-        ElementTree.SubElement(one, "Option", name=name, value=value, type="QString")
+        _options(listed, {name: value})
 
 
 def _locked(root: ElementTree.Element, columns: Sequence[str]) -> None:
@@ -93,7 +107,6 @@ def _outlines(
         ElementTree.SubElement(categories, "category", shown)
         symbol = ElementTree.SubElement(symbols, "symbol", type="fill", name=str(index), alpha="1")
         fill = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "pass": "0"})
-        options = ElementTree.SubElement(fill, "Option", type="Map")
         drawn = {
             "color": f"{colour},255",
             "style": "solid" if filled else "no",
@@ -101,5 +114,11 @@ def _outlines(
             "outline_style": "no" if filled else "solid",
             "outline_width": "0.6",
         }
-        for key, text in drawn.items():
-            ElementTree.SubElement(options, "Option", name=key, value=text, type="QString")
+        _options(fill, drawn)
+
+
+def _options(parent: ElementTree.Element, texts: Mapping[str, str]) -> None:
+    """Add a map of texts as QGIS writes it."""
+    held = ElementTree.SubElement(parent, "Option", type="Map")
+    for name, text in texts.items():
+        ElementTree.SubElement(held, "Option", name=name, value=text, type="QString")
