@@ -29,7 +29,7 @@ import tests.small  # baselines in no time
 # Lines of a training: here a later notebook finds the run of an earlier one, and trains nothing.
 TRAINING = re.compile(r"^(samples of .* train|statistics of |runs/\w+: |epoch \d|exporting ).*$", re.MULTILINE)
 # Comparisons of numbers: which baseline is the best, and who is ahead.
-VERDICT = re.compile(r"the [a-z ]+ on the same samples|(The (model|baseline) is ahead by |They are level )[^)]*\)\.")
+VERDICT = re.compile(r"the [\w ]+ on the same samples|(The (model|baseline) is ahead by |They are level )[^)]*\)\.")
 MACHINE = re.compile(r"/(work|tmp|home|root|Users|opt|var)/|[A-Z]:\\\\|site-packages")
 
 
