@@ -7,8 +7,10 @@ from pathlib import Path
 import yaml
 
 from pipelines.cli.table import COMMANDS
+from pipelines.commands.sample import sample
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
+from tests.pipelines.surveys.test_survey import ground, label, scene
 from tests.rain_files import rain_recipe
 from tests.runs import BANDS, TINY_MAE, make_chip, tiny_recipe, write
 
@@ -46,6 +48,9 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-01-01"}}
     one, two = (write(tmp_path / f"{i}.tif", make_chip(i)[0], **dated) for i in (1, 2))
     weather = next(rain_day.glob("*inst1*"))
+    truth, codes, _ = ground()
+    sample([scene(tmp_path, codes)], out=tmp_path / "labelled.gpkg", n=60)
+    label(tmp_path / "labelled.gpkg", truth)
     surface, deep = write_analyses(tmp_path, hours(0, 6))
     small = json.dumps(TINY_MAE, separators=(",", ":"))
     commands = [
@@ -56,9 +61,12 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "finetune rain.yaml --training.epochs 1 --out wet",
         f"pretrain {one} {two} --weights random --epochs 1 --overrides {small} --out own",
         f"evaluate {run} --out elsewhere",
-        f"score {run} {one} {two} --out maps --workers 2 --runtime openvino",
+        f"score {run} {one} {two} --out maps --confidence --workers 2 --runtime openvino",
         f"score {rain_run} {weather} --out rain",
         f"embed {run} {one} --out tokens.tif --tile 32",
+        "review maps/1_map.tif --no_page",
+        "sample maps/1_map.tif --n 30 --out points.gpkg",
+        "areas labelled.gpkg",
         f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",
         f"seasonal {world(tmp_path / 'years.nc')} --target pr --season DJF --out winter",
     ]
