@@ -21,6 +21,7 @@ class Network(nn.Module):
     std: Tensor
     target_mean: Tensor
     target_std: Tensor
+    weights: Tensor
 
     def __init__(self, spec: Spec, backbone: str, architecture: Architecture) -> None:
         """Build with random weights; see `prithvi_eo.load_pretrained` and `bundle.load_network`.
@@ -49,6 +50,8 @@ class Network(nn.Module):
         shape = (len(imagery.channels), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(imagery.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(imagery.std).reshape(shape), persistent=False)
+        two = (2 - 2 * architecture.share, 2 * architecture.share)  # of the members, 1 in the mean
+        self.register_buffer("weights", torch.tensor(two), persistent=False)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 
@@ -78,14 +81,20 @@ class Network(nn.Module):
         return self._normalise(inputs[IMAGERY]).flatten(1, 2)
 
     def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities, or values in the target's unit, averaged over the members; inputs as in `forward`."""
+        """Probabilities, or values in the target's unit, averaged over the members by their weights; inputs as in `forward`."""
         return self.finish(self(inputs))
 
     def finish(self, output: Tensor) -> Tensor:
         """Mean probabilities (B, K, ...) or physical values of the members (M, B, K, ...) that `forward` gave."""
         if isinstance(self.spec.answer, Classes):
-            return output.float().softmax(dim=2).mean(dim=0)
-        return output.float().mean(dim=0) * self.target_std + self.target_mean
+            return self._averaged(output.float().softmax(dim=2))
+        return self._averaged(output.float()) * self.target_std + self.target_mean
+
+    def _averaged(self, members: Tensor) -> Tensor:
+        """The members (M, B, ...) as one (B, ...), by their weights."""
+        if len(members) == 2:
+            members = members * self.weights.reshape(2, *[1] * (members.ndim - 1))
+        return members.mean(dim=0)
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

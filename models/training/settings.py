@@ -23,6 +23,7 @@ class Architecture:
         detail: width of the full-resolution path over the bands; 0 leaves it out.
         statistics: width of the member that hears the statistics of each pixel's neighbourhoods alone; its answers
             are averaged with those of the tokens. 0 leaves it out.
+        share: weight of the member of statistics in the average, 0 to 1; the tokens' has the rest.
         dropout: share of features dropped in the head while training.
         drop_path: share of samples that skip a block of the backbone while training.
     """
@@ -33,8 +34,14 @@ class Architecture:
     channels: int = 128
     detail: int = 16
     statistics: int = 128
+    share: float = 0.5
     dropout: float = 0.1
     drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        if not 0 <= self.share <= 1:
+            raise InputError(f"model.share {self.share:g}: wanted 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@ import torch
 
 from models.errors import InputError
 from models.networks.decoders import DECODERS
+from models.networks.network import Network
 from models.runtime.export import example_inputs
 from models.spec import IMAGERY
+from models.training.settings import Architecture
+from tests.runs import TINY
 
 FOUR = {"overrides": {"embed_dim": 32, "depth": 4, "num_heads": 2}}
 
@@ -84,6 +87,18 @@ def test_members_answers_are_averaged_as_probabilities_not_as_logits(make_networ
         logits = network({IMAGERY: x})
         assert len(logits) == 2
         torch.testing.assert_close(network.predict({IMAGERY: x}), (logits[0].softmax(1) + logits[1].softmax(1)) / 2)
+
+
+def test_the_share_of_the_statistics_weighs_their_answers(make_spec):
+    torch.manual_seed(0)
+    model = {"overrides": TINY, "decoder": "linear", "channels": 8, "detail": 8, "statistics": 16}
+    network = Network(make_spec(), "prithvi_eo_v2_tiny_tl", Architecture(**model, share=0.8)).eval()
+    x = example_inputs(network.spec.imagery, batch=2)[IMAGERY]
+    with torch.inference_mode():
+        tokens, statistics = network({IMAGERY: x}).softmax(2)
+        torch.testing.assert_close(network.predict({IMAGERY: x}), 0.2 * tokens + 0.8 * statistics)
+    with pytest.raises(InputError, match=r"model\.share 1\.5: wanted 0 to 1"):
+        Architecture(share=1.5)
 
 
 def test_known_features_save_the_backbone_and_change_nothing(make_network):
