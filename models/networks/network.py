@@ -81,7 +81,7 @@ class Network(nn.Module):
         return self._normalise(inputs[IMAGERY]).flatten(1, 2)
 
     def predict(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities, or values in the target's unit, averaged over the members by their weights; inputs as in `forward`."""
+        """Probabilities, or values in the target's unit, of the members by their weights; inputs as in `forward`."""
         return self.finish(self(inputs))
 
     def finish(self, output: Tensor) -> Tensor:
