@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 from models.bundle import Bundle
-from models.errors import InputError
+from models.errors import InputError, shown
 from models.runtime.engines import Runtime
 from models.spec import Spec
 from models.types import Progress
 from pipelines.scenes.physical import unit_notes
-from pipelines.scenes.pixel_size import at_size, size_notes
+from pipelines.scenes.pixel_size import at_size, resampling_of, size_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
@@ -60,6 +61,27 @@ def warnings_about(scene: Scene, spec: Spec, *, as_is: bool = False) -> list[str
         InputError: the values cannot be in the model's unit.
     """
     return [*scene.remarks, *unit_notes(scene, as_is=as_is), *size_notes(scene, spec.imagery.pixel)]
+
+
+def tags_for(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
+    """GDAL tags that say what made the map, and from what."""
+    tags = {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BUNDLE": identity,
+        "EARTHTUNE_RECIPE": str(bundle.training.get("recipe", "")),
+        "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
+        "EARTHTUNE_BACKBONE": bundle.backbone,
+        "EARTHTUNE_BASE": str(bundle.base),
+        "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
+    }
+    dates = [date.isoformat() for date in scene.dates if date]
+    sure = bundle.confidence.get("said", "") if bundle.spec.answer.classes else ""
+    told = {
+        "EARTHTUNE_CONFIDENCE": str(sure),
+        "ACQUISITION_DATE": ",".join(dates),
+        "EARTHTUNE_RESAMPLED": resampling_of(scene),
+    }
+    return tags | {name: text for name, text in told.items() if text}
 
 
 def write_map(

@@ -13,7 +13,7 @@ from typing import Any
 import rasterio
 
 from models.bundle import Bundle, bundle_id, read_bundle
-from models.errors import EarthtuneError, InputError, shown
+from models.errors import EarthtuneError, InputError
 from models.files import check_target as check_file
 from models.spec import Spec
 from models.types import Progress
@@ -23,11 +23,10 @@ from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
 from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
-from pipelines.scenes.pixel_size import resampling_of
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
-from pipelines.scoring.opening import open_for, warnings_about
+from pipelines.scoring.opening import open_for, tags_for, warnings_about
 from pipelines.scoring.rows import Grid, layouts
 from pipelines.scoring.watch import check_confidence, strange
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
@@ -409,29 +408,8 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap],
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
-    made = layouts(bundle, scene, plan.maps.kinds, _tags(bundle, identity, scene), grid=plan.maps.map_grid)
+    made = layouts(bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene), grid=plan.maps.map_grid)
     return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
-
-
-def _tags(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
-    """GDAL tags that say what made the map, and from what."""
-    tags = {
-        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
-        "EARTHTUNE_BUNDLE": identity,
-        "EARTHTUNE_RECIPE": str(bundle.training.get("recipe", "")),
-        "EARTHTUNE_RECIPE_SHA256": str(bundle.training.get("sha256", "")),
-        "EARTHTUNE_BACKBONE": bundle.backbone,
-        "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
-    }
-    dates = [date.isoformat() for date in scene.dates if date]
-    sure = bundle.confidence.get("said", "") if bundle.spec.answer.classes else ""
-    told = {
-        "EARTHTUNE_CONFIDENCE": str(sure),
-        "ACQUISITION_DATE": ",".join(dates),
-        "EARTHTUNE_RESAMPLED": resampling_of(scene),
-    }
-    return tags | {name: text for name, text in told.items() if text}
 
 
 def _by_rows(job: Job, pieces: int) -> list[Job]:
