@@ -23,7 +23,7 @@ class Answers:
 
     def __init__(self, samples: int, fold_of: Mapping[tuple[str, ...], int] | None = None) -> None:
         """Keep places of so many samples, by their folds where there are some; evenly of each, `PLACES` in all."""
-        self.fold_of, self.most = fold_of or {}, max(PLACES // samples, 1)
+        self.fold_of, self.most = fold_of or {}, max(PLACES // max(samples, 1), 1)
         self.rows: list[tuple[NDArray[Any], NDArray[Any], str, int]] = []
 
     def kept(self, tell: Teller) -> Teller:

@@ -16,7 +16,7 @@ from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
 from pipelines.tasks.imagery import cheap_models
-from pipelines.tasks.task import Teller, data_for, task_named
+from pipelines.tasks.task import Judgement, Teller, data_for, task_named
 
 
 def assess(
@@ -87,23 +87,38 @@ def assess(
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
+    parts = {
+        **found.parts(best),
+        "tokens": tokens.view(worth, found.shown.unit),
+        "confidence": trust.view(sure, ground),
+    }
+    _report(folder, bundle, found, result, curves, about, parts)
+    return result
+
+
+def _report(
+    folder: Path,
+    bundle: Bundle,
+    found: Judgement,
+    result: Mapping[str, Any],
+    curves: Sequence[Mapping[str, float]],
+    about: Mapping[str, str],
+    parts: Mapping[str, Any],
+) -> None:
+    """Write report.html of what `assess` found."""
+    on = f"{result['samples']} samples of {about['Evaluated on']}"
     write_report(
         folder / "report.html",
         title=f"{bundle.training.get('recipe', 'run')}: {bundle.backbone}",
         shown=found.shown,
-        facts={**about, "Evaluated on": f"{len(chosen)} samples of {about['Evaluated on']}", **trained_on(bundle)},
+        facts={**about, "Evaluated on": on, **trained_on(bundle)},
         headline=str(result["headline"]),
-        scores=scores,
-        baselines=baselines,
+        scores=result["model"],
+        baselines=result["baselines"],
         curves=curves,
-        parts={
-            **found.parts(best),
-            "tokens": tokens.view(worth, found.shown.unit),
-            "confidence": trust.view(sure, ground),
-        },
-        notes=[*bundle.training.get("notes", ()), *notes],
+        parts=dict(parts),
+        notes=[*bundle.training.get("notes", ()), *result["notes"]],
     )
-    return result
 
 
 def tested(samples: Samples, split: Mapping[tuple[str, ...], str], *, own: bool) -> tuple[list[Any], list[str]]:

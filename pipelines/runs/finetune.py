@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.onnx import OnnxExporterError
 
 from models.backbones.lora import merge_lora
-from models.bundle import Bundle, stored_whole, write_bundle, write_familiar, write_weights
+from models.bundle import Bundle, stored_whole, write_bundle, write_weights
 from models.errors import RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
@@ -31,7 +31,7 @@ from pipelines.runs import tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
-from pipelines.runs.crossfit import crossfit
+from pipelines.runs.crossfit import LeftOut, crossfit
 from pipelines.runs.folder import Launch, is_first, make_folder, replacing_run, result_before
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
@@ -112,22 +112,12 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     )
     again = recipe.refit and not left
     bundle, predict = save(out, bundle, network, samples, launch, last=not again)
-    if left:
-        tested, models, asked, answers = left.chosen, left.models, left.tokens, left.answers
-    else:
-        tested, asked = samples.of("test") or samples.of("val"), tokens.tellers(task, network)
-        answers = Answers(len(samples.of("val", "test")))
-        model = answers.kept(task.teller(predict))
-        models = {"model": model, **task.baselines(samples, samples.of("train"), recipe.seed)}
-        _asked_of_rest(samples, tested, model)
+    tested, models, asked, answers = _asked(task, recipe, samples, network, predict, left)
     compared = [tested[i] for i in evenly(len(tested), COMPARED)]
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
-    told: dict[str, Any] = {"curves": module.curves, "progress": launch.progress}
-    ground = trust.familiar_ground(samples, samples.of("train"), recipe.seed)
-    told |= {"answers": answers, "ground": ground and ground[1]}
+    ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
+    told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
     result = assess(out, bundle, samples, tested, models, asked=asked, **told)
-    if ground:
-        write_familiar(out, ground[0])
     if left:
         left.answers.write(out / KEPT)
     if again:
@@ -138,6 +128,20 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
     write_bundle(out, dataclasses.replace(bundle, **said))
     return result
+
+
+def _asked(
+    task: Task, recipe: Recipe, samples: Samples, network: AnyNetwork, predict: Predict, left: LeftOut | None
+) -> tuple[list[Any], Mapping[str, Teller], Mapping[str, Teller], Answers]:
+    """Samples that judge a run; the model and its baselines; the model with other tokens; answers as they are kept."""
+    if left:
+        return left.chosen, left.models, left.tokens, left.answers
+    tested = samples.of("test") or samples.of("val")
+    answers = Answers(len(samples.of("val", "test")))
+    model = answers.kept(task.teller(predict))
+    _asked_of_rest(samples, tested, model)
+    models = {"model": model, **task.baselines(samples, samples.of("train"), recipe.seed)}
+    return tested, models, tokens.tellers(task, network), answers
 
 
 def _asked_of_rest(samples: Samples, tested: Sequence[Any], model: Teller) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.bundle import write_familiar
 from models.confidence import familiar
 from models.confidence.calibration import Judged, calibrate, measures, words
-from models.confidence.familiar import Familiar
 from models.spec import IMAGERY, Classes, Spec
 from models.types import Array
 from pipelines.reports.confidence import view as view
@@ -34,11 +35,13 @@ def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
     return {"calibration": learned.to_json(), "measures": told, "told": said}
 
 
-def familiar_ground(samples: Samples, chosen: Sequence[Any], seed: int) -> tuple[Familiar, dict[str, Any]] | None:
-    """The training's pixels, and how many of left-out groups are unlike them, by cross-fitting within cross-fitting.
+def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: int) -> dict[str, Any] | None:
+    """Write training pixels into a run folder, and tell how many of left-out groups are unlike the others.
+
+    By cross-fitting within cross-fitting, so that who is asked about has no part in the scale.
 
     Returns:
-        And "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
+        "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
         None for runs over weather.
     """
     if IMAGERY not in samples.spec.inputs:
@@ -55,7 +58,8 @@ def familiar_ground(samples: Samples, chosen: Sequence[Any], seed: int) -> tuple
     learned = familiar.fit(features, number, seed=seed)
     shares = familiar.flagged(features, number, seed=seed) if number.max() >= 2 * familiar.FOLDS else np.ones(1)
     told = {"limit": float(np.quantile(shares, 0.95)), "flagged": float(shares.mean()), "groups": int(number.max()) + 1}
-    return learned, told
+    write_familiar(out, learned)
+    return told
 
 
 def kept(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> dict[str, Any]:
