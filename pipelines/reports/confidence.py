@@ -31,13 +31,15 @@ def view(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> V
     told = [*(found["told"] if found else []), *([_of_ground(ground)] if ground else [])]
     if not found:
         return {"told": told, "rows": []} if told else None
-    ways = {way: found["measures"][way] for way in ("raw", "calibrated")}
-    rows = [{"name": name, **{way: number(key, each[key]) for way, each in ways.items()}} for key, name in ROWS.items()]
+    ways = {"raw": found["measures"]["raw"]}
+    if found["calibration"]["temperature"] != 1:
+        ways["calibrated"] = found["measures"]["calibrated"]
+    rows = [{"name": name, "cells": [number(key, each[key]) for each in ways.values()]} for key, name in ROWS.items()]
     shares = found["measures"]["coverage"]
     surest = ", ".join(f"{shares[share // 10 - 1]:.3f} of the surest {share} %" for share in (10, 50, 80, 100))
     alt = "How often answers are right, by how sure they are"
     picture = plotted(partial(_reliability, ways=ways), width=4.2, height=3.2, alt=alt)
-    return {"told": told, "rows": rows, "picture": picture, "coverage": f"Right are {surest}."}
+    return {"told": told, "ways": [*ways], "rows": rows, "picture": picture, "coverage": f"Right are {surest}."}
 
 
 def _of_ground(ground: Mapping[str, Any]) -> str:
@@ -57,7 +59,7 @@ def _reliability(ax: Axes, *, ways: Mapping[str, Mapping[str, Any]], ink: str = 
     """How often answers are right against how sure they are, raw and calibrated."""
     plots.style(ax, ink=ink)
     ax.plot([0, 1], [0, 1], color=ink, linewidth=0.8, linestyle="--")
-    for (way, found), marker in zip(ways.items(), ("o", "s"), strict=True):
+    for (way, found), marker in zip(ways.items(), ("o", "s"), strict=False):
         ax.plot(*zip(*[bin_[:2] for bin_ in found["bins"]], strict=True), marker=marker, markersize=4, label=way)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="how sure", ylabel="share right")
     ax.legend(frameon=False, labelcolor=ink)
