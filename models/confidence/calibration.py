@@ -178,8 +178,12 @@ def members(p: Array, bar: float, *, axis: int = 1) -> NDArray[np.bool_]:
     return found
 
 
-def measures(found: Judged) -> dict[str, Any]:
+def measures(found: Judged, learned: Calibration) -> dict[str, Any]:
     """How raw and calibrated answers do, each group told of by a calibration of the others.
+
+    Args:
+        found: the answers.
+        learned: what `calibrate` gave for them.
 
     Returns:
         "groups"; "raw" and "calibrated" with "ece", "nll", "half" (share right of the surer half), "auroc" (of
@@ -187,7 +191,7 @@ def measures(found: Judged) -> dict[str, Any]:
         surest 10, 20, ... 100 %; "sets", by level "coverage" (mean over groups), "worst" (of the worst tenth of
         groups), "pooled", "size" and "groups" (coverage of each).
     """
-    if found.groups >= GROUPS and calibrate(found).temperature != 1:
+    if learned.temperature != 1:
         chosen = TEMPERATURES[_left_out(_losses(found))]
         p = found.p ** (1 / chosen[found.group][:, None].astype(np.float32))
         nested = Judged(p / p.sum(1, keepdims=True), found.truth, found.group)

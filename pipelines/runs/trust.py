@@ -30,7 +30,8 @@ def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
     if answers is None or not answers.rows or not isinstance(spec.answer, Classes):
         return None
     found = Judged.of(*answers.joined())
-    learned, told = calibrate(found), measures(found)
+    learned = calibrate(found)
+    told = measures(found, learned)
     said = [learned.said, *words(told, spec.answer.channels)]
     return {"calibration": learned.to_json(), "measures": told, "told": said}
 
