@@ -20,6 +20,8 @@ GROUPS = 10  # at least, for a temperature: from fewer the error grew
 LEVELS = (0.9, 0.8)  # of sets
 MOST_CLASSES = 32  # of sets: bits of a pixel
 PLACES = 200_000  # answers that are used at most, evenly of all
+FOLDS = 5  # of groups, where what is learned of some is asked about others
+PARTS = 100  # groups that are left out in turn, each alone; of more of them several at once
 BINS = 15  # of the expected calibration error
 TEMPERATURES = np.geomspace(0.3, 3.3, 97)  # steps of 2.5 %; 1 is among them
 _LEAST = 1e-6  # probability
@@ -148,6 +150,15 @@ def _sets(found: Judged) -> dict[str, float]:
     }
 
 
+def fold_of(group: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """The fold of each place (N,), at most `FOLDS`: of its group, or of its own where there is but one group."""
+    rng, groups = np.random.default_rng(seed), int(group.max(initial=-1)) + 1
+    if groups == 1:
+        return rng.integers(0, FOLDS, len(group))
+    chosen: NDArray[np.intp] = (rng.permutation(groups) % min(FOLDS, max(groups, 1)))[group]
+    return chosen
+
+
 def threshold(right: Array, group: NDArray[np.intp], level: float) -> float | None:
     """The probability above which classes are in sets that hold the right one with probability `level` or more.
 
@@ -238,21 +249,24 @@ def auroc(score: Array, positive: NDArray[np.bool_]) -> float:
 
 def _set_measures(found: Judged, level: float) -> dict[str, Any] | None:
     """Coverage and size of sets, the threshold of each group learned from the others; None where these are too few."""
-    held, size = [], []
-    for group in range(found.groups):
-        own = found.group == group
+    held, size, parts = np.zeros(len(found.p), bool), np.empty(len(found.p)), found.group % PARTS
+    for part in np.unique(parts):
+        own = parts == part
         bar = threshold(found.right[~own], found.group[~own], level)
         if bar is None:
             return None
         inside = members(found.p[own], bar)
-        held.append(inside[np.arange(own.sum()), found.truth[own]])
-        size.append(float(inside.sum(1).mean()))
-    each = np.array([part.mean() for part in held])
+        held[own], size[own] = inside[np.arange(own.sum()), found.truth[own]], inside.sum(1)
+    return coverage(held, found.group) | {"size": float(found.weight @ size)}
+
+
+def coverage(held: NDArray[np.bool_], group: NDArray[np.intp]) -> dict[str, Any]:
+    """How often something holds (N,), by groups (N,): their mean, that of the worst tenth, of all as one, of each."""
+    each = np.bincount(group, held) / np.bincount(group)
     return {
         "coverage": float(each.mean()),
         "worst": float(np.sort(each)[: max(len(each) // 10, 1)].mean()),
-        "pooled": float(np.concatenate(held).mean()),
-        "size": float(np.mean(size)),
+        "pooled": float(held.mean()),
         "groups": [round(float(share), 4) for share in each],
     }
 

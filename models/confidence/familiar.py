@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines.statistics import with_indices
+from models.confidence.calibration import fold_of
 from models.types import Array
 
 KEPT = 2000  # training pixels
 PULL = 0.1  # of the features' covariance towards none, where they are made independent
-FOLDS = 5
 QUANTILE = 0.95  # of left-out groups, at which a pixel counts as outside
 LIKE = 0.3  # share of pixels outside, below which a scene is taken for what it would be
 FAR = 1e3  # standard deviations; no feature counts as farther
@@ -73,13 +73,18 @@ def features_of(x: Array, channels: Sequence[str]) -> Array:
     return found.reshape(*found.shape[:2], -1).transpose(0, 2, 1)
 
 
+def features_of_fields(x: Array) -> Array:
+    """The fields of each cell at the last of the times: (T, C, H, W) to (H * W, C) float32."""
+    return np.ascontiguousarray(x[-1].reshape(len(x[-1]), -1).T, np.float32)
+
+
 def fit(features: Array, group: NDArray[np.intp], *, seed: int = 0) -> Familiar:
     """Learn from features (N, F) of training pixels of groups (N,).
 
     The scale is the distance that 95 % of left-out groups' pixels stay below, each group weighing the same; with one
     group alone it is that of its own left-out pixels.
     """
-    folds = _folds(group, seed)
+    folds = fold_of(group, seed)
     far = np.empty(len(features), np.float32)
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
@@ -90,7 +95,7 @@ def fit(features: Array, group: NDArray[np.intp], *, seed: int = 0) -> Familiar:
 
 def flagged(features: Array, group: NDArray[np.intp], *, seed: int = 0) -> NDArray[np.float64]:
     """Share of each group's pixels (G,) outside by what the groups of the other folds, and their folds, say."""
-    folds = _folds(group, seed)
+    folds = fold_of(group, seed)
     shares = np.zeros(int(group.max()) + 1)
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
@@ -98,15 +103,6 @@ def flagged(features: Array, group: NDArray[np.intp], *, seed: int = 0) -> NDArr
         count = np.bincount(group[out], minlength=len(shares))
         shares += np.where(count, np.bincount(group[out], outside, len(shares)) / np.maximum(count, 1), 0)
     return shares
-
-
-def _folds(group: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
-    """The fold of each pixel (N,): of its group, or of its own where there is but one group."""
-    rng, groups = np.random.default_rng(seed), int(group.max()) + 1
-    if groups == 1:
-        return rng.integers(0, FOLDS, len(group))
-    chosen: NDArray[np.intp] = (rng.permutation(groups) % min(FOLDS, groups))[group]
-    return chosen
 
 
 def _kept(features: Array, group: NDArray[np.intp], seed: int) -> Familiar:

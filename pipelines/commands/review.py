@@ -30,7 +30,8 @@ def review(
     class or says unsure; corrected ground is drawn. Each answer is on the disk before the next region is shown, so the
     same command goes on where it was ended or killed. The answers become SCENE_review.gpkg beside the map, with forms
     and styles for QGIS; what is changed there is taken up when the command is run again. Needs what `score
-    --confidence --probabilities` writes beside the map, and takes SCENE_unfamiliar.tif where it is.
+    --confidence --probabilities`, of values `score --interval`, writes beside the map, and takes SCENE_unfamiliar.tif
+    where it is.
 
     A sample, a GeoPackage with a layer of points sample, is labelled blind: no map is shown.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.backbones.rollout import STEP_HOURS
 from models.backbones.wxc_files import WxCConfig
-from models.bundle import Bundle, read_bundle
+from models.bundle import Bundle, load_familiar, read_bundle
 from models.errors import InputError
 from models.networks.weather import inputs_told
 from models.runtime.engines import load_runtime
@@ -20,7 +20,8 @@ from models.training.settings import WeatherArchitecture
 from pipelines.forecasts.forecast_fields import Forecast, write_series
 from pipelines.grids.areas import OTHER_SIZE
 from pipelines.samples.climatology import Climatology
-from pipelines.scoring.fields import lead_suffix, tags_of
+from pipelines.samples.unfamiliar import unfamiliar_fields
+from pipelines.scoring.fields import doubts_of, lead_suffix, tags_of
 from pipelines.scoring.fields import write_series as write_rain
 from pipelines.tasks.rain import RainData
 from pipelines.tasks.task import data_for, task_named
@@ -78,10 +79,13 @@ class RainRun:
         samples = unlabelled(spec, [source], self.data)
         samples.samples = [s for s in samples.samples if samples.time(s) > states.start]
         made = forecast(load_runtime(self.folder), samples, samples.samples)
+        familiar = load_familiar(self.folder, self.bundle)
+        strange = None if familiar is None else unfamiliar_fields(familiar, samples)
+        doubts = doubts_of(self.bundle, made, strange)
         tags = tags_of(self.folder, self.bundle, [FIELDS])
         names = {lead: f"rain{lead_suffix(spec.field, lead)}.nc" for lead in spec.field.leads}
         for lead, name in names.items():
-            write_rain(folder / name, samples, made, lead, tags, start=states.start)
+            write_rain(folder / name, samples, made, lead, tags, doubts=doubts, start=states.start)
         assert isinstance(self.bundle.architecture, WeatherArchitecture)
         told = inputs_told(spec.weather, self.bundle.backbone, self.bundle.architecture)
         return {"rain": [str(out / name) for name in names.values()], "rain_run": str(self.folder), "rain_inputs": told}

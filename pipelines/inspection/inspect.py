@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle, read_bundle
+from models.bundle import Bundle, load_familiar, read_bundle
 from models.errors import EarthtuneError, InputError
 from models.spec import WEATHER
 from pipelines.inspection.findings import BandInfo, Inspection, Need
@@ -40,23 +40,24 @@ def inspect(
     """
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
-        return _weather(str(path), bundle, group)
+        return _weather(str(path), bundle, group, run=for_run)
     from pipelines.grids.rasters import trusting
 
     contents = _folder_contents(Path(path))
     with trusting(trust):
         if contents is None:
-            return _raster(str(path), bundle, reading)
+            return _raster(str(path), bundle, reading, run=for_run)
         if bundle is None:
             return Inspection(str(path), contents=contents, notes=("a folder of many rasters: inspect one",))
         return Inspection(str(path), contents=contents, needs=_scene_needs(str(path), bundle, reading))
 
 
-def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:
+def _raster(path: str, bundle: Bundle | None, reading: Reading, run: Path | None = None) -> Inspection:
     """Look at one scene, put beside a model where there is one."""
     from pipelines.grids import align
     from pipelines.inspection.needs import need_unit, needs_of
     from pipelines.inspection.scene_contents import describe_scene
+    from pipelines.samples.unfamiliar import strange
     from pipelines.scenes.pixel_size import at_size, size_notes
     from pipelines.scenes.products import Assumed, find_products
     from pipelines.scenes.scene import open_told
@@ -89,6 +90,7 @@ def _raster(path: str, bundle: Bundle | None, reading: Reading) -> Inspection:
         scene = at_size(scene, spec.imagery.pixel, reading.resample)
         wants.append(need_unit(scene, spec, as_is=reading.as_is))
         remarks = (*scene.remarks, *size_notes(scene, spec.imagery.pixel))
+        remarks += tuple(strange(scene, run, bundle)) if run and wants[-1].ok else ()
     if masked:
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
         wants.append(Need("clouds", clear, words))
@@ -111,22 +113,23 @@ def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, .
     return tuple(needs)
 
 
-def _weather(path: str, bundle: Bundle | None, group: str | None) -> Inspection:
+def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path | None) -> Inspection:
     """Look at a weather file, put beside a model where there is one."""
     from pipelines.inspection.weather_contents import describe_weather
 
     found = describe_weather(Path(path), group=group)
     if bundle is None:
         return Inspection(path, weather=found)
-    if WEATHER in bundle.spec.inputs:
-        needs, notes = _weather_needs(path, bundle)
+    if WEATHER in bundle.spec.inputs and run:
+        needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
     reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
     return Inspection(path, weather=found, needs=(Need("scene", False, reason),))
 
 
-def _weather_needs(path: str, bundle: Bundle) -> tuple[tuple[Need, ...], tuple[str, ...]]:
+def _weather_needs(path: str, run: Path, bundle: Bundle) -> tuple[tuple[Need, ...], tuple[str, ...]]:
     """Whether a model over weather can read a file as `score` would, and what a person should know then."""
+    from pipelines.samples.unfamiliar import strange_fields, unfamiliar_fields
     from pipelines.tasks.task import data_for, task_named
 
     task, fields = task_named(bundle.spec.task), ", ".join(bundle.spec.weather.channels)
@@ -136,7 +139,9 @@ def _weather_needs(path: str, bundle: Bundle) -> tuple[tuple[Need, ...], tuple[s
     except InputError as error:
         return (Need("fields", False, str(error)),), ()
     needs = Need("fields", True, fields), Need("times", True, f"{len(samples.samples)} to tell of")
-    return needs, tuple(samples.notes)
+    familiar = load_familiar(run, bundle)
+    strange = [] if familiar is None else strange_fields(samples, unfamiliar_fields(familiar, samples), bundle)
+    return needs, (*samples.notes, *strange)
 
 
 def _folder_contents(path: Path) -> dict[str, int] | None:

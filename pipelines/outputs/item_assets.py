@@ -27,6 +27,8 @@ _TITLES = {
     "probabilities": "Probability of each class",
     "confidence": "Confidence",
     "sets": "Sets of classes",
+    "lower": "Lower end of the interval",
+    "upper": "Upper end of the interval",
     "unfamiliar": "Unlike the training's ground",
     "thumbnail": "Picture of the map",
     MODEL: "Model that drew the map",

@@ -29,7 +29,7 @@ def view(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> V
         ground: see `trust.familiar_ground`.
     """
     told = [*(found["told"] if found else []), *([_of_ground(ground)] if ground else [])]
-    if not found:
+    if not found or "raw" not in found["measures"]:
         return {"told": told, "rows": []} if told else None
     ways = {"raw": found["measures"]["raw"]}
     if found["calibration"]["temperature"] != 1:

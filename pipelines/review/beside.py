@@ -81,7 +81,7 @@ def open_map(path: Path) -> Mapped:
     if "unfamiliar" not in files and not (ends if values else {"confidence", "probabilities"} & files.keys()):
         wanted = "lower.tif and _upper.tif" if values else "probabilities.tif or _confidence.tif"
         told = f"nothing beside it tells where it is not sure; wanted {scene_name(path)}_{wanted}"
-        raise InputError(f"{path}: {told}; {'score with its intervals' if values else _AGAIN}")
+        raise InputError(f"{path}: {told}; {'score it with --interval' if values else _AGAIN}")
     hashes = {"map": digest(path)} | {kind: digest(file) for kind, file in files.items()}
     return Mapped(path, geobox, classes, str(source.units[0] or ""), files, hashes)
 

@@ -9,55 +9,61 @@ from typing import Any
 import numpy as np
 
 from models.bundle import write_familiar
-from models.confidence import familiar
-from models.confidence.calibration import Judged, calibrate, measures, words
-from models.spec import IMAGERY, Classes, Spec
+from models.confidence import familiar, intervals
+from models.confidence.calibration import FOLDS, Judged, calibrate, measures, words
+from models.spec import IMAGERY, WEATHER, Classes, Spec
 from models.types import Array
 from pipelines.reports.confidence import view as view
 from pipelines.runs.answers import Answers
-from pipelines.samples.sets import Samples
+from pipelines.samples.sets import Samples, evenly
 
-PIXELS = 40_000  # of all samples together, that what is familiar is learned from
+PIXELS = 40_000  # or cells, of all samples together, that what is familiar is learned from
 
 
 def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
     """What answers about left-out groups say of how sure the model is.
 
     Returns:
-        "calibration", as bundle.json keeps it; "measures", see `calibration.measures`; "told", sentences. None for
-        quantities, and where nothing was kept.
+        "calibration", as bundle.json keeps it; "measures", see `calibration.measures`, or for quantities
+        `intervals.learn`; "told", sentences. None where nothing was kept.
     """
-    if answers is None or not answers.rows or not isinstance(spec.answer, Classes):
+    if answers is None or not answers.rows:
         return None
-    found = Judged.of(*answers.joined())
-    learned = calibrate(found)
-    told = measures(found, learned)
-    said = [learned.said, *words(told, spec.answer.channels)]
-    return {"calibration": learned.to_json(), "measures": told, "told": said}
+    if isinstance(spec.answer, Classes):
+        found = Judged.of(*answers.joined())
+        learned = calibrate(found)
+        told = measures(found, learned)
+        said = [learned.said, *words(told, spec.answer.channels)]
+        return {"calibration": learned.to_json(), "measures": told, "told": said}
+    kept, told = intervals.learn(intervals.Told.of(*answers.joined()), spec.answer.levels)
+    over, place = ("day", "cell") if WEATHER in spec.inputs else ("place", "pixel")
+    said = [kept.said, *intervals.words(told, unit=spec.answer.unit, over=over, place=place)]
+    return {"calibration": kept.to_json(), "measures": told, "told": said}
 
 
 def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: int) -> dict[str, Any] | None:
-    """Write training pixels into a run folder, and tell how many of left-out groups are unlike the others.
+    """Write training pixels, or cells, into a run folder, and tell how many of left-out groups are unlike the others.
 
     By cross-fitting within cross-fitting, so that who is asked about has no part in the scale.
 
     Returns:
         "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
-        None for runs over weather.
     """
-    if IMAGERY not in samples.spec.inputs:
-        return None
-    most, channels = max(PIXELS // len(chosen), 1), samples.spec.imagery.channels
+    most, spec = max(PIXELS // len(chosen), 1), samples.spec
     rows: list[Array] = []
     groups: list[str] = []
-    for sample in chosen:
-        found = familiar.features_of(samples.item(sample)[IMAGERY][None], channels)[0]
+    for sample in [chosen[i] for i in evenly(len(chosen), PIXELS)]:
+        item = samples.item(sample)
+        if IMAGERY in spec.inputs:
+            found = familiar.features_of(item[IMAGERY][None], spec.imagery.channels)[0]
+        else:
+            found = familiar.features_of_fields(item[WEATHER])
         some = np.random.default_rng((seed, len(rows))).permutation(len(found))[:most]
         rows.append(found[some])
         groups += [samples.group(sample)] * len(some)
     features, number = np.concatenate(rows), np.unique(groups, return_inverse=True)[1]
     learned = familiar.fit(features, number, seed=seed)
-    shares = familiar.flagged(features, number, seed=seed) if number.max() >= 2 * familiar.FOLDS else np.ones(1)
+    shares = familiar.flagged(features, number, seed=seed) if number.max() >= 2 * FOLDS else np.ones(1)
     told = {"limit": float(np.quantile(shares, 0.95)), "flagged": float(shares.mean()), "groups": int(number.max()) + 1}
     write_familiar(out, learned)
     return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,25 @@ from odc.geo.geobox import GeoBox
 
 from models import files
 from models.baselines.fields import Forecast
-from models.bundle import Bundle, bundle_id, read_bundle
+from models.bundle import Bundle, bundle_id, load_familiar, read_bundle
+from models.confidence.intervals import interval_of
 from models.errors import shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
-from models.types import Progress
+from models.types import Array, Progress
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import grid_axes, write_netcdf
 from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import inputs_of
+from pipelines.samples.unfamiliar import strange_fields, unfamiliar_fields
 from pipelines.scoring.jobs import Engine
+from pipelines.scoring.rows import ENDS
 from pipelines.tasks.task import data_for, task_named
 from pipelines.tasks.weather import forecast
 from pipelines.weather import regions
+
+UNFAMILIAR = "distance from training weather, above 1 is outside"
 
 
 def score_weather(
@@ -68,10 +73,14 @@ def score_weather(
     samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data)
     for note in samples.notes:
         say(note)
+    familiar = load_familiar(run, bundle)
+    strange = None if familiar is None else unfamiliar_fields(familiar, samples)
+    for note in [] if strange is None else strange_fields(samples, strange, bundle):
+        say(f"{samples.weather.name}: {note}")
     lat, lon = samples.grid
     geobox = regions.geobox(xr.Dataset(coords={"lat": lat, "lon": lon}), name=samples.weather.name)
     tags = tags_of(run, bundle, sources)
-    layouts = {s: _layout(samples, s, geobox, tags) for s in samples.samples}
+    layouts = {s: _layout(samples, s, geobox, tags, bundle) for s in samples.samples}
     paths, series = _targets(out, samples)
     for sample, path in paths.items():
         check_target(path, layouts[sample], overwrite=overwrite)
@@ -82,14 +91,15 @@ def score_weather(
     for path in series.values():
         files.check_target(path, ".nc", overwrite=overwrite)
     made = forecast(predict, samples, samples.samples, progress=progress)
-    results = []
+    doubts, results = doubts_of(bundle, made, strange), []
     for i, (sample, path) in enumerate(paths.items()):
-        bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i])).astype(np.float32)
+        doubted = (values[i, None] for values, _, _ in doubts.values())
+        bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i], *doubted)).astype(np.float32)
         filled = write_rows(path, [(0, bands)], layouts[sample], overwrite=overwrite)
         about = {"scene": ",".join(sources), "run": str(run), "status": "done", "map": str(path)}
         results.append(about | {"valid": filled / bands[0].size})
     for lead, path in series.items():
-        write_series(path, samples, made, lead, tags)
+        write_series(path, samples, made, lead, tags, doubts=doubts)
         say(f"series: {path}")
     return results
 
@@ -118,12 +128,42 @@ def quantity(spec: Spec) -> str:
     return next(iter(spec.answers))
 
 
-def band_names(spec: Spec) -> tuple[list[str], list[str]]:
-    """Description and unit of each band: the quantiles, the mean, the exceedances; or the field alone."""
+Doubts = Mapping[str, tuple[Array, str, str]]  # values (N, H, W), long name and unit by name
+
+
+def doubts_of(bundle: Bundle, made: Forecast, strange: Array | None) -> Doubts:
+    """What tells how far to trust a forecast: lower, upper and unfamiliar, as far as the run can.
+
+    Args:
+        bundle: the run.
+        made: the forecast.
+        strange: see `watch.unfamiliar_fields`; None for a run that keeps no training weather.
+    """
+    found: dict[str, Array] = {} if strange is None else {"unfamiliar": strange}
+    if learned := interval_of(bundle.confidence):
+        answers = np.moveaxis(made.quantiles, 1, 0) if bundle.spec.field.levels else made.mean[None]
+        found |= zip(ENDS, learned[1](answers, positive=bundle.spec.field.positive), strict=True)
+    return {name: (found[name], *about) for name, about in _doubts_told(bundle).items()}
+
+
+def _doubts_told(bundle: Bundle) -> dict[str, tuple[str, str]]:
+    """Long name and unit of what `doubts_of` gives."""
+    told: dict[str, tuple[str, str]] = {}
+    if learned := interval_of(bundle.confidence):
+        what = f"end of the {learned[0]:.0%} interval of {quantity(bundle.spec)}"
+        told = {end: (f"{end} {what}", bundle.spec.field.unit) for end in ENDS}
+    return told | ({"unfamiliar": (UNFAMILIAR, "1")} if bundle.familiar else {})
+
+
+def band_names(bundle: Bundle) -> tuple[list[str], list[str]]:
+    """Description and unit of each band: the quantiles, the mean, the exceedances, or the field alone; then doubts."""
+    spec = bundle.spec
     name, field = quantity(spec), spec.field
     names = [f"{name} quantile {level:g}" for level in field.levels] + [f"{name} mean" if field.levels else name]
     above = [f"probability of {name} > {t:g} {field.unit}" for t in field.thresholds]
-    return [*names, *above], [field.unit] * len(names) + ["1"] * len(above)
+    doubts = [*_doubts_told(bundle).values()]
+    units = [field.unit] * len(names) + ["1"] * len(above) + [unit for _, unit in doubts]
+    return [*names, *above, *(about for about, _ in doubts)], units
 
 
 def _stamp(time: np.datetime64) -> str:
@@ -135,8 +175,8 @@ def lead_suffix(field: Values | Quantiles, lead: float) -> str:
     return f"_lead{lead:g}h" if len(field.leads) > 1 else ""
 
 
-def _layout(samples: FieldSamples, sample: Moment, geobox: GeoBox, tags: dict[str, str]) -> Layout:
-    names, units = band_names(samples.spec)
+def _layout(samples: FieldSamples, sample: Moment, geobox: GeoBox, tags: dict[str, str], bundle: Bundle) -> Layout:
+    names, units = band_names(bundle)
     first, last = _window(samples, sample)
     about = {
         "valid_time": _iso(samples.valid(sample)),
@@ -166,6 +206,7 @@ def write_series(
     lead: float,
     tags: dict[str, str],
     *,
+    doubts: Doubts,
     start: np.datetime64 | None = None,
 ) -> None:
     """Write the forecasts of a lead time as CF-1.8 NetCDF: valid times, with the bounds of what was averaged.
@@ -176,6 +217,7 @@ def write_series(
         made: what was said of all of them.
         lead: hours from an input to what is told; samples of others are left out.
         tags: attributes, of which those of ours are written.
+        doubts: what tells how far to trust them.
         start: when the forecast began whose states are the inputs; each input is a beginning of its own when None.
 
     Raises:
@@ -184,7 +226,7 @@ def write_series(
     at = [i for i, s in enumerate(samples.samples) if s.lead == lead]
     chosen = [samples.samples[i] for i in at]
     (lat, lon), spec, field = samples.grid, samples.spec, samples.spec.field
-    told = _told(spec, made, at)
+    told = _told(spec, made, at) | _doubted(spec, doubts, at)
     bounds = np.array([_window(samples, s) for s in chosen])
     averaged = field.window[0] < field.window[1]
     held: dict[str, Any] = {key: (dims, a, about | {"grid_mapping": "crs"}) for key, (dims, a, about) in told.items()}
@@ -242,6 +284,18 @@ def _told(spec: Spec, made: Forecast, at: Sequence[int]) -> dict[str, tuple[tupl
         above = {"units": "1", "long_name": f"probability of more {name} than the threshold"}
         told[f"{name}_probability"] = (("time", "threshold", *grid), made.exceedance[at].astype(np.float32), above)
     return told
+
+
+def _doubted(spec: Spec, doubts: Doubts, at: Sequence[int]) -> dict[str, tuple[tuple[str, ...], Any, dict[str, str]]]:
+    """The same of what tells how far to trust them."""
+    return {
+        f"{quantity(spec)}_{name}": (
+            ("time", "lat", "lon"),
+            values[at].astype(np.float32),
+            {"long_name": about} | ({"units": _cf(unit)} if unit else {}),
+        )
+        for name, (values, about, unit) in doubts.items()
+    }
 
 
 def _cf(unit: str) -> str:

@@ -26,9 +26,10 @@ from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
 from pipelines.outputs.sieve import sieve
 from pipelines.records.ledger import Entry, fingerprint
+from pipelines.samples.unfamiliar import limit, unlike
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import Grid, draw, map_rows, rows_on_files
-from pipelines.scoring.watch import limit, share_outside, unlike, watching
+from pipelines.scoring.watch import share_outside, watching
 
 CACHE = 160 << 20  # bytes of blocks of the scene that GDAL keeps; by default it takes 5 % of the machine's memory
 

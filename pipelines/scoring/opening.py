@@ -75,7 +75,7 @@ def tags_for(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
         "EARTHTUNE_INPUT": ",".join(Path(shown(source)).name for source in scene.sources),
     }
     dates = [date.isoformat() for date in scene.dates if date]
-    sure = bundle.confidence.get("said", "") if bundle.spec.answer.classes else ""
+    sure = bundle.confidence.get("said", "")
     told = {
         "EARTHTUNE_CONFIDENCE": str(sure),
         "ACQUISITION_DATE": ",".join(dates),

@@ -21,14 +21,15 @@ from pipelines.grids.areas import ground_system
 from pipelines.grids.rasters import trusting
 from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
+from pipelines.samples.unfamiliar import strange
 from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.opening import open_for, tags_for, warnings_about
-from pipelines.scoring.rows import Grid, layouts
-from pipelines.scoring.watch import check_confidence, strange
+from pipelines.scoring.rows import ENDS, Grid, layouts
+from pipelines.scoring.watch import check_confidence
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
@@ -43,6 +44,7 @@ class Maps:
         probabilities: also write <scene>_probabilities.tif, a band for each class.
         confidence: also write <scene>_confidence.tif, the highest probability, calibrated where the run could be.
         sets: also write <scene>_sets.tif, how many classes may be right, and which, as bits.
+        interval: also write <scene>_lower.tif and <scene>_upper.tif, between which nine of ten values are measured.
         unfamiliar: also write <scene>_unfamiliar.tif, above 1 where it is unlike all that was trained on.
         min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
         polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
@@ -53,6 +55,7 @@ class Maps:
     probabilities: bool = False
     confidence: bool = False
     sets: bool = False
+    interval: bool = False
     unfamiliar: bool = False
     min_area: float = 0.0
     polygons: Path | None = None
@@ -63,8 +66,9 @@ class Maps:
     def kinds(self) -> list[str]:
         """The maps of a scene by their names; polygons want the confidence."""
         sure = self.confidence or self.polygons is not None
-        beside = {"probabilities": self.probabilities, "confidence": sure, "sets": self.sets}
-        return ["map", *(kind for kind, wanted in (beside | {"unfamiliar": self.unfamiliar}).items() if wanted)]
+        wanted = {"probabilities": self.probabilities, "confidence": sure, "sets": self.sets}
+        wanted |= dict.fromkeys(ENDS, self.interval) | {"unfamiliar": self.unfamiliar}
+        return ["map", *(kind for kind, asked in wanted.items() if asked)]
 
     @property
     def tables(self) -> dict[str, Path | None]:

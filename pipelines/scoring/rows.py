@@ -15,9 +15,10 @@ from rasterio.enums import Resampling
 
 from models.bundle import Bundle
 from models.confidence.calibration import members, tempered
+from models.confidence.intervals import interval_of
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime
-from models.spec import IMAGERY, Spec
+from models.spec import IMAGERY, Spec, Values
 from models.types import Array, Mask, Predict, Progress
 from pipelines.grids.align import crop
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
@@ -29,6 +30,7 @@ from pipelines.scenes.scene import Scene
 
 Grid = Literal["train", "scene"]
 UNFAMILIAR = "distance from training ground, above 1 is outside"
+ENDS = ("lower", "upper")  # the maps of an interval
 _STRIP = 16  # rows of the scene's files that are resampled at once
 
 
@@ -53,14 +55,15 @@ def layouts(
     """How each kind of map of a scene is laid out.
 
     "map" holds class codes, or values with their unit; "probabilities" a band for each class; "confidence" the highest
-    of them; "sets" how many classes may be right, and which, as bits in the order of the classes; "unfamiliar" how
-    unlike the training's ground it is. Scene classes come as one pixel per tile.
+    of them; "sets" how many classes may be right, and which, as bits in the order of the classes; "lower" and "upper"
+    the ends of an interval of values; "unfamiliar" how unlike the training's ground it is. Scene classes come as one
+    pixel per tile.
 
     Raises:
         InputError: probabilities of a model that predicts values; see `map_grid`.
     """
     spec = bundle.spec
-    lacking = [kind for kind in kinds if kind not in ("map", "unfamiliar")]
+    lacking = [kind for kind in kinds if kind not in ("map", "unfamiliar", *ENDS)]
     if not spec.answer.classes and lacking:
         raise InputError(f"the model predicts {spec.answer.name}, not classes: it has no {' and no '.join(lacking)}")
     geobox = map_grid(scene, spec, grid)
@@ -74,6 +77,9 @@ def layouts(
         "sets": Layout(geobox, "uint32", 2, 0, descriptions=_of_sets(bundle), tags=tags, overview_resampling="nearest"),
         "unfamiliar": Layout(geobox, "float32", nodata=nan, descriptions=[UNFAMILIAR], tags=tags),
     }
+    for end in ENDS:
+        about = [f"{end} end of the {_level(bundle):.0%} interval of {spec.answer.name}"]
+        made[end] = Layout(geobox, "float32", nodata=nan, descriptions=about, units=units, tags=tags)
     return {kind: made[kind] for kind in kinds}
 
 
@@ -86,6 +92,12 @@ def _of_sets(bundle: Bundle) -> list[str]:
     """What the bands of sets hold."""
     level = next(iter(bundle.confidence.get("sets", {})), "0")
     return [f"classes in the {float(level):.0%} set", "which, bit 0 is the first class of the legend"]
+
+
+def _level(bundle: Bundle) -> float:
+    """Of the intervals that are drawn; 0 where there are none."""
+    found = interval_of(bundle.confidence)
+    return found[0] if found else 0.0
 
 
 def temperature(bundle: Bundle) -> float:
@@ -122,6 +134,9 @@ def draw(kind: str, bundle: Bundle, block: Array, valid: Mask) -> NDArray[Any]:
         inside = members(block, float(next(iter(bundle.confidence["sets"].values()))), axis=0)
         bits = (inside * (1 << np.arange(len(inside), dtype=np.uint32))[:, None, None]).sum(0)
         return np.where(valid, np.stack((inside.sum(0), bits)), 0).astype(np.uint32)
+    if kind in ENDS and (found := interval_of(bundle.confidence)):
+        positive = isinstance(spec.answer, Values) and spec.answer.positive
+        block = found[1](block, positive=positive)[ENDS.index(kind)][None]
     if kind == "map" and spec.answer.classes:
         dtype, nodata = map_type(spec)
         codes = np.array(spec.answer.codes, dtype)[block.argmax(axis=0)]

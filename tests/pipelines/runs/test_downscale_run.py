@@ -20,6 +20,7 @@ from pipelines.commands.evaluate import evaluate
 from pipelines.commands.score import score
 from pipelines.runs.finetune import finetune
 from pipelines.scenes.reading import Reading
+from pipelines.scoring.fields import UNFAMILIAR
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare
@@ -96,7 +97,7 @@ def test_maps_lie_where_the_cells_are_and_keep_the_means(maps):
     with rasterio.open(out / "T2M_20200330T0500.tif") as file:
         assert file.crs == "EPSG:4326" and file.shape == (12, 15)
         assert file.bounds == pytest.approx((-100.3125, 30.25, -90.9375, 36.25))
-        assert file.descriptions == ("T2M",) and file.units == ("K",)
+        assert file.descriptions == ("T2M", UNFAMILIAR) and file.units == ("K", "1")
         assert file.tags()["valid_time"] == "2020-03-30T05:00:00Z" and "interval" not in file.tags()
         band = file.read(1)
     edges = np.sin(np.radians(36.25 - 0.5 * np.arange(13)))

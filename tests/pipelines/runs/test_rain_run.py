@@ -27,7 +27,7 @@ from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
 from pipelines.samples.fields import read_weather
-from pipelines.scoring.fields import band_names
+from pipelines.scoring.fields import UNFAMILIAR, band_names
 from pipelines.scoring.jobs import Engine
 from pipelines.tasks.rain import TASK, RainRecipe, RainSamples, read_rain
 from pipelines.tasks.task import data_for
@@ -154,14 +154,15 @@ def test_maps_lie_where_the_cells_are(maps, run, other_day):
     with rasterio.open(path) as file:
         assert file.crs == "EPSG:4326" and np.isnan(file.nodata)
         assert file.bounds == pytest.approx((-100.3125, 29.75, -93.4375, 34.25))
-        names, units = band_names(samples.spec)
+        names, units = band_names(read_bundle(run))
         assert list(file.descriptions) == names and list(file.units) == units
         tags, bands = file.tags(), file.read()
     assert (tags["valid_time"], tags["lead_time"]) == ("2020-04-02T05:00:00Z", "0 h")
     assert tags["interval"] == "2020-04-02T05:00:00Z/2020-04-02T06:00:00Z"
     np.testing.assert_allclose(bands[:13], made.quantiles[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(bands[13], made.mean[0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(bands[14:], made.exceedance[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(bands[14:17], made.exceedance[0], rtol=1e-3, atol=1e-4)
+    assert names[17:] == [UNFAMILIAR] and (bands[17] >= 0).all()  # a day has no intervals
 
 
 def test_the_series_is_cf_and_the_same_as_the_maps(maps):

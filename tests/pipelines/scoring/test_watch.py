@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from PIL import Image
 
 from models.bundle import load_familiar, read_bundle, write_bundle
 from models.confidence.familiar import features_of
+from models.confidence.intervals import interval_of
 from models.errors import InputError
+from pipelines.commands.review import review
 from pipelines.commands.score import score
+from pipelines.inspection.inspect import inspect
 from pipelines.outputs.picture import WARNING
+from pipelines.review.review import Page
 from pipelines.scoring.plan import Maps
 from tests.runs import BANDS, make_chip, write
 
@@ -119,3 +124,71 @@ def test_a_run_that_learned_no_sets_or_kept_no_pixels_says_why(own_run, value_ru
 def test_values_can_be_unfamiliar_too(value_run, tmp_path):
     (result,) = score(value_run, [str(scene_of(tmp_path / "s.tif"))], out=tmp_path / "maps", maps=Maps(unfamiliar=True))
     assert np.isfinite(read(result["maps"]["unfamiliar"])[0]).all()
+
+
+def test_values_come_with_the_ends_of_an_interval(value_run, tmp_path):
+    (result,) = score(value_run, [str(scene_of(tmp_path / "s.tif"))], out=tmp_path / "maps", maps=Maps(interval=True))
+    told = read(result["map"])[0]
+    level, interval = interval_of(read_bundle(value_run).confidence)
+    for kind, wanted in zip(("lower", "upper"), interval(told, positive=False), strict=True):
+        got, tags, names, nodata = read(result["maps"][kind])
+        np.testing.assert_allclose(got[0], wanted, rtol=1e-5)
+        assert names == (f"{kind} end of the 80% interval of biomass",) and np.isnan(nodata) and level == 0.8
+        assert "Intervals learned on" in tags["EARTHTUNE_CONFIDENCE"]
+    answers = review(Path(result["map"]), page=Page(no_page=True))
+    assert answers["regions"] > 0
+
+
+def test_intervals_are_refused_where_there_are_none(value_run, run, tmp_path):
+    scene, maps = [str(scene_of(tmp_path / "s.tif"))], Maps(interval=True)
+    with pytest.raises(InputError, match="--interval: for a run of values, and this one tells classes; --sets"):
+        score(run, scene, out=tmp_path / "maps", maps=maps)
+    own = shutil.copytree(value_run, tmp_path / "own")
+    said = "No intervals: 2 groups left out, one of 80 % wants 4, one of 90 % 9."
+    with pytest.raises(InputError, match="--interval: it has none .No intervals: 2 groups"):
+        score(knowing(own, intervals={}, said=said), scene, out=tmp_path / "maps", maps=maps)
+
+
+@pytest.fixture
+def warned(rain_run, tmp_path):
+    """A run of rain that has intervals, and warns of weather of which a fifth is outside."""
+    intervals = {"0.9": {"low": 0, "high": 12, "floor": 0.01, "stretch": 0.5}}
+    ground = {"limit": 0.2, "flagged": 0.1, "groups": 20}
+    return knowing(shutil.copytree(rain_run, tmp_path / "own"), intervals=intervals, unfamiliar=ground)
+
+
+def test_rain_comes_with_its_interval_and_what_is_unfamiliar(warned, rain_day, tmp_path):
+    lines = []
+    source = [str(next(rain_day.glob("*inst1*")))]
+    results = score(warned, source, out=tmp_path / "maps", say=lines.append)
+    assert not any("unlike" in line for line in lines)
+    with xr.open_dataset(next((tmp_path / "maps").glob("*.nc")), engine="h5netcdf") as series:
+        low, high = series["rain_quantile"].values[:, 0], series["rain_quantile"].values[:, 12]
+        by = 0.5 * np.maximum(high - low, 0.01)
+        np.testing.assert_allclose(series["rain_lower"], (low - by).clip(0), atol=1e-6)
+        np.testing.assert_allclose(series["rain_upper"], high + by, rtol=1e-5)
+        assert series["rain_upper"].attrs["units"] == "mm h-1" and "90% interval" in series["rain_upper"].long_name
+        bands, _, names, _ = read(results[5]["map"])
+        for place, name in enumerate(("rain_lower", "rain_upper", "rain_unfamiliar"), -3):
+            np.testing.assert_array_equal(bands[place], series[name].values[5])
+    assert names[-3].startswith("lower end") and names[-1].startswith("distance from training weather")
+
+
+def test_weather_in_another_unit_is_told_of_before_the_work(warned, rain_day, tmp_path):
+    source = next(rain_day.glob("*inst1*"))
+    with xr.open_dataset(source, engine="h5netcdf") as day:
+        other = day.load().assign(T2M=day["T2M"] - 273.15)
+    other["T2M"].attrs.pop("units", None)
+    other.to_netcdf(tmp_path / source.name, engine="h5netcdf")
+    lines = []
+    score(warned, [str(tmp_path / source.name)], out=tmp_path / "maps", say=lines.append)
+    (line,) = [line for line in lines if "unlike all training weather" in line]
+    assert "95 of 100 days" in line and "T2M is" in line and "is its unit the same?" in line
+    assert line.split(": ", 1)[1] in inspect(tmp_path / source.name, for_run=warned).notes
+
+
+def test_inspect_tells_what_swapped_bands_look_like(own_run, tmp_path):
+    run = knowing(own_run, unfamiliar={"limit": 0.3, "flagged": 0.1, "groups": 20})
+    found = inspect(scene_of(tmp_path / "swapped.tif", order=(0, 1, 2, 4, 3, 5)), for_run=run)
+    assert found.ok and any("NIR_NARROW looks like SWIR_1" in note for note in found.notes)
+    assert not inspect(scene_of(tmp_path / "fine.tif"), for_run=run).notes
