@@ -38,6 +38,7 @@ PARTS: View = {
     "charts": [],
     "tokens": None,
     "confidence": None,
+    "groups": None,
 }
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 

@@ -146,6 +146,21 @@ def compared(
     return of_draws("rmse", beside, float(gain(by_day.sum(axis=-1))), draws, count, "day")
 
 
+def rmse_of_days(
+    forecast: Forecast, truth: NDArray[np.float32], area: Numbers, days: Sequence[str]
+) -> dict[str, float | None]:
+    """The RMSE of each day, weighted by area; None where nothing of it is known."""
+    error = forecast.mean.astype(np.float64) - truth
+    weight = np.where(np.isfinite(error), area, 0.0)
+    names, inverse = np.unique(np.array(days), return_inverse=True)
+    sums = (weight * np.nan_to_num(error) ** 2).sum((1, 2)), weight.sum((1, 2))
+    squares, weights = (_grouped(values, inverse, len(names)) for values in sums)
+    return {
+        str(name): float(np.sqrt(square / whole)) if whole else None
+        for name, square, whole in zip(names, squares, weights, strict=True)
+    }
+
+
 def _sums(
     forecast: Forecast, truth: NDArray[np.float32], area: Numbers, levels: Sequence[float], thresholds: Sequence[float]
 ) -> dict[str, Numbers]:

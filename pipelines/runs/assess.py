@@ -9,6 +9,7 @@ from typing import Any
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError
 from models.types import Predict, Progress
+from pipelines.reports import groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
 from pipelines.runs import tokens, trust
@@ -53,7 +54,8 @@ def assess(
         progress: wraps them to show progress.
 
     Returns:
-        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "tokens",
+        {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "groups": {group:
+        {"model": leading score, and that of the best baseline}}, "tokens",
         "confidence", see `trust.confidence`, "unfamiliar", "notes"},
         and for classes the model's "confusion": rows of true classes, columns of predicted ones.
 
@@ -74,6 +76,10 @@ def assess(
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
     sure = trust.confidence(bundle.spec, answers)
+    by_group = {
+        group: {name: found.groups[name].get(group) for name in ("model", *([best] if best else []))}
+        for group in found.groups["model"]
+    }
     result = {
         "headline": headline(found.shown, scores, baselines, compared.told(found.shown.unit) if compared else ""),
         "data": samples.name,
@@ -81,6 +87,7 @@ def assess(
         "model": scores,
         "baselines": baselines,
         "compared": compared and compared.to_json(),
+        "groups": by_group,
         "tokens": worth,
         "confidence": sure,
         "unfamiliar": ground,
@@ -91,6 +98,7 @@ def assess(
         **found.parts(best),
         "tokens": tokens.view(worth, found.shown.unit),
         "confidence": trust.view(sure, ground),
+        "groups": groups.view(by_group, found.shown, best, counted=compared.counted if compared else "group"),
     }
     _report(folder, bundle, found, result, curves, about, parts)
     return result

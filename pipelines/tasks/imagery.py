@@ -306,13 +306,13 @@ def judge(
         examples = [_example(samples, chip, outputs, best) for chip, outputs in pictures]
         return tile_parts(answer, scores["model"], (best, scores[best]) if best else None, confusion, examples)
 
+    groups = {name: {group: t.scores()[shown.said[0]] for group, t in found.items()} for name, found in tally.items()}
+
     def compare(ours: str, theirs: str) -> Comparison:
-        lead = shown.said[0]
-        by_group = ({group: t.scores()[lead] for group, t in tally[name].items()} for name in (ours, theirs))
-        return over_groups(lead, theirs, *by_group)
+        return over_groups(shown.said[0], theirs, groups[ours], groups[theirs])
 
     more = {} if confusion is None else {"confusion": confusion.tolist()}
-    return Judgement(scores, shown, more, parts, compare)
+    return Judgement(scores, shown, more, parts, compare, groups)
 
 
 def _example(samples: Chips, chip: Chip, outputs: Mapping[str, Array], best: str | None) -> Example:

@@ -39,6 +39,7 @@ class Judgement:
         more: what metrics.json holds beside them.
         parts: a function of the best baseline's name that gives what the report shows, see `report.PARTS`.
         compare: a function of two models' names: how the first does beside the second by the leading score.
+        groups: the leading score of each model in each group: {model: {group: score}}.
     """
 
     scores: Mapping[str, Mapping[str, Any]]
@@ -46,6 +47,7 @@ class Judgement:
     more: Mapping[str, Any]
     parts: Callable[[str | None], Mapping[str, Any]]
     compare: Callable[[str, str], Comparison]
+    groups: Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pipelines.recipes.recipe import check_ranges
 from pipelines.recipes.weather import WeatherRecipe
 from pipelines.reports.comparison import Comparison
 from pipelines.reports.fields import FieldExample, field_parts, shown_of
-from pipelines.reports.weather_scores import compared, weather_scores
+from pipelines.reports.weather_scores import compared, rmse_of_days, weather_scores
 from pipelines.samples.fields import FieldSamples, Moment, describe
 from pipelines.samples.sets import SPLITS, inputs_of
 from pipelines.tasks.task import Judgement, Task, Teller
@@ -111,7 +111,9 @@ def judge(
     def compare(ours: str, theirs: str) -> Comparison:
         return compared(theirs, told[ours], told[theirs], truth, samples.area, times=times)
 
-    return Judgement(scores, shown_of(field, scores["model"]), {}, parts, compare)
+    days = [samples.group(s) for s in chosen]
+    by_day = {name: rmse_of_days(f, truth, samples.area, days) for name, f in told.items()}
+    return Judgement(scores, shown_of(field, scores["model"]), {}, parts, compare, by_day)
 
 
 def _liveliest(truth: Array) -> list[int]:
