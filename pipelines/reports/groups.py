@@ -35,10 +35,12 @@ def view(found: Groups, shown: Shown, best: str | None, *, counted: str) -> View
         return None
     order = sorted(known, key=lambda group: rank(lead, known[group]["model"]))
     tenth = known[order[max(len(order) // 10, 1) - 1]]["model"]
+    worst = "tenth " if len(order) >= 10 else ""
+    worse = " or worse" if len(order) >= 10 else ""
     middle = float(np.median([scores["model"] for scores in known.values()]))
     told = (
         f"Of {len(known)} {counted}s the middle one has {with_unit(lead, number(lead, middle), shown.unit)}, the worst "
-        f"tenth {with_unit(lead, number(lead, tenth), shown.unit)} or worse."
+        f"{worst}{with_unit(lead, number(lead, tenth), shown.unit)}{worse}."
     )
     pairs = [(s[best], s["model"]) for s in known.values() if best and s.get(best) is not None]
     picture = None

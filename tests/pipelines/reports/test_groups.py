@@ -20,12 +20,11 @@ def test_the_worst_come_first_whether_more_or_less_is_better():
     found = view(groups(ours, [0.5] * 7), IOU, "forest", counted="group")
     assert [row["name"] for row in found["rows"]] == ["g1", "g2", "g5", "g4", "g6"]
     assert found["told"] == (
-        "Of 6 groups the middle one has 0.650, the worst tenth 0.200 or worse. The model is better than the forest in "
-        "4 of 6."
+        "Of 6 groups the middle one has 0.650, the worst 0.200. The model is better than the forest in 4 of 6."
     )
     found = view(groups([1.0, 3.0, 2.0], [1.5, 2.0, 2.5]), RMSE, "forest", counted="day")
     assert [row["cells"] for row in found["rows"]] == [["3.00", "2.00"], ["2.00", "2.50"], ["1.00", "1.50"]]
-    assert "3.00 mm/h or worse" in found["told"] and "in 2 of 3" in found["told"]
+    assert "the worst 3.00 mm/h." in found["told"] and "in 2 of 3" in found["told"]
 
 
 def test_one_group_says_nothing_and_no_baseline_is_no_error():
