@@ -32,22 +32,24 @@ class Told:
         answers: values (N, 1), or quantiles (N, L).
         truth: what was measured (N,).
         group: number of the group of each (N,), 0 to G - 1.
+        positive: whether it is never negative.
     """
 
     answers: Array
     truth: Array
     group: NDArray[np.intp]
+    positive: bool = False
 
     @classmethod
-    def of(cls, answers: NDArray[Any], truth: NDArray[Any], group: NDArray[Any]) -> Told:
+    def of(cls, answers: NDArray[Any], truth: NDArray[Any], group: NDArray[Any], *, positive: bool = False) -> Told:
         """Answers (N, K), truth (N,) and names of groups (N,); at most `PLACES` of them, evenly."""
         some = np.linspace(0, len(answers) - 1, min(len(answers), PLACES)).round().astype(int)
         number = np.unique(group[some], return_inverse=True)[1]
-        return cls(answers[some].astype(np.float32), truth[some].astype(np.float32), number)
+        return cls(answers[some].astype(np.float32), truth[some].astype(np.float32), number, positive)
 
     def where(self, chosen: NDArray[np.bool_]) -> Told:
         """Those of some places (N,), the groups' numbers as they were."""
-        return Told(self.answers[chosen], self.truth[chosen], self.group[chosen])
+        return Told(self.answers[chosen], self.truth[chosen], self.group[chosen], self.positive)
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,22 @@ class Interval:
             value = low
             low, high = (np.asarray(value + np.interp(value, self.knots, ends)) for ends in (self.below, self.above))
         by = self.stretch * np.maximum(high - low, self.floor)
-        least = 0.0 if positive else -math.inf
         lower, upper = np.minimum(low - by, high + by), np.maximum(low - by, high + by)
-        return lower.clip(least).astype(np.float32), upper.clip(least).astype(np.float32)
+        if positive:
+            lower, upper = np.where(low <= 0, 0, lower).clip(0), upper.clip(0)
+        return lower.astype(np.float32), upper.astype(np.float32)
 
     def departure(self, told: Told) -> Array:
-        """By what share of the width the ends would have to move out to meet what was measured (N,); < 0 inside."""
-        low, high = self(told.answers.T, positive=False)
+        """By what share of the width the ends would have to move out to meet what was measured (N,); < 0 inside.
+
+        Of what is never negative nothing lies below an interval from 0 on, and 0 itself always lies in it.
+        """
+        low, high = self(told.answers.T, positive=told.positive)
         width = np.maximum(high - low, self.floor)
-        found: Array = np.maximum(low - told.truth, told.truth - high) / width
+        from_none = (low <= 0) & told.positive
+        below = np.where(from_none, -np.inf, low - told.truth)
+        above = np.where(from_none & (told.truth <= 0), -np.inf, told.truth - high)
+        found: Array = np.maximum(below, above) / width
         return found
 
 
@@ -201,7 +210,7 @@ def _measures(
             return None
         for fold in np.unique(folds[own]):
             here = own & (folds == fold)
-            low, high = _stretched(bases[fold], -bar)(told.answers[here].T, positive=False)
+            low, high = _stretched(bases[fold], -bar)(told.answers[here].T, positive=told.positive)
             truth = told.truth[here]
             inside[here], width[here] = (low <= truth) & (truth <= high), high - low
             error[here] = np.abs((low + high) / 2 - truth)

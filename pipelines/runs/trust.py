@@ -35,7 +35,9 @@ def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
         told = measures(found, learned)
         said = [learned.said, *words(told, spec.answer.channels)]
         return {"calibration": learned.to_json(), "measures": told, "told": said}
-    kept, told = intervals.learn(intervals.Told.of(*answers.joined()), spec.answer.levels)
+    kept, told = intervals.learn(
+        intervals.Told.of(*answers.joined(), positive=spec.answer.positive), spec.answer.levels
+    )
     over, place = ("day", "cell") if WEATHER in spec.inputs else ("place", "pixel")
     said = [kept.said, *intervals.words(told, unit=spec.answer.unit, over=over, place=place)]
     return {"calibration": kept.to_json(), "measures": told, "told": said}
