@@ -23,7 +23,7 @@ def days(rng, *, groups, each=300):
     """Quantiles (N, 5) of rates of which half are dry, and days that are wetter than told."""
     group = np.repeat(np.arange(groups), each)
     scale = rng.gamma(1, 1, len(group))
-    answers = scale[:, None] * -np.log(1 - np.array(QUANTILES))
+    answers = scale[:, None] * -np.log(1 - np.clip(2 * np.array(QUANTILES) - 1, 0, 1))
     truth = rng.exponential(1, len(group)) * scale * np.exp(rng.normal(0, 0.5, groups))[group]
     return answers, np.where(rng.random(len(group)) < 0.5, 0, truth), group
 
@@ -43,9 +43,7 @@ def test_new_groups_are_covered_as_promised_and_as_measured(world, levels):
             held[level].append((((low <= truth) & (truth <= high)).mean(), found["coverage"]))
     for level, pairs in held.items():
         new, told = np.mean(pairs, axis=0)
-        assert (
-            float(level) - 0.02 <= new <= float(level) + 0.11
-        )  # the model knows no dry places: all of them are in, or none
+        assert float(level) - 0.02 <= new <= float(level) + 0.08
         assert told == pytest.approx(new, abs=0.04)
 
 
