@@ -13,6 +13,7 @@ from pipelines.reports.report import plotted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHOWN = 1e-3  # share of the answers that a bin of reliability holds at least; fewer say nothing
 ROWS = {
     "ece": "Expected calibration error",
     "nll": "Negative log likelihood",
@@ -60,6 +61,8 @@ def _reliability(ax: Axes, *, ways: Mapping[str, Mapping[str, Any]], ink: str = 
     plots.style(ax, ink=ink)
     ax.plot([0, 1], [0, 1], color=ink, linewidth=0.8, linestyle="--")
     for (way, found), marker in zip(ways.items(), ("o", "s"), strict=False):
-        ax.plot(*zip(*[bin_[:2] for bin_ in found["bins"]], strict=True), marker=marker, markersize=4, label=way)
+        least = SHOWN * sum(bin_[2] for bin_ in found["bins"])
+        shown = [bin_[:2] for bin_ in found["bins"] if bin_[2] >= least]
+        ax.plot(*zip(*shown, strict=True), marker=marker, markersize=4, label=way)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="how sure", ylabel="share right")
     ax.legend(frameon=False, labelcolor=ink)
