@@ -2,8 +2,9 @@
 
     python -W ignore tests/benchmarks/unfamiliar.py DATA
 
-DATA holds hls_worldcover and eurosat. Each kind is made of the left-out chips of a fold; the AUROC by pixels is against
-all left-out pixels of that fold, averaged over scenes; "outside" is the share above 1, averaged likewise.
+DATA holds hls_worldcover, eurosat and rain_iberia_daily. Each kind is made of the left-out chips of a fold; the AUROC
+by pixels is against all left-out pixels of that fold, averaged over scenes; "outside" is the share above 1, averaged
+likewise.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import rasterio
 from scipy.ndimage import gaussian_filter
 
 from models.backbones.catalogue import BANDS
-from models.confidence.calibration import auroc
-from models.confidence.familiar import FOLDS, features_of, fit, flagged
+from models.confidence.calibration import FOLDS, auroc
+from models.confidence.familiar import features_of, features_of_fields, fit, flagged
+from pipelines.samples.fields import read_weather
 
 STEP = 8  # pixels
 L1C = [1, 2, 3, 8, 11, 12]  # the six bands among the 13 of EuroSAT
@@ -53,6 +55,53 @@ def rows(x: np.ndarray) -> np.ndarray:
     """Features of some pixels that have data."""
     found = features_of(x[None, :, None, ::STEP, ::STEP].astype(np.float32), BANDS)[0]
     return found[np.isfinite(found).all(1)]
+
+
+FIELDS = ["T2M", "SLP", "T500", "T850", "T1000", "Q500", "Q850", "Q1000", "Z500", "Z850", "Z1000"]
+
+
+def days(x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Wrong and foreign weather made of days (N, C, H, W) in K, Pa, kg/kg and m2/s2."""
+
+    def scaled(names: str, by: float, plus: float = 0.0) -> np.ndarray:
+        here = np.array([name.startswith(names) for name in FIELDS])[None, :, None, None]
+        return np.where(here, x * by + plus, x)
+
+    order = [*range(len(FIELDS))]
+    order[2], order[3] = order[3], order[2]
+    return {
+        "T2M in degrees C": scaled("T2M", 1, -273.15),
+        "SLP in hPa": scaled("SLP", 0.01),
+        "Q in g/kg": scaled("Q", 1000),
+        "Z in m": scaled("Z", 1 / 9.80665),
+        "reversed fields": x[:, ::-1],
+        "T500 and T850 swapped": x[:, order],
+        "zero Q": scaled("Q", 0),
+        "each field of another day": np.stack([x[rng.permutation(len(x)), i] for i in range(len(FIELDS))], 1),
+        "noise of a deviation": x + rng.normal(size=x.shape) * x.std((0, 2, 3), keepdims=True),
+        "4 K warmer at all heights": scaled("T", 1, 4),
+    }
+
+
+def weather(folder: Path) -> None:
+    """Weather: each fold is a block of years, told of by the days of the others; AUROC by cells."""
+    found = read_weather(sorted(folder.glob("ncep_iberia_*.nc")), FIELDS)
+    chosen = np.arange(0, len(found.times), 5)
+    x, year = found.fields[chosen], found.times[chosen].astype("datetime64[Y]").astype(int)
+    told: dict[str, list[tuple[float, float]]] = {}
+    for fold in range(FOLDS):
+        out = (year - year.min()) * FOLDS // (np.ptp(year) + 1) == fold
+        learned = np.concatenate([features_of_fields(day[None]) for day in x[~out]])
+        familiar = fit(learned, np.repeat(np.arange((~out).sum()), len(learned) // (~out).sum()))
+        own = familiar(np.concatenate([features_of_fields(day[None]) for day in x[out]]))
+        made = days(x[out].astype(np.float64), np.random.default_rng(fold))
+        for name, other in {"as it is": x[out], **made}.items():
+            far = familiar(np.concatenate([features_of_fields(day[None]) for day in other]))
+            wrong = np.arange(len(own) + len(far)) >= len(own)
+            told.setdefault(name, []).append((auroc(np.concatenate((own, far)), wrong), float(np.mean(far > 1))))
+    for name, scores in told.items():
+        score, outside = np.mean(scores, axis=0)
+        print(f"{name:<26} AUROC {score:.3f}   outside {outside:.2f}   ({len(chosen)} days)")
 
 
 def main(data: Path) -> None:
@@ -97,3 +146,4 @@ def main(data: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    weather(Path(sys.argv[1]) / "rain_iberia_daily")
