@@ -17,6 +17,7 @@ ROWS = 500_000  # more would only cost memory: there are some tens of coefficien
 NUMBERS = 30_000_000  # of all features of all rows that boosting learns from: a quarter of a gigabyte
 SIDES = (3, 7, 15)  # cells along the neighbourhoods that fields depart from
 AT_ONCE = 10_000_000  # the same, that boosting is asked about at once
+DRY = 0.1  # of the lowest threshold: less is no rain, for `_gamma`
 SMEARED = 99  # residuals that stand for all
 ROUNDS, RATE, LEAVES, LEAF = 100, 0.07, 15, 100
 
@@ -77,6 +78,7 @@ def fit_rain_baselines(
         "persistence": sure(lambda x, persisted: persisted),
         "ridge": sure(_ridge(x, y)),
         "ridge on the root": _ridge_on_the_root(x, y, levels, thresholds),
+        "gamma": _gamma(x, y, levels, thresholds),
         "boosting": sure(_boosting(x, y, seed)),
         "convolutions": sure(_without_persistence(partial(convolutions, x, y, seed))),
         **(whole if x[0].size <= WIDEST else {}),
@@ -135,6 +137,35 @@ def _ridge_on_the_root(x: Array, y: Array, levels: Sequence[float], thresholds: 
         above = np.stack([(rain > t).mean(axis=1) for t in thresholds], axis=1)
         quantiles = np.square((root + ends).clip(min=0))
         return Forecast(*(a.astype(np.float32) for a in (rain.mean(axis=1), quantiles, above)))
+
+    return predict
+
+
+def _gamma(x: Array, y: Array, levels: Sequence[float], thresholds: Sequence[float]) -> Predict:
+    """Whether it rains by logistic regression, and how much by gamma regression where it does (Stern and Coe 1984)."""
+    from scipy.stats import gamma
+    from sklearn.linear_model import GammaRegressor, LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    known = np.isfinite(y).ravel()
+    every = -(-int(known.sum()) // ROWS)
+    rows, rain = _rows(x)[known][::every].astype(np.float64), y.ravel()[known][::every].astype(np.float64)
+    wet = rain > DRY * min(thresholds)
+    if not 0 < wet.sum() < len(wet) or rain[wet].std() == 0:  # nothing to learn of one of both
+        return _climatology(y, levels, thresholds)
+    often = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, wet)
+    much = make_pipeline(StandardScaler(), GammaRegressor(alpha=1e-3, max_iter=300)).fit(rows[wet], rain[wet])
+    spread = float(np.square(rain[wet] / much.predict(rows[wet]) - 1).mean())  # Pearson's dispersion
+
+    def predict(x: Array, persisted: Array) -> Forecast:
+        rows, shape = _rows(x).astype(np.float64), (len(x), *x.shape[-2:])
+        chance, mean = often.predict_proba(rows)[:, 1].reshape(shape), much.predict(rows).reshape(shape)
+        amount = gamma(1 / spread, scale=mean * spread)
+        dry = (1 - chance).clip(1e-9, 1 - 1e-9)
+        quantiles = np.stack([amount.ppf((level - dry).clip(0) / (1 - dry)) for level in levels], axis=1)
+        above = np.stack([chance * amount.sf(t) for t in thresholds], axis=1)
+        return Forecast(*(a.astype(np.float32) for a in (chance * mean, quantiles, above)))
 
     return predict
 

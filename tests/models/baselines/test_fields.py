@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import gamma, norm
 
 from models.baselines import fields
 from tests import small
@@ -91,3 +91,29 @@ def test_ridge_on_the_root_tells_the_distribution_that_residuals_have():
     np.testing.assert_allclose(made.quantiles[:, 2], (z + 0.8 * norm.ppf(0.9)) ** 2, rtol=0.03)
     np.testing.assert_allclose(made.exceedance[:, 0], norm.sf(5, z, 0.8), atol=0.05)
     assert made.exceedance[:, 1].max() == 0
+
+
+def test_gamma_regression_finds_the_chance_and_the_amount_that_made_the_rain():
+    """Against the distribution that the rain was drawn from."""
+    rng = np.random.default_rng(2)
+
+    def day(count):
+        x = rng.normal(0, 1, (count, 1, 2, 24, 30)).astype(np.float32)
+        return x, 1 / (1 + np.exp(-x[:, 0, 0])), np.exp(0.5 + 0.6 * x[:, 0, 1])
+
+    x, chance, mean = day(12)
+    y = np.where(rng.random(chance.shape) < chance, rng.gamma(2, mean / 2), 0).astype(np.float32)
+    fitted = fields.fit_rain_baselines(zip(x, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)["gamma"]
+    x, chance, mean = day(2)
+    told = fitted(x, np.zeros(chance.shape, np.float32))
+    assert np.abs(told.mean / (chance * mean) - 1).mean() < 0.1
+    np.testing.assert_allclose(told.exceedance[:, 1], chance * gamma.sf(1, 2, scale=mean / 2), atol=0.04)
+    wanted = gamma.ppf((0.9 - (1 - chance)).clip(0) / chance, 2, scale=mean / 2)
+    assert np.abs(told.quantiles[:, 2] - wanted).mean() < 0.1 * wanted.mean()
+    assert (told.quantiles[:, 0][chance < 0.85] == 0).all()
+
+
+def test_gamma_regression_of_what_never_rains_is_the_climatology():
+    x, y = weather(2)
+    fitted = fields.fit_rain_baselines(zip(x, 0 * y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)["gamma"]
+    assert (fitted(x, y).mean == 0).all() and (fitted(x, y).quantiles == 0).all()
