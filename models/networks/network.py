@@ -50,10 +50,14 @@ class Network(nn.Module):
         shape = (len(imagery.channels), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(imagery.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(imagery.std).reshape(shape), persistent=False)
-        two = (2 - 2 * architecture.share, 2 * architecture.share)  # of the members, 1 in the mean
-        self.register_buffer("weights", torch.tensor(two), persistent=False)
+        self.register_buffer("weights", torch.ones(2), persistent=False)
+        self.set_share(architecture.share)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
+
+    def set_share(self, share: float) -> None:
+        """Let the member of statistics have this share of the average, 0 to 1, and that of the tokens the rest."""
+        self.weights.copy_(torch.tensor((2 - 2 * share, 2 * share)))  # 1 in the mean
 
     def features(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The backbone's feature maps of physical inputs; see `forward` and `PrithviEO.forward`."""

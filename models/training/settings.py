@@ -23,7 +23,8 @@ class Architecture:
         detail: width of the full-resolution path over the bands; 0 leaves it out.
         statistics: width of the member that hears the statistics of each pixel's neighbourhoods alone; its answers
             are averaged with those of the tokens. 0 leaves it out.
-        share: weight of the member of statistics in the average, 0 to 1; the tokens' has the rest.
+        share: weight of the member of statistics in the average, 0 to 1; the tokens' has the rest. With folds it
+            is learned from the groups that these leave out.
         dropout: share of features dropped in the head while training.
         drop_path: share of samples that skip a block of the backbone while training.
     """

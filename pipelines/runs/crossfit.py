@@ -17,6 +17,7 @@ from models.backbones.lora import merge_lora
 from models.baselines.fields import Forecast
 from models.bundle import FILES, fill, stored_whole, write_weights
 from models.networks.assembly import AnyNetwork
+from models.networks.network import Network
 from models.spec import Spec
 from models.training.module import apply_mode
 from models.training.settings import Lora
@@ -24,6 +25,7 @@ from pipelines.recipes.recipe import Recipe
 from pipelines.runs import tokens
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import Launch
+from pipelines.runs.shares import losses_of, shares_of
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import Samples, key_of
 from pipelines.tasks.task import Task, Teller
@@ -38,12 +40,14 @@ class LeftOut:
         models: the model and the baselines, each asked fold by fold.
         tokens: the model with other tokens, see `tokens.tellers`.
         answers: what was kept of the model's answers.
+        share: of the member of statistics, as the left-out groups say; None for networks of one member.
     """
 
     chosen: list[Any]
     models: Mapping[str, Teller]
     tokens: Mapping[str, Teller]
     answers: Answers
+    share: float | None
 
 
 def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch, *, first: bool) -> LeftOut:
@@ -74,9 +78,17 @@ def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: La
     samples.fold(count, None, seed=recipe.seed)
     samples.spec = task.fitted(samples, ("train",))
 
+    share, shares = None, dict[int, float | None]()
+    if first:
+        share, shares = _shares(recipe, samples, specs, out, chosen, fold_of)
+    if share is not None:
+        launch.say(f"weight of the member of statistics, by left-out groups: {share:g}")
+
     @lru_cache(maxsize=1)  # the samples come fold by fold
     def asked(fold: int) -> Mapping[str, Teller]:
-        return tokens.tellers(task, _network(recipe, specs[fold], out / "folds" / str(fold + 1)))
+        network = _network(recipe, specs[fold], out / "folds" / str(fold + 1))
+        set_share(network, shares[fold])
+        return tokens.tellers(task, network)
 
     def by_fold(tellers: Callable[[int], Teller]) -> Teller:
         def tell(samples: Samples, some: Sequence[Any]) -> Any:
@@ -90,7 +102,30 @@ def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: La
     names = dict.fromkeys(name for found in baselines for name in found)
     told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
     changed = {name: by_fold(partial(_named, asked, name)) for name in tokens.TELLERS}
-    return LeftOut(chosen, {"model": model, **told}, changed, answers)
+    return LeftOut(chosen, {"model": model, **told}, changed, answers, share)
+
+
+def _shares(
+    recipe: Recipe,
+    samples: Samples,
+    specs: Sequence[Spec],
+    out: Path,
+    chosen: Sequence[Any],
+    fold_of: Mapping[tuple[str, ...], int],
+) -> tuple[float | None, dict[int, float | None]]:
+    """See `shares.shares_of`: of all groups, and for each fold of those of the others."""
+    losses = {}
+    for fold, spec in enumerate(specs):
+        left = [sample for sample in chosen if fold_of[key_of(samples, sample)] == fold]
+        network = _network(recipe, spec, out / "folds" / str(fold + 1))
+        losses[fold] = losses_of(network, samples, left, folds=len(specs))
+    return shares_of(losses)
+
+
+def set_share(network: AnyNetwork, share: float | None) -> None:
+    """Let the member of statistics count so much, where that is known."""
+    if share is not None and isinstance(network, Network):
+        network.set_share(share)
 
 
 def _named(tellers: Callable[[int], Mapping[str, Teller]], name: str, fold: int) -> Teller:

@@ -31,7 +31,7 @@ from pipelines.runs import tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
-from pipelines.runs.crossfit import LeftOut, crossfit
+from pipelines.runs.crossfit import LeftOut, crossfit, set_share
 from pipelines.runs.folder import Launch, is_first, make_folder, replacing_run, result_before
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
@@ -101,7 +101,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     bundle = Bundle(
         samples.spec,
         recipe.backbone,
-        recipe.model,
+        _architecture(recipe, network, left),
         base,
         recipe.mode,
         stored_whole(base, recipe.mode),
@@ -128,6 +128,14 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
     write_bundle(out, dataclasses.replace(bundle, **said))
     return result
+
+
+def _architecture(recipe: Recipe, network: AnyNetwork, left: LeftOut | None) -> Any:
+    """The settings of the network, with the weight of its members that the folds learned, which it gets, too."""
+    if left is None or left.share is None:
+        return recipe.model
+    set_share(network, left.share)
+    return dataclasses.replace(recipe.model, share=left.share)
 
 
 def _asked(
