@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.errors import InputError
-from models.networks.detail import BandFeatures, DetailPath, SceneStatistics, StatisticsVote, enlarge
+from models.networks.detail import BandFeatures, DetailPath, FirstLayers, SceneStatistics, StatisticsVote, enlarge
 from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import Spec
 from models.training.settings import Architecture
@@ -74,6 +76,7 @@ class DenseHead(nn.Module):
         self.decoder = Decoder(architecture.decoder, dims=dims, patch=spec.imagery.patch, channels=channels)
         self.classify = nn.Identity() if detail else nn.Conv2d(channels, outputs, 1)
         self.features = BandFeatures(spec.imagery) if detail or architecture.statistics else None
+        self.first = FirstLayers()
         count, drop = (self.features.channels if self.features else 0), architecture.dropout
         self.detail = (
             DetailPath(count, joined=channels, outputs=outputs, width=detail, dropout=drop) if detail else None
@@ -90,12 +93,23 @@ class DenseHead(nn.Module):
         While it is trained, the member of statistics, which is not, is left out.
         """
         tokens = self.decoder(maps)
-        features = None if self.features is None else self.features(bands)
-        detailed = enlarge(self.classify(tokens), bands) if self.detail is None else self.detail(features, tokens)
-        voices = [detailed]
+        first = iter([] if self.training or self.features is None else self._first(self.features, bands))
+        if self.detail is None:
+            voices = [enlarge(self.classify(tokens), bands)]
+        elif self.training:
+            voices = [self.detail(cast("BandFeatures", self.features)(bands), tokens)]
+        else:
+            voices = [self.detail.rest(next(first), tokens)]
         if self.statistics is not None and not self.training:
-            voices.append(self.statistics(features))
+            voices.append(self.statistics.rest(next(first)))
         return torch.stack([voice.float() for voice in voices])
+
+    def _first(self, features: BandFeatures, bands: Tensor) -> list[Tensor]:
+        """What the first layers of the detail path and of the vote give, in this order, where there are any."""
+        x, folded = self.first(*features.parts(bands), [part.first for part in (self.detail, self.statistics) if part])
+        x = x.contiguous(memory_format=torch.channels_last)
+        hidden = [functional.conv2d(x, weight) for weight, _ in folded]
+        return [h + bias.to(h.dtype) for h, (_, bias) in zip(hidden, folded, strict=True)]
 
 
 class SceneHead(nn.Module):

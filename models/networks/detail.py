@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,14 +62,17 @@ class BandFeatures(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         """Normalised bands (B, C*T, H, W) to features (B, channels, H, W)."""
+        maps, tile = self.parts(bands)
+        return torch.cat((*maps, tile.expand(-1, -1, *bands.shape[2:])), dim=1)
+
+    def parts(self, bands: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The features as they come: maps (B, values, H, W) and, at the end, what is the tile's (B, T, 1, 1)."""
         with torch.autocast(bands.device.type, enabled=False):  # differences of squares want float32
             values = self.values(bands)
             tile = torch.cat((values.mean((2, 3), keepdim=True), values.std((2, 3), keepdim=True)), dim=1)
             if self.training:
                 tile = tile + self.noise * torch.randn_like(tile)
-            tile = tile.expand(-1, -1, bands.shape[2], bands.shape[3])
-            near = [moment for side in SIDES for moment in _moments(values, side)]
-            return torch.cat((values, *near, tile), dim=1)
+            return [values, *(moment for near in _moments(values) for moment in near)], tile
 
 
 class SceneStatistics(nn.Module):
@@ -83,25 +89,53 @@ class SceneStatistics(nn.Module):
         """Normalised bands (B, C*T, H, W) to statistics (B, channels)."""
         with torch.autocast(bands.device.type, enabled=False):
             values = self.values(bands)
-            maps = [values, *(_moments(values, side)[1] for side in TEXTURES)]
+            near = dict(zip(SIDES, _moments(values), strict=True))
+            maps = [values, *(near[side][1] for side in TEXTURES)]
             statistics: Tensor = self.norm(
                 torch.cat([part for m in maps for part in (m.mean((2, 3)), m.std((2, 3)))], 1)
             )
         return statistics
 
 
-def _box(x: Tensor, size: int) -> Tensor:
-    """Mean over size x size pixels, (B, C, H, W) to the same, as two passes of a depthwise convolution."""
-    pad, channels = size // 2, x.shape[1]
-    kernel = x.new_full((channels, 1, size, 1), 1 / size)
-    x = functional.pad(x, (pad, pad, pad, pad), mode="replicate")
-    return functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.transpose(2, 3), groups=channels)
+def _moments(x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Mean and standard deviation over the SIDES, each as x (B, C, H, W)."""
+    edge = SIDES[-1] // 2
+    x = functional.pad(x, (edge, edge, edge, edge), mode="replicate").contiguous(memory_format=torch.channels_last)
+    pairs = zip(_means(x), _means(x * x), strict=True)
+    return [(mean, ((square - mean**2).clamp(min=0) + 1e-5).sqrt()) for mean, square in pairs]
 
 
-def _moments(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over size x size pixels."""
-    mean = _box(x, size)
-    return mean, ((_box(x * x, size) - mean**2).clamp(min=0) + 1e-5).sqrt()
+def _means(x: Tensor) -> list[Tensor]:
+    """Means over squares of 3, 9, 21 and 41 pixels, of x with 20 pixels more at each side.
+
+    They are made of one another, which takes a third of the products: 9 = 3 x 3, 21 = 3 x 7, 41 = 21 + 21 - 1.
+    """
+    down = _mean(x, 3, 2)
+    near = _mean(down, 3, 3)
+    nine = _mean(_mean(_inner(near, 16), 3, 2, step=3), 3, 3, step=3)
+    down = _mean(down, 7, 2, step=3)
+    some = _mean(_mean(_inner(down, 10), 3, 3), 7, 3, step=3)
+    down = _twice(down, x, 2)
+    return [_inner(near, 19), nine, some, _twice(_mean(_mean(down, 3, 3), 7, 3, step=3), down, 3)]
+
+
+def _mean(x: Tensor, count: int, axis: int, *, step: int = 1) -> Tensor:
+    """Mean of `count` pixels that are `step` apart along an axis, where all of them are there."""
+    down = axis == 2
+    kernel = x.new_full((x.shape[1], 1, count, 1) if down else (x.shape[1], 1, 1, count), 1 / count)
+    return functional.conv2d(x, kernel, groups=x.shape[1], dilation=(step, 1) if down else (1, step))
+
+
+def _twice(mean: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Mean of 41 pixels along an axis by the means of 21 and the pixels themselves: those of two share one pixel."""
+    return (42 * _mean(mean, 2, axis, step=20) - _inner(x, 20, axis)) / 41
+
+
+def _inner(x: Tensor, edge: int, *axes: int) -> Tensor:
+    """A map without `edge` pixels at each end of its axes, rows and columns when none is named."""
+    for axis in axes or (2, 3):
+        x = x.narrow(axis, edge, x.shape[axis] - 2 * edge)
+    return x
 
 
 def _block(inputs: int, outputs: int, *, size: int = 3, dilation: int = 1) -> nn.Sequential:
@@ -119,6 +153,56 @@ class FeatureNorm(nn.BatchNorm2d):
             return super().forward(features)
 
 
+class FirstLayers(nn.Module):
+    """First convolutions over `BandFeatures`, each with its norm folded in, as scoring computes them.
+
+    All of them read the same maps, and what is the same all over a tile is a bias.
+    """
+
+    def forward(
+        self, maps: Sequence[Tensor], tile: Tensor, layers: Sequence[tuple[nn.BatchNorm2d, nn.Conv2d]]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """What to convolve, and with what.
+
+        Args:
+            maps: features (B, C, H, W), as of `BandFeatures.parts`.
+            tile: and those of the tile (B, T, 1, 1).
+            layers: convolutions of single pixels, each with the norm before it.
+
+        Returns:
+            The maps about their means (B, F, H, W), and for each layer weights (N, F, 1, 1) and a bias (B, N, 1, 1).
+        """
+        with torch.autocast(tile.device.type, enabled=False):
+            scale, shift = _affine(layers[0][0], plain=True)
+            sizes = [part.shape[1] for part in (*maps, tile)]
+            *parts, tile = [
+                part * a[:, None, None] + b[:, None, None]
+                for part, a, b in zip(
+                    (*maps, tile), scale.split_with_sizes(sizes), shift.split_with_sizes(sizes), strict=True
+                )
+            ]
+            folded = []
+            for norm, convolution in layers:
+                a, b = _affine(norm)
+                weight, bias = _folded(convolution, a / scale, b - a * shift / scale)
+                near, own = weight.split_with_sizes((sum(sizes[:-1]), sizes[-1]), dim=1)
+                folded.append((near, functional.conv2d(tile, own, bias)))
+            return torch.cat(parts, dim=1), folded
+
+
+def _affine(norm: nn.BatchNorm2d, *, plain: bool = False) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) of a batch norm that learns no more; `plain` without its own weights."""
+    mean, scale = cast("Tensor", norm.running_mean), (cast("Tensor", norm.running_var) + norm.eps).rsqrt()
+    return (scale, -mean * scale) if plain else (scale * norm.weight, norm.bias - mean * scale * norm.weight)
+
+
+def _folded(convolution: nn.Conv2d, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (N, C, 1, 1) and bias (N,) of a convolution of single pixels over x by those over scale * x + shift."""
+    weight = convolution.weight
+    bias = weight.flatten(1) @ shift
+    return weight * scale[:, None, None], bias if convolution.bias is None else bias + convolution.bias
+
+
 class StatisticsVote(nn.Sequential):
     """A vote of each pixel by its own features alone: what a classifier of statistics says, and no token.
 
@@ -133,6 +217,18 @@ class StatisticsVote(nn.Sequential):
             layers += [nn.Conv2d(inputs, wide, 1), nn.GELU(), nn.BatchNorm2d(wide), nn.Dropout(dropout)]
         super().__init__(*layers, nn.Conv2d(width // 2, outputs, 1))
         self.requires_grad_(False)
+
+    @property
+    def first(self) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
+        """The norm of the features and the convolution that reads them."""
+        return cast("tuple[nn.BatchNorm2d, nn.Conv2d]", (self[0], self[2]))
+
+    def rest(self, x: Tensor) -> Tensor:
+        """What `first` gave (B, width, H, W) to the vote (B, K, H, W), when nothing is learned."""
+        layers = cast("Any", ((self[3], self[4], self[6]), (self[7], self[8], self[10])))
+        for gelu, norm, convolution in layers:
+            x = functional.conv2d(gelu(x), *_folded(convolution, *_affine(norm)))
+        return x
 
 
 class DetailPath(nn.Module):
@@ -187,7 +283,18 @@ class DetailPath(nn.Module):
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Features (B, F, H, W) and decoded tokens (B, D, h', w') to logits or values (B, K, H, W)."""
-        pixel = self.pixel(self.norm(features).contiguous(memory_format=torch.channels_last))
+        return self._join(self.pixel(self.norm(features).contiguous(memory_format=torch.channels_last)), tokens)
+
+    @property
+    def first(self) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
+        """The norm of the features and the convolution that reads them."""
+        return self.norm, cast("nn.Conv2d", cast("nn.Sequential", self.pixel[0])[0])
+
+    def rest(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """What `first` gave (B, 96, H, W) and decoded tokens to logits or values, as `forward`."""
+        return self._join(self.pixel[1:](cast("nn.Sequential", self.pixel[0])[1:](x)), tokens)
+
+    def _join(self, pixel: Tensor, tokens: Tensor) -> Tensor:
         levels = [pixel]
         for down in self.down:
             levels.append(down(levels[-1]))

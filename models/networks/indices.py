@@ -15,5 +15,5 @@ INDICES: Mapping[str, tuple[str, str]] = {
 }
 
 
-SIDES = (3, 9, 21, 41)  # pixels along the neighbourhoods
+SIDES = (3, 9, 21, 41)  # pixels along the neighbourhoods; `detail` makes their means of one another
 TEXTURES = (3, 9, 21)  # the same, whose spread is told of a whole tile

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from models.files import replacing
 from models.networks.assembly import AnyNetwork
-from models.networks.detail import BandFeatures, FeatureNorm, SceneStatistics
+from models.networks.detail import FirstLayers, SceneStatistics
 from models.runtime.graphs import EXACT as EXACT_NAME
 from models.spec import IMAGERY, Pixels
 
-EXACT = (BandFeatures, FeatureNorm, SceneStatistics)  # their differences of squares do not survive bfloat16
+EXACT = (FirstLayers, SceneStatistics)  # their differences of squares do not survive bfloat16
 
 
 class _Predict(nn.Module):

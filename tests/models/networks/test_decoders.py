@@ -113,3 +113,21 @@ def test_a_scene_head_reads_tokens_and_band_statistics():
             torch.testing.assert_close(scene(turned, maps), out, rtol=1e-4, atol=1e-5)
         for other in ((bands + 1, maps), (bands * 2, maps), (bands, [m + torch.randn(1, 32, 1, 1) for m in maps])):
             assert not torch.allclose(scene(*other), out, atol=1e-4)
+
+
+@pytest.mark.parametrize(("detail", "statistics"), [(4, 0), (0, 6), (4, 6)])
+def test_scoring_answers_as_the_layers_one_after_the_other(detail, statistics):
+    """Norms folded into convolutions and what is a tile's own as a bias, for norms that have seen something."""
+    bands, maps = inputs(64, 48)
+    dense = head("linear", detail=detail, statistics=statistics)
+    generator = torch.Generator().manual_seed(2)
+    for norm in (m for m in dense.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        for values, low in ((norm.running_mean, -1.0), (norm.running_var, 0.2), (norm.weight, 0.5), (norm.bias, -1.0)):
+            values.data.copy_(low + torch.rand(values.shape, generator=generator))
+    with torch.inference_mode():
+        features, wanted = dense.features(bands), []
+        if dense.detail is not None:
+            wanted.append(dense.detail(features, dense.decoder(maps)))
+        if dense.statistics is not None:
+            wanted.append(dense.statistics(features))
+        torch.testing.assert_close(dense(bands, maps)[-len(wanted) :], torch.stack(wanted), rtol=1e-4, atol=1e-4)
