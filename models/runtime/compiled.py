@@ -19,7 +19,7 @@ from typing import Any
 from models.runtime import silence as silence  # before OpenVINO is imported
 
 MOST = 2 << 30  # bytes that are kept; what was used longest ago goes first
-GRAPHS = 1  # to be raised with each change to what `graphs` makes of a model
+GRAPHS = 2  # to be raised with each change to what `graphs` makes of a model
 STALE = 3600.0  # seconds after which a draft is that of a process that was killed
 Options = dict[str, str]
 Parts = list[tuple[Any, Options]]

@@ -197,9 +197,11 @@ def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[P
     floating = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     precision = floating if precision == "auto" else precision
     model = graphs.read(files)
-    exact, rest = (None, model) if precision == "f32" else graphs.split(model)
+    exact, rest = (None, model) if precision == "f32" else graphs.split(model, half=floating == "bf16")
     if precision == "i8" and not graphs.quantise(rest):
         precision = floating  # no layer is large enough
+    if precision != "f32" and floating == "bf16":
+        graphs.lighten(rest)
     options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
     kind = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
     groups = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(graphs.GROUP)} if precision == "i8" else {}

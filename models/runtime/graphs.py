@@ -16,6 +16,7 @@ from models.spec import IMAGERY
 
 EXACT = "exact."  # values of these names are computed in float32, and all that they depend on
 GROUP = 128  # features that share a scale in 8-bit products
+END, PHI = 4.0, (0.39787, -0.0645544, 0.00876369, -0.000812187, 4.77638e-05, -1.58882e-06, 2.25882e-08)  # see `lighten`
 LEAST = 512  # features in and out from which 8-bit products are faster than bfloat16 ones, as measured
 
 
@@ -77,34 +78,38 @@ def _identity(node: Any) -> tuple[Any, ...]:
     return kind, repr(node.get_attributes()), tuple((s.get_node().get_name(), s.get_index()) for s in sources)
 
 
-def split(model: Any) -> tuple[Any | None, Any]:
+def split(model: Any, *, half: bool = False) -> tuple[Any | None, Any]:
     """Cut off the part of a graph that wants float32, where the rest is to run in bfloat16.
 
     That part is whatever depends on the coordinates alone (in bfloat16 the years 2017 to 2020 are one number), and what
     the values called `exact.` depend on (differences of squares).
 
+    Args:
+        model: an `openvino.Model`; changed in place.
+        half: hand maps that were put side by side over in bfloat16, which is what the rest would make of them.
+
     Returns:
         The exact part, None where there is none; and the rest, whose first inputs are the exact part's outputs in
         their order, followed by those of the model's inputs that it still needs.
     """
-    import numpy as np
     import openvino
     from openvino import opset13 as ops
 
     edges = {(o.get_node().get_name(), o.get_index()): o for o in (*_named(model), *_coordinates(model))}
     if not edges:
         return None, model
+    uses = [list(output.get_target_inputs()) for output in edges.values()]
     # Channels go last across the cut: that is how the CPU computes, and turning them costs as much as a small network.
-    outs = [ops.result(_turned(o, (0, 2, 3, 1))) for o in edges.values()]
+    outs = [ops.result(_turned(_halved(o) if half else o, (0, 2, 3, 1))) for o in edges.values()]
     exact = openvino.Model(outs, [port.get_node() for port in model.inputs]).clone()
     entries = []
-    for output, result in zip(edges.values(), outs, strict=True):
-        entry = ops.parameter(list(result.get_output_shape(0)), np.float32)
+    for output, result, targets in zip(edges.values(), outs, uses, strict=True):
+        entry = ops.parameter(list(result.get_output_shape(0)), result.get_output_element_type(0))
         back = _turned(entry.output(0), (0, 3, 1, 2))
-        keep = result.input(0).get_source_output().get_node().get_name()
-        for target in output.get_target_inputs():
-            if target.get_node().get_name() not in (keep, result.get_name()):
-                target.replace_source_output(back)
+        if back.get_element_type() != output.get_element_type():
+            back = ops.convert(back, output.get_element_type().to_string()).output(0)
+        for target in targets:
+            target.replace_source_output(back)
         entries.append(entry)
     needed = _below(model.get_results())
     inputs = [port.get_node() for port in model.inputs if port.get_node().get_name() in needed]
@@ -137,6 +142,30 @@ def quantise(model: Any) -> int:
     return len(layers)
 
 
+def lighten(model: Any) -> None:
+    """Give a graph that runs in bfloat16 a GELU over maps that is as right as that, in a third of the time.
+
+    x Phi(x) with Phi(x) ~ 1/2 + t P(t^2), where t is x cut to |t| <= END: the polynomial with the least |error of
+    x Phi(x)|, 0.0002, of those that are 1 at the end.
+
+    Args:
+        model: an `openvino.Model`; changed in place.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Gelu" or len(node.get_output_shape(0)) != 4:
+            continue
+        x = node.input(0).get_source_output()
+        t = ops.clamp(x, -END, END)
+        square, value = ops.multiply(t, t), ops.constant(np.float32(PHI[-1]))
+        for factor in PHI[-2::-1]:
+            value = ops.add(ops.multiply(value, square), ops.constant(np.float32(factor)))
+        share = ops.add(ops.multiply(value, t), ops.constant(np.float32(0.5)))
+        node.output(0).replace(ops.multiply(x, share).output(0))
+
+
 def _is_large_linear(node: Any) -> bool:
     """Whether an operation is a product of activations (..., in) with a constant matrix that is worth 8 bits."""
     if node.get_type_name() != "MatMul" or node.get_attributes()["transpose_a"]:
@@ -154,6 +183,17 @@ def _turned(output: Any, order: Sequence[int]) -> Any:
     from openvino import opset13 as ops
 
     return ops.transpose(output, np.array(order)).output(0) if len(output.get_shape()) == len(order) else output
+
+
+def _halved(output: Any) -> Any:
+    """Maps that were put side by side, in bfloat16 before they are; anything else as it is."""
+    from openvino import opset13 as ops
+
+    node = output.get_node()
+    if node.get_type_name() != "Concat":
+        return output
+    parts = [ops.convert(port.get_source_output(), "bf16") for port in node.inputs()]
+    return ops.concat(parts, node.get_attributes()["axis"]).output(0)
 
 
 def _named(model: Any) -> list[Any]:

@@ -41,6 +41,43 @@ def test_a_cut_model_answers_as_the_whole(exported, task):
     assert names == {"imagery"}  # years and places are used in float32 only
 
 
+def test_maps_side_by_side_are_handed_over_in_half_precision(exported):
+    """From which the rest gives what it gives of the same maps in float32, to the rounding of bfloat16."""
+    network, folder = exported["segmentation"]
+    inputs = given(network)
+    (wanted,) = compiled(graphs.read([folder / "model.onnx"]))(inputs).values()
+    exact, rest = graphs.split(graphs.read([folder / "model.onnx"]), half=True)
+    kinds = [port.get_element_type().to_string() for port in exact.outputs]
+    assert kinds == [port.get_element_type().to_string() for port in rest.inputs[: len(kinds)]]
+    assert kinds.count("bf16") == 1 and max(np.prod(port.shape) for port in exact.outputs) == np.prod(
+        exact.outputs[kinds.index("bf16")].shape
+    )
+    first, second = compiled(exact).create_infer_request(), compiled(rest).create_infer_request()
+    first.infer({port.any_name: inputs[port.any_name] for port in exact.inputs})
+    for i in range(len(kinds)):
+        second.set_input_tensor(i, first.get_output_tensor(i))
+    for i, port in enumerate(rest.inputs[len(kinds) :], len(kinds)):
+        second.get_input_tensor(i).data[...] = inputs[port.any_name]
+    second.infer()
+    came = second.get_output_tensor(0).data
+    assert 0 < np.abs(came - wanted).max() < 0.02
+
+
+def test_a_light_gelu_is_as_right_as_bfloat16():
+    import openvino
+    import torch
+    from openvino import opset13 as ops
+
+    values = np.linspace(-12, 12, 4096, dtype=np.float32).reshape(1, 1, 64, 64)
+    x = ops.parameter(list(values.shape), np.float32)
+    model = openvino.Model([ops.result(ops.gelu(x, "erf"))], [x])
+    graphs.lighten(model)
+    assert "Gelu" not in {node.get_type_name() for node in model.get_ordered_ops()}
+    (came,) = compiled(model)([values]).values()
+    wanted = torch.nn.functional.gelu(torch.from_numpy(values)).numpy()
+    np.testing.assert_allclose(came, wanted, atol=4e-4, rtol=1e-5)
+
+
 def test_years_are_told_apart_in_half_precision(exported):
     """In bfloat16 the years 2017 to 2020 are one number: a cut model must not compute their encoding in it."""
     network, folder = exported["segmentation"]
