@@ -21,7 +21,6 @@ class Network(nn.Module):
     std: Tensor
     target_mean: Tensor
     target_std: Tensor
-    weights: Tensor
 
     def __init__(self, spec: Spec, backbone: str, architecture: Architecture) -> None:
         """Build with random weights; see `prithvi_eo.load_pretrained` and `bundle.load_network`.
@@ -50,14 +49,9 @@ class Network(nn.Module):
         shape = (len(imagery.channels), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(imagery.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(imagery.std).reshape(shape), persistent=False)
-        self.register_buffer("weights", torch.ones(2), persistent=False)
-        self.set_share(architecture.share)
+        self.share = architecture.share
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
-
-    def set_share(self, share: float) -> None:
-        """Let the member of statistics have this share of the average, 0 to 1, and that of the tokens the rest."""
-        self.weights.copy_(torch.tensor((2 - 2 * share, 2 * share)))  # 1 in the mean
 
     def features(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The backbone's feature maps of physical inputs; see `forward` and `PrithviEO.forward`."""
@@ -96,9 +90,9 @@ class Network(nn.Module):
 
     def _averaged(self, members: Tensor) -> Tensor:
         """The members (M, B, ...) as one (B, ...), by their weights."""
-        if len(members) == 2:
-            members = members * self.weights.reshape(2, *[1] * (members.ndim - 1))
-        return members.mean(dim=0)
+        if len(members) == 1:
+            return members[0]
+        return (1 - self.share) * members[0] + self.share * members[1]
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

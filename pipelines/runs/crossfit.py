@@ -125,7 +125,7 @@ def _shares(
 def set_share(network: AnyNetwork, share: float | None) -> None:
     """Let the member of statistics count so much, where that is known."""
     if share is not None and isinstance(network, Network):
-        network.set_share(share)
+        network.share = share
 
 
 def _named(tellers: Callable[[int], Mapping[str, Teller]], name: str, fold: int) -> Teller:

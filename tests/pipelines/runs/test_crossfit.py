@@ -109,7 +109,7 @@ def test_each_sample_is_told_of_by_a_model_that_never_saw_its_group(crossed, gro
     assert read_bundle(out).architecture.share == shares[None]
     for fold, names in enumerate(left):
         network = crossfit._network(recipe, spec, out / "folds" / str(fold + 1))
-        network.set_share(shares[fold])
+        network.share = shares[fold]
         places = np.flatnonzero(found["fold"] == fold)
         chips = sorted(names)
         assert len(places) == len(chips)

@@ -39,7 +39,7 @@ def test_the_loss_of_values_is_that_of_the_mean_by_weights(value_run):
     found = losses_of(network, samples, chosen, folds=1)
 
     for share in (0.0, 0.3, 1.0):
-        network.set_share(share)
+        network.share = share
         for sample, told in zip(chosen, predict_by(network)(inputs_of(samples, chosen)), strict=True):
             off = (told[0] - samples.truth(sample))[np.isfinite(samples.truth(sample))]
             losses = found[samples.group(sample)][0]
