@@ -174,13 +174,13 @@ class _Request:
     def _hidden(self, raw: np.ndarray, box: RasterWindow) -> np.ndarray:
         """Pixels without data by value, mask band or alpha; bool (bands, rows, columns)."""
         hidden = np.zeros(raw.shape, bool)
+        told, masks = self.source.nodatavals, self.source.mask_flag_enums  # of all bands, made anew at each look
         for band, index in enumerate(self.indexes):
-            declared = self.source.nodatavals[index - 1]
+            declared, flags = told[index - 1], masks[index - 1]
             for value in (*self.nodata, *([declared] if self.declared and declared is not None else [])):
                 if not math.isnan(value):
                     # Pixels hold it in their type: float32 files declare -3.4028235e38 with the digits of a float64.
                     hidden[band] |= raw[band] == (raw.dtype.type(value) if raw.dtype.kind == "f" else value)
-            flags = self.source.mask_flag_enums[index - 1]
             # The tag NODATA_VALUES, a value for each band, is a mask by nodata that no band declares.
             by_value = MaskFlags.nodata in flags and declared is not None
             if self.masked and MaskFlags.all_valid not in flags and not by_value:

@@ -14,7 +14,7 @@ from models.runtime.engines import Runtime, load_runtimes
 from models.spec import ClassDef
 from pipelines.grids.mosaic import weights
 from pipelines.scoring.opening import open_for
-from pipelines.scoring.rows import draw, grid_of_tiles, layouts, map_rows, map_type, predict_tiles
+from pipelines.scoring.rows import draw, first_largest, grid_of_tiles, layouts, map_rows, map_type, predict_tiles
 from tests.runs import BANDS, make_chip, write
 
 
@@ -25,6 +25,14 @@ def scene(run, tmp_path):
     bands[:, :40, :34] = -9999
     path = write(tmp_path / "new.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2022-03-04"}, nodata=-9999)
     return open_for(read_bundle(run), str(path))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 300])
+def test_the_first_largest_channel_is_numpys(classes):
+    """Of numbers that are often the same, and of nothing at all."""
+    block = np.random.default_rng(classes).integers(0, 4, (classes, 17, 23)).astype(np.float32)
+    block[:, :5] = 0
+    np.testing.assert_array_equal(first_largest(block), block.argmax(axis=0))
 
 
 def test_probabilities_are_blended_by_weights_that_sum_to_one(run, scene):
