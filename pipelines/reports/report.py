@@ -104,14 +104,22 @@ def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
     """
     pictures = {}
     for page, ink in INKS.items():
-        figure, buffer = plots.figure(width, height), io.BytesIO()
+        figure = plots.figure(width, height)
         draw(figure, ink)
-        with warnings.catch_warnings():
-            # A script that the font lacks shows as boxes in a chart; the page's own text beside it spells the name.
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.savefig(buffer, format="png")
-        pictures[page] = _data_uri(buffer.getvalue())
+        pictures[page] = _data_uri(_rendered(figure))
     return {**pictures, "alt": alt, "width": round(width * 96), "height": round(height * 96)}
+
+
+def _rendered(figure: Figure) -> bytes:
+    """A figure as PNG; as `savefig` makes it, which lays a figure out by drawing it once more."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A script that the font lacks shows as boxes in a chart; the page's own text beside it spells the name.
+        warnings.filterwarnings("ignore", message="Glyph")
+        FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
 def plotted(plot: Callable[..., object], *, width: float, height: float, alt: str) -> View:
