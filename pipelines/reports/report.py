@@ -118,7 +118,7 @@ def _rendered(figure: Figure) -> bytes:
     with warnings.catch_warnings():
         # A script that the font lacks shows as boxes in a chart; the page's own text beside it spells the name.
         warnings.filterwarnings("ignore", message="Glyph")
-        FigureCanvasAgg(figure).print_png(buffer)
+        FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call] # matplotlib leaves it untyped
     return buffer.getvalue()
 
 
