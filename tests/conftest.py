@@ -18,6 +18,10 @@ from tests.specs import scene_spec
 
 # Threads that wait without spinning: where others use the cores too, tiny networks train ten times faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one thread each, read when torch is first imported: others have the other cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("earthtune", deadline=None)  # a busy machine is no failure
 settings.load_profile("earthtune")
 
