@@ -1,4 +1,4 @@
-"""The demo, cut short: it writes what it says, asks nobody and leaves nothing else."""
+"""The demo, cut short and with small baselines: it writes what it says, asks nobody and leaves nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipelines.commands.demo import SAMPLES
 
 
 def test_demo_makes_map_picture_and_report(guarded, tmp_path):
-    done, asked, left = guarded("-m", "pipelines.cli", "demo", "--epochs", "1", "--json")
+    done, asked, left = guarded("-m", "tests.small", "demo", "--epochs", "1", "--json")
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
     result = json.loads(done.stdout)
     assert set(result["accuracy"]) == {"model", "majority", "pixel forest", "boosting on neighbourhoods"}
