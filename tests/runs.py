@@ -1,4 +1,7 @@
-"""Fixtures of whole runs, made once: a tiny Prithvi fine-tuned on a few sample chips."""
+"""Fixtures of whole runs, made once: a tiny Prithvi fine-tuned on a few sample chips.
+
+What is heavy is imported by those who ask for it: the process that only hands out tests reads this, too.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Training
 from pipelines.outputs import geotiff
 from pipelines.recipes.recipe import Data, SceneRecipe
-from pipelines.runs import finetune as module
-from pipelines.runs.finetune import finetune
-from tests import small as small
-from tests.downscale_files import downscale_recipe, make_fine_day
-from tests.rain_files import make_day, rain_recipe
 
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 CLASSES = [ClassDef(10, "tree", "#006400"), ClassDef(30, "grass", "#ffff4c"), ClassDef(80, "water", "#0064c8")]
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 TINY_MAE = TINY | {"decoder_embed_dim": 32, "decoder_depth": 1, "decoder_num_heads": 2}
 SPECTRA = np.array([[300, 500, 400, 3000, 1500, 700], [600, 900, 900, 2500, 2400, 1500], [400, 350, 250, 100, 50, 30]])
+
+
+def pytest_collectstart():
+    """Baselines are small in all processes that run tests."""
+    from tests import small as small
 
 
 def write(path: Path, array: np.ndarray, *, corner=(500000, 5000000), crs="EPSG:32632", size=30.0, **profile) -> Path:
@@ -105,6 +108,13 @@ def made_once(tmp_path_factory, worker_id):
     return made
 
 
+def trained(recipe, **how) -> Callable[[Path], object]:
+    """A function that makes a folder a run of a recipe."""
+    from pipelines.runs.finetune import finetune
+
+    return lambda out: finetune(recipe, out, **how)
+
+
 @pytest.fixture(scope="session")
 def chips(made_once):
     """Folder of labelled chips; not to be changed."""
@@ -114,7 +124,7 @@ def chips(made_once):
 @pytest.fixture(scope="session")
 def run(chips, made_once):
     """A segmentation run of a TL backbone with time and location; not to be changed."""
-    return made_once("run", lambda out: finetune(tiny_recipe(chips), out))
+    return made_once("run", trained(tiny_recipe(chips)))
 
 
 def make_values(root: Path) -> None:
@@ -133,7 +143,7 @@ def value_run(made_once):
     root = made_once("value_chips", make_values)
     data = Data(root, images="*_hls.tif", labels="*_agb.tif", label_nodata=[-1], fractions=(0.5, 0.25, 0.25))
     recipe = tiny_recipe(root, task="regression", data=data, classes=[], target=Target("biomass", "Mg/ha"))
-    return made_once("value_run", lambda out: finetune(recipe, out))
+    return made_once("value_run", trained(recipe))
 
 
 def make_class_folders(root: Path) -> None:
@@ -152,21 +162,28 @@ def scene_run(made_once):
     data = Data(root, images="*/*.tif", fractions=(0.5, 0.25, 0.25))
     model = Architecture(TINY, channels=8)
     recipe = tiny_recipe(root, task="classification", data=data, classes=classes, model=model)
-    return made_once("scene_run", lambda out: finetune(recipe, out))
+    return made_once("scene_run", trained(recipe))
 
 
 @pytest.fixture
-def torch_only(monkeypatch):
+def unrendered(monkeypatch):
+    """Charts of reports are drawn, and not made into pictures."""
+    from pipelines.reports import report
+    from tests import unexported
+
+    monkeypatch.setattr(report, "_rendered", unexported.unrendered)
+
+
+@pytest.fixture
+def torch_only(monkeypatch, unrendered):
     """Runs are kept without model.onnx, which takes most of the time of a short one; but for the names in it."""
+    from pipelines.runs import finetune as module
+    from tests import unexported
+
     export, rounding, whole = module._export, module.rounding, set()
-
-    def kept(out, bundle, network, *rest):
-        if out.name in whole:
-            return export(out, bundle, network, *rest)
-        module.write_bundle(out, bundle)
-        return module.predict_by(network)
-
-    monkeypatch.setattr(module, "_export", kept)
+    monkeypatch.setattr(
+        module, "_export", lambda out, *a: (export if out.name in whole else unexported.unexported)(out, *a)
+    )
     monkeypatch.setattr(module, "rounding", lambda out, *a, **b: rounding(out, *a, **b) if out.name in whole else {})
     return whole
 
@@ -185,22 +202,30 @@ def unexportable(monkeypatch):
 @pytest.fixture(scope="session")
 def rain_day(made_once):
     """Folder of a day of weather and its rain; not to be changed."""
+    from tests.rain_files import make_day
+
     return made_once("rain_day", make_day)
 
 
 @pytest.fixture(scope="session")
 def rain_run(rain_day, made_once):
     """A run of rain from surface weather."""
-    return made_once("rain_run", lambda out: finetune(rain_recipe(rain_day), out, name="test"))
+    from tests.rain_files import rain_recipe
+
+    return made_once("rain_run", trained(rain_recipe(rain_day), name="test"))
 
 
 @pytest.fixture(scope="session")
 def fine_day(made_once):
     """Folder of a day of fine weather and its elevation; not to be changed."""
+    from tests.downscale_files import make_fine_day
+
     return made_once("fine_day", make_fine_day)
 
 
 @pytest.fixture(scope="session")
 def fine_run(fine_day, made_once):
     """A run of downscaling by three."""
-    return made_once("fine_run", lambda out: finetune(downscale_recipe(fine_day), out, name="test"))
+    from tests.downscale_files import downscale_recipe
+
+    return made_once("fine_run", trained(downscale_recipe(fine_day), name="test"))

@@ -39,7 +39,7 @@ INSTEAD = {
     "--steps 8": "--steps 1",
 }
 # Options that make a fine-tuning small. The hub of the tests serves weights of this size under the published name.
-SMALL = f"--training.epochs 1 --model.overrides '{json.dumps(TINY)}' --model.blocks [0,1]"
+SMALL = f"--training.epochs 1 --model.overrides '{json.dumps(TINY)}' --model.blocks [0,1] --model.statistics 8"
 # Recipes are trained in test_recipe.py and test_..._run.py, on data of their own; here their options are read.
 OPTIONS_ONLY = [*INLINE, *(line for line in LINES if re.match("earthtune finetune (rainfall|downscale)", line))]
 

@@ -18,6 +18,8 @@ from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
 from tests.runs import make_chips
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):

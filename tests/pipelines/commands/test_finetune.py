@@ -30,6 +30,7 @@ from tests.runs import TINY, make_chip, make_chips, tiny_recipe, write
 
 ROOT = Path(__file__).parents[3]
 SHORT = Training(epochs=1, batch=4, lr=1e-3, precision="32-true")
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 
 def test_run_folder_holds_what_the_design_says(run):
@@ -301,9 +302,18 @@ def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monk
 
 
 def test_two_processes_train_as_one_run(chips, tmp_path):
+    """Of which one alone writes; exporting, which it does after the training, is left out."""
     recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, batch=2))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
-    command = [sys.executable, "-m", "tests.small", "finetune", tmp_path / "recipe.yaml", "--out", tmp_path / "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.unexported",
+        "finetune",
+        tmp_path / "recipe.yaml",
+        "--out",
+        tmp_path / "run",
+    ]
     options = ["--devices", "2", "--strategy", "ddp"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -311,6 +321,7 @@ def test_two_processes_train_as_one_run(chips, tmp_path):
     assert read_bundle(tmp_path / "run").training["epochs"] == 1
 
 
+@pytest.mark.usefixtures("torch_only")  # test_readme.py exports one
 def test_frozen_run_from_the_hub_stores_the_head_and_names_its_base(chips, tmp_path, hub):
     """The published name and layout, served on loopback; the bundle comes back with the base it names."""
     import io

@@ -108,9 +108,9 @@ def test_every_recipe_is_tried():
 
 
 @pytest.mark.parametrize("build", [*MADE, *(pytest.param(b, marks=needs_data) for b in REAL)], ids=lambda b: b.__name__)
-def test_recipe_runs(build, tmp_path, request):
-    if build.__name__ not in ("crops", "scene_classes"):  # several times, and an answer of another shape
-        request.getfixturevalue("torch_only")
+@pytest.mark.usefixtures("torch_only")
+def test_recipe_runs(build, tmp_path):
+    """Without model.onnx: several times are exported in test_export.py, answers of all kinds by runs of tests.runs."""
     own = ("model.detail", "model.statistics")
     quick = {key: value for key, value in QUICK.items() if key not in own or build is not scene_classes}
     recipe = load_recipe(RECIPES / f"{build.__name__}.yaml", **quick | build(tmp_path / "data"))

@@ -20,8 +20,10 @@ from pipelines.samples.sets import inputs_of, key_of
 from pipelines.tasks.task import prepare, task_named
 from tests.rain_files import rain_recipe
 from tests.runs import make_chips, tiny_recipe
+from tests.unexported import unexported, unrounded
 
 FOLDS = 3
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 
 @pytest.fixture(scope="session")
@@ -53,15 +55,11 @@ def crossed(grouped, made_once):
             seen.append(sorted(sample.name for sample in chosen))
             real(module, recipe, samples, chosen, *rest)
 
-        def unexported(out, bundle, network, *rest):
-            runs.write_bundle(out, bundle)
-            return predict_by(network)
-
         with pytest.MonkeyPatch.context() as patch:
             for module in (crossfit, runs):
                 patch.setattr(module, "train", watched)
             patch.setattr(runs, "_export", unexported)
-            patch.setattr(runs, "rounding", lambda *_, **__: {})
+            patch.setattr(runs, "rounding", unrounded)
             result = finetune(recipe_of(grouped), out / "run")
         (out / "seen.json").write_text(json.dumps({"result": result, "seen": seen}))
 

@@ -26,6 +26,8 @@ from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare
 from tests.downscale_files import SHAPE, coarsened, downscale_recipe, make_fine_day
 
+pytestmark = pytest.mark.usefixtures("unrendered")  # but for the run of all, which is made whole
+
 
 @pytest.fixture(scope="module")
 def day(fine_day):
@@ -202,7 +204,6 @@ def test_what_cannot_be_a_run_is_refused(day, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("unexportable")
 @pytest.mark.usefixtures("torch_only")
 def test_the_command_knows_downscaling_by_its_recipe(day, tmp_path, capsys):
     run, tiny = tmp_path / "run", ["--model.overrides", '{"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}']

@@ -38,6 +38,7 @@ from tests.rain_files import LEARNED, VARIABLES, make_day, rain_recipe
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real data is not at {SHARED}")
 RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"
+pytestmark = pytest.mark.usefixtures("unrendered")  # but for the run of all, which is made whole
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,6 @@ def test_a_graph_that_answers_otherwise_or_is_too_large_is_not_kept(run, tmp_pat
     assert not (tmp_path / "model.onnx").exists()
 
 
-@pytest.mark.usefixtures("unexportable")
 @pytest.mark.usefixtures("torch_only")
 def test_a_run_cut_off_ends_as_one_that_was_not(day, tmp_path, monkeypatch):
     import lightning

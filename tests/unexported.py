@@ -1,0 +1,40 @@
+"""Runs without model.onnx and without pictures in their reports, which take most of the time of a short one.
+
+As a program: the command line with such runs and small baselines, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pipelines.reports import report
+from pipelines.runs import finetune
+from tests import small as small
+
+
+def unexported(out, bundle, network, *_):
+    """What stands in for `finetune._export`: the bundle alone; the model is asked in torch."""
+    finetune.write_bundle(out, bundle)
+    return finetune.predict_by(network)
+
+
+def unrounded(*_, **__):
+    """What stands in for `finetune.rounding`, which asks model.onnx."""
+    return {}
+
+
+def unrendered(_):
+    """What stands in for `report._rendered`: the figure was drawn, and no picture is made of it."""
+    return b""
+
+
+def everywhere():
+    """Let no run of this process have model.onnx, nor its report pictures."""
+    finetune._export, finetune.rounding, report._rendered = unexported, unrounded, unrendered
+
+
+if __name__ == "__main__":
+    from pipelines.cli.main import main
+
+    everywhere()
+    sys.exit(main())
