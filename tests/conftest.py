@@ -114,7 +114,7 @@ RUNS = {
         "frames": 2,
         "uses_time": True,
         "uses_location": True,
-        "architecture": {"decoder": "upernet", "overrides": TINY | {"depth": 4}},
+        "architecture": {"decoder": "upernet", "blocks": (0, 0, 1, 1)},
     },
     "regression": {"backbone": "prithvi_eo_v1_100", "architecture": {"decoder": "unet", "blocks": (0, 0, 1, 1)}},
     "classification": {"backbone": "prithvi_eo_v2_300"},
