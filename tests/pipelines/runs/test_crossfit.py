@@ -20,7 +20,7 @@ from pipelines.samples.sets import inputs_of, key_of
 from pipelines.tasks.task import prepare, task_named
 from tests.rain_files import rain_recipe
 from tests.runs import make_chips, tiny_recipe
-from tests.unexported import unexported, unrounded
+from tests.unexported import unexported, unrendered, unrounded
 
 FOLDS = 3
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -60,6 +60,7 @@ def crossed(grouped, made_once):
                 patch.setattr(module, "train", watched)
             patch.setattr(runs, "_export", unexported)
             patch.setattr(runs, "rounding", unrounded)
+            patch.setattr("pipelines.reports.report._rendered", unrendered)
             result = finetune(recipe_of(grouped), out / "run")
         (out / "seen.json").write_text(json.dumps({"result": result, "seen": seen}))
 
