@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,14 @@ from models.spec import Answer, Classes
 Loss = Callable[..., Tensor]
 
 
-def cross_entropy(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    truth: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    counts: Tensor | None = None,
+) -> Tensor:
     """Mean cross-entropy of the labelled pixels; 0 where none is labelled.
 
     Args:
@@ -23,22 +31,33 @@ def cross_entropy(logits: Tensor, truth: Tensor, *, weights: Tensor | None = Non
         truth: (B, ...) class indices, below 0 where not labelled.
         weights: (K,) weight of each class.
         smoothing: label smoothing, 0..1 (Szegedy et al. 2016, arXiv:1512.00567).
+        counts: (B, ...) how many times each pixel counts; once when None.
     """
     target = torch.where(truth < 0, -100, truth)
-    total = functional.cross_entropy(
-        logits.float(), target, weight=weights, ignore_index=-100, label_smoothing=smoothing, reduction="sum"
-    )
+    how: dict[str, Any] = {"weight": weights, "ignore_index": -100, "label_smoothing": smoothing}
     labelled = truth >= 0
+    if counts is not None:
+        errors = functional.cross_entropy(logits.float(), target, reduction="none", **how)
+        share = labelled * counts * (1.0 if weights is None else weights[truth.clamp(min=0)])
+        return (errors * counts).sum() / share.sum().clamp(min=1e-6)
+    total = functional.cross_entropy(logits.float(), target, reduction="sum", **how)
     count = labelled.sum() if weights is None else weights[truth.clamp(min=0)][labelled].sum()
     return total / count.clamp(min=1e-6)
 
 
-def dice(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def dice(
+    logits: Tensor,
+    truth: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    counts: Tensor | None = None,
+) -> Tensor:
     """One minus the mean soft Dice coefficient over the classes that occur in the batch (Milletari, arXiv:1606.04797).
 
     Shapes as in `cross_entropy`; `smoothing` is not used.
     """
-    labelled = (truth >= 0).unsqueeze(1)
+    labelled = ((truth >= 0) * (1.0 if counts is None else counts)).unsqueeze(1)
     probability = logits.float().softmax(1) * labelled
     target = functional.one_hot(truth.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled
     axes = [0, *range(2, logits.ndim)]
@@ -49,12 +68,18 @@ def dice(logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smooth
 
 
 def focal(
-    logits: Tensor, truth: Tensor, *, weights: Tensor | None = None, smoothing: float = 0.0, gamma: float = 2.0
+    logits: Tensor,
+    truth: Tensor,
+    *,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    counts: Tensor | None = None,
+    gamma: float = 2.0,
 ) -> Tensor:
     """Mean focal loss of the labelled pixels (Lin et al. 2017, arXiv:1708.02002); shapes as in `cross_entropy`."""
     target = truth.clamp(min=0)
     log_p = logits.float().log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
-    share = (truth >= 0) * (1.0 if weights is None else weights[target])
+    share = (truth >= 0) * (1.0 if weights is None else weights[target]) * (1.0 if counts is None else counts)
     return -(share * (1 - log_p.exp()) ** gamma * log_p).sum() / share.sum().clamp(min=1e-6)
 
 
@@ -87,7 +112,8 @@ def weighted_sum(answer: Answer, shares: Mapping[str, float], *, smoothing: floa
         smoothing: label smoothing, of classes.
 
     Returns:
-        A function of output, truth and, for classes, the weight of each class (K,) or None.
+        A function of output, truth and, for classes, the weight of each class (K,) or None, and how many times each
+        pixel counts (B, ...) or None.
 
     Raises:
         InputError: a loss that the answer does not know.
@@ -96,8 +122,8 @@ def weighted_sum(answer: Answer, shares: Mapping[str, float], *, smoothing: floa
     check_losses(shares, tuple(known))
     chosen = {known[name]: share for name, share in (shares or {next(iter(known)): 1.0}).items()}
 
-    def loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
-        given = {"weights": weights, "smoothing": smoothing} if isinstance(answer, Classes) else {}
+    def loss(output: Tensor, truth: Tensor, weights: Tensor | None = None, counts: Tensor | None = None) -> Tensor:
+        given = {"weights": weights, "smoothing": smoothing, "counts": counts} if isinstance(answer, Classes) else {}
         return torch.stack([share * function(output, truth, **given) for function, share in chosen.items()]).sum()
 
     return loss

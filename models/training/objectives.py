@@ -26,7 +26,8 @@ class Labelled(nn.Module):
     """Classes or values of imagery.
 
     A batch is what the network eats, with `y` (B, H, W) class indices or values, or (B,) for classes of tiles, and
-    where a frozen backbone's maps are known, `features` (B, L, D, h, w).
+    where a frozen backbone's maps are known, `features` (B, L, D, h, w); where pixels count unevenly, `counts` (B, H,
+    W).
 
     Attributes:
         monitor: the validation score that picks the best epoch, and "min" or "max".
@@ -61,7 +62,7 @@ class Labelled(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """The losses over labelled pixels, added up; of the members that are trained, their mean."""
-        return self._loss(self._run(batch), batch["y"])
+        return self._loss(self._run(batch), batch)
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Train what learns apart from all else, on the items as they are; what was done, in words."""
@@ -79,7 +80,7 @@ class Labelled(nn.Module):
         told, true = (answer.argmax(1), truth) if self.classes else (answer[:, 0][known], truth[known])
         if true.numel():
             self.scores.update(told, true)
-        return self._loss(output, truth)
+        return self._loss(output, batch)
 
     def _run(self, batch: Batch) -> Tensor:
         """The members' outputs, (M, B, K, ...)."""
@@ -87,11 +88,13 @@ class Labelled(nn.Module):
         output: Tensor = self.network[0](batch, features=features)
         return output
 
-    def _loss(self, output: Tensor, truth: Tensor) -> Tensor:
+    def _loss(self, output: Tensor, batch: Batch) -> Tensor:
         network, every = self.network[0], output.flatten(0, 1)  # (M * B, K, ...)
-        truth = truth.repeat(len(output), *[1] * (truth.ndim - 1))
+        many = [len(output), *[1] * (batch["y"].ndim - 1)]
+        truth = batch["y"].repeat(many)
         if self.classes:
-            return self.total(every, truth, self.class_weights)
+            counts = batch["counts"].repeat(many) if "counts" in batch else None
+            return self.total(every, truth, self.class_weights, counts)
         return self.total(every[:, 0], (truth - network.target_mean) / network.target_std)
 
     def _scores(self, channels: int, *, mean_iou: bool) -> torchmetrics.MetricCollection:

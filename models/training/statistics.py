@@ -41,7 +41,7 @@ def fit_statistics(
         network: the network, on the CPU.
         vote: its member.
         items: samples as `samples.sets` gives them, not varied.
-        loss: of outputs (N, K), or (N,) for values, truth (N,) and weights.
+        loss: of outputs (N, K), or (N,) for values, truth (N,), weights, and how many times each pixel counts (N,).
         weights: (K,) weight of each class, or None.
         epochs: passes over the pixels, of which there are no more than `EPOCHS`.
         seed: seeds the draw of pixels and the training.
@@ -50,7 +50,7 @@ def fit_statistics(
         How many pixels it learned from, in words.
     """
     torch.manual_seed(seed)
-    x, y = _drawn(network, items, np.random.default_rng(seed))
+    x, y, counts = _drawn(network, items, np.random.default_rng(seed))
     classes = isinstance(network.spec.answer, Classes)
     steps = int(np.clip(min(epochs, EPOCHS) * len(x) // BATCH, LEAST, MOST))
     vote.train().requires_grad_(True)
@@ -63,7 +63,8 @@ def fit_statistics(
         chosen = order[first : first + BATCH]
         optimiser.zero_grad()
         output = vote(x[chosen, :, None, None])[..., 0, 0]  # (N, K)
-        step = loss(output, y[chosen], weights) if classes else loss(output[:, 0], y[chosen])
+        count = None if counts is None else counts[chosen]
+        step = loss(output, y[chosen], weights, count) if classes else loss(output[:, 0], y[chosen])
         step.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         optimiser.step()
         schedule.step()
@@ -74,12 +75,15 @@ def fit_statistics(
     return f"statistics of neighbourhoods: learned from {len(x)} pixels"
 
 
-def _drawn(network: Network, items: Dataset[Any], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Features (N, F) and truth (N,) of labelled pixels, evenly from all samples; values in standard deviations."""
+def _drawn(network: Network, items: Dataset[Any], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Features (N, F) and truth (N,) of labelled pixels, evenly from all samples; values in standard deviations.
+
+    And how many times each counts (N,), None where all count once.
+    """
     features = cast("BandFeatures", network.head.features)
     count = len(cast("Any", items))
     most = max(NUMBERS // features.channels // count, 1)
-    was, rows, truth = features.training, [], []
+    was, rows, truth, counts = features.training, [], [], []
     features.eval()
     for i in range(count):
         item = items[i]
@@ -90,8 +94,9 @@ def _drawn(network: Network, items: Dataset[Any], rng: np.random.Generator) -> t
             bands = network.normalised({IMAGERY: torch.as_tensor(item[IMAGERY])[None]})
             rows.append(features(bands)[0].flatten(1).T[chosen].clone())  # (n, F)
         truth.append(y[chosen])
+        counts += [torch.as_tensor(item["counts"]).flatten()[chosen]] if "counts" in item else []
     features.train(was)
     y = torch.cat(truth)
     if y.dtype != torch.int64:
         y = (y - network.target_mean) / network.target_std
-    return torch.cat(rows), y
+    return torch.cat(rows), y, torch.cat(counts) if counts else None

@@ -75,6 +75,8 @@ def evaluate(
         except InputError as error:
             notes.append(f"No baselines: the training data cannot be read any more ({error}).")
             baselines = {}
+        if baselines and bundle.training.get("corrections"):
+            notes.append("The baselines were trained anew on the labels as they are, without the corrections.")
         models = {"model": task.teller(predict), **baselines}
         curves = read_curves(run / "metrics.csv")
         how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}

@@ -39,5 +39,6 @@ def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
     if not result:
         return Outcome({}, "")
     out = Path(result.pop("run"))
-    lines = [result.get("headline", ""), f"run: {out}", f"report: {out / 'report.html'}"]
+    changed = (result.get("corrections") or {}).get("told", [])
+    lines = [result.get("headline", ""), *changed, f"run: {out}", f"report: {out / 'report.html'}"]
     return Outcome(result, "\n".join(line for line in lines if line))

@@ -53,6 +53,11 @@ class Data:
             is the split.
         val: see train.
         test: see train.
+        corrections: GeoPackages of `earthtune review`, whose answers are learned; in place of the labels where they lie
+            on training images. Never used on held-out ground.
+        corrections_scenes: scenes of the reviewed maps, one for each file in that order, where they do not lie near.
+        corrections_weight: times that a corrected pixel counts in the loss.
+        corrections_compare: train without the corrections, too, and tell what they changed; takes twice the time.
     """
 
     root: Path = Path()
@@ -79,6 +84,10 @@ class Data:
     train: str | None = None
     val: str | None = None
     test: str | None = None
+    corrections: list[Path] | Path = field(default_factory=list)
+    corrections_scenes: list[Path] | Path = field(default_factory=list)
+    corrections_weight: float = 1.0
+    corrections_compare: bool = True
 
 
 @dataclass(frozen=True)

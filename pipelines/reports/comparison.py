@@ -49,8 +49,8 @@ class Comparison:
         low, high = self.interval
         return "ahead" if low > 0 else "behind" if high < 0 else "level"
 
-    def told(self, unit: str = "") -> str:
-        """The verdict as a sentence."""
+    def told(self, unit: str = "", *, names: tuple[str, str] = ("The model", "The baseline")) -> str:
+        """The verdict as a sentence, with what the two are called."""
         many = f"{self.groups} {self.counted}{'s' if self.groups != 1 else ''}"
         if self.interval is None:
             return f"{many[:1].upper() + many[1:]} {'are' if self.groups != 1 else 'is'} too few to say which is ahead."
@@ -59,8 +59,8 @@ class Comparison:
         low, high = (number(self.score, end, sign=form) for end in sorted(sign * end for end in self.interval))
         by = with_unit(self.score, number(self.score, abs(self.gain)), unit)
         words = {
-            "ahead": f"The model is ahead by {by}",
-            "behind": f"The baseline is ahead by {by}",
+            "ahead": f"{names[0]} is ahead by {by}",
+            "behind": f"{names[1]} is ahead by {by}",
             "level": "They are level",
         }
         return f"{words[self.verdict]} ({low} to {high} with 95 %, {many})."

@@ -39,6 +39,7 @@ PARTS: View = {
     "tokens": None,
     "confidence": None,
     "groups": None,
+    "corrections": [],
 }
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 

@@ -22,7 +22,15 @@ from pipelines.samples.polygon_files import check_polygons
 
 ELSEWHERE = 0  # id of what was drawn outside of all regions
 _ADVICE = "make space; all answers are kept beside it"
-_WANTED = {"regions": ("id", "answer", "label"), "drawn": ("region", "label")}
+_WANTED = {
+    "regions": ("id", "answer", "label"),
+    "drawn": ("region", "label"),
+    "corrections": ("region", "label", "source"),
+}
+_TOLD = {
+    "regions": ("scene", "reason", "code", "class", "hectares", "confidence", "unfamiliar"),
+    "corrections": ("class",),
+}
 
 
 @dataclass(frozen=True)
@@ -225,21 +233,21 @@ def edited(path: Path, reviewed: Reviewed) -> tuple[dict[int, Answer], list[str]
     """
     check_closed(path)
     check_polygons(path)
-    about = _about(path)
+    about = about_of(path)
     for key, value in reviewed.header.items():
         if "header" in about and about["header"].get(key) != value:
             raise InputError(f"{path}: a review of another {key} than this map's; give the one that was made of it")
     codes = frozenset(entry.code for entry in reviewed.classes)
     ids = {region.id for region in reviewed.regions}
-    regions, notes = _read(path, "regions")
-    drawn, more = _read(path, "drawn")
+    regions, notes = read_layer(path, "regions")
+    drawn, more = read_layer(path, "drawn")
     before = {int(number): answer_of(plain, codes) for number, plain in about.get("answers", {}).items()}
     polygons = _polygons(path, drawn, reviewed, codes)
     changed: dict[int, Answer] = {}
-    held = _rows(path, regions, ids)
+    held = rows_of(path, regions, ids)
     for number in sorted({*held, *polygons, *before}):
         old = before.get(number, Answer())
-        words = _word(path, number, held[number], codes) if number in held else (old.word, old.label)
+        words = word_of(path, number, held[number], codes) if number in held else (old.word, old.label)
         new = Answer(*words, tuple(polygons.get(number, ())))
         if (new.word, new.label) != (old.word, old.label) or _key(new) != _key(old):
             changed[number] = new
@@ -251,7 +259,7 @@ def _key(answer: Answer) -> set[tuple[Any, ...]]:
     return {(label, frozenset((round(x, 6), round(y, 6)) for x, y in ring)) for label, ring in answer.polygons}
 
 
-def _about(path: Path) -> dict[str, Any]:
+def about_of(path: Path) -> dict[str, Any]:
     """What the file says of itself; empty where that was taken out."""
     import pyogrio
 
@@ -260,13 +268,13 @@ def _about(path: Path) -> dict[str, Any]:
     table = pyogrio.read_dataframe(path, layer="review")
     try:
         return {str(key): json.loads(value) for key, value in zip(table["key"], table["value"], strict=True)}
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: its table `review` was changed ({error}); remove that table, or take a copy"
         ) from error
 
 
-def _read(path: Path, layer: str) -> tuple[Any, list[str]]:
+def read_layer(path: Path, layer: str) -> tuple[Any, list[str]]:
     """A layer, which has the columns that are wanted; and a line on those that are new."""
     import pyogrio
 
@@ -280,12 +288,12 @@ def _read(path: Path, layer: str) -> tuple[Any, list[str]]:
     if lacking:
         has = ", ".join(name for name in table.columns if name != "geometry")
         raise InputError(f"{path}: layer {layer} wants a column {lacking[0]}, it has {has}; add it, or take a copy")
-    known = {"regions": ("scene", "reason", "code", "class", "hectares", "confidence", "unfamiliar")}.get(layer, ())
-    new = [str(name) for name in table.columns if name not in (*_WANTED[layer], *known, "geometry")]
+    known = (*_WANTED[layer], *_TOLD.get(layer, ()), "geometry")
+    new = [str(name) for name in table.columns if name not in known]
     return table, [f"{path}: layer {layer}: {', '.join(new)} left aside"] if new else []
 
 
-def _rows(path: Path, table: Any, ids: set[int]) -> dict[int, Any]:
+def rows_of(path: Path, table: Any, ids: set[int]) -> dict[int, Any]:
     """Rows of regions by their id."""
     found: dict[int, Any] = {}
     for _, row in table.iterrows():
@@ -298,7 +306,7 @@ def _rows(path: Path, table: Any, ids: set[int]) -> dict[int, Any]:
     return found
 
 
-def _word(path: Path, number: int, row: Any, codes: frozenset[int]) -> tuple[str, float | None]:
+def word_of(path: Path, number: int, row: Any, codes: frozenset[int]) -> tuple[str, float | None]:
     """Answer and label of a row; a label alone is one, too."""
     import pandas
 

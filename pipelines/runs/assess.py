@@ -32,6 +32,7 @@ def assess(
     curves: Sequence[Mapping[str, float]],
     answers: Answers | None = None,
     ground: Mapping[str, Any] | None = None,
+    corrections: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     batch: int = 8,
     progress: Progress | None = None,
@@ -49,6 +50,7 @@ def assess(
         curves: the training log.
         answers: what the model says of groups that it never saw, kept while it is asked; confidence is learned of it.
         ground: what of left-out groups is unlike the training's ground, see `trust.familiar_ground`.
+        corrections: what those of reviewers changed, see `corrections.changed`.
         notes: what limits the numbers, a sentence each.
         batch: samples asked about at once.
         progress: wraps them to show progress.
@@ -56,7 +58,7 @@ def assess(
     Returns:
         {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "groups": {group:
         {"model": leading score, and that of the best baseline}}, "tokens",
-        "confidence", see `trust.confidence`, "unfamiliar", "notes"},
+        "confidence", see `trust.confidence`, "unfamiliar", "corrections", "notes"},
         and for classes the model's "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
@@ -91,6 +93,7 @@ def assess(
         "tokens": worth,
         "confidence": sure,
         "unfamiliar": ground,
+        "corrections": corrections,
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
@@ -99,6 +102,7 @@ def assess(
         "tokens": tokens.view(worth, found.shown.unit),
         "confidence": trust.view(sure, ground),
         "groups": groups.view(by_group, found.shown, best, counted=compared.counted if compared else "group"),
+        "corrections": corrections["told"] if corrections else [],
     }
     _report(folder, bundle, found, result, curves, about, parts)
     return result

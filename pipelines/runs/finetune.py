@@ -27,7 +27,7 @@ from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
-from pipelines.runs import tokens, trust
+from pipelines.runs import corrections, tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
@@ -76,6 +76,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         return before
     seed_everything(recipe.seed, workers=True, verbose=False)
     samples = task.prepare(recipe)
+    returned = corrections.take_up(recipe, samples)
     if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
         samples.fold(recipe.folds, None, seed=recipe.seed)
         samples.spec = task.fitted(samples, ("train",))
@@ -94,6 +95,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         launch.say("the model of the folder: all samples")
         seed_everything(recipe.seed, workers=True, verbose=False)
     train(module, recipe, samples, samples.of("train"), out, launch)
+    compare = bool(returned) and recipe.data.corrections_compare
+    plain = corrections.without(task, recipe, samples, out, launch, first=first) if compare else None
     if not module.trainer.is_global_zero:
         if recipe.refit and not left:
             _trained_anew(task, recipe, samples, out, launch)  # its share of it
@@ -107,7 +110,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         stored_whole(base, recipe.mode),
         data=recipe.to_json()["data"] | samples.found,
         training=_history(task, recipe, name, len(module.curves), samples)
-        | ({"patch_embedding": dict(report.bands)} if report else {}),
+        | ({"patch_embedding": dict(report.bands)} if report else {})
+        | ({"corrections": returned} if returned else {}),
         lora=getattr(recipe, "lora", Lora()),
     )
     again = recipe.refit and not left
@@ -117,6 +121,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
+    if plain:
+        told["corrections"] = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
     result = assess(out, bundle, samples, tested, models, asked=asked, **told)
     if left:
         left.answers.write(out / KEPT)

@@ -18,12 +18,14 @@ from models.types import Array, Mask
 from pipelines.grids.mosaic import fill_invalid, pad_tile
 from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
+from pipelines.samples.corrected import Corrected, Key
 from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
 from pipelines.samples.names import plain, read_table, shortened
 from pipelines.samples.polygons import Polygons
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.scene import Scene, open_scene
 
+SAID = "said"  # a split that is never learned from: labelled by all that reviewers said, and by nothing else
 CACHE_BYTES = 2 << 30  # chips are kept in memory, once read, up to this many bytes
 
 
@@ -34,10 +36,10 @@ class Chip:
     Attributes:
         name: stem of the image, with the window's corner where an image gives several chips.
         images: one file per frame.
-        label: label file, class name (scene classes), or None where only predictions are wanted.
+        label: label file, class name (scene classes), or None where only reviewers tell.
         window: rows and columns.
         group: chips of one group never fall into two splits.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; or `SAID`.
     """
 
     name: str
@@ -46,6 +48,11 @@ class Chip:
     window: Window
     group: str = ""
     split: str = "test"
+
+    @property
+    def key(self) -> Key:
+        """What tells it from any other; a slice cannot be hashed, but the name holds the window's corner."""
+        return self.images, self.name
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,13 @@ class Tile:
         x: (C, T, H, W) reflectance x10000; invalid pixels hold the band's mean over the tile.
         valid: (H, W), False where the image has no data and in padding.
         y: (H, W) class indices, -1 where not labelled or not valid; values, NaN likewise; or one class index.
+        counts: (H, W) how many times each pixel counts in the loss; None where all count once.
     """
 
     x: Array
     valid: Mask
     y: NDArray[Any]
+    counts: Array | None = None
 
 
 def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Scene:
@@ -206,14 +215,25 @@ class Reader:
         """Keep what is wanted and how files are read."""
         self.spec, self.data = spec, data
         self._scenes: dict[tuple[Path, ...], Scene] = {}
-        self._kept: dict[tuple[tuple[Path, ...], str], Tile] = {}
+        self._kept: dict[tuple[Key, tuple[int, ...]], Tile] = {}
         self._bytes = 0
+        self.said: Corrected | None = None
 
     def scene(self, chip: Chip) -> Scene:
         """The chip's scene."""
         if chip.images not in self._scenes:
             self._scenes[chip.images] = open_images(chip.images, self.spec.imagery.channels, self.data)
         return self._scenes[chip.images]
+
+    def take(self, images: tuple[Path, ...], scene: Scene) -> None:
+        """Take an open scene for what these files are, where the data's settings are not theirs."""
+        self._scenes[images] = scene
+
+    def told(self, chip: Chip) -> tuple[int, ...]:
+        """Numbers of the pieces that a reviewer's word counts of: none of them on held-out chips."""
+        if self.said is None or chip.split not in ("train", SAID):
+            return ()
+        return self.said.learned(chip.key) if chip.split == "train" else self.said.every(chip.key)
 
     def __call__(self, chip: Chip) -> Tile:
         """Read a chip.
@@ -222,7 +242,7 @@ class Reader:
             InputError: labels of other ground, or with a code that is not in the recipe.
             RunError: a file broke while being read.
         """
-        key = (chip.images, chip.name)  # a slice cannot be hashed; the name holds the window's corner
+        key = chip.key, (*self.told(chip), -int(chip.split == SAID))
         if key in self._kept:
             return self._kept[key]
         sample = self._read(chip)
@@ -252,24 +272,36 @@ class Reader:
         x, valid = pad_tile(x, valid, self.spec.imagery.tile)
         if y.ndim:
             y = np.pad(y, missing, constant_values=-1 if y.dtype.kind == "i" else np.nan)
-        return Tile(x, valid, y)
+        if self.said is None or self.said.weight == 1:
+            return Tile(x, valid, y)
+        numbers = np.pad(self.said.burnt(chip.key, self.told(chip)), missing, constant_values=-1)
+        return Tile(x, valid, y, np.where(numbers >= 0, self.said.weight, 1).astype(np.float32))
 
     def _label(self, chip: Chip, scene: Scene, valid: Mask) -> NDArray[Any]:
-        answer, data = self.spec.answer, self.data
+        answer = self.spec.answer
         if answer.support == "tile":
             names = [c.name for c in answer.classes]
             if chip.label not in names:
                 known = ", ".join(names)
                 raise InputError(f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({known})")
             return np.array(names.index(str(chip.label)), np.int64)
-        path = Path(str(chip.label))
+        if chip.label is None or chip.split == SAID:
+            found: NDArray[Any] = np.full(valid.shape, -1)
+        else:
+            found = self._file(Path(str(chip.label)), chip.window, scene, valid)
+        if self.said is not None and (numbers := self.told(chip)):
+            found = self.said.labels(self.said.burnt(chip.key, numbers), found)
+        return found if not isinstance(answer, Classes) else np.where(valid, found, -1).astype(np.int64)
+
+    def _file(self, path: Path, window: Window, scene: Scene, valid: Mask) -> NDArray[Any]:
+        """What a label file says of a window: values, NaN where not valid, or class indices."""
+        answer, data = self.spec.answer, self.data
         if not isinstance(answer, Classes):
-            values = read_values(path, scene.geobox, chip.window, nodata=data.label_nodata)
+            values = read_values(path, scene.geobox, window, nodata=data.label_nodata)
             return np.where(valid, values, np.float32(np.nan))
         codes = {c.name: c.code for c in answer.classes}
         how = Polygons(data.column, data.layer, codes, data.background)
-        found = read_labels(path, scene.geobox, chip.window, codes=answer.codes, ignore=data.ignore, polygons=how)
-        return np.where(valid, found, -1).astype(np.int64)
+        return read_labels(path, scene.geobox, window, codes=answer.codes, ignore=data.ignore, polygons=how)
 
 
 class Chips:
@@ -291,6 +323,7 @@ class Chips:
         self.spec, self.data, self.samples = spec, data, list(chips)
         self.training, self.reader, self.notes = training or Training(), Reader(spec, data), list(notes)
         self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
+        self.added: list[Chip] = []  # chips around what reviewers said, see `correct`
 
     @property
     def name(self) -> str:
@@ -312,9 +345,37 @@ class Chips:
 
     def fold(self, count: int, index: int | None, *, seed: int) -> None:
         """Leave some groups out as "test", see `sets.Samples`."""
-        folds = folds_by_group([chip.group for chip in self.samples], count=count, seed=seed)
+        folds = folds_by_group([chip.group for chip in self.own], count=count, seed=seed)
         splits = ["test" if fold == index else "train" for fold in folds]
-        self.samples = [replace(chip, split=split) for chip, split in zip(self.samples, splits, strict=True)]
+        self.samples = [replace(chip, split=split) for chip, split in zip(self.own, splits, strict=True)]
+        self._settle()
+
+    @property
+    def own(self) -> list[Chip]:
+        """The chips of the data, without those around what reviewers said."""
+        return [chip for chip in self.samples if chip.label is not None]
+
+    def correct(self, said: Corrected, added: Sequence[Chip]) -> None:
+        """Learn what reviewers said from now on: on the chips that there are, and on others of their own.
+
+        Nothing of it that lies on held-out ground is learned in any split or fold, and no held-out label is changed.
+        """
+        self.reader.said, self.added = said, list(added)
+        self._settle()
+
+    def without(self) -> Chips:
+        """The same chips in the same splits without what reviewers said."""
+        return Chips(self.spec, self.data, self.own, self.training, notes=self.notes)
+
+    def _settle(self) -> None:
+        """Hold back what lies on held-out ground; of the added chips those stay that teach something."""
+        if self.reader.said is None:
+            return
+        held = [chip for chip in self.own if chip.split != "train"]
+        groups = {chip.group for chip in held}
+        self.reader.said.hold(chip.key for chip in held)
+        new = [chip for chip in self.added if chip.group not in groups and self.reader.said.learned(chip.key)]
+        self.samples = [*self.own, *new]
 
     def item(self, sample: Chip) -> dict[str, Any]:
         """`imagery` (C, T, H, W), and `time` (T, 2) and `location` (2,) where the Spec uses them."""
@@ -323,6 +384,10 @@ class Chips:
     def truth(self, sample: Chip) -> NDArray[Any]:
         """See `Tile.y`."""
         return self.reader(sample).y
+
+    def counts(self, sample: Chip) -> Array | None:
+        """See `Tile.counts`."""
+        return self.reader(sample).counts
 
     def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Turned, mirrored, brighter or darker; see `augment`."""
@@ -345,7 +410,7 @@ def augment(item: dict[str, Any], std: Sequence[float], training: Training, rng:
         a = np.rot90(a, turns, axes=(-2, -1))
         return np.ascontiguousarray(a[..., ::-1] if mirror else a)
 
-    maps = [name for name in (IMAGERY, "y", "features") if name in item and item[name].ndim > 1]
+    maps = [name for name in (IMAGERY, "y", "counts", "features") if name in item and item[name].ndim > 1]
     out = item | {name: turned(item[name]) for name in maps}
     if training.gain or training.offset:
         shape = (len(std), 1, 1, 1)

@@ -261,6 +261,9 @@ class FieldSamples:
         """What is to be told, (H, W) in the unit of the Spec; NaN where not known."""
         raise NotImplementedError
 
+    def counts(self, sample: Moment) -> None:
+        """Each place counts once."""
+
     def seen(self, sample: Moment) -> dict[str, Array]:
         """Maps on the grid of what is told to show beside the forecasts, by title."""
         return {}

@@ -77,6 +77,9 @@ class Samples(Protocol):
     def truth(self, sample: Any) -> NDArray[Any]:
         """What it is to say."""
 
+    def counts(self, sample: Any) -> NDArray[Any] | None:
+        """How many times each place of the truth counts in the loss; None where all count once."""
+
     def varied(self, item: Item, rng: np.random.Generator) -> Item:
         """An item with its truth as another place or day might have brought it."""
 
@@ -129,6 +132,8 @@ class ItemSet(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (None, key)
         place = index % len(self.chosen)
         item = self.samples.item(self.chosen[place]) | {"y": self.samples.truth(self.chosen[place])}
+        if (counts := self.samples.counts(self.chosen[place])) is not None:
+            item["counts"] = counts
         if self.features is not None:
             item["features"] = np.array(self.features[place])
         if epoch is None:

@@ -10,6 +10,7 @@ TASK = imagery_task(
     losses=CLASS_LOSSES,
     unused=(
         *("target", "data.labels", "data.column", "data.layer", "data.background", "data.ignore", "data.label_nodata"),
+        "data.corrections",
         *("model.detail", "model.statistics", "model.decoder"),
     ),
     answer=lambda recipe: Classes(tuple(recipe.classes), "tile"),

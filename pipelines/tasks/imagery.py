@@ -37,11 +37,16 @@ LOOKED_AT = 20  # images whose values are looked at
 
 
 def check(recipe: SceneRecipe) -> None:
-    """Refuse numbers that no training takes, before any file is opened."""
+    """Refuse numbers that no training takes, and corrections settings without corrections, before a file is opened."""
     model, lora = recipe.model, recipe.lora
+    about = ("corrections_scenes", "corrections_weight", "corrections_compare")
+    spare = [key for key in about if getattr(recipe.data, key) != getattr(Data(), key)]
+    if spare and not recipe.data.corrections:
+        raise InputError(f"data.{spare[0]}: nothing is corrected; give data.corrections, or leave it out")
     check_ranges(
         {
             "lora.alpha": (lora.alpha, 1e-6, 1e6),
+            "data.corrections_weight": (recipe.data.corrections_weight, 1e-3, 1e3),
             "data.block_km": (recipe.data.block_km, 0.0, 1e5),
             "model.dropout": (model.dropout, 0.0, 0.999),
             "model.drop_path": (model.drop_path, 0.0, 0.999),

@@ -23,6 +23,7 @@ TASK = imagery_task(
         "data.column",
         "data.layer",
         "data.background",
+        "data.corrections",
         "training.smoothing",
         "training.class_weights",
     ),

@@ -91,7 +91,7 @@ def test_pixels_are_drawn_evenly_and_no_more_than_memory_allows(make_network, mo
     monkeypatch.setattr(statistics, "NUMBERS", 40 * 3 * channels)
     items = textures(3)
     items[1]["y"][:] = -1  # nothing is labelled in one of them
-    x, y = statistics._drawn(network, items, np.random.default_rng(0))
+    x, y, counts = statistics._drawn(network, items, np.random.default_rng(0))
     assert x.shape == (80, channels) and (y >= 0).all()
 
 

@@ -9,6 +9,8 @@ from rasterio.transform import from_origin
 from models.spec import ClassDef
 from pipelines.outputs.categories import sidecar, write_categories
 from pipelines.outputs.layout import Layout
+from pipelines.review.package import Reviewed, write_package
+from pipelines.review.regions import Region, outline
 
 CLASSES = (
     ClassDef(10, "tree cover", "#006400"),
@@ -61,4 +63,21 @@ def make_map(folder, *, low=LOW, size=SIZE, probabilities=True):
         np.int16
     )
     write(folder / "scene.tif", bands, nodata=-9999, names=("BLUE", "GREEN", "RED", "NIR_NARROW"))
+    return path
+
+
+def write_review(path, geobox, answers, classes=CLASSES, *, codes=None, header=None):
+    """A GeoPackage by the project's own forms; `answers` are (bool (rows, columns), Answer), a region each.
+
+    `codes` (rows, columns) are the map's, by which ground that is agreed to is labelled.
+    """
+    regions = []
+    for number, (inside, _) in enumerate(answers, start=1):
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+        corner = box[:2]
+        rings = outline(inside[box[0] : box[2], box[1] : box[3]], corner)
+        regions.append(Region(number, box, rings, int(inside.sum()), 1.0, classes[0].code, 0.5, 0.5, 1.0, "doubt"))
+    reviewed = Reviewed("scene", geobox, classes, regions, header or {"format": 1}, codes)
+    write_package(path, reviewed, {number: answer for number, (_, answer) in enumerate(answers, start=1)})
     return path

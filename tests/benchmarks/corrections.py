@@ -1,0 +1,103 @@
+"""What corrections are worth: labels of five groups made wrong, reviewed, and learned again; asserts nothing.
+
+Usage: ``python tests/benchmarks/corrections.py DATA [SEED ...]``, DATA being the folder of real files. Cropland and
+grassland are exchanged in five training groups of `hls_worldcover`; a review of each image, written by the project's own
+forms, gives the truth back. Trained by the land-use recipe with a tiny random backbone and the member of statistics
+alone; printed are the scores on groups that no correction touches, without and with the corrections, and with pixels
+that count four times.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+from models.training import statistics
+from pipelines.grids.align import grid
+from pipelines.review.answers import Answer
+from pipelines.runs.finetune import finetune
+from pipelines.samples.sets import read_split
+from pipelines.tasks.task import load_recipe, prepare
+from tests.pipelines.review.scenes_to_review import write_review
+
+RECIPE = Path(__file__).resolve().parents[2] / "pipelines/recipes/landuse.yaml"
+GRASS, CROP, GROUPS, STEPS = 30, 40, 5, 600
+SMALL = {
+    **{"backbone": "prithvi_eo_v2_tiny_tl", "weights": "random", "training.epochs": 1, "model.share": 1.0},
+    **{"data.fractions": [0.6, 0.05, 0.35]},
+}
+
+
+def placed(data: Path, folder: Path) -> Path:
+    """The chips on places of their own, side by side: polygons want a coordinate system, which the files lack."""
+    folder.mkdir()
+    (folder / "chips.csv").write_bytes((data / "hls_worldcover/chips.csv").read_bytes())
+    for i, path in enumerate(sorted((data / "hls_worldcover").glob("*_hls.tif"))):
+        for file in (path, path.with_name(path.name.replace("_hls", "_worldcover"))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                with rasterio.open(file) as source:
+                    values, profile, names = source.read(), source.profile, source.descriptions
+            profile |= {"crs": "EPSG:32632", "transform": from_origin(300000 + 5000 * i, 5000000, 30, 30)}
+            with rasterio.open(folder / file.name, "w", **profile) as out:
+                out.write(values)
+                out.descriptions = names
+    return folder
+
+
+def made_wrong(root: Path, reviews: Path, seed: int) -> Iterator[Path]:
+    """Exchange cropland and grassland in the labels of five training groups; a review of each image with the truth."""
+    recipe = load_recipe(RECIPE, seed=seed, **{"data.root": root}, **SMALL)
+    train = prepare(recipe).of("train")
+    both = {}
+    for chip in train:
+        with rasterio.open(chip.label) as source:
+            both[chip] = int(np.isin(source.read(1), (GRASS, CROP)).sum())
+    groups = sorted({chip.group for chip in train})
+    rich = sorted(groups, key=lambda g: -sum(n for chip, n in both.items() if chip.group == g))[: 3 * GROUPS]
+    chosen = set(np.random.default_rng(seed).choice(rich, GROUPS, replace=False))
+    reviews.mkdir()
+    for chip in train:
+        if chip.group not in chosen or not both[chip]:
+            continue
+        with rasterio.open(chip.label, "r+") as file:
+            codes, geobox = file.read(1), grid(file)
+            file.write(np.where(codes == GRASS, CROP, np.where(codes == CROP, GRASS, codes)).astype(codes.dtype), 1)
+        said = [(codes == code, Answer("class", code)) for code in (GRASS, CROP) if (codes == code).any()]
+        yield write_review(reviews / f"{chip.name}.gpkg", geobox, said, tuple(recipe.classes))
+
+
+def main(data: Path, seeds: list[int]) -> None:
+    """Print the scores of each seed."""
+    statistics.LEAST = STEPS
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            root = placed(data, folder / "chips")
+            files = list(made_wrong(root, folder / "reviews", seed))
+            about = {"seed": seed, "data.root": root, "data.corrections": files, **SMALL}
+            found = finetune(load_recipe(RECIPE, **about), folder / "run")
+            groups = read_split(folder / "run" / "split.csv", ("chip", "group"))
+            trained = len({group for (_, group), split in groups.items() if split == "train"})
+            print(f"seed {seed}: {GROUPS} of {trained} training groups wrong, {len(files)} images reviewed")
+            for line in found["corrections"]["told"]:
+                print(f"  {line}")
+            about |= {"data.corrections_weight": 4.0, "data.corrections_compare": False}
+            four = finetune(load_recipe(RECIPE, **about), folder / "four")
+            told = ("mean_iou", "accuracy")
+            print(
+                "  all tested:",
+                *(f"{k}: once {found['model'][k]:.3f}, four times {four['model'][k]:.3f};" for k in told),
+            )
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(word) for word in sys.argv[2:]] or [0])
