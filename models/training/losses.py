@@ -57,11 +57,12 @@ def dice(
 
     Shapes as in `cross_entropy`; `smoothing` is not used.
     """
-    labelled = ((truth >= 0) * (1.0 if counts is None else counts)).unsqueeze(1)
-    probability = logits.float().softmax(1) * labelled
+    labelled = (truth >= 0).unsqueeze(1)
+    often = labelled if counts is None else labelled * counts.unsqueeze(1)
+    probability = logits.float().softmax(1) * often
     target = functional.one_hot(truth.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled
     axes = [0, *range(2, logits.ndim)]
-    overlap, mass = (probability * target).sum(axes), (probability + target).sum(axes)  # (K,)
+    overlap, mass = (probability * target).sum(axes), (probability + target * often).sum(axes)  # (K,)
     score = (2 * overlap + 1) / (mass + 1)
     share = (target.sum(axes) > 0) * (1.0 if weights is None else weights)
     return 1 - (score * share).sum() / share.sum().clamp(min=1e-6)

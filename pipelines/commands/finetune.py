@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backbones.catalogue import BANDS
+from models.spec import Classes
 from pipelines.commands.outcome import Outcome
 from pipelines.recipes.recipe import Recipe, SceneRecipe
 from pipelines.runs.folder import Launch
@@ -28,6 +29,11 @@ def train(recipe: Recipe, *, out: Path | None = None, launch: Launch = Launch(),
         from pipelines.samples.chips import glance  # rasterio: not for the help
 
         glance(recipe.data, recipe.bands or BANDS)  # what is wrong with files is told before torch is imported: 10 s
+        if recipe.data.corrections and recipe.classes:
+            from pipelines.review.corrections import listed, read_corrections
+
+            for path in listed(recipe.data.corrections):
+                read_corrections(path, Classes(tuple(recipe.classes)), 0)
     from pipelines.runs.finetune import finetune  # torch, terratorch: not for the help
 
     result = finetune(recipe, out, launch=launch, name=name)

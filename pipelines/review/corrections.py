@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class Returned:
     scene: tuple[Path, ...]
     map: str
     notes: tuple[str, ...]
+
+
+def listed(given: Path | Sequence[Path]) -> list[Path]:
+    """One file or several, as a list."""
+    return [given] if isinstance(given, Path) else list(given)
 
 
 def read_corrections(path: Path, classes: Classes, number: int) -> Returned:

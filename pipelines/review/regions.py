@@ -174,6 +174,15 @@ def find_regions(
     return found
 
 
+def regions_at(doubt: Doubt, areas: Floats, chosen: Sequence[tuple[tuple[slice, slice], str]]) -> list[Region]:
+    """Windows of a map as regions of what has an answer in them, in their order, with the reason of each."""
+    weights = np.broadcast_to(areas, doubt.valid.shape)
+    return [
+        _region(rank, doubt.valid[box], box, doubt, areas, float(weights[box][doubt.valid[box]].sum()), why)
+        for rank, (box, why) in enumerate(chosen, start=1)
+    ]
+
+
 def _region(
     rank: int, inside: Mask, box: tuple[slice, slice], doubt: Doubt, areas: Floats, weight: float, why: str
 ) -> Region:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,12 @@ from pipelines.outputs.categories import read_categories
 from pipelines.review import answers as kept
 from pipelines.review import beside, package, pictures
 from pipelines.review import sample as samples
+from pipelines.review.diverse import diverse_cells
 from pipelines.review.page import Desk, Server
-from pipelines.review.regions import Doubt, Region, bounds_of, class_reason, find_regions, interval_reason
+from pipelines.review.regions import Doubt, Region, bounds_of, class_reason, find_regions, interval_reason, regions_at
 
 Say = Callable[[str], None]
+Pick = Literal["doubt", "diverse"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,16 @@ class Page:
 
 
 def review_map(
-    path: Path, *, scene: str | None, out: Path | None, take: Path | None, most: int, side: int, page: Page, say: Say
+    path: Path,
+    *,
+    scene: str | None,
+    out: Path | None,
+    take: Path | None,
+    most: int,
+    side: int,
+    pick: Pick = "doubt",
+    page: Page,
+    say: Say,
 ) -> dict[str, Any]:
     """Review a map; see the command `review`."""
     mapped = beside.open_map(path)
@@ -55,10 +66,15 @@ def review_map(
         held = kept.read_lines(lines)
         if held:  # regions are those of then, whatever lies beside the map by now
             before = kept.read_header(lines, held)
-            mapped, most, side = _as_before(mapped, before, lines, (most, side))
+            mapped = _as_before(mapped, before, lines, (most, side, pick))
         header = {"format": kept.FORMAT, "kind": "regions", "map": path.name, "hashes": dict(mapped.hashes)}
-        header |= {"most": most, "side": side}
-        regions, codes = regions_of(mapped, most=most, side=side)
+        header |= {"most": most, "side": side, **({"pick": pick} if pick != "doubt" else {})}
+        source = (scene or beside.scene_of(mapped)) if pick == "diverse" else None
+        if pick == "diverse" and source is None:
+            raise InputError(
+                f"{path}: --pick diverse looks at its scene, which does not lie near; --scene FILE names that"
+            )
+        regions, codes = regions_of(mapped, most=most, side=side, diverse=source)
         if not regions:
             raise InputError(
                 f"{path}: nothing in it is doubtful (confidence above 0.9 everywhere); there is nothing to review"
@@ -132,8 +148,13 @@ def serve(desk: Desk, port: int, say: Say) -> None:
             say("ended by ctrl-C; all answers are kept")
 
 
-def regions_of(mapped: beside.Mapped, *, most: int, side: int) -> tuple[list[Region], NDArray[Any] | None]:
-    """The regions of a map, and its codes (rows, columns), None for values."""
+def regions_of(
+    mapped: beside.Mapped, *, most: int, side: int, diverse: str | None = None
+) -> tuple[list[Region], NDArray[Any] | None]:
+    """The regions of a map, and its codes (rows, columns), None for values.
+
+    They are the most doubtful, or those that are unlike each other in a scene `diverse`.
+    """
     source, whole = align.dataset(str(mapped.path)), _window(mapped.geobox)
     values = read(source, whole)
     nodata = source.nodatavals[0]
@@ -151,7 +172,10 @@ def regions_of(mapped: beside.Mapped, *, most: int, side: int) -> tuple[list[Reg
     doubt = Doubt(valid, codes, **{name: held.get(name) for name in ("confidence", "unfamiliar", "lower", "upper")})
     placed = mapped.geobox.crs is not None
     areas = pixel_areas(mapped.geobox, name=str(mapped.path))(whole) if placed else np.ones((values.shape[0], 1))
-    regions = find_regions(doubt, areas, _words(mapped, doubt), most=most, side=side)
+    if diverse is not None:
+        regions = regions_at(doubt, areas, diverse_cells(diverse, mapped.geobox, valid, most=most, side=side))
+    else:
+        regions = find_regions(doubt, areas, _words(mapped, doubt), most=most, side=side)
     return regions if placed else [dataclasses.replace(one, hectares=math.nan) for one in regions], codes
 
 
@@ -196,9 +220,9 @@ def _window(geobox: GeoBox) -> tuple[slice, slice]:
 
 
 def _as_before(
-    mapped: beside.Mapped, header: Mapping[str, Any], lines: Path, asked: tuple[int, int]
-) -> tuple[beside.Mapped, int, int]:
-    """A map with the files and settings that an earlier review of it had.
+    mapped: beside.Mapped, header: Mapping[str, Any], lines: Path, asked: tuple[int, int, str]
+) -> beside.Mapped:
+    """A map with the files that an earlier review of it had.
 
     Raises:
         InputError: the map or one of the files has changed or is gone, or other settings are asked for.
@@ -209,11 +233,12 @@ def _as_before(
             name = mapped.path.name if kind == "map" else f"{mapped.scene}_{kind}.tif"
             what = "has changed" if kind in mapped.hashes else "is gone"
             raise InputError(f"{lines}: a review of before {name} {what}; restore it, or give another --out")
-    if (header.get("most"), header.get("side")) != asked:
-        told = f"--most {header.get('most')} --side {header.get('side')}"
+    before = header.get("most"), header.get("side"), header.get("pick", "doubt")
+    if before != asked:
+        told = "--most {} --side {} --pick {}".format(*before)
         raise InputError(f"{lines}: a review begun with {told}; give these, or another --out")
     files = {kind: file for kind, file in mapped.files.items() if kind in hashes}
-    return dataclasses.replace(mapped, files=files, hashes=dict(hashes)), *asked
+    return dataclasses.replace(mapped, files=files, hashes=dict(hashes))
 
 
 def _take_edited(answers: kept.Answers, reviewed: package.Reviewed, sources: list[Path], say: Say) -> None:

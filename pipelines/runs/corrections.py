@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ import numpy as np
 from lightning import seed_everything
 
 from models.errors import InputError
+from models.files import replacing
 from models.networks.assembly import predict_by
 from pipelines.grids.align import crop
 from pipelines.grids.areas import pixel_side
 from pipelines.recipes.recipe import Recipe
 from pipelines.reports.measures import NAMES
 from pipelines.reports.measures import number as shown
-from pipelines.review.corrections import Returned, read_corrections
+from pipelines.review.corrections import Returned, listed, read_corrections
 from pipelines.runs import tokens
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
@@ -33,6 +35,7 @@ from pipelines.scenes.scene import open_told
 from pipelines.tasks.task import Task, Teller
 
 WITHOUT = "without"  # folder of the same training without corrections
+KEPT = "corrections.json"  # what was taken up
 
 
 def take_up(recipe: Recipe, samples: Any) -> list[dict[str, Any]]:
@@ -50,11 +53,11 @@ def take_up(recipe: Recipe, samples: Any) -> list[dict[str, Any]]:
     Raises:
         InputError: see `read_corrections`; a scene that cannot be read, or nothing to learn from.
     """
-    paths = _listed(getattr(recipe.data, "corrections", []))
+    paths = listed(getattr(recipe.data, "corrections", []))
     if not paths:
         return []
     data, answer = samples.data, samples.spec.answer
-    scenes = _listed(data.corrections_scenes)
+    scenes = listed(data.corrections_scenes)
     if scenes and len(scenes) != len(paths):
         raise InputError(f"data.corrections_scenes: {len(scenes)} scenes for {len(paths)} files; give one for each")
     found = [read_corrections(path, answer, number) for number, path in enumerate(paths)]
@@ -84,10 +87,6 @@ def take_up(recipe: Recipe, samples: Any) -> list[dict[str, Any]]:
             "cannot be told"
         )
     return told
-
-
-def _listed(given: Any) -> list[Path]:
-    return [given] if isinstance(given, Path) else list(given)
 
 
 def _around(samples: Chips, number: int, one: Returned, files: tuple[Path, ...]) -> list[Chip]:
@@ -174,8 +173,27 @@ def _words(told: Mapping[str, Any]) -> str:
     )
 
 
-def without(task: Task, recipe: Recipe, samples: Any, out: Path, launch: Launch, *, first: bool) -> Teller:
-    """Train as a recipe says, with the same seed, splits and epochs, but without the corrections; how that is asked."""
+def keep(out: Path, told: Sequence[Mapping[str, Any]]) -> None:
+    """Write what was taken up into a run folder.
+
+    Raises:
+        InputError: the run was begun with other answers, which a review has changed since.
+    """
+    text = json.dumps(told, indent=1) + "\n"
+    if (out / KEPT).is_file() and (out / KEPT).read_text(encoding="utf-8") != text:
+        raise InputError(f"{out / KEPT}: reviews are others than when the run was begun; --overwrite starts anew")
+    if told:
+        with replacing(out / KEPT) as draft:
+            draft.write_text(text, encoding="utf-8")
+
+
+def without(task: Task, recipe: Recipe, samples: Any, out: Path, launch: Launch, *, first: bool) -> Teller | None:
+    """Train as a recipe says, with the same seed, splits and epochs, but without the corrections; how that is asked.
+
+    None where the recipe wants no comparison.
+    """
+    if not recipe.data.corrections_compare:
+        return None
     plain, folder = samples.without(), out / WITHOUT
     launch.say("the same training without the corrections, which tells what they change")
     seed_everything(recipe.seed, workers=True, verbose=False)
@@ -187,7 +205,9 @@ def without(task: Task, recipe: Recipe, samples: Any, out: Path, launch: Launch,
     return task.teller(predict_by(network))
 
 
-def changed(task: Task, samples: Any, tested: Sequence[Chip], ours: Teller, theirs: Teller) -> dict[str, Any]:
+def changed(
+    task: Task, samples: Any, tested: Sequence[Chip], ours: Teller, theirs: Teller | None
+) -> dict[str, Any] | None:
     """What the corrections changed, by a model that learned them and one that did not.
 
     Args:
@@ -195,13 +215,15 @@ def changed(task: Task, samples: Any, tested: Sequence[Chip], ours: Teller, thei
         samples: which hold the corrections.
         tested: held-out chips; each of both models was trained without them.
         ours: the model with them.
-        theirs: the one without.
+        theirs: the one without, if there is one.
 
     Returns:
         "untouched", on groups that no correction lies on; "left_out", on corrected places of held-out chips, and
         "learned", on those that the one model learned from, by what the reviewers said there; each with the "score",
-        "with", "without", "groups" and how the two compare, or None; and "told", sentences.
+        "with", "without" and how the two are "compared", or None; and "told", sentences. None without another model.
     """
+    if theirs is None:
+        return None
     on = samples.reader.said.on if samples.reader.said else {}
     touched = {chip.group for chip in samples.own if chip.key in on}
     held = {chip.key for chip in tested}
@@ -226,7 +248,7 @@ def changed(task: Task, samples: Any, tested: Sequence[Chip], ours: Teller, thei
         before, after = found.scores[WITHOUT][key], found.scores["model"][key]
         compared = found.compare("model", WITHOUT)
         result[name] = {"score": key, "with": after, "without": before, "compared": compared.to_json()}
-        words = f"{heads[name]}: {NAMES[key].lower()} {shown(key, after)}, without them {shown(key, before)}."
+        words = f"{heads[name]}: {NAMES[key][:1].lower()}{NAMES[key][1:]} {shown(key, after)}, without them {shown(key, before)}."
         verdict = compared.told(names=("The model with them", "The one without")) if name == "untouched" else ""
         result["told"].append(f"{words} {verdict}".rstrip())
     if result["untouched"] is None:

@@ -14,6 +14,7 @@ from lightning import seed_everything
 from torch import Tensor
 from torch.onnx import OnnxExporterError
 
+from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
 from models.bundle import Bundle, stored_whole, write_bundle, write_weights
 from models.errors import RunError
@@ -76,10 +77,10 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         return before
     seed_everything(recipe.seed, workers=True, verbose=False)
     samples = task.prepare(recipe)
-    returned = corrections.take_up(recipe, samples)
     if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
         samples.fold(recipe.folds, None, seed=recipe.seed)
         samples.spec = task.fitted(samples, ("train",))
+    returned = corrections.take_up(recipe, samples)
     network, base, report = build(recipe, samples.spec)
     module = module_of(task, recipe, network, samples, samples.of("train"), out)
     if first and launch.resume and not launch.overwrite:
@@ -90,13 +91,13 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
             launch.say(line)
         make_folder(out, recipe.to_json(), launch)
         write_split(out / "split.csv", samples)
+        corrections.keep(out, returned)
     left = crossfit(task, recipe, samples, out, launch, first=first) if recipe.folds else None
     if left:
         launch.say("the model of the folder: all samples")
         seed_everything(recipe.seed, workers=True, verbose=False)
     train(module, recipe, samples, samples.of("train"), out, launch)
-    compare = bool(returned) and recipe.data.corrections_compare
-    plain = corrections.without(task, recipe, samples, out, launch, first=first) if compare else None
+    plain = corrections.without(task, recipe, samples, out, launch, first=first) if returned else None
     if not module.trainer.is_global_zero:
         if recipe.refit and not left:
             _trained_anew(task, recipe, samples, out, launch)  # its share of it
@@ -109,9 +110,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         recipe.mode,
         stored_whole(base, recipe.mode),
         data=recipe.to_json()["data"] | samples.found,
-        training=_history(task, recipe, name, len(module.curves), samples)
-        | ({"patch_embedding": dict(report.bands)} if report else {})
-        | ({"corrections": returned} if returned else {}),
+        training=_history(task, recipe, name, len(module.curves), samples) | _taken(report, returned),
         lora=getattr(recipe, "lora", Lora()),
     )
     again = recipe.refit and not left
@@ -121,9 +120,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
-    if plain:
-        told["corrections"] = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
-    result = assess(out, bundle, samples, tested, models, asked=asked, **told)
+    found = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
+    result = assess(out, bundle, samples, tested, models, asked=asked, corrections=found, **told)
     if left:
         left.answers.write(out / KEPT)
     if again:
@@ -131,8 +129,9 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         rounded = _rounded(out, bundle, inputs_of(samples, compared), predict)
         bundle = dataclasses.replace(bundle, rounding=rounded)
     sure = trust.kept(result["confidence"], result["unfamiliar"])
-    said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
-    write_bundle(out, dataclasses.replace(bundle, **said))
+    write_bundle(
+        out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"], confidence=sure)
+    )
     return result
 
 
@@ -281,3 +280,9 @@ def _history(task: Task, recipe: Recipe, name: str, epochs: int, samples: Sample
         "notes": [*samples.notes, *([said] if recipe.folds else [])],
         "refit": bool(recipe.folds),
     }
+
+
+def _taken(report: LoadReport | None, returned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What bundle.json tells of a patch embedding that was loaded, and of corrections that were taken up."""
+    bands = {"patch_embedding": dict(report.bands)} if report else {}
+    return bands | ({"corrections": list(returned)} if returned else {})

@@ -183,3 +183,21 @@ def test_where_no_loss_is_chosen_the_first_known_one_is_taken():
 def test_losses_that_an_answer_does_not_know_are_refused(answer, shares, words):
     with pytest.raises(InputError, match=f"training.loss {words}"):
         weighted_sum(answer, shares)
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_pixel_that_counts_twice_is_there_twice(name, weights):
+    logits, truth = sample(7)
+    twice = torch.arange(truth.numel()).reshape(truth.shape) % 3 == 0
+    both = torch.cat([truth.flatten(), truth[twice]])[None]  # (1, N)
+    rows = torch.cat([logits.movedim(1, -1).reshape(-1, K), logits.movedim(1, -1)[twice]])
+    given = {"weights": weights} if name == "dice" else {"weights": weights, "smoothing": 0.1 * (name == "ce")}
+    wanted = CLASS_LOSSES[name](rows.T[None], both, **given)
+    got = CLASS_LOSSES[name](logits, truth, counts=1.0 + twice, **given)
+    torch.testing.assert_close(got, wanted)
+    assert not torch.isclose(got, CLASS_LOSSES[name](logits, truth, **given))
+    torch.testing.assert_close(
+        weighted_sum(CLASSES, {name: 2.0})(logits, truth, weights, 1.0 + twice),
+        2 * CLASS_LOSSES[name](logits, truth, weights=weights, counts=1.0 + twice),
+    )

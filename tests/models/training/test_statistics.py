@@ -92,7 +92,19 @@ def test_pixels_are_drawn_evenly_and_no_more_than_memory_allows(make_network, mo
     items = textures(3)
     items[1]["y"][:] = -1  # nothing is labelled in one of them
     x, y, counts = statistics._drawn(network, items, np.random.default_rng(0))
-    assert x.shape == (80, channels) and (y >= 0).all()
+    assert x.shape == (80, channels) and (y >= 0).all() and counts is None
+
+
+def test_pixels_that_count_more_decide_between_labels_that_contradict(make_network):
+    """Each texture is labelled by both of two classes; one of them counts nine times."""
+    items = textures(2)
+    wrong = [item | {"y": torch.where(item["y"] < 0, -1, (item["y"] + 1) % 3)} for item in items]
+    for heavy, light in ((items, wrong), (wrong, items)):
+        network = make_network(architecture=KEEPS)
+        many = [{**item, "counts": torch.full(item["y"].shape, 9.0)} for item in heavy]
+        begun(network, many + [{**item, "counts": torch.ones(item["y"].shape)} for item in light])
+        truth = torch.stack([item["y"] for item in heavy])
+        assert (said(network, heavy).argmax(1) == truth)[truth >= 0].float().mean() > 0.9
 
 
 def test_a_training_of_the_rest_leaves_it_alone(make_network):

@@ -18,6 +18,7 @@ from models.errors import InputError
 from models.spec import IMAGERY
 from models.training import statistics
 from pipelines.review.answers import Answer
+from pipelines.runs import corrections as module
 from pipelines.runs.check import check
 from pipelines.runs.corrections import take_up
 from pipelines.runs.finetune import finetune
@@ -94,9 +95,8 @@ def test_answers_take_the_place_of_labels_by_their_place_on_the_ground(chips, sp
     file = write_review(tmp_path / "a_review.gpkg", geobox, say, CLASSES)
     samples, (told,) = taken(recipe_of(chips, file))
     x, y = np.meshgrid(np.arange(32) + 0.5, np.arange(32) + 0.5)
-    centres = geopandas.GeoSeries(shapely.points(*(grid_of(one).affine * (x.ravel(), y.ravel()))), crs=32632).to_crs(
-        32633
-    )
+    points = shapely.points(*(grid_of(one).affine * (x.ravel(), y.ravel())))
+    centres = geopandas.GeoSeries(points, crs=32632).to_crs(32633)
     wanted = make_chip(one)[1][0].ravel()
     for inside, code in ((say[0][0], WATER), (say[1][0], GRASS)):
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -313,7 +313,7 @@ def test_a_run_tells_what_the_corrections_changed(tmp_path, monkeypatch, torch_o
     assert untouched["with"] > untouched["without"] + 0.2 and untouched["compared"]["verdict"] == "ahead"
     assert untouched["with"] == pytest.approx(result["model"][untouched["score"]], abs=1e-6)  # all tested are untouched
     assert found["learned"]["with"] > 0.8 > 0.6 > found["learned"]["without"] and found["left_out"] is None
-    assert found["told"][0].startswith("Corrections, on groups that none of them touches: mean iou")
+    assert found["told"][0].startswith("Corrections, on groups that none of them touches: mean IoU")
     assert "The model with them is ahead by" in found["told"][0]
     assert all(line in (out / "report.html").read_text() for line in found["told"])
     assert json.loads((out / "metrics.json").read_text())["corrections"] == found
@@ -334,9 +334,23 @@ def test_with_folds_the_corrected_places_are_told_by_models_that_never_saw_them(
     assert result["model"][found["untouched"]["score"]] < found["untouched"]["with"]  # wrong labels are scored, too
 
 
-def test_no_second_training_where_none_is_asked_for(tmp_path, monkeypatch, torch_only):
-    root, files = make_wrong(tmp_path, monkeypatch, 6)
-    recipe = recipe_of(root, files[0], corrections_compare=False)
-    result = finetune(shortly(recipe, 1), tmp_path / "run")
-    assert result["corrections"] is None and not (tmp_path / "run" / "without").exists()
-    assert read_bundle(tmp_path / "run").training["corrections"][0]["regions"] == 2
+def test_a_second_training_comes_where_it_is_asked_for(chips, split, tmp_path, monkeypatch):
+    file = write_review(tmp_path / "a.gpkg", grid_of(split[0][0]), [(square(4, 4), Answer("class", WATER))], CLASSES)
+    recipe = recipe_of(chips, file, corrections_compare=False)
+    samples, _ = taken(recipe)
+    monkeypatch.setattr(module, "train", lambda *given: pytest.fail("trained"))
+    assert module.without(task_named("segmentation"), recipe, samples, tmp_path, Launch(), first=True) is None
+
+
+def test_a_run_is_not_gone_on_with_by_other_answers(chips, split, tmp_path):
+    one = split[0][0]
+    for name, size in (("a", 8), ("b", 8), ("b", 9)):
+        file = write_review(
+            tmp_path / f"{name}.gpkg", grid_of(one), [(square(4, 4, size), Answer("class", WATER))], CLASSES
+        )
+        _, told = taken(recipe_of(chips, file))
+        told = [{**one, "file": "", "sha256": ""} for one in told]
+        if size == 8:
+            module.keep(tmp_path, told)
+    with pytest.raises(InputError, match="reviews are others than when the run was begun"):
+        module.keep(tmp_path, told)
