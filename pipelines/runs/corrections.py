@@ -93,7 +93,7 @@ def _around(samples: Chips, number: int, one: Returned, files: tuple[Path, ...])
     """Chips of a review's scene around its answers; none where it is a training image.
 
     Raises:
-        InputError: the scene cannot be read, or has other dates than the model wants.
+        InputError: the scene cannot be read, has other dates than the model wants, or lies elsewhere.
     """
     if not files or {file.resolve() for file in files} & {f.resolve() for chip in samples.own for f in chip.images}:
         return []
@@ -109,6 +109,8 @@ def _around(samples: Chips, number: int, one: Returned, files: tuple[Path, ...])
         samples.notes.append(f"WARNING: {scene.name}: {differing}: the model learns textures of both")
     samples.reader.take(files, scene)
     windows = windows_on(one.pieces, scene.geobox, pixels.tile)
+    if not windows:
+        raise InputError(f"{files[0]}: no answered region of {one.path} lies on it; give the scene of its map")
     boxes = [crop(scene.geobox, window) for window in windows]
     groups = spatial_blocks(boxes, block_km=km) if km else [f"review of {scene.name}"] * len(boxes)
     return [
@@ -248,7 +250,8 @@ def changed(
         before, after = found.scores[WITHOUT][key], found.scores["model"][key]
         compared = found.compare("model", WITHOUT)
         result[name] = {"score": key, "with": after, "without": before, "compared": compared.to_json()}
-        words = f"{heads[name]}: {NAMES[key][:1].lower()}{NAMES[key][1:]} {shown(key, after)}, without them {shown(key, before)}."
+        called = NAMES[key][:1].lower() + NAMES[key][1:]
+        words = f"{heads[name]}: {called} {shown(key, after)}, without them {shown(key, before)}."
         verdict = compared.told(names=("The model with them", "The one without")) if name == "untouched" else ""
         result["told"].append(f"{words} {verdict}".rstrip())
     if result["untouched"] is None:

@@ -126,12 +126,10 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         left.answers.write(out / KEPT)
     if again:
         bundle, predict = _refitted(task, recipe, samples, bundle, out, launch)
-        rounded = _rounded(out, bundle, inputs_of(samples, compared), predict)
-        bundle = dataclasses.replace(bundle, rounding=rounded)
+        bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     sure = trust.kept(result["confidence"], result["unfamiliar"])
-    write_bundle(
-        out, dataclasses.replace(bundle, scores=result["model"], baselines=result["baselines"], confidence=sure)
-    )
+    said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
+    write_bundle(out, dataclasses.replace(bundle, **said))
     return result
 
 

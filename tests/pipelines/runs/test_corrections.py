@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import geopandas
 import numpy as np
@@ -17,6 +18,7 @@ from models.bundle import read_bundle
 from models.errors import InputError
 from models.spec import IMAGERY
 from models.training import statistics
+from pipelines.commands import finetune as command
 from pipelines.review.answers import Answer
 from pipelines.runs import corrections as module
 from pipelines.runs.check import check
@@ -208,6 +210,10 @@ def test_a_scene_elsewhere_is_named_and_one_that_is_a_training_image_is_not_cut(
         taken(recipe_of(chips, new_scene))
     samples, (told,) = taken(recipe_of(chips, new_scene, corrections_scenes=[moved]))
     assert told["chips"] == 3
+    other = write(tmp_path / "other.tif", make_chip(0)[0], corner=(0, 0), names=BANDS,
+                  tags={"ACQUISITION_DATE": "2021-06-15"})  # fmt: skip
+    with pytest.raises(InputError, match=r"other.tif: no answered region of .*new_review.gpkg lies on it"):
+        taken(recipe_of(chips, new_scene, corrections_scenes=[other]))
     with pytest.raises(InputError, match="2 scenes for 1 files"):
         taken(recipe_of(chips, new_scene, corrections_scenes=[moved, moved]))
     file = write_review(tmp_path / "x.gpkg", grid_of(split[0][0]), [(square(4, 4), Answer("class", WATER))], CLASSES)
@@ -252,6 +258,13 @@ def test_blocks_that_are_held_out_hold_the_added_chips_in_them(chips, new_scene)
                        for i, c in enumerate(samples.own)]  # fmt: skip
     samples._settle()
     assert {c.group for c in samples.samples if c.label is None} == groups - {min(groups)}
+
+
+def test_a_file_that_is_no_review_is_told_before_anything_is_trained(chips, tmp_path, monkeypatch):
+    (tmp_path / "review.gpkg").write_text("none")
+    monkeypatch.setitem(sys.modules, "pipelines.runs.finetune", None)
+    with pytest.raises(InputError, match=r"review.gpkg: not a polygon file"):
+        command.train(recipe_of(chips, tmp_path / "review.gpkg"), out=tmp_path / "run")
 
 
 def test_corrected_pixels_count_as_often_as_is_said(chips, split, tmp_path):
