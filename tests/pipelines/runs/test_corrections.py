@@ -302,6 +302,7 @@ def test_settings_that_say_nothing_are_refused(tmp_path, task, changes, told):
 def make_wrong(tmp_path, monkeypatch, count):
     """Chips of which most that are learned from have two classes exchanged; and the reviews that set them right."""
     monkeypatch.setattr(statistics, "LEAST", 100)
+    monkeypatch.setattr(statistics, "BATCH", 256)
     root = make_chips(tmp_path / "chips", count)
     samples = prepare(tiny_recipe(root))
     files = []
