@@ -164,13 +164,14 @@ def _told(samples: Chips, one: Returned, number: int, only: Mapping[Key, int]) -
 
 def _words(told: Mapping[str, Any]) -> str:
     """What became of a review, as a sentence."""
-    pixels = ", ".join(f"{name} {count:,}" for name, count in told["pixels"].items())
+    named = ", ".join(f"{name} {count:,}" for name, count in told["pixels"].items())
+    pixels = f" ({named})" if named else ""
     left = [f"{told['held']} on held-out ground"] if told["held"] else []
     left += [f"{told['elsewhere']} on no image"] if told["elsewhere"] else []
     aside = f"; left aside: {', '.join(left)}" if left else ""
     return (
         f"corrections of {told['file']} (sha256 {told['sha256'][:12]}): {told['regions']} regions, "
-        f"{sum(told['pixels'].values()):,} pixels ({pixels}), on {told['images']} training images and {told['chips']} "
+        f"{sum(told['pixels'].values()):,} pixels{pixels}, on {told['images']} training images and {told['chips']} "
         f"chips of its scene{aside}"
     )
 
