@@ -248,6 +248,20 @@ def test_a_reviewed_scene_over_held_out_ground_teaches_nothing_of_it(chips, spli
     assert len(samples.samples) == 14
 
 
+def test_a_scene_hears_of_its_own_review_alone(chips, split, tmp_path):
+    """Two days of one place, each reviewed: what was said of one day need not hold on the other."""
+    one, tags = split[0][0], {"ACQUISITION_DATE": "2021-07-15"}
+    say = {"a": (square(4, 4), Answer("class", WATER)), "b": (square(16, 16), Answer("class", GRASS))}
+    place = {"corner": (500000 + 5000 * one, 5000000), "names": BANDS, "tags": tags}
+    days = [write(tmp_path / f"{day}.tif", make_chip(i)[0], **place) for i, day in enumerate(say)]
+    files = [write_review(tmp_path / f"{day}.gpkg", grid_of(one), [said], CLASSES) for day, said in say.items()]
+    samples, _ = taken(recipe_of(chips, *files, corrections_scenes=days))
+    first, second = samples.added
+    assert (samples.truth(first) == np.where(square(4, 4), 2, -1)).all()
+    assert (samples.truth(second) == np.where(square(16, 16), 1, -1)).all()
+    assert (truth(samples, one)[square(4, 4)] == WATER).all() and (truth(samples, one)[square(16, 16)] == GRASS).all()
+
+
 def test_blocks_that_are_held_out_hold_the_added_chips_in_them(chips, new_scene):
     """With blocks, a reviewed scene belongs to the block that it lies in."""
     recipe = recipe_of(chips, new_scene, block_km=5.0)
