@@ -148,17 +148,9 @@ with rasterio.open(SCENE) as source:
         target.descriptions, target.scales, target.offsets = names, source.scales, source.offsets
         target.update_tags(**source.tags())
 (wrong,) = score(RUN, [str(SWAPPED)], out=OUT, overwrite=True, maps=kinds, say=print)
-
-
-def middle(path: str) -> float:
-    """The median of a map."""
-    return float(np.nanmedian(read_values(Path(path), scene.geobox, scene.window)))
-
-
-kept = ("confidence", "unfamiliar")
-table = pd.DataFrame(
-    {kind: [middle(r["maps"][kind]) for r in (result, wrong)] for kind in kept}, ["as it is", "swapped"]
-)
+kept, whole = ("confidence", "unfamiliar"), (scene.geobox, scene.window)
+medians = [[np.nanmedian(read_values(Path(one["maps"][kind]), *whole)) for kind in kept] for one in (result, wrong)]
+table = pd.DataFrame(medians, ["as it is", "swapped"], kept)
 display(table.style.format("{:.2f}"))
 
 # %% [markdown]

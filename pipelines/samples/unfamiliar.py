@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from models.bundle import Bundle, load_familiar
 from models.confidence.familiar import Familiar, features_of, features_of_fields, looks_like
 from models.spec import WEATHER
 from models.types import Array
-from pipelines.samples.fields import FieldSamples
 from pipelines.scenes.scene import Scene
+
+if TYPE_CHECKING:  # weather costs imports that scenes do without
+    from pipelines.samples.fields import FieldSamples
 
 STEP = 4  # pixels along which one is compared, and the others are interpolated
 LOOKS, SIDE = 5, 48  # windows along each side of a scene that are looked at, and their pixels
