@@ -23,7 +23,7 @@ PULL = 0.1  # of the features' covariance towards none, where they are made inde
 QUANTILE = 0.95  # of left-out groups, at which a pixel counts as outside
 LIKE = 0.3  # share of pixels outside, below which a scene is taken for what it would be
 FAR = 1e3  # standard deviations; no feature counts as farther
-_ROWS = 8192  # pixels that are compared at once
+_ROWS = 256  # pixels that are compared at once
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class Familiar:
     def __call__(self, features: Array) -> Array:
         """How unfamiliar features (N, F) are, (N,): above 1 is outside of what was trained on."""
         out = np.empty(len(features), np.float32)
-        square = (self.kept**2).sum(1)
+        # |t - k|^2 - |t|^2 as one product of (t, 1) and (-2 k, |k|^2), a block at a time that stays in the cache.
+        kept = np.vstack((-2 * self.kept.T, (self.kept**2).sum(1))).astype(np.float32)
         for first in range(0, len(features), _ROWS):
             turned = np.clip((features[first : first + _ROWS] - self.mean) @ self.turn, -FAR, FAR).astype(np.float32)
-            near = (square - 2 * (turned @ self.kept.T)).min(1) + (turned**2).sum(1)
+            near = (np.hstack((turned, np.ones((len(turned), 1), np.float32))) @ kept).min(1) + (turned**2).sum(1)
             out[first : first + _ROWS] = np.sqrt(near.clip(0)) / self.scale
         return out
 
