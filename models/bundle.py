@@ -180,6 +180,10 @@ def _from_json(content: dict[str, Any]) -> Bundle:
         **dict.fromkeys(("backbone", "mode", *FILES), str),
     }
     fields = {key: convert(value, hints.get(key, Mapping[str, Any]), key) for key, value in content.items()}
+    if fields.get("confidence"):
+        from models.confidence import kept
+
+        kept.check(fields["confidence"], spec.answer)
     return Bundle(spec, architecture=architecture, **fields)
 
 

@@ -67,9 +67,9 @@ class Interval:
 
     low: int = 0
     high: int = 0
-    knots: Sequence[float] = ()
-    below: Sequence[float] = ()
-    above: Sequence[float] = ()
+    knots: tuple[float, ...] = ()
+    below: tuple[float, ...] = ()
+    above: tuple[float, ...] = ()
     floor: float = 0.0
     stretch: float = 0.0
 
@@ -185,7 +185,7 @@ def _base(told: Told, levels: Sequence[float], level: float) -> Interval:
         if not knots or middle > knots[-1]:
             knots, below, above = [*knots, middle], [*below, ends[0]], [*above, ends[1]]
     width = float(np.mean(above) - np.mean(below))
-    plain = [[float(f"{end:.6g}") for end in ends] for ends in (knots, below, above)]
+    plain = [tuple(float(f"{end:.6g}") for end in ends) for ends in (knots, below, above)]
     return Interval(knots=plain[0], below=plain[1], above=plain[2], floor=max(NARROW * width, 1e-6))
 
 

@@ -214,6 +214,16 @@ WRONG = [  # where, what, and what the refusal says of it
     (("rounding",), "much", "rounding: wanted a mapping of keys to values, came 'much'"),
     *(((key,), [1], f"{key}: wanted a mapping of keys to values, came [1]") for key in ("data", "training", "scores")),
     *((key, "x", f"{key[0]}: wanted a mapping of keys") for key in (("baselines",), ("confidence",))),
+    (("confidence",), {"sets": {"0.9": "much"}}, "confidence.sets.0.9: wanted a number, came 'much'"),
+    (("confidence",), {"sets": {"0.95": 0.1}}, "confidence.sets.0.95: wanted 0.9 or 0.8"),
+    (("confidence",), {"sets": {"0.9": 7.0}}, "confidence.sets: wanted probabilities"),
+    (("confidence",), {"temperature": 0.0}, "confidence.temperature 0: wanted about 1"),
+    (("confidence",), {"temperature": float("nan")}, "confidence.temperature nan: wanted about 1"),
+    (("confidence",), {"intervals": {"0.9": {"code": 1}}}, "confidence.intervals.0.9.code: no such key"),
+    *(
+        (("confidence",), {"intervals": {"0.9": change}}, "confidence.intervals.0.9: wanted ends of the answer")
+        for change in ({"low": 99}, {"high": -1}, {"knots": [0.0]}, {"stretch": float("inf")})
+    ),
 ]
 
 
