@@ -19,9 +19,9 @@ def test_points_add_up_and_each_stratum_has_its_least(pixels, least, more):
     n = min(int(floor.sum()) + more, int(size.sum()))
     points = allocate(size, n, least=least)
     assert points.sum() == n and (points >= floor).all() and (points <= size).all()
-    free = points > floor  # the others are in proportion, to the next point
-    if free.sum() > 1:
-        assert (np.abs(points[free] - size[free] * points[free].sum() / size[free].sum()) < 1 + 1e-9).all()
+    free = points > floor  # the others are in proportion: each is less than a point off, so two of them
+    ratio = size[free][:, None] / size[free]
+    assert (np.abs(points[free][:, None] - points[free] * ratio) < 1 + ratio + 1e-9).all()
 
 
 def test_proportional():
