@@ -32,11 +32,13 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML leaves it untyped
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise yaml.MarkedYAMLError(problem="anchors (&) and aliases (*) are not taken; write the values out",
-                                       problem_mark=event.start_mark)  # fmt: skip
+            raise yaml.MarkedYAMLError(
+                problem="anchors (&) and aliases (*) are not taken; write the values out", problem_mark=event.start_mark
+            )
         if getattr(event, "tag", None) is not None:
-            raise yaml.MarkedYAMLError(problem=f"the tag {event.tag} is not taken; write plain values",
-                                       problem_mark=event.start_mark)  # fmt: skip
+            raise yaml.MarkedYAMLError(
+                problem=f"the tag {event.tag} is not taken; write plain values", problem_mark=event.start_mark
+            )
         self.depth += 1
         if self.depth > DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {DEPTH}", problem_mark=event.start_mark)

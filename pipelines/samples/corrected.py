@@ -65,10 +65,11 @@ class Corrected:
             weight: see the class.
         """
         self.pieces, self.grids, self.weight = list(pieces), dict(grids), weight
-        found = lying(self.pieces, self.grids)
-        told = {key: [on for on in found[key] if self.pieces[on[0]].file == only.get(key, self.pieces[on[0]].file)]
-                for key in found}  # fmt: skip
-        self.on = {key: on for key, on in told.items() if on}
+        self.on: dict[Key, list[tuple[int, Any]]] = {}
+        for key, lies in lying(self.pieces, self.grids).items():
+            review = only.get(key)
+            if kept := [on for on in lies if review is None or self.pieces[on[0]].file == review]:
+                self.on[key] = kept
         self.held: frozenset[tuple[int, str]] = frozenset()
         self._labels = np.array([piece.label for piece in self.pieces])
 

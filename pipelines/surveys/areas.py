@@ -211,9 +211,12 @@ def _regions(known: _Known) -> list[dict[str, Any]]:
         here = known.stratum == number
         if here.any():
             part = replace(
-                known, stratum=known.stratum[here] * 0, weight=known.weight[here], truth=known.truth[here],
+                known,
+                stratum=known.stratum[here] * 0,
+                weight=known.weight[here],
+                truth=known.truth[here],
                 mapped=known.mapped[here],
-            )  # fmt: skip
+            )
             pixels, area = known.pixels[number], known.hectares[number]
             sample = Sample(part.stratum, part.weight, pixels.sum(keepdims=True), area.sum(keepdims=True))
             found = class_areas(sample, part.truth, len(area))
@@ -227,12 +230,17 @@ def _rows(area: Estimate, known: _Known, whole: float, mapped: NDArray[np.float6
     points = np.bincount(known.truth, minlength=len(mapped))
     return [
         {
-            "code": entry.code, "class": entry.name, "points": int(points[i]), "mapped_hectares": float(mapped[i]),
-            "hectares": max(float(area.value[i]), 0.0), "se": _plain(area.se[i]), "low": _plain(low[i]),
+            "code": entry.code,
+            "class": entry.name,
+            "points": int(points[i]),
+            "mapped_hectares": float(mapped[i]),
+            "hectares": max(float(area.value[i]), 0.0),
+            "se": _plain(area.se[i]),
+            "low": _plain(low[i]),
             "high": _plain(high[i]),
         }
         for i, entry in enumerate(known.design.classes)
-    ]  # fmt: skip
+    ]
 
 
 def _thin(known: _Known) -> list[str]:

@@ -85,8 +85,14 @@ def sample(
     drawn = _drawn(whole, totals, points, seed)
     said = _design(whole, totals, points, "random" if design == "random" else strata, seed)
     write_sheet(out, said, drawn, overwrite=overwrite)
-    return {"file": str(out), "csv": str(table), "points": n, "hectares": float(totals.hectares.sum()),
-            "powered": powered, "strata": said.told()}  # fmt: skip
+    return {
+        "file": str(out),
+        "csv": str(table),
+        "points": n,
+        "hectares": float(totals.hectares.sum()),
+        "powered": powered,
+        "strata": said.told(),
+    }
 
 
 def _check_numbers(n: int, least: int, seed: int) -> None:
@@ -128,12 +134,20 @@ def _of_block(
     longitude, latitude = to_degrees.transform(x, y)
     return [
         Point(
-            0, path.name, int(tall[i]), int(wide[i]), float(longitude[i]), float(latitude[i]),
-            int(flat[place[i]]), float(chance[flat[place[i]]]), float(here.hectares[rows[i], columns[i]]),
-            whole.classes[here.classes[rows[i], columns[i]]].code, tuple(float(one) for one in chances[i]),
+            0,
+            path.name,
+            int(tall[i]),
+            int(wide[i]),
+            float(longitude[i]),
+            float(latitude[i]),
+            int(flat[place[i]]),
+            float(chance[flat[place[i]]]),
+            float(here.hectares[rows[i], columns[i]]),
+            whole.classes[here.classes[rows[i], columns[i]]].code,
+            tuple(float(one) for one in chances[i]),
         )
         for i in range(len(place))
-    ]  # fmt: skip
+    ]
 
 
 def _design(whole: Population, totals: Totals, points: NDArray[np.int64], kind: str, seed: int) -> Design:

@@ -103,11 +103,20 @@ def test_loading_chips():
 
     def module():
         built = GenericNonGeoSegmentationDataModule(
-            batch_size=1, num_workers=0, num_classes=101, means=list(spec.imagery.mean), stds=list(spec.imagery.std),
-            train_data_root=SHARED, val_data_root=SHARED, test_data_root=SHARED,
-            train_label_data_root=SHARED, val_label_data_root=SHARED, test_label_data_root=SHARED,
-            img_grep="*_hls.tif", label_grep="*_worldcover.tif",
-        )  # fmt: skip
+            batch_size=1,
+            num_workers=0,
+            num_classes=101,
+            means=list(spec.imagery.mean),
+            stds=list(spec.imagery.std),
+            train_data_root=SHARED,
+            val_data_root=SHARED,
+            test_data_root=SHARED,
+            train_label_data_root=SHARED,
+            val_label_data_root=SHARED,
+            test_label_data_root=SHARED,
+            img_grep="*_hls.tif",
+            label_grep="*_worldcover.tif",
+        )
         built.setup("fit")
         return built.train_dataset
 

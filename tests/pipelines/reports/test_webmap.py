@@ -27,7 +27,7 @@ GRIDS = {
     "antimeridian": GeoBox((30, 40), Affine(300, 0, 815000, 0, -300, 7000000), "EPSG:32660"),
     "turned": GeoBox((30, 40), Affine(26, 15, 452340, 15, -26, 5551920), "EPSG:32633"),
     "degrees": GeoBox((30, 40), Affine(0.5, 0, 5, 0, -0.5, 75), "EPSG:4326"),
-}  # fmt: skip
+}
 
 
 def mercator(lat):

@@ -210,8 +210,9 @@ def test_a_scene_elsewhere_is_named_and_one_that_is_a_training_image_is_not_cut(
         taken(recipe_of(chips, new_scene))
     samples, (told,) = taken(recipe_of(chips, new_scene, corrections_scenes=[moved]))
     assert told["chips"] == 3
-    other = write(tmp_path / "other.tif", make_chip(0)[0], corner=(0, 0), names=BANDS,
-                  tags={"ACQUISITION_DATE": "2021-06-15"})  # fmt: skip
+    other = write(
+        tmp_path / "other.tif", make_chip(0)[0], corner=(0, 0), names=BANDS, tags={"ACQUISITION_DATE": "2021-06-15"}
+    )
     with pytest.raises(InputError, match=r"other.tif: no answered region of .*new_review.gpkg lies on it"):
         taken(recipe_of(chips, new_scene, corrections_scenes=[other]))
     with pytest.raises(InputError, match="2 scenes for 1 files"):
@@ -227,8 +228,14 @@ def test_a_reviewed_scene_over_held_out_ground_teaches_nothing_of_it(chips, spli
     train, test = split
     files = []
     for i in (train[0], test[0]):
-        scene = write(tmp_path / f"day{i}.tif", make_chip(i)[0], corner=(500000 + 5000 * i, 5000000), names=BANDS,
-                      tags={"ACQUISITION_DATE": "2021-07-15"}, nodata=-9999)  # fmt: skip
+        scene = write(
+            tmp_path / f"day{i}.tif",
+            make_chip(i)[0],
+            corner=(500000 + 5000 * i, 5000000),
+            names=BANDS,
+            tags={"ACQUISITION_DATE": "2021-07-15"},
+            nodata=-9999,
+        )
         say = [(square(4, 4), Answer("class", WATER))]
         files.append((write_review(tmp_path / f"day{i}.gpkg", grid_of(i), say, CLASSES), scene))
     reviews, scenes = zip(*files, strict=True)
@@ -268,8 +275,9 @@ def test_blocks_that_are_held_out_hold_the_added_chips_in_them(chips, new_scene)
     samples, _ = taken(recipe)
     groups = {chip.group for chip in samples.added}
     assert groups and all(group.startswith("block_") for group in groups)
-    samples.samples = [dataclasses.replace(c, group=min(groups), split="test") if i == 0 else c
-                       for i, c in enumerate(samples.own)]  # fmt: skip
+    samples.samples = [
+        dataclasses.replace(c, group=min(groups), split="test") if i == 0 else c for i, c in enumerate(samples.own)
+    ]
     samples._settle()
     assert {c.group for c in samples.samples if c.label is None} == groups - {min(groups)}
 
@@ -290,8 +298,9 @@ def test_corrected_pixels_count_as_often_as_is_said(chips, split, tmp_path):
     assert all((count == 1).all() for name, count in counts.items() if name != f"c{one:02d}")
     samples, _ = taken(recipe_of(chips, file))
     assert samples.counts(samples.samples[0]) is None
-    turned = samples.varied({"y": square(0, 0), "counts": square(0, 0) * 2.0, IMAGERY: np.zeros((6, 1, 32, 32))},
-                            np.random.default_rng(5))  # fmt: skip
+    turned = samples.varied(
+        {"y": square(0, 0), "counts": square(0, 0) * 2.0, IMAGERY: np.zeros((6, 1, 32, 32))}, np.random.default_rng(5)
+    )
     assert (turned["counts"] == turned["y"] * 2.0).all()
 
 
