@@ -149,18 +149,27 @@ def _gamma(x: Array, y: Array, levels: Sequence[float], thresholds: Sequence[flo
     from sklearn.preprocessing import StandardScaler
 
     known = np.isfinite(y).ravel()
-    every = -(-int(known.sum()) // ROWS)
-    rows, rain = _rows(x)[known][::every].astype(np.float64), y.ravel()[known][::every].astype(np.float64)
+    cells = _rows(x)[known]
+    every = -(-len(cells) // min(ROWS, NUMBERS // cells.shape[1]))
+    rows, rain = cells[::every].astype(np.float64), y.ravel()[known][::every].astype(np.float64)
     wet = rain > DRY * min(thresholds)
     if not 0 < wet.sum() < len(wet) or rain[wet].std() == 0:  # nothing to learn of one of both
         return _climatology(y, levels, thresholds)
-    often = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, wet)
-    much = make_pipeline(StandardScaler(), GammaRegressor(alpha=1e-3, max_iter=300)).fit(rows[wet], rain[wet])
-    spread = float(np.square(rain[wet] / much.predict(rows[wet]) - 1).mean())  # Pearson's dispersion
+    # Newton's steps are few and end at the optimum where fields are hundreds and alike: lbfgs stops on its way there.
+    newton = {"solver": "newton-cholesky", "max_iter": 100}
+    often = make_pipeline(StandardScaler(), LogisticRegression(**newton)).fit(rows, wet)
+    much = make_pipeline(StandardScaler(), GammaRegressor(alpha=1e-3, **newton)).fit(rows[wet], rain[wet])
+
+    def amounts(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Between the least and the most that fell: an exponential of fields unlike the training's may be anything."""
+        logs = much[:-1].transform(rows) @ much[-1].coef_ + much[-1].intercept_
+        return np.asarray(np.exp(logs.clip(*np.log((rain[wet].min(), rain[wet].max())))))
+
+    spread = float(np.square(rain[wet] / amounts(rows[wet]) - 1).mean())  # Pearson's dispersion
 
     def predict(x: Array, persisted: Array) -> Forecast:
         rows, shape = _rows(x).astype(np.float64), (len(x), *x.shape[-2:])
-        chance, mean = often.predict_proba(rows)[:, 1].reshape(shape), much.predict(rows).reshape(shape)
+        chance, mean = often.predict_proba(rows)[:, 1].reshape(shape), amounts(rows).reshape(shape)
         amount = gamma(1 / spread, scale=mean * spread)
         dry = (1 - chance).clip(1e-9, 1 - 1e-9)
         quantiles = np.stack([amount.ppf((level - dry).clip(0) / (1 - dry)) for level in levels], axis=1)

@@ -113,6 +113,17 @@ def test_gamma_regression_finds_the_chance_and_the_amount_that_made_the_rain():
     assert (told.quantiles[:, 0][chance < 0.85] == 0).all()
 
 
+def test_gamma_regression_of_many_fields_alike_ends_and_promises_no_more_rain_than_fell():
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(3, 5, 12, 14))
+    x = np.einsum("ntij,tc->ncij", few, rng.normal(size=(5, 160)))[:, None]
+    x = (x + 1e-3 * rng.normal(size=x.shape)).astype(np.float32)
+    y = np.exp(few[:, 0] * 2).clip(1) - 1
+    told = fields.fit_rain_baselines(zip(x, y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)["gamma"](100 * x, y)
+    assert np.isfinite(told.quantiles).all() and np.isfinite(told.exceedance).all()
+    assert told.mean.max() <= y.max() * (1 + 1e-6)
+
+
 def test_gamma_regression_of_what_never_rains_is_the_climatology():
     x, y = weather(2)
     fitted = fields.fit_rain_baselines(zip(x, 0 * y, strict=True), levels=LEVELS, thresholds=THRESHOLDS)["gamma"]

@@ -328,5 +328,7 @@ def test_the_160_channels_run(tmp_path):
     changes |= {"training.epochs": 1, "model.members": 1, "model.detail": 8, "refit": "false"}
     recipe = read_recipe(RECIPES / "rainfall.yaml", RainRecipe, changes)
     result = finetune(recipe, tmp_path / "run")
-    assert np.isfinite(result["model"]["rmse"]) and len(result["baselines"]) == 7
+    assert np.isfinite(result["model"]["rmse"])
+    assert {"ridge", "gamma", "boosting"} < set(result["baselines"])
+    assert all(np.isfinite(scores["rmse"]) for scores in result["baselines"].values())
     assert len(read_bundle(tmp_path / "run").spec.weather.channels) == 160
