@@ -25,6 +25,7 @@ from pipelines.outputs.categories import sidecar, write_categories
 from pipelines.outputs.layout import Layout, Pixels, Regroup, check_target
 from pipelines.outputs.parts import compression, errors_named, parts, write_part
 
+LEVEL = 1  # of the compression
 CACHE = 64 << 20  # bytes; GDAL's default, 5 % of the machine's memory, would fill up as the map grows
 
 
@@ -73,11 +74,8 @@ def join(folder: Path, path: Path, layout: Layout) -> int:
         draft, cog = Path(work) / "parts.vrt", Path(work) / path.name
         _mosaic(folder, draft, layout)
         options = {"compress": compression(), "blocksize": layout.side, "overview_resampling": layout.resampling}
-        options |= {
-            "predictor": "YES",
-            "bigtiff": "IF_SAFER",
-            "num_threads": "ALL_CPUS",
-        }  # 2 for integers, 3 for floats
+        # A predictor is 2 for integers, 3 for floats. Higher levels make floats no smaller, and take four times as long.
+        options |= {"predictor": "YES", "level": LEVEL, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
         rasterio.shutil.copy(draft, cog, driver="COG", **options)  # gdal.org/en/stable/drivers/raster/cog.html
         filled = _compare(cog, parts(folder), layout)
         if layout.classes:
