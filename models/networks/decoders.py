@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,8 @@ class DenseHead(nn.Module):
         self.features = BandFeatures(spec.imagery) if detail or architecture.statistics else None
         self.first = FirstLayers()
         count, drop = (self.features.channels if self.features else 0), architecture.dropout
-        self.detail = (
-            DetailPath(count, joined=channels, outputs=outputs, width=detail, dropout=drop) if detail else None
-        )
+        shape: dict[str, Any] = {"joined": channels, "outputs": outputs, "width": detail, "pixel": architecture.pixel}
+        self.detail = DetailPath(count, **shape, dropout=drop) if detail else None
         self.statistics = (
             StatisticsVote(count, outputs, width=architecture.statistics, dropout=drop)
             if architecture.statistics

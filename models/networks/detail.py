@@ -239,7 +239,15 @@ class DetailPath(nn.Module):
     """
 
     def __init__(
-        self, features: int, *, joined: int, outputs: int, width: int, dropout: float, branch_dropout: float = 0.2
+        self,
+        features: int,
+        *,
+        joined: int,
+        outputs: int,
+        width: int,
+        pixel: tuple[int, int],
+        dropout: float,
+        branch_dropout: float = 0.2,
     ) -> None:
         """Build the path.
 
@@ -248,16 +256,20 @@ class DetailPath(nn.Module):
             joined: channels of the decoder's features.
             outputs: classes, or 1 for values.
             width: channels at full resolution.
+            pixel: those of the two layers over single pixels.
             dropout: share of channels dropped while training.
             branch_dropout: share of samples that train without the tokens, or without the U-Net.
         """
         super().__init__()
         self.norm = FeatureNorm(features)
-        self.pixel = nn.Sequential(_block(features, 96, size=1), nn.Dropout2d(dropout), _block(96, 64, size=1))
-        self.pixel_vote = nn.Conv2d(64, outputs, 1)
+        first, second = pixel
+        self.pixel = nn.Sequential(
+            _block(features, first, size=1), nn.Dropout2d(dropout), _block(first, second, size=1)
+        )
+        self.pixel_vote = nn.Conv2d(second, outputs, 1)
         self.down = nn.ModuleList(
             [
-                _block(64, width),
+                _block(second, width),
                 nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), _block(width, 2 * width), _block(2 * width, 2 * width)),
                 nn.Sequential(
                     nn.MaxPool2d(2, ceil_mode=True), _block(2 * width, 4 * width), _block(4 * width, 4 * width)
@@ -291,7 +303,7 @@ class DetailPath(nn.Module):
         return self.norm, cast("nn.Conv2d", cast("nn.Sequential", self.pixel[0])[0])
 
     def rest(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """What `first` gave (B, 96, H, W) and decoded tokens to logits or values, as `forward`."""
+        """What `first` gave (B, F, H, W) and decoded tokens to logits or values, as `forward`."""
         return self._join(self.pixel[1:](cast("nn.Sequential", self.pixel[0])[1:](x)), tokens)
 
     def _join(self, pixel: Tensor, tokens: Tensor) -> Tensor:

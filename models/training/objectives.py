@@ -62,7 +62,7 @@ class Labelled(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """The losses over labelled pixels, added up; of the members that are trained, their mean."""
-        return self._loss(self._run(batch), batch)
+        return self.of_output(self._run(batch), batch)
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Train what learns apart from all else, on the items as they are; what was done, in words."""
@@ -80,7 +80,7 @@ class Labelled(nn.Module):
         told, true = (answer.argmax(1), truth) if self.classes else (answer[:, 0][known], truth[known])
         if true.numel():
             self.scores.update(told, true)
-        return self._loss(output, batch)
+        return self.of_output(output, batch)
 
     def _run(self, batch: Batch) -> Tensor:
         """The members' outputs, (M, B, K, ...)."""
@@ -88,7 +88,8 @@ class Labelled(nn.Module):
         output: Tensor = self.network[0](batch, features=features)
         return output
 
-    def _loss(self, output: Tensor, batch: Batch) -> Tensor:
+    def of_output(self, output: Tensor, batch: Batch) -> Tensor:
+        """The losses of the members' outputs (M, B, K, ...), see `loss`."""
         network, every = self.network[0], output.flatten(0, 1)  # (M * B, K, ...)
         many = [len(output), *[1] * (batch["y"].ndim - 1)]
         truth = batch["y"].repeat(many)

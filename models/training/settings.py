@@ -21,6 +21,7 @@ class Architecture:
         decoder: linear, fcn, unet or upernet; not used for scene classes.
         channels: width of the decoder, or of the hidden layer for scene classes.
         detail: width of the full-resolution path over the bands; 0 leaves it out.
+        pixel: widths of the two layers over single pixels that it begins with.
         statistics: width of the member that hears the statistics of each pixel's neighbourhoods alone; its answers
             are averaged with those of the tokens. 0 leaves it out.
         share: weight of the member of statistics in the average, 0 to 1; the tokens' has the rest. With folds it
@@ -34,6 +35,7 @@ class Architecture:
     decoder: str = "upernet"
     channels: int = 128
     detail: int = 16
+    pixel: tuple[int, int] = (96, 64)
     statistics: int = 128
     share: float = 0.5
     dropout: float = 0.1

@@ -74,7 +74,7 @@ def join(folder: Path, path: Path, layout: Layout) -> int:
         draft, cog = Path(work) / "parts.vrt", Path(work) / path.name
         _mosaic(folder, draft, layout)
         options = {"compress": compression(), "blocksize": layout.side, "overview_resampling": layout.resampling}
-        # A predictor is 2 for integers, 3 for floats. Higher levels make floats no smaller, and take four times as long.
+        # A predictor is 2 for integers, 3 for floats. Higher levels take four times as long; floats are as large.
         options |= {"predictor": "YES", "level": LEVEL, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
         rasterio.shutil.copy(draft, cog, driver="COG", **options)  # gdal.org/en/stable/drivers/raster/cog.html
         filled = _compare(cog, parts(folder), layout)

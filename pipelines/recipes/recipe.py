@@ -91,6 +91,28 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Distil:
+    """What a small model learns from beside the labels.
+
+    Attributes:
+        teacher: the run folder of the larger model.
+        bundle: hash of the teacher's bundle.json; no other is learned from. Any when empty.
+        unlabelled: scenes that the teacher tells of and nobody labelled; files and patterns.
+        share: weight of the teacher's answers in the loss; the labels have the rest.
+        features: weight of the distance to the teacher's feature maps.
+        compare: train the same model without the teacher, too, and tell what the teacher was worth; takes twice the
+            time.
+    """
+
+    teacher: Path = Path()
+    bundle: str = ""
+    unlabelled: list[str] = field(default_factory=list)
+    share: float = 0.5
+    features: float = 0.5
+    compare: bool = True
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What every recipe says; the same recipe and data give the same bundle on the same machine.
 
@@ -146,6 +168,7 @@ class SceneRecipe(Recipe):
         pretrained_bands: bands of the weight file's patch embedding in its order; the six when empty.
         model: decoder, widths and blocks.
         lora: size of the adapters.
+        distil: what a student learns from; `earthtune distil` writes it.
     """
 
     data: Data
@@ -156,6 +179,7 @@ class SceneRecipe(Recipe):
     bands: list[str] = field(default_factory=list)
     pretrained_bands: list[str] = field(default_factory=list)
     lora: Lora = field(default_factory=Lora)
+    distil: Distil | None = None
 
 
 def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:

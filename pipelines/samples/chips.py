@@ -36,7 +36,7 @@ class Chip:
     Attributes:
         name: stem of the image, with the window's corner where an image gives several chips.
         images: one file per frame.
-        label: label file, class name (scene classes), or None where only reviewers tell.
+        label: label file, class name (scene classes), or None where only reviewers tell, or nobody.
         window: rows and columns.
         group: chips of one group never fall into two splits.
         split: "train", "val" or "test"; or `SAID`.
@@ -286,7 +286,7 @@ class Reader:
                 raise InputError(f"{chip.images[0]}: folder {chip.label} is no class of the recipe ({known})")
             return np.array(names.index(str(chip.label)), np.int64)
         if chip.label is None or chip.split == SAID:
-            found: NDArray[Any] = np.full(valid.shape, -1)
+            found: NDArray[Any] = np.full(valid.shape, -1 if isinstance(answer, Classes) else np.float32(np.nan))
         else:
             found = self._file(Path(str(chip.label)), chip.window, scene, valid)
         if self.said is not None and (numbers := self.told(chip)):
@@ -324,6 +324,7 @@ class Chips:
         self.training, self.reader, self.notes = training or Training(), Reader(spec, data), list(notes)
         self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
         self.added: list[Chip] = []  # chips around what reviewers said, see `correct`
+        self.unlabelled: list[Chip] = []  # what is learned from beside them, see `learn_beside`
 
     @property
     def name(self) -> str:
@@ -352,7 +353,7 @@ class Chips:
 
     @property
     def own(self) -> list[Chip]:
-        """The chips of the data, without those around what reviewers said."""
+        """The labelled chips of the data, without those around what reviewers said."""
         return [chip for chip in self.samples if chip.label is not None]
 
     def correct(self, said: Corrected, added: Sequence[Chip]) -> None:
@@ -363,6 +364,11 @@ class Chips:
         self.reader.said, self.added = said, list(added)
         self._settle()
 
+    def learn_beside(self, chips: Sequence[Chip]) -> None:
+        """Learn from chips that nobody labelled, too, from now on."""
+        self.unlabelled = list(chips)
+        self._settle()
+
     def without(self) -> Chips:
         """The same chips in the same splits without what reviewers said."""
         return Chips(self.spec, self.data, self.own, self.training, notes=self.notes)
@@ -370,12 +376,13 @@ class Chips:
     def _settle(self) -> None:
         """Hold back what lies on held-out ground; of the added chips those stay that teach something."""
         if self.reader.said is None:
+            self.samples = [*self.own, *self.unlabelled]
             return
         held = [chip for chip in self.own if chip.split != "train"]
         groups = {chip.group for chip in held}
         self.reader.said.hold(chip.key for chip in held)
         new = [chip for chip in self.added if chip.group not in groups and self.reader.said.learned(chip.key)]
-        self.samples = [*self.own, *new]
+        self.samples = [*self.own, *new, *self.unlabelled]
 
     def item(self, sample: Chip) -> dict[str, Any]:
         """`imagery` (C, T, H, W), and `time` (T, 2) and `location` (2,) where the Spec uses them."""
