@@ -19,6 +19,7 @@ from models.errors import InputError
 from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
+from models.training.distillation import Distilled
 from models.training.objectives import Ensemble, Labelled
 from models.training.pretraining import MaskedAutoencoder, Reconstruction
 from models.training.settings import MODES, Lora, Training
@@ -50,7 +51,7 @@ class FineTuning(LightningModule):
     def __init__(
         self,
         network: AnyNetwork | MaskedAutoencoder,
-        objective: Labelled | Ensemble | Reconstruction,
+        objective: Labelled | Ensemble | Distilled | Reconstruction,
         training: Training,
         *,
         mode: str,

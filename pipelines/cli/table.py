@@ -57,6 +57,17 @@ COMMANDS: Mapping[str, Command] = {
         ),
         resumes="--resume goes on from here",
     ),
+    "distil": Command(
+        "make a small student of a run",
+        "RUN --out STUDENT [--size tiny] [--resume] ...",
+        "pipelines.commands.distil:distil",
+        (
+            "distil runs/landuse --out runs/small",
+            "distil runs/landuse --size tiny --unlabelled 'scenes/*.tif' --out tiny",
+        ),
+        resumes="--resume goes on from here",
+        several=("unlabelled",),
+    ),
     "evaluate": Command(
         "scores and report.html, on the test split or others",
         "RUN [--data.root DIR] [--out DIR] ...",

@@ -40,6 +40,7 @@ PARTS: View = {
     "confidence": None,
     "groups": None,
     "corrections": [],
+    "student": None,
 }
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 

@@ -12,7 +12,7 @@ from models.types import Predict, Progress
 from pipelines.reports import groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
-from pipelines.runs import tokens, trust
+from pipelines.runs import distil, tokens, trust
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
@@ -33,6 +33,7 @@ def assess(
     answers: Answers | None = None,
     ground: Mapping[str, Any] | None = None,
     corrections: Mapping[str, Any] | None = None,
+    student: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     batch: int = 8,
     progress: Progress | None = None,
@@ -51,6 +52,7 @@ def assess(
         answers: what the model says of groups that it never saw, kept while it is asked; confidence is learned of it.
         ground: what of left-out groups is unlike the training's ground, see `trust.familiar_ground`.
         corrections: what those of reviewers changed, see `corrections.changed`.
+        student: how it does beside its teacher, see `distil.compared`.
         notes: what limits the numbers, a sentence each.
         batch: samples asked about at once.
         progress: wraps them to show progress.
@@ -58,7 +60,8 @@ def assess(
     Returns:
         {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "groups": {group:
         {"model": leading score, and that of the best baseline}}, "tokens",
-        "confidence", see `trust.confidence`, "unfamiliar", "corrections", "notes"},
+        "confidence", see `trust.confidence`, "unfamiliar", "corrections", "student",
+        "notes"},
         and for classes the model's "confusion": rows of true classes, columns of predicted ones.
 
     Raises:
@@ -94,6 +97,7 @@ def assess(
         "confidence": sure,
         "unfamiliar": ground,
         "corrections": corrections,
+        "student": student,
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
@@ -103,6 +107,7 @@ def assess(
         "confidence": trust.view(sure, ground),
         "groups": groups.view(by_group, found.shown, best, counted=compared.counted if compared else "group"),
         "corrections": corrections["told"] if corrections else [],
+        "student": distil.view(student, found.shown.unit),
     }
     _report(folder, bundle, found, result, curves, about, parts)
     return result

@@ -12,21 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from models.backbones.hub import read_state_dict
-from models.backbones.lora import merge_lora
 from models.baselines.fields import Forecast
-from models.bundle import FILES, fill, stored_whole, write_weights
+from models.bundle import FILES, stored_whole, write_weights
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
 from models.spec import Spec
-from models.training.module import apply_mode
-from models.training.settings import Lora
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs import tokens
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import Launch
 from pipelines.runs.shares import losses_of, shares_of
-from pipelines.runs.training import build, module_of, train
+from pipelines.runs.training import FOLDS, build, module_of, train, trained
 from pipelines.samples.sets import Samples, key_of
 from pipelines.tasks.task import Task, Teller
 
@@ -50,11 +46,13 @@ class LeftOut:
     share: float | None
 
 
-def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch, *, first: bool) -> LeftOut:
+def crossfit(
+    task: Task, recipe: Recipe, samples: Samples, out: Path, launch: Launch, *, first: bool, alone: bool = False
+) -> LeftOut:
     """Train a model for each fold on all the others; afterwards no sample is left out.
 
     The folds' weights lie in out/folds; a fold whose weights are there is not trained again. Baselines are fitted by
-    the first process alone.
+    the first process, and not where the model is wanted `alone`.
 
     Raises:
         InputError: fewer groups than folds, see `Samples.fold`, and whatever a training raises.
@@ -69,8 +67,8 @@ def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: La
         samples.spec = task.fitted(samples, ("train",))
         left = samples.of("test")
         launch.say(f"fold {fold + 1} of {count}: {len(samples.of('train'))} samples, {len(left)} left out")
-        _trained(task, recipe, samples, out / "folds" / str(fold + 1), launch)
-        if first:
+        _trained(task, recipe, samples, out / FOLDS / str(fold + 1), launch)
+        if first and not alone:
             baselines.append(task.baselines(samples, samples.of("train"), recipe.seed))
         specs.append(samples.spec)
         fold_of |= {key_of(samples, sample): fold for sample in left}
@@ -86,7 +84,7 @@ def crossfit(task: Task, recipe: Recipe, samples: Samples, out: Path, launch: La
 
     @lru_cache(maxsize=1)  # the samples come fold by fold
     def asked(fold: int) -> Mapping[str, Teller]:
-        network = _network(recipe, specs[fold], out / "folds" / str(fold + 1))
+        network = trained(recipe, specs[fold], out / FOLDS / str(fold + 1))
         set_share(network, shares[fold])
         return tokens.tellers(task, network)
 
@@ -117,7 +115,7 @@ def _shares(
     losses = {}
     for fold, spec in enumerate(specs):
         left = [sample for sample in chosen if fold_of[key_of(samples, sample)] == fold]
-        network = _network(recipe, spec, out / "folds" / str(fold + 1))
+        network = trained(recipe, spec, out / FOLDS / str(fold + 1))
         losses[fold] = losses_of(network, samples, left, folds=len(specs))
     return shares_of(losses)
 
@@ -144,16 +142,6 @@ def _trained(task: Task, recipe: Recipe, samples: Samples, folder: Path, launch:
     if module.trainer.is_global_zero:
         write_weights(folder, network, whole=stored_whole(base, recipe.mode))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _network(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:
-    """The network of a fold."""
-    network, base, _ = build(recipe, spec)
-    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
-    path = folder / FILES["sha256"]
-    fill(network, read_state_dict(path), path, whole=stored_whole(base, recipe.mode))
-    merge_lora(network)
-    return network.eval()
 
 
 def _joined(answers: Sequence[Any]) -> Any:

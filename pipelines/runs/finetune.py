@@ -28,7 +28,7 @@ from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
-from pipelines.runs import corrections, tokens, trust
+from pipelines.runs import corrections, distil, tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
@@ -80,7 +80,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
         samples.fold(recipe.folds, None, seed=recipe.seed)
         samples.spec = task.fitted(samples, ("train",))
-    returned = corrections.take_up(recipe, samples)
+    returned, teacher = corrections.take_up(recipe, samples), distil.take_up(recipe, samples, progress=launch.progress)
     network, base, report = build(recipe, samples.spec)
     module = module_of(task, recipe, network, samples, samples.of("train"), out)
     if first and launch.resume and not launch.overwrite:
@@ -98,6 +98,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         seed_everything(recipe.seed, workers=True, verbose=False)
     train(module, recipe, samples, samples.of("train"), out, launch)
     plain = corrections.without(task, recipe, samples, out, launch, first=first) if returned else None
+    rivals = distil.rivals(task, recipe, samples, out, launch, first=first)
     if not module.trainer.is_global_zero:
         if recipe.refit and not left:
             _trained_anew(task, recipe, samples, out, launch)  # its share of it
@@ -110,7 +111,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
         recipe.mode,
         stored_whole(base, recipe.mode),
         data=recipe.to_json()["data"] | samples.found,
-        training=_history(task, recipe, name, len(module.curves), samples) | _taken(report, returned),
+        training=_history(task, recipe, name, len(module.curves), samples) | _taken(report, returned, teacher),
         lora=getattr(recipe, "lora", Lora()),
     )
     again = recipe.refit and not left
@@ -121,7 +122,8 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
     found = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
-    result = assess(out, bundle, samples, tested, models, asked=asked, corrections=found, **told)
+    student = distil.compared(task, samples, tested, (asked, network), rivals)
+    result = assess(out, bundle, samples, tested, models, asked=asked, corrections=found, student=student, **told)
     if left:
         left.answers.write(out / KEPT)
     if again:
@@ -280,7 +282,10 @@ def _history(task: Task, recipe: Recipe, name: str, epochs: int, samples: Sample
     }
 
 
-def _taken(report: LoadReport | None, returned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What bundle.json tells of a patch embedding that was loaded, and of corrections that were taken up."""
+def _taken(
+    report: LoadReport | None, returned: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What bundle.json tells of a patch embedding that was loaded, corrections that were taken up, and a teacher."""
     bands = {"patch_embedding": dict(report.bands)} if report else {}
-    return bands | ({"corrections": list(returned)} if returned else {})
+    said = {"corrections": list(returned), "distilled": dict(teacher)}
+    return bands | {name: found for name, found in said.items() if found}

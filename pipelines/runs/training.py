@@ -6,23 +6,31 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from models.backbones.hub import read_state_dict
 from models.backbones.loading import LoadReport
-from models.bundle import Base
+from models.backbones.lora import merge_lora
+from models.bundle import FILES, Base, fill, load_network, stored_whole
 from models.networks.assembly import AnyNetwork, assemble, load_backbone
 from models.networks.network import Network
 from models.spec import Spec
+from models.training.distillation import Distilled
 from models.training.module import FineTuning, apply_mode
+from models.training.objectives import Ensemble, Labelled
+from models.training.pruning import prune
 from models.training.settings import Lora
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs.folder import Launch, fit
 from pipelines.samples.sets import ItemSet, Loaders, Samples, evenly
-from pipelines.tasks.task import Task
+from pipelines.tasks.task import Task, load_recipe
 
+FOLDS = "folds"  # folder of the folds' weights
+JUDGED = 64  # training samples that a student's channels are judged on
 WATCHED = 16  # samples whose loss is shown where no split is there to pick an epoch
 
 
@@ -46,13 +54,49 @@ def module_of(
     task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, chosen: Sequence[Any], out: Path
 ) -> FineTuning:
     """What trains a network on some samples as a recipe says."""
-    objective = task.objective(network, recipe, samples, chosen)
+    objective: Labelled | Ensemble | Distilled = task.objective(network, recipe, samples, chosen)
+    if getattr(recipe, "distil", None):
+        objective = _taught(objective, recipe, network, samples, chosen, out)
     apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
     if isinstance(network, Network):
         pixels = samples.spec.imagery
         network.backbone.freeze_unused(time=pixels.uses_time, location=pixels.uses_location)
     log = out / "metrics.csv"
     return FineTuning(network, objective, recipe.training, mode=recipe.mode, seed=recipe.seed, log=log)
+
+
+def _taught(objective: Any, recipe: Any, network: Any, samples: Samples, chosen: Sequence[Any], out: Path) -> Distilled:
+    """The objective of a student, which gets the weights of its teacher here."""
+    teacher = teacher_of(recipe, samples.spec, out)
+    some = [chosen[i] for i in evenly(len(chosen), JUDGED)]
+    kept = prune(teacher, network, DataLoader(ItemSet(samples, some, seed=recipe.seed), batch_size=8))
+    return Distilled(objective, teacher, kept, share=recipe.distil.share, features=recipe.distil.features)
+
+
+def teacher_of(recipe: Any, spec: Spec, out: Path) -> Network:
+    """The network that a student of a recipe learns from.
+
+    Args:
+        recipe: the student's.
+        spec: that of the student's samples.
+        out: the student's folder; that of a fold has the teacher's network of the same fold.
+    """
+    run = recipe.distil.teacher
+    theirs = load_recipe(run / "recipe.yaml")
+    if out.parent.name == FOLDS:
+        return cast("Network", trained(theirs, spec, run / FOLDS / out.name))
+    base = Path(theirs.weights)
+    return cast("Network", load_network(run, weights=base if base.is_file() else None))
+
+
+def trained(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:
+    """The network of a fold, whose weights alone lie in a folder, in eval mode, adapters merged."""
+    network, base, _ = build(recipe, spec)
+    apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
+    path = folder / FILES["sha256"]
+    fill(network, read_state_dict(path), path, whole=stored_whole(base, recipe.mode))
+    merge_lora(network)
+    return network.eval()
 
 
 def train(
