@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.networks.indices import INDICES, SIDES, TEXTURES
+from models.networks.indices import INDICES, PERCENTILES, SIDES, TEXTURES
 from models.spec import IMAGERY
 from models.types import Array, Inputs
 
-PERCENTILES = (5, 25, 50, 75, 95)
 YEAR = 365.25  # days
 
 

@@ -112,24 +112,27 @@ class DenseHead(nn.Module):
 
 
 class SceneHead(nn.Module):
-    """One class per tile, of one member: each map's mean token, and statistics of the bands.
+    """One class per tile and member: by each map's mean token and statistics of the bands, and by the statistics alone.
 
-    The two vote apart, so that on few samples the plain statistics can answer before the tokens have learned to.
+    The first is trained in batches, and in it both vote apart. The second is a logistic regression, solved at once
+    (`training.statistics`); while the first is trained it is left out.
     """
 
     def __init__(self, spec: Spec, architecture: Architecture, *, dims: Sequence[int]) -> None:
         """Build the head for maps of `dims` channels each."""
         super().__init__()
-        channels = architecture.channels
+        channels, outputs = architecture.channels, spec.answer.channels
         self.statistics = SceneStatistics(spec.imagery)
-        self.vote = nn.Sequential(
-            nn.Dropout(architecture.dropout), nn.Linear(self.statistics.channels, spec.answer.channels)
-        )
+        known = self.statistics.channels
+        self.vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(known, outputs))
         self.tokens = nn.Sequential(nn.LayerNorm(sum(dims)), nn.Linear(sum(dims), channels), nn.GELU())
-        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, spec.answer.channels))
+        self.token_vote = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(channels, outputs))
+        self.logistic = nn.Linear(known, outputs).requires_grad_(False)
 
     def forward(self, bands: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (1, B, K)."""
-        tokens = self.tokens(torch.cat([m.mean((2, 3)) for m in maps], dim=1))
-        logits: Tensor = self.vote(self.statistics(bands)) + self.token_vote(tokens)
-        return logits[None]
+        """Bands (B, C*T, H, W), normalised, and maps (B, D_i, h, w) to logits (M, B, K)."""
+        tokens, statistics = self.tokens(torch.cat([m.mean((2, 3)) for m in maps], dim=1)), self.statistics(bands)
+        voices = [self.vote(statistics) + self.token_vote(tokens)]
+        if not self.training:
+            voices.append(self.logistic(statistics))
+        return torch.stack([voice.float() for voice in voices])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks.indices import INDICES, SIDES, TEXTURES
+from models.networks.indices import INDICES, PERCENTILES, SIDES, TEXTURES
 from models.spec import Pixels
 
 
@@ -76,25 +76,50 @@ class BandFeatures(nn.Module):
 
 
 class SceneStatistics(nn.Module):
-    """What bands and indices say of a whole tile: their mean and spread, and those of their local spread."""
+    """What bands and indices say of a whole tile: mean, spread and percentiles, and how much they spread locally.
+
+    Told in standard deviations about the mean of the training samples, once `standardise` was given these.
+    """
+
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, imagery: Pixels) -> None:
         """Build for bands and frames."""
         super().__init__()
         self.values = BandsAndIndices(imagery)
-        self.channels = (2 + 2 * len(TEXTURES)) * self.values.channels
-        self.norm = nn.BatchNorm1d(self.channels)
+        self.channels = (2 + len(PERCENTILES) + 2 * len(TEXTURES)) * self.values.channels
+        self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("scale", torch.ones(self.channels))
 
     def forward(self, bands: Tensor) -> Tensor:
         """Normalised bands (B, C*T, H, W) to statistics (B, channels)."""
         with torch.autocast(bands.device.type, enabled=False):
-            values = self.values(bands)
-            near = dict(zip(SIDES, _moments(values), strict=True))
-            maps = [values, *(near[side][1] for side in TEXTURES)]
-            statistics: Tensor = self.norm(
-                torch.cat([part for m in maps for part in (m.mean((2, 3)), m.std((2, 3)))], 1)
-            )
-        return statistics
+            return (self.plain(bands) - self.centre) / self.scale
+
+    def plain(self, bands: Tensor) -> Tensor:
+        """The statistics as they are, (B, channels)."""
+        values = self.values(bands)
+        near = dict(zip(SIDES, _moments(values), strict=True))
+        maps = [values, *(near[side][1] for side in TEXTURES)]
+        parts = [part for m in maps for part in (m.mean((2, 3)), m.std((2, 3)))]
+        return torch.cat((*parts, *_percentiles(values)), 1)
+
+    def standardise(self, plain: Tensor) -> None:
+        """Tell statistics about those of some samples (N, channels) from now on."""
+        self.centre.copy_(plain.mean(0))
+        self.scale.copy_(plain.std(0, unbiased=False).clamp(min=1e-6))
+
+
+def _percentiles(x: Tensor) -> list[Tensor]:
+    """The `PERCENTILES` of each map (B, C, H, W), each (B, C), between values as numpy has them."""
+    ranked = x.flatten(2).sort(dim=2).values
+    last, found = ranked.shape[2] - 1, []
+    for percent in PERCENTILES:
+        below, rest = divmod(percent * last, 100)
+        above = min(below + 1, last)
+        found.append(ranked[..., below] + (rest / 100) * (ranked[..., above] - ranked[..., below]))
+    return found
 
 
 def _moments(x: Tensor) -> list[tuple[Tensor, Tensor]]:

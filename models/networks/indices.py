@@ -17,3 +17,4 @@ INDICES: Mapping[str, tuple[str, str]] = {
 
 SIDES = (3, 9, 21, 41)  # pixels along the neighbourhoods; `detail` makes their means of one another
 TEXTURES = (3, 9, 21)  # the same, whose spread is told of a whole tile
+PERCENTILES = (5, 25, 50, 75, 95)  # of bands and indices over a whole tile

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from models.networks.decoders import SceneHead
 from models.networks.detail import StatisticsVote
 from models.networks.network import Network
 from models.networks.weather import WeatherNetwork
 from models.spec import Classes
 from models.training.losses import weighted_sum
 from models.training.settings import Training
-from models.training.statistics import fit_statistics
+from models.training.statistics import fit_logistic, fit_statistics
 
 Batch = Mapping[str, Any]
 
@@ -66,7 +67,10 @@ class Labelled(nn.Module):
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Train what learns apart from all else, on the items as they are; what was done, in words."""
-        vote = getattr(self.network[0].head, "statistics", None)
+        head = self.network[0].head
+        if isinstance(head, SceneHead):
+            return fit_logistic(self.network[0], head, items)
+        vote = getattr(head, "statistics", None)
         if not isinstance(vote, StatisticsVote):
             return ""
         learned = self.network[0], vote, items, self.total, self.class_weights

@@ -24,6 +24,7 @@ from models.training.settings import Architecture
 
 Chosen = Tensor  # indices of the channels that stay, (n,)
 LEAST = 4  # channels of a layer of a head
+RATIOS = (1.0, 0.75, 0.5)  # of the hidden units to the width, beside the run's own
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def smaller(spec: Spec, backbone: str, architecture: Architecture, most: int) ->
         parameters(spec, backbone, one): one
         for dim in range(wide // step * step, 0, -step)
         for depth in depths
-        for one in [_scaled(architecture, spec.answer.support, (dim, wide), (depth, deep), read)]
+        for ratio in (fields["mlp_ratio"] * share for share in RATIOS)
+        for one in [_scaled(architecture, spec.answer.support, (dim, wide), (depth, deep), read, ratio)]
     }
     if fitting := [count for count in made if count <= most]:
         return made[max(fitting)]
@@ -68,7 +70,12 @@ def smaller(spec: Spec, backbone: str, architecture: Architecture, most: int) ->
 
 
 def _scaled(
-    architecture: Architecture, support: str, dims: tuple[int, int], depths: tuple[int, int], read: Sequence[int]
+    architecture: Architecture,
+    support: str,
+    dims: tuple[int, int],
+    depths: tuple[int, int],
+    read: Sequence[int],
+    ratio: float,
 ) -> Architecture:
     """Widths times a factor, and a depth; what the head reads are the blocks that it read before."""
     (dim, wide), (depth, deep) = dims, depths
@@ -79,7 +86,7 @@ def _scaled(
 
     made = dataclasses.replace(
         architecture,
-        overrides=dict(architecture.overrides) | {"embed_dim": dim, "depth": depth},
+        overrides=dict(architecture.overrides) | {"embed_dim": dim, "depth": depth, "mlp_ratio": ratio},
         blocks=tuple(stay.index(block) for block in read),
         channels=max(8 * round(architecture.channels * factor / 8), 8),
         drop_path=0.0,
@@ -199,8 +206,8 @@ def _block(mine: Any, theirs: Any, kept: Chosen, hidden: Tensor) -> None:
 
 def _scene_head(mine: Any, theirs: Any, places: Chosen) -> None:
     """The head of one class a tile."""
-    mine.statistics.load_state_dict(theirs.statistics.state_dict())
-    mine.vote.load_state_dict(theirs.vote.state_dict())
+    for part in ("statistics", "vote", "logistic"):
+        getattr(mine, part).load_state_dict(getattr(theirs, part).state_dict())
     hidden, last = theirs.tokens[1], theirs.token_vote[1]
     units = _largest(last.weight.norm(dim=0) * hidden.weight.norm(dim=1), mine.tokens[1].out_features)
     _take(mine.tokens[0], theirs.tokens[0], places)

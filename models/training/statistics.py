@@ -1,4 +1,4 @@
-"""The member that hears statistics of neighbourhoods alone: trained on pixels of all samples, shuffled together.
+"""Members that hear statistics alone: of neighbourhoods, on pixels of all samples shuffled together; of whole tiles.
 
 At places left out this is worth several points beside the same layers in batches of whole samples.
 """
@@ -14,12 +14,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
+from models.networks.decoders import SceneHead
 from models.networks.detail import BandFeatures, StatisticsVote
 from models.networks.network import Network
 from models.spec import IMAGERY, Classes
 
 NUMBERS = 40_000_000  # of all features of all pixels: 160 MB
 BATCH, EPOCHS, LEAST, MOST = 2048, 12, 60, 1500  # pixels of a step; passes; steps at least and at most
+PENALTY = 1.0  # inverse strength of the logistic regression's
+UNTOLD = -30.0  # logit of a class that was never seen
 RATE, DECAY, AVERAGED = 3e-3, 0.05, 0.1  # the share of the last steps whose weights are averaged
 
 Loss = Callable[..., Tensor]
@@ -73,6 +76,43 @@ def fit_statistics(
     vote.load_state_dict(average.module.state_dict())
     vote.requires_grad_(False)
     return f"statistics of neighbourhoods: learned from {len(x)} pixels"
+
+
+def fit_logistic(network: Network, head: SceneHead, items: Dataset[Any]) -> str:
+    """Solve the logistic regression of a head of scene classes, in place; statistics are standardised by the items.
+
+    Classes that no item has are never told by it.
+
+    Args:
+        network: the network, on the CPU.
+        head: its head.
+        items: samples as `samples.sets` gives them, not varied.
+
+    Returns:
+        How many samples it learned from, in words.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    every = [items[i] for i in range(len(cast("Any", items)))]
+    truth = np.array([int(item["y"]) for item in every])
+    with torch.inference_mode():
+        bands = [network.normalised({IMAGERY: torch.as_tensor(item[IMAGERY])[None]}) for item in every]
+        plain = torch.cat([head.statistics.plain(one) for one in bands])
+    head.statistics.standardise(plain)
+    x = ((plain - head.statistics.centre) / head.statistics.scale).double().numpy()
+    found = np.unique(truth)
+    weight, bias = np.zeros((head.logistic.out_features, x.shape[1])), np.full(head.logistic.out_features, UNTOLD)
+    if len(found) > 1:
+        model = LogisticRegression(C=PENALTY, max_iter=2000).fit(x, truth)
+        two = len(found) == 2  # then the second alone has weights
+        weight[found] = np.vstack((0 * model.coef_, model.coef_)) if two else model.coef_
+        bias[found] = np.concatenate(([0.0], model.intercept_)) if two else model.intercept_
+    else:
+        bias[found] = 0.0
+    with torch.no_grad():
+        head.logistic.weight.copy_(torch.from_numpy(weight))
+        head.logistic.bias.copy_(torch.from_numpy(bias))
+    return f"statistics of whole tiles: learned from {len(x)} samples"
 
 
 def _drawn(network: Network, items: Dataset[Any], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor | None]:

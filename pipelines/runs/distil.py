@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import torch
 from lightning import seed_everything
-from shapely import STRtree
+from odc.geo.geobox import GeoBox
+from rasterio.warp import transform_bounds
+from shapely import STRtree, box
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.bundle import FILES, bundle_id, read_bundle
@@ -146,7 +148,7 @@ def _unlabelled(samples: Chips, sources: Sequence[str], progress: Progress | Non
     if samples.spec.answer.support == "tile":
         raise InputError("--unlabelled: for a class or a value a pixel; scene classes are learned from labels alone")
     own = [crop(samples.reader.scene(chip).geobox, chip.window) for chip in samples.own]
-    ground = STRtree([box.geographic_extent.geom for box in own if box.crs is not None])
+    ground = STRtree([_on_earth(one) for one in own if one.crs is not None])
     like, found = dataclasses.asdict(data), list[Chip]()
     names = find_scenes(sources)
     for name in progress(names, "looking at scenes without labels") if progress else names:
@@ -155,14 +157,20 @@ def _unlabelled(samples: Chips, sources: Sequence[str], progress: Progress | Non
         unit_notes(scene)
         samples.reader.take(files, scene)
         for window in cells(*scene.shape, pixels.tile):
-            box = crop(scene.geobox, window)
-            if box.crs is not None and len(ground.query(box.geographic_extent.geom, "intersects")):
+            place = crop(scene.geobox, window)
+            if place.crs is not None and len(ground.query(_on_earth(place), "intersects")):
                 continue
             corner = f"{window[0].start}_{window[1].start}"
             found.append(Chip(f"{scene.name}_unlabelled_{corner}", files, None, window, f"unlabelled {name}", "train"))
     if not found:
         raise InputError(f"--unlabelled {' '.join(sources)}: all of it lies on ground that is labelled; leave it out")
     return found
+
+
+def _on_earth(geobox: GeoBox) -> Any:
+    """The degrees that a grid lies within, as a shape; all longitudes where it crosses the antimeridian."""
+    west, south, east, north = transform_bounds(geobox.crs, "EPSG:4326", *geobox.boundingbox)
+    return box(west, south, east, north) if west <= east else box(-180, south, 180, north)
 
 
 def rivals(
@@ -211,22 +219,22 @@ def compared(
     if not others:
         return None
     models = {"model": ours, **others}
-    every = {f"{name}, {kind}": asked[kind] for name, (asked, _) in models.items() for kind in _KINDS}
+    every = {f"{name}{mark}": asked[kind] for name, (asked, _) in models.items() for mark, kind in _KINDS.items()}
     found = task.judge(samples, tested, every)
     lead, unit = found.shown.said[0], found.shown.unit
     rows: list[dict[str, Any]] = []
     for name, (_, network) in models.items():
-        whole, zeroed = (found.scores[f"{name}, {kind}"].get(lead) for kind in _KINDS)
+        whole, zeroed = (found.scores[f"{name}{mark}"].get(lead) for mark in _KINDS)
         row = {"name": "student" if name == "model" else name, "score": whole, "zeroed": zeroed}
         rows.append(row | {"parameters": sum(w.numel() for w in network.parameters()), "products": products(network)})
-    beside = {name: found.compare(f"model, {tokens.AS_IS}", f"{name}, {tokens.AS_IS}") for name in others}
+    beside = {name: found.compare("model", name) for name in others}
     part = rows[1]["parameters"] / rows[0]["parameters"], rows[1]["products"] / rows[0]["products"]
     said = [f"Student of {part[0]:.1f} times fewer parameters and {part[1]:.1f} times fewer products a tile."]
     for name, one in beside.items():
         said.append(
             f"Beside {'its ' * (name == TEACHER)}{name}: {one.told(unit, names=('The student', _called(name)))}"
         )
-    without = found.compare(f"model, {tokens.AS_IS}", f"model, {tokens.ZEROED}")
+    without = found.compare("model", f"model{_AT_ZERO}")
     if without.verdict != "ahead":
         said.append("The student does as well without tokens: what it knows is in the bands and their surroundings.")
     gain = with_unit(lead, number(lead, without.gain, sign="+"), unit)
@@ -240,7 +248,8 @@ def compared(
     }
 
 
-_KINDS = (tokens.AS_IS, tokens.ZEROED)
+_AT_ZERO = ", " + tokens.ZEROED
+_KINDS = {"": tokens.AS_IS, _AT_ZERO: tokens.ZEROED}
 
 
 def _called(name: str) -> str:

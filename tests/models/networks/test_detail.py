@@ -10,7 +10,7 @@ from models.networks.detail import (
     DetailPath,
     SceneStatistics,
 )
-from models.networks.indices import INDICES, SIDES, TEXTURES
+from models.networks.indices import INDICES, PERCENTILES, SIDES, TEXTURES
 from models.spec import Pixels
 
 
@@ -104,22 +104,37 @@ def test_sides_of_any_length_come_back(side):
         assert path(features(bands), torch.randn(1, 4, 2, 2)).shape == (1, 3, *side)
 
 
-def test_a_scene_is_told_by_moments_and_textures():
-    """As the baselines' own numbers have it, from scipy: another code, another unit of the bands."""
+def test_a_scene_is_told_by_moments_percentiles_and_textures():
+    """As the baselines' own numbers have it, from scipy and numpy: another code, another unit of the bands."""
     from models.baselines import statistics
 
     chosen = imagery()
     x, bands = reflectance(chosen, side=48)
     module = SceneStatistics(chosen).eval()
-    seen = []
-    module.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        assert module(bands).shape == (2, module.channels)
-    got = seen[0].reshape(2, 1 + len(TEXTURES), 2, 12).numpy()
+        told = module(bands).numpy()
+    assert told.shape == (2, module.channels)
+    moments, percentiles = np.split(told, [(2 + 2 * len(TEXTURES)) * 12], axis=1)
+    got = moments.reshape(2, 1 + len(TEXTURES), 2, 12)
     values = statistics.with_indices(x.numpy(), BANDS)
     values[:, :6] = bands.numpy()  # normalised
     values[:, 6:] *= 2
     np.testing.assert_allclose(got[:, 0, 0], values.mean((2, 3)), atol=1e-4)
+    wanted = np.percentile(values, PERCENTILES, axis=(2, 3)).transpose(1, 0, 2).reshape(2, -1)
+    np.testing.assert_allclose(percentiles, wanted, atol=1e-4)
     for i, side in enumerate(TEXTURES, 1):
         spread = statistics._near(values, side)[1][:, :, 12:-12, 12:-12]  # far from the edge both are the same
         assert np.corrcoef(got[:, i, 0].ravel(), spread.mean((2, 3)).ravel())[0, 1] > 0.999
+
+
+def test_statistics_are_told_about_those_of_the_training():
+    chosen = imagery()
+    _, bands = reflectance(chosen, side=48)
+    module = SceneStatistics(chosen).eval()
+    with torch.inference_mode():
+        plain = module.plain(bands)
+        module.standardise(plain)
+        told = module(bands)
+    torch.testing.assert_close(told.mean(0), torch.zeros(module.channels), atol=1e-5, rtol=0)
+    moving = plain.std(0, unbiased=False) > 1e-5
+    torch.testing.assert_close(told[:, moving].std(0, unbiased=False), torch.ones(int(moving.sum())), atol=1e-2, rtol=0)

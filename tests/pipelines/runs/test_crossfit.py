@@ -12,7 +12,7 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.networks.assembly import predict_by
 from pipelines.commands.evaluate import evaluate
-from pipelines.runs import answers, crossfit, tokens
+from pipelines.runs import answers, crossfit, tokens, training
 from pipelines.runs import finetune as runs
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
@@ -73,7 +73,7 @@ def shares_by_hand(out, recipe, samples, left):
     """The weight of the member of statistics that loses least on average over groups: of all, and without each fold."""
     losses = {}
     for fold, names in enumerate(left):
-        network = crossfit._network(recipe, read_bundle(out).spec, out / "folds" / str(fold + 1))
+        network = training.trained(recipe, read_bundle(out).spec, out / "folds" / str(fold + 1))
         for chip in (c for c in samples.samples if c.name in names):
             with torch.no_grad():
                 inputs = {key: torch.as_tensor(value)[None] for key, value in samples.item(chip).items()}
@@ -107,7 +107,7 @@ def test_each_sample_is_told_of_by_a_model_that_never_saw_its_group(crossed, gro
     shares = shares_by_hand(out, recipe, samples, left)
     assert read_bundle(out).architecture.share == shares[None]
     for fold, names in enumerate(left):
-        network = crossfit._network(recipe, spec, out / "folds" / str(fold + 1))
+        network = training.trained(recipe, spec, out / "folds" / str(fold + 1))
         network.share = shares[fold]
         places = np.flatnonzero(found["fold"] == fold)
         chips = sorted(names)
