@@ -18,7 +18,7 @@ from models.errors import InputError, RunError
 FORMAT = 1
 WORDS = ("", "agree", "class", "value", "unsure")
 _MOST_POINTS = 2000  # corners of a polygon
-_MOST_POLYGONS = 100
+MOST_POLYGONS = 10_000  # of a region, or outside of all
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def answer_of(said: Any, codes: frozenset[int]) -> Answer:
     elif label is not None:
         raise ValueError(f"{word or 'no answer'!r} goes with no label, {label!r} came")
     drawn = said.get("polygons", [])
-    if not isinstance(drawn, list) or len(drawn) > _MOST_POLYGONS:
-        raise ValueError(f"polygons: wanted a list of at most {_MOST_POLYGONS}")
+    if not isinstance(drawn, list) or len(drawn) > MOST_POLYGONS:
+        raise ValueError(f"polygons: wanted a list of at most {MOST_POLYGONS}")
     if not all(isinstance(one, Mapping) for one in drawn):
         raise ValueError("polygons: wanted label and ring of each")
     return Answer(word, label, tuple((_label(one.get("label"), codes), _ring(one.get("ring"))) for one in drawn))

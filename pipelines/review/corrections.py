@@ -14,9 +14,12 @@ from models.spec import Classes
 from pipelines.grids import align
 from pipelines.review import beside, package
 from pipelines.samples.corrected import Piece
-from pipelines.samples.polygon_files import check_polygons
+from pipelines.samples.polygon_files import check_polygons, check_tables
+from pipelines.samples.splits import some
 
 MOST, BYTES = 100_000, 256 << 20  # polygons of a layer, and bytes of a file, at most
+CROSSED = 1000  # corners, in all, of polygons that cross themselves: what is mended takes the square of it
+_LONGEST = 255  # bytes of a file's name
 _INPUT = "EARTHTUNE_INPUT"
 Row = tuple[str, int, Any]  # what was answered, class code, polygons
 
@@ -62,19 +65,15 @@ def read_corrections(path: Path, classes: Classes, number: int) -> Returned:
         InputError: it is none, too large, without place, of a map that has changed, lacks a column, holds a class that
             is not known, or no answer.
     """
-    from pyogrio.errors import DataLayerError, DataSourceError
-
-    _check(path)
-    try:
+    with package.reading(path):
+        _check(path)
         about = package.about_of(path).get("header")
         header: Mapping[str, Any] = about if isinstance(about, Mapping) else {}
         scene = _scene(path, header)
-        (regions, notes), (drawn, more) = (package.read_layer(path, layer) for layer in ("regions", "drawn"))
+        (regions, notes), (drawn, more) = (_read(path, layer) for layer in ("regions", "drawn"))
         crs = _system(path, {"regions": regions, "drawn": drawn})
         notes += more
-        rows = [*_regions(path, regions, classes, notes), *_drawn(path, drawn, classes)]
-    except (DataSourceError, DataLayerError) as error:
-        raise InputError(f"{path}: cannot be read ({align.reason(error)}); give the GeoPackage of a review") from error
+        rows = [*_regions(path, regions, classes, notes), *_drawn(path, drawn, classes, notes)]
     codes = list(classes.codes)
     pieces = tuple(Piece(number, region, codes.index(code), shape, crs) for region, code, shape in rows)
     if not pieces:
@@ -86,25 +85,24 @@ def read_corrections(path: Path, classes: Classes, number: int) -> Returned:
 def _check(path: Path) -> None:
     """Refuse what is no GeoPackage, open elsewhere, or larger than any review."""
     import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError
 
     if path.suffix.lower() != ".gpkg":
         raise InputError(f"{path}: wanted a GeoPackage (.gpkg) as `earthtune review` writes it; give that")
     check_polygons(path)
     package.check_closed(path)
+    check_tables(path)
     if path.stat().st_size > BYTES:
         raise InputError(f"{path}: larger than {BYTES >> 20} MB, which no review is; give the file of a review")
-    try:
-        for layer, _ in pyogrio.list_layers(path):
-            if pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"] > MOST:
-                raise InputError(f"{path}: layer {layer} has over {MOST:,} rows, as no review has; take some out")
-    except (DataSourceError, DataLayerError) as error:
-        raise InputError(f"{path}: cannot be read ({align.reason(error)}); give the GeoPackage of a review") from error
+    for layer, _ in pyogrio.list_layers(path):
+        if pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"] > MOST:
+            raise InputError(f"{path}: layer {layer} has over {MOST:,} rows, as no review has; take some out")
 
 
 def _plain(name: Any) -> bool:
     """Whether a text is the name of a file, which leads to no other folder."""
-    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+    if not isinstance(name, str) or name in ("", ".", "..") or "\0" in name:
+        return False
+    return Path(name).name == name and len(name.encode("utf-8", "replace")) <= _LONGEST
 
 
 def _scene(path: Path, header: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -136,17 +134,21 @@ def _regions(path: Path, table: Any, classes: Classes, notes: list[str]) -> Iter
     for key, row in package.rows_of(path, table, {int(v) for v in table["id"].dropna()}).items():
         word, label = package.word_of(path, key, row, frozenset(classes.codes))
         if word in ("class", "value") and label is not None:
-            for shape in _polygons(path, row.geometry):
+            shapes = _polygons(row.geometry)
+            if not shapes:
+                notes.append(f"{path}: region {key} has an answer and no area: it is left aside")
+            for shape in shapes:
                 yield str(key), int(label), shape
         agreed |= {key} if word == "agree" else set()
     if not agreed:
         return
-    table, more = package.read_layer(path, "corrections")
+    regions, (table, more) = table, _read(path, "corrections")
+    _system(path, {"regions": regions, "corrections": table})
     notes += more
     table = table[table["source"] == "agree"]
     for index, row in table.iterrows():
         if row["region"] in agreed:
-            for shape in _polygons(path, row.geometry):
+            for shape in _polygons(row.geometry):
                 yield str(int(row["region"])), _code(path, f"layer corrections, row {index + 1}", row, classes), shape
     if late := agreed - set(table["region"]):
         notes.append(
@@ -155,10 +157,13 @@ def _regions(path: Path, table: Any, classes: Classes, notes: list[str]) -> Iter
         )
 
 
-def _drawn(path: Path, table: Any, classes: Classes) -> Iterator[Row]:
+def _drawn(path: Path, table: Any, classes: Classes, notes: list[str]) -> Iterator[Row]:
     """What was drawn by hand."""
+    flat = [str(index + 1) for index, shape in table.geometry.items() if not _polygons(shape)]
+    if flat:
+        notes.append(f"{path}: layer drawn: rows without an area are left aside: {some(flat)}")
     for index, row in table.iterrows():
-        for shape in _polygons(path, row.geometry):
+        for shape in _polygons(row.geometry):
             yield f"drawn {index}", _code(path, f"layer drawn, row {index + 1}", row, classes), shape
 
 
@@ -171,20 +176,42 @@ def _code(path: Path, where: str, row: Any, classes: Classes) -> int:
     code = next((code for code in classes.codes if row["label"] == code), None)
     if code is None:
         known = ", ".join(f"{entry.code} {entry.name}" for entry in classes.classes)
-        raise InputError(f"{path}: {where}: label {row['label']}: no such class; wanted one of {known}; mend it")
+        told = "has no label" if row["label"] != row["label"] else f"label {row['label']}: no such class"
+        raise InputError(f"{path}: {where}: {told}; wanted one of {known}; mend it")
     return int(code)
 
 
-def _polygons(path: Path, shape: Any) -> list[Any]:
-    """What of a shape has an area, mended where it crosses itself; as one."""
+def _polygons(shape: Any) -> list[Any]:
+    """What of a shape has an area."""
     import shapely
 
-    if shape is None or shape.is_empty:
+    if shape is None or not shape.area > 0:
         return []
-    if not np.isfinite(shapely.get_coordinates(shape)).all():
-        raise InputError(f"{path}: a polygon has coordinates that are no numbers; mend it in QGIS")
-    parts = [part for part in shapely.get_parts(shapely.make_valid(shape)) if part.area > 0]
-    return [shapely.union_all(parts)] if parts else []
+    if shape.geom_type in ("Polygon", "MultiPolygon"):
+        return [shape]
+    return [found for part in shapely.get_parts(shape) for found in _polygons(part)]
+
+
+def _read(path: Path, layer: str) -> tuple[Any, list[str]]:
+    """A layer, its polygons mended where they cross themselves; and a line on columns that are new.
+
+    Raises:
+        InputError: see `package.read_layer`; corners that are no numbers, or more crossings than can be mended.
+    """
+    import shapely
+
+    table, notes = package.read_layer(path, layer)
+    shapes = table.geometry.to_numpy()
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise InputError(f"{path}: layer {layer}: a polygon has coordinates that are no numbers; mend it in QGIS")
+    crossing = ~shapely.is_missing(shapes) & ~shapely.is_valid(shapes)
+    if shapely.get_num_coordinates(shapes[crossing]).sum() > CROSSED:
+        raise InputError(
+            f"{path}: layer {layer}, row {int(crossing.argmax()) + 1}: polygons with over {CROSSED:,} corners in all "
+            "cross themselves; mend them in QGIS (Fix geometries)"
+        )
+    shapes[crossing] = shapely.make_valid(shapes[crossing], method="structure", keep_collapsed=False)
+    return table.set_geometry(shapes, crs=table.crs), notes
 
 
 def _system(path: Path, tables: Mapping[str, Any]) -> str:
@@ -197,6 +224,7 @@ def _system(path: Path, tables: Mapping[str, Any]) -> str:
             "one and review its map again, or set that of the layer in QGIS"
         )
     crs: Any = found["regions"]
-    if crs != found["drawn"]:
-        raise InputError(f"{path}: layers regions and drawn are in different coordinate systems; bring them into one")
+    if any(other != crs for other in found.values()):
+        named = " and ".join(found)
+        raise InputError(f"{path}: layers {named} are in different coordinate systems; bring them into one")
     return str(crs.to_wkt())

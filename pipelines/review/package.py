@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from odc.geo.geobox import GeoBox
 from models import files
 from models.errors import InputError
 from models.spec import ClassDef
+from pipelines.grids import align
 from pipelines.outputs.forms import classes_form, regions_form
 from pipelines.outputs.geopackage import write_layer, write_styles
-from pipelines.review.answers import Answer, answer_of
+from pipelines.review.answers import MOST_POLYGONS, Answer, answer_of
 from pipelines.review.regions import Region
-from pipelines.samples.polygon_files import check_polygons
+from pipelines.samples.polygon_files import check_polygons, check_tables
 
+_SAID = 200  # characters of an error of GDAL
+MOST_HOLES = 1000  # of a polygon
 ELSEWHERE = 0  # id of what was drawn outside of all regions
 _ADVICE = "make space; all answers are kept beside it"
 _WANTED = {
@@ -107,6 +112,25 @@ def check_closed(path: Path) -> None:
             )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell in one line what GDAL, or the shapes in it, say of a GeoPackage that cannot be read.
+
+    Raises:
+        InputError: that.
+    """
+    from pyogrio.errors import DataLayerError, DataSourceError
+    from shapely.errors import ShapelyError
+
+    try:
+        with warnings.catch_warnings():  # of coordinates that are no numbers, and what GDAL thinks of the file
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    except (DataSourceError, DataLayerError, ShapelyError, UnicodeDecodeError) as error:
+        why = align.reason(error)[:_SAID]
+        raise InputError(f"{path}: cannot be read ({why}); give the GeoPackage of a review") from error
+
+
 def _shape(region: Region, geobox: GeoBox) -> Any:
     """A region's outline in the map's coordinates."""
     import shapely
@@ -156,7 +180,7 @@ def _corrections(
     taken = shapely.MultiPolygon()
     for number, answer in sorted(said.items()):
         for label, ring in reversed(answer.polygons):  # the last drawn counts where two overlap
-            shape = shapely.make_valid(shapely.Polygon(ring))
+            shape = shapely.make_valid(shapely.Polygon(ring), method="structure", keep_collapsed=False)
             left, taken = shape.difference(taken), taken.union(shape)
             yield from _piece(number, label, "drawn", left)
     for number, answer in sorted(said.items()):
@@ -233,15 +257,18 @@ def edited(path: Path, reviewed: Reviewed) -> tuple[dict[int, Answer], list[str]
     """
     check_closed(path)
     check_polygons(path)
-    about = about_of(path)
+    check_tables(path)
+    with reading(path):
+        about, (regions, notes), (drawn, more) = about_of(path), read_layer(path, "regions"), read_layer(path, "drawn")
     for key, value in reviewed.header.items():
         if "header" in about and about["header"].get(key) != value:
             raise InputError(f"{path}: a review of another {key} than this map's; give the one that was made of it")
     codes = frozenset(entry.code for entry in reviewed.classes)
     ids = {region.id for region in reviewed.regions}
-    regions, notes = read_layer(path, "regions")
-    drawn, more = read_layer(path, "drawn")
-    before = {int(number): answer_of(plain, codes) for number, plain in about.get("answers", {}).items()}
+    try:
+        before = {int(number): answer_of(plain, codes) for number, plain in about.get("answers", {}).items()}
+    except ValueError as error:
+        raise InputError(f"{path}: its table `review` was changed ({error}); remove that table") from error
     polygons = _polygons(path, drawn, reviewed, codes)
     changed: dict[int, Answer] = {}
     held = rows_of(path, regions, ids)
@@ -267,7 +294,7 @@ def about_of(path: Path) -> dict[str, Any]:
         return {}
     table = pyogrio.read_dataframe(path, layer="review")
     try:
-        return {str(key): json.loads(value) for key, value in zip(table["key"], table["value"], strict=True)}
+        return {str(key): dict(json.loads(value)) for key, value in zip(table["key"], table["value"], strict=True)}
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: its table `review` was changed ({error}); remove that table, or take a copy"
@@ -288,6 +315,8 @@ def read_layer(path: Path, layer: str) -> tuple[Any, list[str]]:
     if lacking:
         has = ", ".join(name for name in table.columns if name != "geometry")
         raise InputError(f"{path}: layer {layer} wants a column {lacking[0]}, it has {has}; add it, or take a copy")
+    if "geometry" not in table.columns:
+        raise InputError(f"{path}: layer {layer} has no polygons; take a copy that has them")
     known = (*_WANTED[layer], *_TOLD.get(layer, ()), "geometry")
     new = [str(name) for name in table.columns if name not in known]
     return table, [f"{path}: layer {layer}: {', '.join(new)} left aside"] if new else []
@@ -298,7 +327,7 @@ def rows_of(path: Path, table: Any, ids: set[int]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for _, row in table.iterrows():
         number = row["id"]
-        if number != number or number is None or int(number) not in ids:
+        if number not in ids:
             raise InputError(f"{path}: region {number} is none of this review; draw new ground in the layer drawn")
         if int(number) in found:
             raise InputError(f"{path}: region {int(number)} is there twice; remove one")
@@ -315,8 +344,12 @@ def word_of(path: Path, number: int, row: Any, codes: frozenset[int]) -> tuple[s
     word = word or ("" if label is None else "class" if codes else "value")
     try:
         number_of = None if label is None else float(label)
-        answer = answer_of({"answer": word, "label": number_of}, codes)
     except (TypeError, ValueError) as error:
+        wanted = f"one of {', '.join(map(str, sorted(codes)))}" if codes else "a value"
+        raise InputError(f"{path}: region {number}: label {label}: wanted {wanted}; mend it in QGIS") from error
+    try:
+        answer = answer_of({"answer": word, "label": number_of}, codes)
+    except ValueError as error:
         raise InputError(f"{path}: region {number}: {error}; mend it in QGIS") from error
     return answer.word, answer.label
 
@@ -331,23 +364,48 @@ def _polygons(path: Path, table: Any, reviewed: Reviewed, codes: frozenset[int])
     shapes = {region.id: _shape(region, reviewed.geobox) for region in reviewed.regions}
     found: dict[int, list[Any]] = {}
     for index, row in table.iterrows():
-        for part in shapely.get_parts(row.geometry) if row.geometry is not None else ():
-            if part.geom_type != "Polygon" or part.interiors or not part.is_valid:
-                why = (
-                    "has a hole: cut it in two"
-                    if len(getattr(part, "interiors", ()))
-                    else "is no simple polygon: mend it"
-                )
-                raise InputError(f"{path}: layer drawn, row {int(index) + 1}: {why} in QGIS")
+        for part in _plain(path, int(index), row.geometry):
             number = row["region"]
-            if pandas.isna(number) or int(number) not in shapes:
+            if pandas.isna(number) or number not in shapes:
                 over = {key: part.intersection(shape).area for key, shape in shapes.items() if part.intersects(shape)}
                 number = max(over, key=lambda key: over[key]) if over else ELSEWHERE
-            label = None if pandas.isna(row["label"]) else float(row["label"])
-            ring = [list(point) for point in part.exterior.coords[:-1]]
+            ring = [list(point) for point in shapely.get_coordinates(part.exterior)[:-1].tolist()]
             try:
-                answer = answer_of({"answer": "", "polygons": [{"label": label, "ring": ring}]}, codes)
-            except ValueError as error:
+                label = None if pandas.isna(row["label"]) else float(row["label"])
+                said = {"answer": "", "polygons": [{"label": label, "ring": ring}]}
+                found.setdefault(int(number), []).extend(answer_of(said, codes).polygons)
+            except (ValueError, TypeError) as error:
                 raise InputError(f"{path}: layer drawn, row {int(index) + 1}: {error}; mend it in QGIS") from error
-            found.setdefault(int(number), []).extend(answer.polygons)
+    for number, polygons in found.items():
+        if len(polygons) > MOST_POLYGONS:
+            where = f"in region {number}" if number else "outside of all regions"
+            raise InputError(f"{path}: {len(polygons)} polygons {where}: wanted at most {MOST_POLYGONS:,}; join some")
     return found
+
+
+def _plain(path: Path, index: int, shape: Any) -> list[Any]:
+    """Polygons without holes: those with some are cut through them.
+
+    Raises:
+        InputError: the shape is no polygon, or crosses itself.
+    """
+    import shapely
+
+    wrong = InputError(f"{path}: layer drawn, row {index + 1}: is no simple polygon: mend it in QGIS")
+    parts = [] if shape is None else [*shapely.get_parts(shape)]
+    if any(part.geom_type != "Polygon" or not part.is_valid or len(part.interiors) > MOST_HOLES for part in parts):
+        raise wrong
+    plain = []
+    while parts:
+        part = parts.pop()
+        if not part.interiors:
+            plain.append(part)
+            continue
+        (left, bottom, right, top), middle = part.bounds, part.interiors[0].centroid.x
+        boxes = (left, bottom, middle, top), (middle, bottom, right, top)
+        halves = [piece for box in boxes for piece in shapely.get_parts(part.intersection(shapely.box(*box)))]
+        halves = [piece for piece in halves if piece.geom_type == "Polygon"]
+        if sum(len(piece.interiors) for piece in halves) >= len(part.interiors):  # a hole as thin as a number
+            raise wrong
+        parts += halves
+    return plain

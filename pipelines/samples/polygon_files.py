@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import sqlite3
 from pathlib import Path
 
 from models.errors import InputError
@@ -14,6 +15,9 @@ _BEGINS = {".geojson": b"{", ".json": b"{", ".gpkg": b"SQLite format 3\0", ".shp
 POLYGONS = tuple(_BEGINS)
 _CRS = re.compile(rb"""["']crs["']\s*""", re.IGNORECASE)
 _SPELLED = re.compile(rb"\\u00(?:[46]3|[57][23])", re.IGNORECASE)  # letters of that word, hidden
+_COMPUTED = """SELECT name FROM sqlite_master WHERE type = 'view' UNION ALL
+SELECT made.name FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS held
+WHERE made.type = 'table' AND made.sql NOT LIKE 'CREATE VIRTUAL%' AND held.hidden > 1"""
 _LONGEST = 4096  # bytes of a coordinate system
 
 
@@ -35,6 +39,24 @@ def check_polygons(path: Path) -> None:
         )
     if _BEGINS[path.suffix.lower()] == b"{" and _links(path):
         raise InputError(f"{path}: its coordinate system is an address, which is not asked; write it as EPSG:CODE")
+
+
+def check_tables(path: Path) -> None:
+    """Refuse a GeoPackage that computes what it holds, for that may take any time and memory.
+
+    Raises:
+        InputError: it has a view or a computed column, or cannot be read.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        try:
+            found = connection.execute(_COMPUTED).fetchone()
+        finally:
+            connection.close()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); save or fetch it again") from error
+    if found:
+        raise InputError(f"{path}: {found[0]} is a view or has a computed column; wanted plain tables: save it as such")
 
 
 def _links(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import warnings
 
 import geopandas
 import numpy as np
@@ -134,6 +136,71 @@ def test_polygons_without_a_place_or_numbers_are_refused(package, tmp_path):
     pyogrio.write_dataframe(drawn.set_geometry([broken]).set_crs(32633, allow_override=True), package, layer="drawn")
     with pytest.raises(InputError, match="coordinates that are no numbers"):
         read_corrections(package, KNOWN, 0)
+
+
+def drawn_on(package, *shapes, label=10):
+    table = geopandas.GeoDataFrame({"region": [0] * len(shapes), "label": label}, geometry=[*shapes], crs=32633)
+    pyogrio.write_dataframe(table, package, layer="drawn")
+    return read_corrections(package, KNOWN, 0)
+
+
+def test_drawn_ground_may_have_holes_parts_and_heights_and_what_has_no_area_is_told(package):
+    box, far = shapely.box(500010, 4999900, 500100, 4999990), shapely.box(500200, 4999900, 500250, 4999950)
+    holed = box.difference(shapely.box(500030, 4999920, 500050, 4999940))
+    line = shapely.LineString([(500010, 4999900), (500100, 4999990)])
+    mixed = shapely.GeometryCollection([line, box, shapely.box(500050, 4999900, 500150, 4999990)])
+    shapes = [holed, shapely.MultiPolygon([box, far]), shapely.force_3d(box, 7), mixed, line, None, shapely.Polygon()]
+    found = drawn_on(package, *shapes)
+    areas = {region: 0.0 for _, region in (piece.ground for piece in found.pieces)}
+    for region in areas:
+        areas[region] = shapely.union_all([piece.shape for piece in found.pieces if piece.region == region]).area
+    wanted = {f"drawn {i}": area for i, area in enumerate((8100 - 400, 8100 + 2500, 8100, 90 * 140))}
+    assert areas == pytest.approx({"1": 3600.0, **wanted})
+    assert any("layer drawn: rows without an area are left aside: 5, 6, 7" in note for note in found.notes)
+
+
+def test_what_would_take_hours_or_memory_is_refused(package):
+    """Crossings grow with the square of the corners; a view may compute without end."""
+    rng = np.random.default_rng(0)
+    crossing = shapely.Polygon(np.array([500000, 4999700]) + rng.uniform(0, 300, (1200, 2)))
+    with pytest.raises(InputError, match=r"layer drawn, row 2: polygons with over 1,000 corners .*Fix geometries"):
+        drawn_on(package, shapely.box(500010, 4999900, 500100, 4999990), crossing)
+    few = shapely.Polygon(np.array([500000, 4999700]) + rng.uniform(0, 300, (300, 2)))
+    assert drawn_on(package, few).pieces[-1].shape.is_valid
+    change(package, "ALTER TABLE drawn ADD COLUMN note TEXT GENERATED ALWAYS AS (hex(zeroblob(400000000)))")
+    with pytest.raises(InputError, match="drawn is a view or has a computed column; wanted plain tables"):
+        read_corrections(package, KNOWN, 0)
+
+
+def test_layers_that_lost_their_place_or_their_numbers_are_one_line(package, tmp_path):
+    box = shapely.box(500010, 4999900, 500100, 4999990)
+    with pytest.raises(InputError, match="layer drawn, row 1: has no label; wanted one of 10 tree cover"):
+        drawn_on(package, box, label=pandas.array([None], "Int32"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        broken = shapely.Polygon([(500010, 4999900), (np.nan, 1), (500100, 4999990), (500010, 4999990)])
+        with pytest.raises(InputError, match="layer drawn: a polygon has coordinates that are no numbers"):
+            drawn_on(package, broken)
+    agreed = [(inside(2, 2), Answer("agree"))]
+    for name, moved, told in (
+        ("moved", lambda t: t.to_crs(4326), "regions and corrections are in different coordinate systems"),
+        ("flat", lambda t: pandas.DataFrame(t.drop(columns="geometry")), "layer corrections has no polygons"),
+    ):
+        file = write_review(tmp_path / f"{name}.gpkg", GRID, agreed, codes=np.full((40, 40), 10, np.uint8))
+        pyogrio.write_dataframe(moved(pyogrio.read_dataframe(file, layer="corrections")), file, layer="corrections")
+        with pytest.raises(InputError, match=f"{name}.gpkg: .*{told}"):
+            read_corrections(file, KNOWN, 0)
+    header = {"format": 1, "map": "x" * 300, "hashes": {}}
+    long = write_review(tmp_path / "long.gpkg", GRID, [(inside(2, 2), Answer("class", 30))], header=header)
+    assert read_corrections(long, KNOWN, 0).scene == ()
+    content = package.read_bytes()
+    for seed in range(25):
+        damaged, rng = bytearray(content), np.random.default_rng(seed)
+        for place in rng.integers(100, len(content), 200):
+            damaged[place] = rng.integers(256)
+        (tmp_path / "damaged.gpkg").write_bytes(damaged)
+        with contextlib.suppress(InputError):  # whatever is left of it
+            read_corrections(tmp_path / "damaged.gpkg", KNOWN, 0)
 
 
 def test_what_is_no_review_is_refused(package, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 import geopandas
+import numpy as np
 import pyogrio
 import pytest
 import shapely
@@ -12,6 +13,7 @@ import shapely
 from models.errors import InputError
 from pipelines.commands.review import review
 from pipelines.outputs import forms
+from pipelines.review import package as module
 from pipelines.review.answers import Answer, open_answers, read_header, read_lines
 from pipelines.review.review import Page
 from tests.pipelines.review.scenes_to_review import CLASSES, make_map
@@ -117,6 +119,30 @@ def test_an_edited_copy_is_taken(begun, tmp_path):
         review(path, take=tmp_path / "none.gpkg", **ONLY_FILE)
 
 
+def test_ground_with_holes_and_many_polygons_are_taken_and_stay(begun, monkeypatch):
+    path, package, answers = begun
+    ring = shapely.Point(450700, 5549300).buffer(60)
+    holes = [shapely.Point(450700 + 20 * i, 5549300 + 3 * i).buffer(8) for i in (-2, -1, 0, 1, 2)]
+    holed = ring.difference(shapely.union_all(holes))
+    assert len(holed.interiors) == 5
+    many = [shapely.box(450500 + i, 5549600, 450500.5 + i, 5549601) for i in range(150)]
+    drawn = geopandas.GeoDataFrame({"region": [None] * 151, "label": [10] * 151}, geometry=[holed, *many], crs=32633)
+    pyogrio.write_dataframe(drawn.astype({"region": "Int32", "label": "Int32"}), package, layer="drawn")
+    for _ in range(2):  # what was taken up is read again
+        review(path, **ONLY_FILE)
+        table = pyogrio.read_dataframe(package, layer="drawn")
+        ground = shapely.union_all(table.geometry.to_numpy())
+        assert not any(len(shape.interiors) for shape in table.geometry)
+        assert ground.symmetric_difference(shapely.union_all([holed, *many])).area == pytest.approx(0, abs=1e-6)
+    count = len(answers().past)
+    monkeypatch.setattr(module, "MOST_POLYGONS", 3)
+    drawn = drawn.iloc[:4].astype({"region": "Int32", "label": "Int32"})
+    pyogrio.write_dataframe(drawn.set_geometry([many[0]] * 4).set_crs(32633), package, layer="drawn")
+    with pytest.raises(InputError, match="4 polygons in region 3: wanted at most 3; join some"):
+        review(path, **ONLY_FILE)
+    assert len(answers().past) == count
+
+
 @pytest.mark.parametrize(
     ("script", "told"),
     [
@@ -128,6 +154,15 @@ def test_an_edited_copy_is_taken(begun, tmp_path):
         ("UPDATE regions SET id = 99 WHERE id = 2", "region 99 is none of this review"),
         ("UPDATE review SET value = replace(value, 'scene_map', 'other_map')", "a review of another map"),
         ("UPDATE review SET value = 'x'", "its table `review` was changed"),
+        ("UPDATE review SET value = '\"x\"'", "its table `review` was changed"),
+        (
+            'UPDATE review SET value = \'{"x": {"answer": "agree"}}\' WHERE key = \'answers\'',
+            "its table `review` was chan",
+        ),
+        (
+            "CREATE VIEW more AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x FROM c",
+            "more is a v",
+        ),
     ],
 )
 def test_edits_that_make_no_sense_are_one_line_and_nothing_is_lost(begun, script, told):
@@ -157,3 +192,19 @@ def test_open_elsewhere_other_settings_and_changed_maps_are_refused(begun, tmp_p
         review(path, **ONLY_FILE)
     assert review(path, out=tmp_path / "new.v2.gpkg", **ONLY_FILE)["file"].endswith("new.v2.gpkg")
     assert (tmp_path / "new.v2.ndjson").exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("id", np.inf, "region inf is none of this review"),
+        ("id", "one", "region one is none of this review"),
+        ("label", "wood", "region 1: label wood: wanted one of 10, 30, 40"),
+    ],
+)
+def test_columns_of_another_type_are_one_line(begun, column, value, told):
+    path, package, _ = begun
+    table = pyogrio.read_dataframe(package, layer="regions")
+    pyogrio.write_dataframe(table.assign(**{column: value}), package, layer="regions")
+    with pytest.raises(InputError, match=told):
+        review(path, **ONLY_FILE)
