@@ -236,13 +236,15 @@ def load_familiar(folder: Path, bundle: Bundle) -> Familiar | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from models.confidence.familiar import Familiar
+    from models.confidence.familiar import Familiar, count
 
     path = folder / FILES["familiar"]
     check_file(path, bundle.familiar)
+    spec = bundle.spec
+    wide = len(spec.weather.channels) if WEATHER in spec.inputs else count(spec.imagery.channels)
     try:
-        return Familiar.of_arrays(load_file(path))
-    except (SafetensorError, KeyError, IndexError) as error:
+        return Familiar.of_arrays(load_file(path), wide)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); copy the whole run folder again") from error
 
 

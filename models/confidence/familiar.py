@@ -63,9 +63,25 @@ class Familiar:
         }
 
     @classmethod
-    def of_arrays(cls, found: Mapping[str, Array]) -> Familiar:
-        """What `arrays` gave."""
+    def of_arrays(cls, found: Mapping[str, Array], wide: int) -> Familiar:
+        """What `arrays` gave, of `wide` features.
+
+        Raises:
+            ValueError: arrays of another shape or type, or what is no number.
+        """
+        shapes = {"mean": (wide,), "turn": (wide, wide), "kept": (len(found["kept"]), wide), "scale": (1,)}
+        for name, shape in shapes.items():
+            one = found[name]
+            if one.shape != shape or one.dtype != np.float32 or not np.isfinite(one).all():
+                raise ValueError(f"{name}: wanted {shape} finite numbers in float32, came {one.shape} in {one.dtype}")
+        if not (0 < len(found["kept"]) <= KEPT and found["scale"][0] > 0):
+            raise ValueError(f"wanted 1 to {KEPT} pixels, and a scale above 0")
         return cls(found["mean"], found["turn"], found["kept"], float(found["scale"][0]))
+
+
+def count(channels: Sequence[str]) -> int:
+    """How many features a pixel of these bands has."""
+    return int(features_of(np.ones((1, len(channels), 1, 1, 1), np.float32), channels).shape[2])
 
 
 def features_of(x: Array, channels: Sequence[str]) -> Array:

@@ -42,7 +42,9 @@ class Told:
 
     @classmethod
     def of(cls, answers: NDArray[Any], truth: NDArray[Any], group: NDArray[Any], *, positive: bool = False) -> Told:
-        """Answers (N, K), truth (N,) and names of groups (N,); at most `PLACES` of them, evenly."""
+        """Answers (N, K), truth (N,) and names of groups (N,); at most `PLACES` of them that are numbers, evenly."""
+        told = np.isfinite(answers).all(axis=1)
+        answers, truth, group = answers[told], truth[told], group[told]
         some = np.linspace(0, len(answers) - 1, min(len(answers), PLACES)).round().astype(int)
         number = np.unique(group[some], return_inverse=True)[1]
         return cls(answers[some].astype(np.float32), truth[some].astype(np.float32), number, positive)
@@ -107,11 +109,13 @@ class Intervals:
         groups: of how many groups it was learned.
         said: of what it was learned, or why it was not.
         intervals: by level: {"0.9": Interval}.
+        positive: whether no end is below 0.
     """
 
     groups: int
     said: str = ""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    positive: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -154,9 +158,10 @@ def learn(told: Told, levels: Sequence[float]) -> tuple[Intervals, dict[str, Any
         measured |= {str(level): found} if found else {}
     if kept:
         said = f"Intervals learned on {groups} groups that the model never saw."
+        said += " Nothing measured is below 0, and no end is." if told.positive else ""
     else:
         said = f"No intervals: {groups} group{'s' * (groups != 1)} left out, one of 80 % wants 4, one of 90 % 9."
-    return Intervals(groups, said, kept), {"groups": groups, "intervals": measured}
+    return Intervals(groups, said, kept, told.positive), {"groups": groups, "intervals": measured}
 
 
 def _stretched(base: Interval, by: float) -> Interval:

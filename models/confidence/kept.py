@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.confidence.calibration import LEVELS, TEMPERATURES
-from models.confidence.intervals import Interval
+from models.confidence.intervals import LEAST, Interval
 from models.errors import InputError
 from models.spec import Answer
 from models.types import convert
@@ -23,6 +23,7 @@ class Kept:
     said: str = ""
     sets: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    positive: bool = False
     unfamiliar: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -45,10 +46,15 @@ def check(content: Any, answer: Answer) -> None:
         ends = (*interval.knots, *interval.below, *interval.above, interval.floor, interval.stretch)
         rising = all(a < b for a, b in zip(interval.knots, interval.knots[1:], strict=False))
         if not (
-            0 <= interval.low < answer.channels
-            and 0 <= interval.high < answer.channels
+            0 <= interval.low <= interval.high < answer.channels
             and len(interval.knots) == len(interval.below) == len(interval.above)
+            and (answer.channels > 1 or interval.knots)
             and rising
+            and all(low <= high for low, high in zip(interval.below, interval.above, strict=True))
+            and interval.floor >= 0
+            and interval.stretch >= LEAST
             and all(map(math.isfinite, ends))
         ):
-            raise InputError(f"confidence.intervals.{level}: wanted ends of the answer, and knots that rise")
+            raise InputError(f"confidence.intervals.{level}: wanted ends of the answer in order, and knots that rise")
+    if not all(0 <= share <= 1 for key, share in kept.unfamiliar.items() if key != "groups"):
+        raise InputError("confidence.unfamiliar: wanted shares")

@@ -80,7 +80,7 @@ def assess(
     compared = found.compare("model", best) if best else None
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
-    sure = trust.confidence(bundle.spec, answers)
+    sure = trust.confidence(samples, answers)
     by_group = {
         group: {name: found.groups[name].get(group) for name in ("model", *([best] if best else []))}
         for group in found.groups["model"]

@@ -11,7 +11,7 @@ import numpy as np
 from models.bundle import write_familiar
 from models.confidence import familiar, intervals
 from models.confidence.calibration import FOLDS, Judged, calibrate, measures, words
-from models.spec import IMAGERY, WEATHER, Classes, Spec
+from models.spec import IMAGERY, WEATHER, Classes
 from models.types import Array
 from pipelines.reports.confidence import view as view
 from pipelines.runs.answers import Answers
@@ -20,13 +20,14 @@ from pipelines.samples.sets import Samples, evenly
 PIXELS = 40_000  # or cells, of all samples together, that what is familiar is learned from
 
 
-def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
+def confidence(samples: Samples, answers: Answers | None) -> dict[str, Any] | None:
     """What answers about left-out groups say of how sure the model is.
 
     Returns:
         "calibration", as bundle.json keeps it; "measures", see `calibration.measures`, or for quantities
         `intervals.learn`; "told", sentences. None where nothing was kept.
     """
+    spec = samples.spec
     if answers is None or not answers.rows:
         return None
     if isinstance(spec.answer, Classes):
@@ -35,12 +36,19 @@ def confidence(spec: Spec, answers: Answers | None) -> dict[str, Any] | None:
         told = measures(found, learned)
         said = [learned.said, *words(told, spec.answer.channels)]
         return {"calibration": learned.to_json(), "measures": told, "told": said}
-    kept, told = intervals.learn(
-        intervals.Told.of(*answers.joined(), positive=spec.answer.positive), spec.answer.levels
-    )
+    said_of, truth, group = answers.joined()
+    positive = spec.answer.positive or _never_negative(samples, truth)
+    kept, told = intervals.learn(intervals.Told.of(said_of, truth, group, positive=positive), spec.answer.levels)
     over, place = ("day", "cell") if WEATHER in spec.inputs else ("place", "pixel")
     said = [kept.said, *intervals.words(told, unit=spec.answer.unit, over=over, place=place)]
     return {"calibration": kept.to_json(), "measures": told, "told": said}
+
+
+def _never_negative(samples: Samples, truth: Array) -> bool:
+    """Whether nothing that was measured on scenes is below 0: in the training, nor where the model is asked."""
+    return IMAGERY in samples.spec.inputs and not any(
+        bool((values < 0).any()) for values in (truth, *(samples.truth(sample) for sample in samples.of("train")))
+    )
 
 
 def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: int) -> dict[str, Any] | None:

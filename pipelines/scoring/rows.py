@@ -18,7 +18,7 @@ from models.confidence.calibration import members, tempered
 from models.confidence.intervals import interval_of
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime
-from models.spec import IMAGERY, Spec, Values
+from models.spec import IMAGERY, Spec
 from models.types import Array, Mask, Predict, Progress
 from pipelines.grids.align import crop
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
@@ -135,8 +135,7 @@ def draw(kind: str, bundle: Bundle, block: Array, valid: Mask) -> NDArray[Any]:
         bits = (inside * (1 << np.arange(len(inside), dtype=np.uint32))[:, None, None]).sum(0)
         return np.where(valid, np.stack((inside.sum(0), bits)), 0).astype(np.uint32)
     if kind in ENDS and (found := interval_of(bundle.confidence)):
-        positive = isinstance(spec.answer, Values) and spec.answer.positive
-        block = found[1](block, positive=positive)[ENDS.index(kind)][None]
+        block = found[1](block, positive=bool(bundle.confidence.get("positive")))[ENDS.index(kind)][None]
     if kind == "map" and spec.answer.classes:
         dtype, nodata = map_type(spec)
         codes = np.array(spec.answer.codes, dtype)[first_largest(block)]

@@ -222,8 +222,18 @@ WRONG = [  # where, what, and what the refusal says of it
     (("confidence",), {"intervals": {"0.9": {"code": 1}}}, "confidence.intervals.0.9.code: no such key"),
     *(
         (("confidence",), {"intervals": {"0.9": change}}, "confidence.intervals.0.9: wanted ends of the answer")
-        for change in ({"low": 99}, {"high": -1}, {"knots": [0.0]}, {"stretch": float("inf")})
+        for change in (
+            {"low": 99},
+            {"high": -1},
+            {"low": 1, "high": 0},
+            {"knots": [0.0]},
+            {"knots": [0.0], "below": [1.0], "above": [-1.0]},
+            {"floor": -1.0},
+            {"stretch": -1.0},
+            {"stretch": float("inf")},
+        )
     ),
+    (("confidence",), {"unfamiliar": {"limit": float("nan")}}, "confidence.unfamiliar: wanted shares"),
 ]
 
 

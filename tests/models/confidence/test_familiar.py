@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from scipy.spatial import cKDTree
 
 from models.backbones.catalogue import BANDS
+from models.bundle import Bundle, load_familiar, read_bundle, write_bundle, write_familiar
 from models.confidence import familiar
 from models.confidence.familiar import Familiar, features_of, fit, flagged, looks_like
+from models.errors import InputError
+from models.training.settings import Architecture
 
 # Reflectance x10000 of vegetation, soil, water and town, band by band.
 SURFACES = np.array(
@@ -74,7 +78,7 @@ def test_flagged_counts_each_left_out_group():
 
 
 def test_kept_as_arrays_and_back(known):
-    again = Familiar.of_arrays(known.arrays())
+    again = Familiar.of_arrays(known.arrays(), len(known.mean))
     x, _ = pixels(50, seed=3)
     np.testing.assert_array_equal(again(rows(x)), known(rows(x)))
     assert sum(a.nbytes for a in known.arrays().values()) < 200_000
@@ -98,3 +102,35 @@ def test_what_looks_wrong_is_named(known, change, told):
 def test_nothing_is_named_where_nothing_helps(known):
     noise = np.random.default_rng(0).uniform(4000, 9000, (6, 1, 500, 1)).astype(np.float32)
     assert looks_like(known, noise, BANDS) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("mean", lambda a: a[:-1]),
+        ("mean", lambda a: a + np.inf),
+        ("mean", lambda a: a.astype(np.float64)),
+        ("turn", lambda a: a[:, :2].copy()),
+        ("kept", lambda a: a * np.nan),
+        ("kept", lambda a: a[:0]),
+        ("kept", lambda a: a[0].copy()),
+        ("kept", lambda a: np.repeat(a, 200, 0)),
+        ("scale", lambda a: a * 0),
+        ("scale", lambda a: -a),
+        ("scale", lambda a: a[None]),
+        ("scale", lambda a: a[:0]),
+        ("scale", lambda a: a[0]),
+    ],
+)
+def test_pixels_that_are_none_are_refused_as_they_are_read(make_spec, tmp_path, name, change):
+    spec = make_spec()
+    channels = spec.imagery.channels
+    known = fit(features_of(np.random.default_rng(0).random((1, 3, 1, 20, 20)), channels)[0], np.arange(400) % 8)
+    bundle = Bundle(spec, "prithvi_eo_v2_300_tl", Architecture())
+    write_familiar(tmp_path, known)
+    write_bundle(tmp_path, bundle)
+    assert load_familiar(tmp_path, read_bundle(tmp_path)).scale == pytest.approx(known.scale)
+    save_file(known.arrays() | {name: np.asarray(change(known.arrays()[name]))}, tmp_path / "familiar.safetensors")
+    write_bundle(tmp_path, bundle)
+    with pytest.raises(InputError, match=r"familiar.safetensors: damaged \(.*wanted .*copy the whole run folder again"):
+        load_familiar(tmp_path, read_bundle(tmp_path))

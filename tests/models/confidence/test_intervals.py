@@ -90,3 +90,22 @@ def test_many_days_take_no_more_than_a_moment_and_none_is_lost():
     kept, measured = learn(Told.of(*days(np.random.default_rng(4), groups=700, each=20)), QUANTILES)
     assert len(measured["intervals"]["0.9"]["groups"]) == 700 and kept.groups == 700
     assert measured["intervals"]["0.9"]["coverage"] >= 0.9
+
+
+def test_answers_that_are_no_numbers_teach_nothing():
+    answers, truth, group = places(np.random.default_rng(1), groups=20, each=50)
+    broken = np.concatenate((answers, np.full((500, 1), np.nan), np.full((500, 1), np.inf)))
+    more = np.concatenate((group, np.arange(1000) % 30))
+    ours, told = learn(Told.of(broken, np.concatenate((truth, np.zeros(1000))), more), ())
+    theirs, alike = learn(Told.of(answers, truth, group), ())
+    assert ours == theirs and told == alike
+    kept, told = learn(Told.of(broken[1000:], np.zeros(1000), more[1000:]), ())
+    assert kept.intervals == {} and told["groups"] == 0 and kept.said.startswith("No intervals: 0 groups")
+
+
+def test_of_what_is_never_negative_no_end_is():
+    answers, truth, group = places(np.random.default_rng(2), groups=25)
+    kept, _ = learn(Told.of(answers, truth.clip(0), group, positive=True), ())
+    low, high = kept.intervals["0.9"](answers.T - 3, positive=kept.positive)
+    assert kept.positive and low.min() == 0 and high.min() >= 0 and "Nothing measured is below 0" in kept.said
+    assert not learn(Told.of(answers, truth, group), ())[0].positive

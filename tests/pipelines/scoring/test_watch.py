@@ -130,6 +130,7 @@ def test_values_come_with_the_ends_of_an_interval(value_run, tmp_path):
     (result,) = score(value_run, [str(scene_of(tmp_path / "s.tif"))], out=tmp_path / "maps", maps=Maps(interval=True))
     told = read(result["map"])[0]
     level, interval = interval_of(read_bundle(value_run).confidence)
+    assert read_bundle(value_run).confidence["positive"] is False  # some water reflects less than nothing
     for kind, wanted in zip(("lower", "upper"), interval(told, positive=False), strict=True):
         got, tags, names, nodata = read(result["maps"][kind])
         np.testing.assert_allclose(got[0], wanted, rtol=1e-5)
@@ -137,6 +138,16 @@ def test_values_come_with_the_ends_of_an_interval(value_run, tmp_path):
         assert "Intervals learned on" in tags["EARTHTUNE_CONFIDENCE"]
     answers = review(Path(result["map"]), page=Page(no_page=True))
     assert answers["regions"] > 0
+
+
+def test_an_interval_of_what_is_never_negative_begins_at_zero(value_run, tmp_path):
+    wide = {"0.8": {"knots": [0.0], "below": [-500.0], "above": [-200.0], "floor": 1.0}}
+    scene, ends = [str(scene_of(tmp_path / "s.tif"))], {}
+    for positive in (True, False):
+        run = knowing(shutil.copytree(value_run, tmp_path / f"run{positive}"), intervals=wide, positive=positive)
+        (result,) = score(run, scene, out=tmp_path / str(positive), maps=Maps(interval=True))
+        ends[positive] = np.stack([read(result["maps"][kind])[0] for kind in ("lower", "upper")])
+    assert ends[False].min() < 0 and (ends[True] == ends[False].clip(0)).all()
 
 
 def test_intervals_are_refused_where_there_are_none(value_run, run, tmp_path):
