@@ -25,7 +25,7 @@ from models.types import convert
 from pipelines.outputs.forms import points_form
 from pipelines.outputs.geopackage import write_layer, write_styles
 from pipelines.records.ledger import digest
-from pipelines.samples.polygon_files import check_polygons
+from pipelines.samples.polygon_files import check_polygons, check_tables
 from pipelines.surveys.population import side
 
 LAYER, KEY, DESIGN = "points", "sample_key", "sample_design"
@@ -165,6 +165,7 @@ def read_sheet(path: Path) -> Labelled:
     if path.suffix.lower() != ".gpkg" or not path.is_file():
         raise InputError(f"{path}: wanted the GeoPackage (.gpkg) of a sample, came another file or none; {_ADVICE}")
     check_polygons(path)
+    check_tables(path)
     layers = _layers(path)
     lacking = [name for name in (KEY, DESIGN) if name not in layers]
     if lacking:
@@ -197,9 +198,18 @@ def _read_design(path: Path) -> Design:
     table = pyogrio.read_dataframe(path, layer=DESIGN)
     try:
         content = json.loads(table["content"].iloc[0])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: the table {DESIGN} was changed and cannot be read; {_BACK}") from error
     made: Design = convert(content, Design, f"{path}, {DESIGN}")
+    by_stratum = (made.pixels, made.hectares, made.chances or made.hectares)
+    sides = {len(made.names), len(made.points), *map(len, by_stratum)}
+    numbers = [number for one in by_stratum for row in one for number in row]
+    if (
+        len(sides) != 1
+        or {len(row) for one in by_stratum for row in one} != {len(made.classes)}
+        or not all(0 <= number < math.inf for number in numbers)
+    ):
+        raise InputError(f"{path}: the table {DESIGN} was changed: its numbers make no sense; {_BACK}")
     return made
 
 
@@ -214,7 +224,7 @@ def _read_key(path: Path, design: Design) -> tuple[Point, ...]:
         raise InputError(f"{path}: {_NOT_OURS} any more: the table {KEY} lacks {missing[0]}; {_BACK}")
     try:
         known = [convert(row, Point, KEY) for row in _plain(table, chances)]
-    except (InputError, ValueError, TypeError) as error:
+    except (InputError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{path}: the table {KEY} was changed ({error}); {_BACK}") from error
     points = tuple(sorted(known, key=lambda point: point.point))
     if _digest(points) != design.key:
@@ -238,7 +248,7 @@ def _read_labels(path: Path, design: Design, points: Sequence[Point]) -> tuple[i
     import pyogrio
 
     table = pyogrio.read_dataframe(path, layer=LAYER)
-    for name in ("point", "label"):
+    for name in ("point", "label", "geometry"):
         if name not in table:
             raise InputError(f"{path}: the layer {LAYER} has no column {name} any more; it has {_some(table.columns)}")
     numbers = table["point"].tolist()

@@ -215,6 +215,7 @@ EDITS = {
     "blank": (lambda layer: layer.assign(label=layer["label"].where(layer["point"] > 7)), "7 of 120 points have no"),
     "gone": (lambda layer: layer.iloc[5:], "5 of 120 points have no label"),
     "nothing": (lambda layer: layer.assign(label=None), "no point has a label"),
+    "flat": (lambda layer: pandas.DataFrame(layer.drop(columns="geometry")), "has no column geometry any more"),
 }
 
 
@@ -255,6 +256,12 @@ def test_left_out_points_are_told_of(drawn):
         ("UPDATE sample_key SET inclusion_probability = 0.5", "only sample writes"),
         ("ALTER TABLE sample_key DROP COLUMN hectares", "lacks hectares"),
         ("UPDATE sample_design SET content = '{'", "cannot be read"),
+        ("UPDATE sample_design SET content = replace(hex(zeroblob(9000)), '0', '[')", "cannot be read"),
+        ("UPDATE sample_design SET content = json_set(content, '$.pixels[0][0]', -5)", "its numbers make no sense"),
+        ("UPDATE sample_design SET content = json_set(content, '$.hectares[0][0]', -1)", "its numbers make no sense"),
+        ("UPDATE sample_design SET content = json_remove(content, '$.names[0]')", "its numbers make no sense"),
+        ("UPDATE sample_design SET content = json_set(content, '$.classes', json('[]'))", "its numbers make no sense"),
+        ("CREATE VIEW more AS WITH c(x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x FROM c", "more is a view"),
     ],
 )
 def test_a_sample_whose_design_was_changed_is_none(drawn, statement, told):
