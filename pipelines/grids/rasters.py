@@ -277,3 +277,15 @@ def _check_source(inner: Path, file: Path, above: tuple[Path, ...]) -> None:
         raise InputError(f"{inner}: is a virtual raster, which reads other files, under another name; {file} reads it")
     with _opened(str(inner), ALONE, inner) as source:
         _check_overviews(source)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that pyogrio takes for another file, one in an archive or an address.
+
+    Raises:
+        InputError: it is such a name.
+    """
+    from pyogrio.util import vsi_path
+
+    if vsi_path(str(path)) != str(path):
+        raise InputError(f"{path}: such a path (with ! or ; or :) means another file to the reader; rename it")

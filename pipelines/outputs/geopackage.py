@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import RunError
+from pipelines.grids.rasters import check_name
 
 _MADE = "2000-01-01T00:00:00.000Z"  # whenever it is made: the same content is the same bytes
 ADVICE = "see that the disk has space, and run again"
@@ -24,11 +25,13 @@ def write_layer(path: Path, draft: Path, table: Any, layer: str, *, advice: str 
         options: see `pyogrio.write_dataframe`.
 
     Raises:
+        InputError: the file's name means another.
         RunError: the disk does not take it.
     """
     import pyogrio
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
 
+    check_name(path)
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _MADE})
     try:
         pyogrio.write_dataframe(table, draft, layer=layer, driver="GPKG", **options)

@@ -76,9 +76,8 @@ def review_map(
             )
         regions, codes = regions_of(mapped, most=most, side=side, diverse=source)
         if not regions:
-            raise InputError(
-                f"{path}: nothing in it is doubtful (confidence above 0.9 everywhere); there is nothing to review"
-            )
+            sure = "confidence above 0.9 everywhere" if mapped.classes else "no interval has a width"
+            raise InputError(f"{path}: nothing in it is doubtful ({sure}); there is nothing to review")
         reviewed = package.Reviewed(mapped.scene, mapped.geobox, mapped.classes, regions, header, codes)
         ids = frozenset(region.id for region in regions) | {package.ELSEWHERE}
         answers = kept.open_answers(lines, header, frozenset(entry.code for entry in mapped.classes), ids)

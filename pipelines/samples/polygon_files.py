@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from models.errors import InputError
+from pipelines.grids.rasters import check_name
 
 # What a file of each format begins with. GDAL would open whatever a file is, such as a list of addresses.
 _BEGINS = {".geojson": b"{", ".json": b"{", ".gpkg": b"SQLite format 3\0", ".shp": b"\0\0\x27\x0a", ".fgb": b"fgb"}
@@ -25,8 +26,9 @@ def check_polygons(path: Path) -> None:
     """Refuse a file that is not what its name says.
 
     Raises:
-        InputError: it cannot be read, or begins as no file of its format does.
+        InputError: it cannot be read, begins as no file of its format does, or has a name that means another.
     """
+    check_name(path)
     try:
         with path.open("rb") as file:
             head = file.read(64)

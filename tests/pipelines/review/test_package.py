@@ -208,3 +208,17 @@ def test_columns_of_another_type_are_one_line(begun, column, value, told):
     pyogrio.write_dataframe(table.assign(**{column: value}), package, layer="regions")
     with pytest.raises(InputError, match=told):
         review(path, **ONLY_FILE)
+
+
+@pytest.mark.parametrize("name", ["a!b", "a;b", "a\tb"])
+def test_a_name_that_means_another_file_is_refused_and_that_file_stays(tmp_path, monkeypatch, name):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "b_review.gpkg").write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    make_map(tmp_path / "maps")
+    for file in sorted((tmp_path / "maps").iterdir()):
+        file.rename(file.with_name(file.name.replace("scene", name, 1)))
+    with pytest.raises(InputError, match="means another file to the reader; rename it"):
+        review(tmp_path / "maps" / f"{name}_map.tif", **ONLY_FILE)
+    assert (tmp_path / "b_review.gpkg").read_text() == "of somebody else"
+    assert not list((tmp_path / "maps").glob("*.gpkg"))

@@ -1,6 +1,7 @@
 """Polygon files that are not what their names say."""
 
 import json
+from pathlib import Path
 
 import geopandas
 import pytest
@@ -10,6 +11,7 @@ from shapely.geometry import box
 
 from models.errors import InputError
 from pipelines.samples.labels import read_labels
+from pipelines.samples.polygon_files import check_polygons
 
 GRID = GeoBox((8, 8), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32632")
 WHOLE = (slice(0, 8), slice(0, 8))
@@ -81,3 +83,12 @@ def test_a_coordinate_system_that_is_an_address_is_not_asked(tmp_path, text, ref
         return check_polygons(tmp_path / "a.geojson")
     with pytest.raises(InputError, match=r"a\.geojson: its coordinate system is an address"):
         check_polygons(tmp_path / "a.geojson")
+
+
+@pytest.mark.parametrize("name", ["a!b.gpkg", "a;b.gpkg", "http:/host/b.gpkg"])
+def test_a_name_that_would_be_read_as_another_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_bytes(b"SQLite format 3\0")
+    with pytest.raises(InputError, match="means another file to the reader; rename it"):
+        check_polygons(Path(name))
