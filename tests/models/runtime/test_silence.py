@@ -56,6 +56,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "finetune scenes.yaml --training.epochs 1 --out trees",
         "finetune rain.yaml --training.epochs 1 --out wet",
         f"pretrain {one} {two} --weights random --epochs 1 --overrides {small} --out own",
+        "distil trees --params 100000 --epochs 1 --compare false --out student",
         f"evaluate {run} --out elsewhere",
         f"score {run} {one} {two} --out maps --confidence --workers 2 --runtime openvino",
         f"score {rain_run} {weather} --out rain",

@@ -141,6 +141,7 @@ def typed(line: str) -> list[str]:
         line = line.replace(text, other)
     line += f" {SMALL}" if line.startswith("earthtune finetune") else ""
     line += f" --epochs 1 --overrides '{json.dumps(TINY_MAE)}'" if line.startswith("earthtune pretrain") else ""
+    line += " --params 100000 --epochs 1 --compare false" if line.startswith("earthtune distil") else ""
     quoted = re.findall(r"'([^']*)'", line)
     words = [[word] if word in quoted or "*" not in word else sorted(glob.glob(word)) for word in shlex.split(line)]
     return [word for found in words for word in found][1:]
