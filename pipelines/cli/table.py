@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.distil:distil",
         (
             "distil runs/landuse --out runs/small",
-            "distil runs/landuse --size tiny --unlabelled 'scenes/*.tif' --out tiny",
+            "distil runs/landuse --size tiny --unlabelled 'b/*.tif' --out tiny",
         ),
         resumes="--resume goes on from here",
         several=("unlabelled",),
