@@ -28,6 +28,7 @@ def evaluate(
     precision: str = "auto",
     weights: Path | None = None,
     elevation: Path | None = None,
+    climatology: str | None = None,
     batch: int = 8,
     trust: bool = False,
     progress: Progress | None = None,
@@ -46,6 +47,8 @@ def evaluate(
         precision: auto, f32, bf16 or i8.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
+        climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
+            not given.
         batch: tiles predicted at once.
         trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the samples to show progress.
@@ -62,7 +65,8 @@ def evaluate(
         data = data_for(bundle)
         predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
         own = data_root is None or data_root.resolve() == data.root.resolve()
-        samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, elevation=elevation))
+        places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
+        samples = task.reopen(bundle.spec, data_for(bundle, root=None if own else data_root, **places))
         chosen, notes = tested(samples, read_split(run / "split.csv", samples.keys), own=own)
         notes += samples.notes
         if own and bundle.training.get("refit"):

@@ -110,3 +110,11 @@ def test_class_map_of_a_baseline_is_its_answer_pixel_by_pixel(run, chips):
     x, _ = scene.read(scene.window)
     wanted = forest({"imagery": x[None], "time": scene.time()[None]})[0].argmax(axis=0)
     np.testing.assert_array_equal(class_map(scene, bundle.spec, forest, overlap=8), wanted)
+
+
+def test_climatology_is_for_runs_that_take_it(run, rain_run, tmp_path):
+    with pytest.raises(InputError, match="was trained without .data.climatology none.; leave it out"):
+        evaluate(rain_run, climatology=str(tmp_path), out=tmp_path / "a")
+    with pytest.raises(InputError, match="this model wants imagery|eats imagery|no weather|imagery"):
+        evaluate(run, climatology=str(tmp_path), out=tmp_path / "b")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
