@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipelines.scoring.jobs import carry_out
+from pipelines.scoring.workers import _part
 
 
 def once(job, *, wait):
@@ -14,10 +14,10 @@ def once(job, *, wait):
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
-        return carry_out(job, wait=wait)
+        return _part(job, wait=wait)
     os._exit(1)
 
 
 def of_the_low_one(job, *, wait):
     """Carry out a job, unless it is the low scene's."""
-    return os._exit(1) if job.scene.name == "low" else carry_out(job, wait=wait)
+    return os._exit(1) if job.scene.name == "low" else _part(job, wait=wait)

@@ -61,6 +61,7 @@ def _run(name: str, words: list[str]) -> int:
         raise InputError(f"{name!r} is no command; wanted one of {', '.join(COMMANDS)}")
     from pipelines.cli.options import call_of, recipe_path, respelled
     from pipelines.cli.parser import FLAGS, make_parser
+    from pipelines.records.energy import Meter
 
     recipe = recipe_path(words) if name == "finetune" else None
     call = call_of(COMMANDS[name], recipe)
@@ -72,6 +73,7 @@ def _run(name: str, words: list[str]) -> int:
         "progress": _progress(typed["quiet"]),
         "say": (lambda line: None) if typed["quiet"] else lambda line: print(shown(line), file=sys.stderr),
         "debug": typed["debug"],
+        "meter": Meter(whole=True),
     }
     if call.recipe and recipe:
         said[call.recipe], voice["name"] = recipe, recipe.stem
@@ -84,6 +86,8 @@ def _run(name: str, words: list[str]) -> int:
     outcome = call.told(call.function(**arguments), said | {"json": typed["json"]})
     if outcome.result or outcome.text:
         print(json.dumps(_shown(outcome.result), indent=1) if typed["json"] else shown(outcome.text))
+    if voice["meter"].told:
+        voice["say"](voice["meter"].told)
     return int(outcome.code)
 
 

@@ -18,7 +18,7 @@ from pipelines.cli.table import Command
 from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, typed, typed_list
 from pipelines.recipes.recipe import SceneRecipe
 
-FILLED = ("progress", "say", "debug", "name")  # parameters that the command line fills in itself
+FILLED = ("progress", "say", "debug", "name", "meter")  # parameters that the command line fills in itself
 
 
 @dataclass(frozen=True)

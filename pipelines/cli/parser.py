@@ -22,7 +22,7 @@ HEADINGS: Mapping[str, Sequence[str]] = {
     "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds"),
     "how it runs": (
         *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray", "trust"),
-        *("device", "devices", "strategy"),
+        *("device", "devices", "strategy", "country"),
     ),
 }
 FLAGS = {

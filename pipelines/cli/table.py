@@ -124,6 +124,12 @@ COMMANDS: Mapping[str, Command] = {
         ("seasonal era5_monthly.nc --target pr --season DJF --out winter",),
         several=("predictors",),
     ),
+    "label": Command(
+        "energy, CO2e and water of runs and maps",
+        "PATH [PATH ...] [--country CODE] [--picture FILE]",
+        "pipelines.commands.label:label",
+        ("label runs/landuse maps", "label runs/large runs/small --country FRA --picture worth.png"),
+    ),
     "inspect": Command(
         "what is in a file, and whether a run can eat it",
         "PATH [--for RUN] ...",

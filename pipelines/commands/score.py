@@ -10,6 +10,7 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.spec import WEATHER
 from pipelines.commands.outcome import Outcome
+from pipelines.records.energy import Account
 from pipelines.scenes.reading import Reading
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Plan, Share, score_scenes
@@ -28,6 +29,7 @@ def score(
     elevation: Path | None = None,
     climatology: str | None = None,
     share: Share = Share(),
+    account: Account = Account(),
     overwrite: bool = False,
     trust: bool = False,
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
@@ -55,6 +57,7 @@ def score(
         climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
             not given.
         share: who does the work.
+        account: on whose account the energy goes, see energy.json beside the maps.
         overwrite: replace maps that exist.
         trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the tiles to show progress.
@@ -75,12 +78,12 @@ def score(
         given = {"bundle": [*bundle]}, maps, reading, {"overlap": overlap, "batch": engine.batch}, share
         _refuse_unused(why, *given)
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
-        how: dict[str, Any] = {"overwrite": overwrite, "progress": progress, "say": say}
+        how: dict[str, Any] = {"account": account, "overwrite": overwrite, "progress": progress, "say": say}
         return score_weather(run, scenes, out=out, engine=engine, **places, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
     plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug, trust=trust)
-    return score_scenes((run, *bundle), scenes, plan, share, progress=progress, say=say)
+    return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 
 def _refuse_unused(why: str, *options: Any) -> None:

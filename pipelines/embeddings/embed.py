@@ -14,6 +14,7 @@ from models.backbones.catalogue import variant
 from models.bundle import Bundle, load_network, read_bundle
 from models.errors import InputError
 from models.types import Array, Progress, Say
+from pipelines.grids.areas import pixel_side
 from pipelines.grids.mosaic import Prediction, blend, fill_invalid, pad_tile
 from pipelines.grids.positions import coarser
 from pipelines.grids.rasters import trusting
@@ -21,6 +22,8 @@ from pipelines.grids.tokens import Tokens
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_memory
+from pipelines.records.attempts import page_of
+from pipelines.records.energy import START, TILES, Account
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.pixel_size import at_size
 from pipelines.scenes.reading import Reading
@@ -40,6 +43,7 @@ def embed(
     tile: int = 224,
     overlap: int = 0,
     reading: Reading = Reading(),
+    account: Account = Account(),
     overwrite: bool = False,
     trust: bool = False,
     progress: Progress | None = None,
@@ -58,6 +62,7 @@ def embed(
         tile: side of a tile in pixels, a multiple of the patch.
         overlap: pixels that neighbouring tiles share, a multiple of the patch.
         reading: what the files do not say themselves.
+        account: on whose account the energy goes, see NAME.energy.json beside the file.
         overwrite: replace a file that exists.
         trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the tiles to show progress.
@@ -69,6 +74,7 @@ def embed(
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
     """
+    meter = account.begun("embed", say)
     with trusting(trust):
         encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
         if out.resolve() in encoding.scene.files:
@@ -78,8 +84,13 @@ def embed(
         tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
         layout = Layout.of_fields(encoding.geobox, names, tags=tags)
         check_memory(scene, [layout], strip=4 * encoding.features * tile // encoding.encoder.patch[1] * width)
+        meter.lap(START)
         shown = (lambda windows: progress(windows, out.name)) if progress else iter
         write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
+        side = pixel_side(encoding.geobox) or 0.0
+        meter.made(km2=height * width * (side / 1000) ** 2, samples=len(encoding.windows))
+        meter.lap(TILES)
+        meter.close(page_of(out))
         return {"file": str(out), "tokens": [height, width], "features": encoding.features}
 
 

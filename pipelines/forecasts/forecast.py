@@ -12,6 +12,7 @@ import numpy as np
 from models.errors import InputError
 from models.files import check_folder
 from models.types import Array, Progress, Say
+from pipelines.records.energy import READ, TILES, Account, Meter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,7 @@ def forecast(
     rain: Path | None = None,
     precision: str = "float32",
     device: str = "auto",
+    account: Account = Account(),
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Say = lambda line: None,
@@ -69,6 +71,7 @@ def forecast(
         rain: a run folder of rain whose fields are channels of Prithvi WxC, at times 6 hours apart where there are two.
         precision: float32, or bfloat16 for half the memory.
         device: cpu, cuda, or auto.
+        account: on whose account the energy goes, see energy.json in the folder.
         overwrite: replace an earlier forecast in the folder.
         progress: wraps the steps to show progress.
         say: takes a line for the person who waits.
@@ -94,6 +97,7 @@ def forecast(
     if steps < 1:
         raise InputError(f"steps {steps}: wanted 1 or more, each of {STEP_HOURS} hours")
     check_folder(out, overwrite=overwrite)
+    meter = account.begun("forecast", say)
     config, files = find_config(backbone, weights)
     chosen = choose_channels(variables or [name for name in DEFAULT if name in config.channels], config.channels)
     box = region_of(region, such="-100,30,-70,45")
@@ -107,20 +111,19 @@ def forecast(
     check_truth(truth, merra, targets)
     climate = _checked(find_climatology(climatology, weights, merra, config, begin), targets)
     normal = climate if climate and config.residual == "climate" else None
-    first = normal.read(targets[0]) if normal else None
     _warn(backbone, weights, say)
-    batch = merra.batch(known, lead=STEP_HOURS, climate=first)
+    batch = merra.batch(known, lead=STEP_HOURS, climate=normal.read(targets[0]) if normal else None)
     model, where = _ready(config, files, batch, precision=precision, device=device)
     batch = {key: value.to(where) for key, value in batch.items()}
     kept = choose_channels({*chosen, *(asked.channels if asked else ())}, config.channels)
     at = [config.channels.index(channel) for channel in kept]
-    fields = _rolled(model, batch, begin, normal, _shown(targets, progress), at)
+    fields = _rolled(model, batch, begin, normal, _shown(targets, progress), at, meter)
     made = Forecast(merra, kept, begin, targets, fields)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
     rows = verified(made.of(chosen), truth, climate) if truth else []
     states = made.after(batch["x"][0, :, at].cpu().numpy(), known)
     beside = partial(asked.write, states=states, out=out, origin=origin) if asked else None
-    return write_forecast(out, made.of(chosen), origin, rows, beside=beside, also=WRITTEN)
+    return write_forecast(out, made.of(chosen), origin, rows, meter, beside=beside, also=WRITTEN)
 
 
 def _checked(climate: Climatology | None, targets: Sequence[Time]) -> Climatology | None:
@@ -150,8 +153,9 @@ def _rolled(
     climate: Climatology | None,
     targets: Iterable[Time],
     at: Sequence[int],
+    meter: Meter,
 ) -> Array:
-    """The channels `at` these indices for every target, (T, C, H, W)."""
+    """The channels `at` these indices for every target, (T, C, H, W); what it costs is booked."""
     import torch
 
     from models.backbones.rollout import rollout
@@ -160,7 +164,11 @@ def _rolled(
         return None if climate is None else torch.from_numpy(climate.read(time))[None]
 
     stepping = rollout(model, batch, start=start, climate=climate_at)
-    return np.stack([next(stepping)[0, at].cpu().numpy() for _ in targets])
+    meter.lap(READ)
+    fields = np.stack([next(stepping)[0, at].cpu().numpy() for _ in targets])
+    meter.made(samples=len(fields))
+    meter.lap(TILES)
+    return fields
 
 
 def _ready(

@@ -16,6 +16,8 @@ from models.types import Array
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout
 from pipelines.outputs.netcdf import grid_axes, write_netcdf
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import Meter
 from pipelines.weather.merra2 import Merra2, split_channel
 from pipelines.weather.regions import geobox
 
@@ -79,6 +81,7 @@ def write_forecast(
     made: Forecast,
     origin: Mapping[str, str],
     rows: list[dict[str, Any]],
+    meter: Meter,
     *,
     beside: Callable[[Path], Mapping[str, Any]] | None = None,
     also: Sequence[str] = (),
@@ -90,6 +93,7 @@ def write_forecast(
         made: the fields.
         origin: what they come from.
         rows: the verification.
+        meter: what has booked the forecast, and is closed here.
         beside: writes more into a folder; what it returns is told in forecast.json.
         also: patterns of the files that it may write, of which earlier ones go.
 
@@ -109,6 +113,7 @@ def write_forecast(
             **(beside(folder) if beside else {}),
         }
         (folder / "forecast.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    meter.close(out / PAGE)
     return result
 
 

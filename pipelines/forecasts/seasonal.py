@@ -13,6 +13,8 @@ from pipelines.forecasts.months import Season
 from pipelines.forecasts.seasonal_files import write_outlook
 from pipelines.forecasts.seasonal_skill import headline, not_told
 from pipelines.forecasts.seasonal_years import gather
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import READ, TILES, Account
 
 
 def seasonal(
@@ -26,6 +28,7 @@ def seasonal(
     method: str = "ridge",
     predictors: list[Path] | None = None,
     region: list[float] | None = None,
+    account: Account = Account(),
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Say = lambda line: None,
@@ -50,6 +53,7 @@ def seasonal(
         method: whose chances are mapped: ridge, persistence or climatology.
         predictors: files of other fields to predict from, on any grid; default all fields of `files`.
         region: west,south,east,north in degrees of the target, such as -20,35,50,70; default the whole grid.
+        account: on whose account the energy goes, see energy.json in the folder.
         overwrite: replace an earlier outlook in the folder.
         progress: wraps the years to show progress.
         say: takes a line for the person who waits.
@@ -61,12 +65,14 @@ def seasonal(
         InputError: names, a season or a region that are not there, too few years, a folder that is not empty.
         RunError: the disk does not take the files.
     """
+    meter = account.begun("seasonal", say)
     check_folder(out, overwrite=overwrite)
     if method not in METHODS:
         raise InputError(f"method {method!r}: wanted one of {', '.join(METHODS)}")
     when = Season.of(season, lead)
     case = gather(files, target, when, year, predictors, region)
     known, i = case.split()
+    meter.lap(READ)
     if case.hindcast:
         say(f"{when.name} {case.year} is there already: a hindcast, without that season in anything that is fitted")
     outlook = predict(known, case.year, case.data.persisted[i], case.data.predictors[i])
@@ -92,5 +98,7 @@ def seasonal(
         "series": str(out / "outlook.nc"),
         "picture": str(out / "most_likely.png"),
     }
+    meter.lap(TILES)
     write_outlook(out, case, outlook, hindcasts, result)
+    meter.close(out / PAGE)
     return result

@@ -41,6 +41,7 @@ PARTS: View = {
     "groups": None,
     "corrections": [],
     "student": None,
+    "cost": None,
 }
 PARTS |= {"inks": INKS, "counted": "pixels", "legend": []}
 

@@ -9,7 +9,8 @@ from typing import Any
 from models.bundle import Bundle, read_bundle
 from models.errors import InputError
 from models.types import Predict, Progress
-from pipelines.reports import groups
+from pipelines.records.energy import ASSESS, Meter
+from pipelines.reports import cost, groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
 from pipelines.runs import distil, tokens, trust
@@ -37,6 +38,7 @@ def assess(
     notes: Sequence[str] = (),
     batch: int = 8,
     progress: Progress | None = None,
+    meter: Meter | None = None,
 ) -> dict[str, Any]:
     """Score a model, named "model", and its baselines on samples; write metrics.json and report.html into `folder`.
 
@@ -56,6 +58,7 @@ def assess(
         notes: what limits the numbers, a sentence each.
         batch: samples asked about at once.
         progress: wraps them to show progress.
+        meter: books what it costs.
 
     Returns:
         {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "groups": {group:
@@ -81,10 +84,7 @@ def assess(
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
     sure = trust.confidence(samples, answers)
-    by_group = {
-        group: {name: found.groups[name].get(group) for name in ("model", *([best] if best else []))}
-        for group in found.groups["model"]
-    }
+    by_group = _by_group(found, best)
     result = {
         "headline": headline(found.shown, scores, baselines, compared.told(found.shown.unit) if compared else ""),
         "data": samples.name,
@@ -109,8 +109,14 @@ def assess(
         "corrections": corrections["told"] if corrections else [],
         "student": distil.view(student, found.shown.unit),
     }
-    _report(folder, bundle, found, result, curves, about, parts)
+    _report(folder, bundle, found, result, curves, about, parts, meter)
     return result
+
+
+def _by_group(found: Judgement, best: str | None) -> dict[str, dict[str, float | None]]:
+    """The leading score of each group, the model's and that of the best baseline."""
+    names = ("model", *([best] if best else []))
+    return {group: {name: found.groups[name].get(group) for name in names} for group in found.groups["model"]}
 
 
 def _report(
@@ -121,8 +127,12 @@ def _report(
     curves: Sequence[Mapping[str, float]],
     about: Mapping[str, str],
     parts: Mapping[str, Any],
+    meter: Meter | None,
 ) -> None:
-    """Write report.html of what `assess` found."""
+    """Write report.html of what `assess` found, with what was booked until now."""
+    if meter:
+        meter.lap(ASSESS)
+        meter.keep()
     on = f"{result['samples']} samples of {about['Evaluated on']}"
     write_report(
         folder / "report.html",
@@ -133,9 +143,11 @@ def _report(
         scores=result["model"],
         baselines=result["baselines"],
         curves=curves,
-        parts=dict(parts),
+        parts={**parts, "cost": cost.view(folder)},
         notes=[*bundle.training.get("notes", ()), *result["notes"]],
     )
+    if meter:
+        meter.lap(ASSESS)
 
 
 def tested(samples: Samples, split: Mapping[tuple[str, ...], str], *, own: bool) -> tuple[list[Any], list[str]]:

@@ -28,12 +28,13 @@ from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
+from pipelines.records.energy import ASSESS, WRITE
 from pipelines.runs import corrections, distil, tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
 from pipelines.runs.crossfit import LeftOut, crossfit, set_share
-from pipelines.runs.folder import Launch, is_first, make_folder, replacing_run, result_before
+from pipelines.runs.folder import Launch, booked_run, is_first, lap, make_folder, replacing_run, result_before
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, Teller, task_named
@@ -66,8 +67,14 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     check(task, recipe)
     with trusting(launch.trust):
         if not is_first():
-            return _finetune(task, recipe, out, launch, name)
-        return replacing_run(out, launch, lambda: _finetune(task, recipe, out, launch, name))
+            return _booked(task, recipe, out, launch, name)
+        return replacing_run(out, launch, lambda: _booked(task, recipe, out, launch, name))
+
+
+def _booked(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
+    """The steps of `finetune`, whose energy is booked; the label is told with the result."""
+    with booked_run("finetune", out, launch) as launch:
+        return _finetune(task, recipe, out, launch, name)
 
 
 def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) -> dict[str, Any]:
@@ -123,7 +130,18 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
     found = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
     student = distil.compared(task, samples, tested, (asked, network), rivals)
-    result = assess(out, bundle, samples, tested, models, asked=asked, corrections=found, student=student, **told)
+    result = assess(
+        out,
+        bundle,
+        samples,
+        tested,
+        models,
+        asked=asked,
+        corrections=found,
+        student=student,
+        **told,
+        meter=launch.meter,
+    )
     if left:
         left.answers.write(out / KEPT)
     if again:
@@ -207,6 +225,7 @@ def save(
     Raises:
         RunError: the exported model answers differently from the trained one, over scenes.
     """
+    lap(launch, ASSESS)
     (out / "bundle.json").unlink(missing_ok=True)  # until all that it tells of is there
     if bundle.whole:
         merge_lora(network)
@@ -216,13 +235,16 @@ def save(
         launch.say("exporting and checking model.onnx")
         inputs = example_inputs(bundle.spec.imagery, batch=3)
         scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
-        return bundle, _export(out, bundle, network, inputs, scale)
+        predict = _export(out, bundle, network, inputs, scale)
+        lap(launch, WRITE)
+        return bundle, predict
     (out / "model.onnx").unlink(missing_ok=True)  # of an earlier attempt
     if last and (missing := _export_fields(out, bundle, network, samples, launch)):
         launch.say(missing)
         training = {**bundle.training, "notes": [*bundle.training["notes"], missing]}
         bundle = dataclasses.replace(bundle, training=training)
     write_bundle(out, bundle)
+    lap(launch, WRITE)
     return bundle, predict_by(network)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ from models.files import replacing
 from models.training.settings import Training
 from models.types import Progress, Say
 from pipelines.recipes.reading import read_values
+from pipelines.records.attempts import PAGE, RANK
+from pipelines.records.energy import EPOCHS, READ, Account, Meter
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launch(Account):
     """How a run is carried out; none of it changes what it makes.
 
     Attributes:
@@ -50,6 +54,24 @@ class Launch:
 def is_first() -> bool:
     """Whether this is the first process of a node: Lightning starts the others by this same command."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def booked_run(command: str, out: Path, launch: Launch) -> Iterator[Launch]:
+    """A launch with the meter that books the run; each process of a training on several devices has its own."""
+    part = "" if is_first() else RANK
+    with launch.booked(command, launch.say, part_of=part, children=launch.devices == "1") as meter:
+        try:
+            yield dataclasses.replace(launch, meter=meter)
+        finally:
+            if part:  # the folder is the first's to make
+                meter.bind(out / PAGE, parts=True)
+
+
+def lap(launch: Launch, phase: str) -> None:
+    """Book a phase of a run."""
+    if launch.meter:
+        launch.meter.lap(phase)
 
 
 def replacing_run(out: Path, launch: Launch, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -128,7 +150,10 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def make_folder(out: Path, recipe: Mapping[str, Any], launch: Launch) -> None:
-    """Make the run folder with its recipe; with --overwrite the run that was there waits aside."""
+    """Make the run folder with its recipe; with --overwrite the run that was there waits aside.
+
+    What was booked until now was reading, and the record is written there from here on.
+    """
     import yaml
 
     if launch.overwrite and out.exists():
@@ -139,6 +164,9 @@ def make_folder(out: Path, recipe: Mapping[str, Any], launch: Launch) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "recipe.yaml") as draft:
         draft.write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
+    if launch.meter:
+        launch.meter.bind(out / PAGE, parts=True)
+    lap(launch, READ)
 
 
 def _kept(out: Path) -> Path:
@@ -199,6 +227,8 @@ def fit(
     state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
     network.cpu().eval()
+    if launch.meter:
+        launch.meter.lap(EPOCHS)
 
 
 def _check_checkpoint(path: Path) -> None:
@@ -246,6 +276,8 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
                 launch.say(f"epoch {epoch} of {trainer.max_epochs}{told}")
 
         callbacks.append(LambdaCallback(on_train_epoch_end=tell))
+    if launch.meter:
+        callbacks.append(_booking(launch.meter))
     if training.ema:
         callbacks.append(EMAWeightAveraging(decay=training.ema))
     return Trainer(
@@ -266,6 +298,17 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         default_root_dir=out,
         plugins=[WholeCheckpoints()],
     )
+
+
+def _booking(meter: Meter) -> Any:
+    """Counts the samples, and books what epochs cost while they run."""
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    def book(trainer: Any, module: Any, outputs: Any, batch: Mapping[str, Any], i: int) -> None:
+        meter.made(samples=len(batch["y"]))
+        meter.tick(EPOCHS)
+
+    return LambdaCallback(on_train_batch_end=book, on_validation_batch_end=lambda *_: meter.tick(EPOCHS))
 
 
 def _progress_bar() -> Any:

@@ -28,8 +28,9 @@ from models.training.module import FineTuning
 from models.training.pretraining import MaskedAutoencoder, Reconstruction
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.pretraining import Pretraining
+from pipelines.records.energy import ASSESS
 from pipelines.reports.reconstructions import write_reconstructions
-from pipelines.runs.folder import Launch, ended, fit, is_first, make_folder, replacing_run
+from pipelines.runs.folder import Launch, booked_run, ended, fit, is_first, lap, make_folder, replacing_run
 from pipelines.samples.crops import Crops
 from pipelines.samples.sets import Loaders, evenly
 from pipelines.samples.unlabelled import Unlabelled, open_scenes
@@ -65,8 +66,16 @@ def pretrain(
     """
     with trusting(launch.trust):
         if not is_first():
-            return _pretrain(sources, settings, out, reading, launch)
-        return replacing_run(out, launch, lambda: _pretrain(sources, settings, out, reading, launch))
+            return _booked(sources, settings, out, reading, launch)
+        return replacing_run(out, launch, lambda: _booked(sources, settings, out, reading, launch))
+
+
+def _booked(
+    sources: Sequence[str], settings: Pretraining, out: Path, reading: Reading, launch: Launch
+) -> dict[str, Any]:
+    """The steps of `pretrain`, whose energy is booked."""
+    with booked_run("pretrain", out, launch) as launch:
+        return _pretrain(sources, settings, out, reading, launch)
 
 
 def _pretrain(
@@ -114,6 +123,7 @@ def _pretrain(
         "held_out": judged(network, crops[1], batch=settings.batch),
         "versions": {package: version(package) for package in ("earthtune", "torch", "lightning", "terratorch")},
     }
+    lap(launch, ASSESS)
     return _write(out, network, crops[1], result)
 
 

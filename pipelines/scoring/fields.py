@@ -20,9 +20,12 @@ from models.errors import shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
 from models.types import Array, Progress
+from pipelines.grids.areas import pixel_areas
 from pipelines.outputs.geotiff import write_rows
 from pipelines.outputs.layout import Layout, check_target
 from pipelines.outputs.netcdf import grid_axes, write_netcdf
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import READ, START, TILES, Account, Meter
 from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import inputs_of
 from pipelines.samples.unfamiliar import strange_fields, unfamiliar_fields
@@ -43,6 +46,7 @@ def score_weather(
     engine: Engine = Engine(),
     elevation: Path | None = None,
     climatology: str | None = None,
+    account: Account = Account(),
     overwrite: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -56,6 +60,7 @@ def score_weather(
         engine: how the model is run; auto is torch, on any grid.
         elevation: elevation of the files' place, for a downscaling run whose own does not cover it.
         climatology: that of the fields' channels, for a run that takes it: hub or a folder.
+        account: on whose account the energy goes.
         overwrite: replace maps that exist.
         progress: wraps the batches to show progress.
         say: takes a line for the person who waits.
@@ -66,10 +71,28 @@ def score_weather(
     Raises:
         InputError: files that the run, or its model.onnx, cannot eat, or maps that exist.
     """
+    with account.booked("score", say) as meter:
+        how: dict[str, Any] = {"engine": engine, "overwrite": overwrite, "progress": progress, "say": say}
+        return _scored(run, sources, out, meter, {"elevation": elevation, "climatology": climatology}, **how)
+
+
+def _scored(
+    run: Path,
+    sources: Sequence[str],
+    out: Path,
+    meter: Meter,
+    places: Mapping[str, Any],
+    *,
+    engine: Engine,
+    overwrite: bool,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The steps of `score_weather`; `places` are those of its data."""
     bundle = read_bundle(run)
     task = task_named(bundle.spec.task)
     assert task.unlabelled is not None
-    data = data_for(bundle, elevation=elevation, climatology=climatology)
+    data = data_for(bundle, **places)
     samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data)
     for note in samples.notes:
         say(note)
@@ -84,13 +107,18 @@ def score_weather(
     paths, series = _targets(out, samples)
     for sample, path in paths.items():
         check_target(path, layouts[sample], overwrite=overwrite)
+    meter.lap(READ)
     predict = load_runtime(run, runtime=engine.runtime, precision=engine.precision, weights=engine.weights)
     if engine.runtime == "openvino":  # a grid that model.onnx does not take is refused before the folder is made
         predict(inputs_of(samples, samples.samples[:1]))
     out.mkdir(parents=True, exist_ok=True)
+    meter.bind(out / PAGE)
+    meter.lap(START)
     for path in series.values():
         files.check_target(path, ".nc", overwrite=overwrite)
     made = forecast(predict, samples, samples.samples, progress=progress)
+    meter.made(samples=len(samples.samples), km2=_ground(geobox) * len(samples.samples))
+    meter.lap(TILES)
     doubts, results = doubts_of(bundle, made, strange), []
     for i, (sample, path) in enumerate(paths.items()):
         doubted = (values[i, None] for values, _, _ in doubts.values())
@@ -102,6 +130,13 @@ def score_weather(
         write_series(path, samples, made, lead, tags, doubts=doubts)
         say(f"series: {path}")
     return results
+
+
+def _ground(geobox: GeoBox) -> float:
+    """Square kilometres of a grid."""
+    rows = (slice(0, side) for side in geobox.shape)
+    hectares = pixel_areas(geobox)((next(rows), next(rows)))
+    return float(np.nansum(hectares)) / 100
 
 
 def tags_of(run: Path, bundle: Bundle, sources: Sequence[str]) -> dict[str, str]:

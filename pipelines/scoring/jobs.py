@@ -19,12 +19,13 @@ from models.bundle import Bundle, load_familiar
 from models.errors import EarthtuneError, InputError, RunError, explained, shown
 from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
-from pipelines.grids.areas import least_pixels
+from pipelines.grids.areas import least_pixels, pixel_side
 from pipelines.grids.rasters import trusting
 from pipelines.outputs.geotiff import has_data, join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
 from pipelines.outputs.sieve import sieve
+from pipelines.records.energy import START, TILES, WRITE, Meter
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.samples.unfamiliar import limit, unlike
 from pipelines.scenes.scene import Scene
@@ -119,6 +120,7 @@ class Job:
         prints: fingerprints of the files that the scene is read from.
         debug: whether what it fails of is raised, not told.
         trust: whether virtual rasters may read whatever they ask for.
+        call: see `Meter.call`.
     """
 
     source: str
@@ -134,21 +136,23 @@ class Job:
     prints: tuple[tuple[Path, list[Any]], ...] = ()
     debug: bool = False
     trust: bool = False
+    call: tuple[str, str] = ("", "")
 
 
-def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict[str, Any]:
+def carry_out(job: Job, *, wait: bool, meter: Meter | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Do a job, or what is left of it. Errors are told, not raised: another scene may do better.
 
     Args:
         job: the job.
         wait: wait while another process is at work on it.
+        meter: books what it costs; a new one when None.
         progress: wraps the tiles to show progress.
 
     Returns:
         {"status": "done", "results": one per output}; or status "busy" where another process is at work on it,
         "partial" where other rows are not there yet, or "failed" with "error" and "exit_code".
     """
-    begun = time.monotonic()
+    begun, meter = time.monotonic(), meter or Meter()
     try:
         with ExitStack() as stack:
             what = "" if job.whole else f"{job.rows[0]}-{job.rows[1]}"
@@ -160,8 +164,8 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             stack.enter_context(trusting(job.trust))
             left = [output for output in job.outputs if output.entry.done() is None]
             if left:
-                _score(job, left, progress)
-            results = [_finish(job, output) for output in job.outputs]
+                _score(job, left, meter, progress)
+            results = [_finish(job, output, meter) for output in job.outputs]
         if not all(results):
             return {"status": "partial"}
         return {"status": "done", "results": results, "seconds": round(time.monotonic() - begun, 2)}
@@ -173,6 +177,8 @@ def carry_out(job: Job, *, wait: bool, progress: Progress | None = None) -> dict
             results = [o.told(job.source, p or {}) for o, p in zip(job.outputs, pages, strict=True)]
             return {"status": "done", "results": results}
         return {"status": "failed"} | failure(job.source, error)
+    finally:
+        meter.lap(WRITE)
 
 
 def failure(source: str, error: BaseException) -> dict[str, Any]:
@@ -181,7 +187,7 @@ def failure(source: str, error: BaseException) -> dict[str, Any]:
     return {"error": line if isinstance(error, EarthtuneError) else shown(f"{source}: {line}"), "exit_code": code}
 
 
-def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> None:
+def _score(job: Job, outputs: Sequence[Output], meter: Meter, progress: Progress | None) -> None:
     """Predict the rows whose parts are not there yet."""
     for output in outputs:
         for kind in output.layouts:
@@ -196,9 +202,11 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
     specs, watched = [output.bundle.spec for output in outputs], [o for o in outputs if "unfamiliar" in o.layouts]
     runtime = watching(runtime, specs[0], [familiar for o in watched if (familiar := load_familiar(o.run, o.bundle))])
     make = rows_on_files if job.grid == "scene" and job.scene.own else map_rows
+    meter.lap(START)
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
-        how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap, "progress": progress}
+        how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap}
+        how |= {"meter": meter, "progress": progress}
         counts = [*(spec.answer.channels for spec in specs), *[1] * len(watched)]
         for first, block, valid in make(job.scene, specs, runtime, **how):
             shares = np.split(block, np.cumsum(counts)[:-1])
@@ -206,8 +214,10 @@ def _score(job: Job, outputs: Sequence[Output], progress: Progress | None) -> No
             strange = {output.run: share for output, share in zip(watched, shares[len(outputs) :], strict=True)}
             for writer in writers:
                 writer.add(first, (strange if writer.kind == "unfamiliar" else answers)[writer.output.run], valid)
+            meter.tick(TILES)
         for writer in writers:
             writer.regroup.finish()
+    meter.lap(TILES)
 
 
 def _same_engine(output: Output, name: str) -> None:
@@ -256,7 +266,7 @@ def loaded(runs: tuple[tuple[Path, str], ...], engine: Engine) -> Runtime:
     return made if engine.batch is None else dataclasses.replace(made, batch=engine.batch)
 
 
-def _finish(job: Job, output: Output) -> dict[str, Any] | None:
+def _finish(job: Job, output: Output, meter: Meter) -> dict[str, Any] | None:
     """Join the maps where all of their parts are there, unless another process has done it; tell what is there."""
     with ExitStack() as stack:
         if not job.whole:
@@ -267,7 +277,12 @@ def _finish(job: Job, output: Output) -> dict[str, Any] | None:
         height = next(iter(output.layouts.values())).shape[1]
         if any(missing(output.parts(kind), layout, (0, height)) for kind, layout in output.layouts.items()):
             return None
-        return _put_in_place(job, output)
+        told = _put_in_place(job, output)
+        map_of = output.layouts["map"]
+        _, height, width = map_of.shape
+        side = pixel_side(map_of.geobox) or 0.0
+        meter.made(km2=told["valid"] * height * width * (side / 1000) ** 2)
+        return told
 
 
 def _put_in_place(job: Job, output: Output) -> dict[str, Any]:

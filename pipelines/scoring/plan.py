@@ -20,13 +20,15 @@ from models.types import Progress
 from pipelines.grids.areas import ground_system
 from pipelines.grids.rasters import trusting
 from pipelines.outputs.layout import BLOCK, check_memory, check_target
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import READ, START, TILES, Account, Meter
 from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
 from pipelines.samples.unfamiliar import strange
-from pipelines.scenes.bands import RASTERS
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
+from pipelines.scoring.names import by_name, files_of
 from pipelines.scoring.opening import open_for, tags_for, warnings_about
 from pipelines.scoring.rows import ENDS, Grid, layouts
 from pipelines.scoring.watch import check_confidence
@@ -129,10 +131,27 @@ def score_scenes(
     plan: Plan,
     share: Share,
     *,
+    account: Account = Account(),
     progress: Progress | None,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Score scenes with one run or several; see `commands.score.score`."""
+    # Processes that do a part of the work have meters of their own.
+    with account.booked("score", say, children=False) as meter:
+        return _scored(folders, scenes, plan, share, meter, progress=progress, say=say)
+
+
+def _scored(
+    folders: Sequence[Path],
+    scenes: Sequence[str],
+    plan: Plan,
+    share: Share,
+    meter: Meter,
+    *,
+    progress: Progress | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The steps of `score_scenes`."""
     _check(folders[0], plan, share)
     runs = {path: read_bundle(path) for path in folders}
     passes = _passes(runs, plan.overlap)
@@ -146,8 +165,9 @@ def score_scenes(
     _check_tables(plan, share)
     engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))
     plan = dataclasses.replace(plan, engine=engine, named=len(runs) > 1)
+    meter.lap(START)
     results: list[dict[str, Any]] = []
-    jobs: Iterable[Job] = _surveyed(mine, runs, passes, plan, results, say)
+    jobs: Iterable[Job] = _surveyed(mine, runs, passes, plan, meter, results, say)
     total = len(mine) * len(passes)
     if len(sources) < max(share.workers, parts):  # the rows of each are shared out
         pieces = -(-share.workers * parts // len(sources))
@@ -155,12 +175,14 @@ def score_scenes(
         jobs = jobs[part::parts] if len(sources) < parts else jobs
         total = len(jobs)
     ended: dict[tuple[str, str], dict[str, Any]] = {}
-    outcomes = run_jobs(jobs, workers=share.workers, ray=share.ray, progress=progress)
+    outcomes = run_jobs(jobs, workers=share.workers, ray=share.ray, meter=meter, progress=progress)
     for count, (job, outcome) in enumerate(outcomes, 1):
         if total > 1:
             rows = "" if job.whole else f", rows {job.rows[0]} to {job.rows[1]}"
             say(f"{count} of {total}: {job.source}{rows}: {outcome.get('error', outcome['status'])}")
         _gather(ended, job, outcome)
+        meter.lap(TILES)
+    meter.done = any(result["status"] == "done" for result in ended.values())
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results = sorted([*results, *ended.values()], key=lambda result: order[result["scene"], result["run"]])
     return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
@@ -263,6 +285,7 @@ def _surveyed(
     runs: Mapping[Path, Bundle],
     passes: Sequence[tuple[tuple[Path, ...], int]],
     plan: Plan,
+    meter: Meter,
     results: list[dict[str, Any]],
     say: Callable[[str], None],
 ) -> Iterator[Job]:
@@ -271,8 +294,8 @@ def _surveyed(
     What names alone tell (files that are missing, scenes whose maps would have one name) is told before the first.
     `results` gets those of scenes that are done or cannot be.
     """
-    survey = _Survey(runs, plan, frozenset(Path(part).resolve() for s in sources for part in _files(s)), say)
-    refused = _by_name(sources)
+    survey = _Survey(runs, plan, frozenset(Path(part).resolve() for s in sources for part in files_of(s)), say)
+    refused = by_name(sources)
     for source, error in refused.items():
         say(f"{error}")
         results += _failed(source, runs, {"error": str(error), "exit_code": error.exit_code})
@@ -293,33 +316,10 @@ def _surveyed(
             results += _failed(source, folders, told)
             continue
         results += kept
+        meter.lap(READ)
         if job:
-            yield job
-
-
-def _files(source: str) -> list[str]:
-    """The local files and folders of a scene."""
-    return [part for part in source.split(",") if "://" not in part] if not Path(source).exists() else [source]
-
-
-def _by_name(sources: Sequence[str]) -> dict[str, InputError]:
-    """What is wrong with scenes by their names alone."""
-    refused: dict[str, InputError] = {}
-    stems: dict[str, str] = {}
-    for source in sources:
-        missing = next((part for part in _files(source) if not part.startswith("/vsi") and not _there(part)), None)
-        stem = Path((_files(source) or [source])[0]).stem
-        if missing:
-            refused[source] = InputError(f"{missing}: no such file; check the path")
-        elif Path(source).suffix.lower() in RASTERS and stems.setdefault(stem, source) != source:
-            same = f"would be written as {stem}_map.tif, as {stems[stem]} is"
-            refused[source] = InputError(f"{source}: {same}; score them into two folders")
-    return refused
-
-
-def _there(part: str) -> bool:
-    """Whether a local file is there; GDAL's own names of what is inside a file are left to GDAL."""
-    return Path(part).exists() or ":" in part
+            meter.bind(plan.out / PAGE, parts=True)
+            yield dataclasses.replace(job, call=meter.call)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipelines.grids.positions import Lattice, clip, coarser, footprint, pixel_r
 from pipelines.grids.resample import resample
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.layout import Layout
+from pipelines.records.energy import READ, Meter
 from pipelines.scenes.scene import Scene
 
 Grid = Literal["train", "scene"]
@@ -173,6 +175,7 @@ def map_rows(
     overlap: int,
     extra: int = 0,
     rows: tuple[int, int] | None = None,
+    meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
     """Predict a scene tile by tile and blend.
@@ -184,6 +187,7 @@ def map_rows(
         overlap: pixels that neighbouring tiles share.
         extra: channels that the runtime gives after the models' answers.
         rows: first row and end of the rows of the map that are wanted; all of them when None.
+        meter: books the reading, and counts the tiles.
         progress: wraps the tiles to show progress.
 
     Yields:
@@ -194,7 +198,7 @@ def map_rows(
     """
     tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
     windows = progress(tiles, scene.name) if progress else tiles
-    answers = predict_tiles(scene, specs[0], runtime, windows)
+    answers = predict_tiles(scene, specs[0], runtime, windows, meter)
     return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs) + extra, rows=rows)
 
 
@@ -206,6 +210,7 @@ def rows_on_files(
     overlap: int,
     extra: int = 0,
     rows: tuple[int, int] | None = None,
+    meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
     """The rows of `map_rows` on the grid of the scene's files, which is another than the one that it is read on.
@@ -220,7 +225,8 @@ def rows_on_files(
     windows = [(slice(row, min(row + _STRIP, end)), slice(0, width)) for row in range(first, end, _STRIP)]
     unders = [_rows_under(scene, crop(own.geobox, window)) for window in windows]
     wanted = unders[0].start, unders[-1].stop
-    feed = map_rows(scene, specs, runtime, overlap=overlap, extra=extra, rows=wanted, progress=progress)
+    how: dict[str, Any] = {"extra": extra, "rows": wanted, "meter": meter, "progress": progress}
+    feed = map_rows(scene, specs, runtime, overlap=overlap, **how)
     channels, top = sum(spec.answer.channels for spec in specs) + extra, wanted[0]
     held = np.empty((channels, 0, scene.shape[1]), np.float32)
     for window, under in zip(windows, unders, strict=True):
@@ -253,7 +259,9 @@ def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> ND
     return np.concatenate([np.where(valid, y.argmax(axis=0), -1) for _, y, valid in rows])
 
 
-def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[Window]) -> Iterator[Prediction]:
+def predict_tiles(
+    scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[Window], meter: Meter | None = None
+) -> Iterator[Prediction]:
     """Predict windows of a map, in order; reading and prediction run beside each other and beside the caller.
 
     Tiles without a valid pixel are not run and come as None. Invalid pixels hold the tile's band means for the model.
@@ -263,6 +271,7 @@ def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[
         spec: the model's inputs.
         runtime: the models.
         windows: in pixels of the map, row by row.
+        meter: books the reading, and counts the tiles.
 
     Yields:
         The window, predictions (sum of the models' K, h, w) or None, and the valid mask (h, w).
@@ -275,7 +284,9 @@ def predict_tiles(scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[
     with ThreadPoolExecutor(count) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
         try:
             for batch in _batches(windows, runtime.batch):
-                tiles = readers.submit(_read, scene, spec, batch)
+                tiles = readers.submit(_read, scene, spec, batch, meter)
+                if meter:
+                    meter.made(samples=len(batch))
                 waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
                 if len(waiting) > ahead:
                     yield from waiting.popleft().result()
@@ -299,9 +310,10 @@ def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
         yield batch
 
 
-def _read(scene: Scene, spec: Spec, windows: Sequence[Window]) -> list[tuple[Array, Mask]]:
+def _read(scene: Scene, spec: Spec, windows: Sequence[Window], meter: Meter | None) -> list[tuple[Array, Mask]]:
     """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map."""
-    return [scene.read(enlarged(window, zoom(spec), scene.shape)) for window in windows]
+    with meter.aside(READ) if meter else nullcontext():
+        return [scene.read(enlarged(window, zoom(spec), scene.shape)) for window in windows]
 
 
 def _predict(

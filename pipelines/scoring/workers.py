@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import importlib
 import itertools
 import multiprocessing
@@ -14,12 +15,15 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from models.errors import InputError, RunError
 from models.runtime import silence as silence  # before Ray is imported
 from models.runtime.engines import cores
 from models.types import Progress
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import Meter
 from pipelines.scoring.jobs import Job, carry_out
 
 TRIES = 3  # how often a job is begun whose worker died
@@ -38,7 +42,9 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def run_jobs(jobs: Iterable[Job], *, workers: int, ray: str | None, progress: Progress | None) -> Iterator[Outcome]:
+def run_jobs(
+    jobs: Iterable[Job], *, workers: int, ray: str | None, meter: Meter | None = None, progress: Progress | None
+) -> Iterator[Outcome]:
     """Do jobs as they come; those that another process is at work on come last, and are waited for.
 
     Jobs are taken from the iterable a few ahead of the work, so that it may open each scene when its turn comes.
@@ -50,16 +56,23 @@ def run_jobs(jobs: Iterable[Job], *, workers: int, ray: str | None, progress: Pr
         InputError: Ray is not installed, or not at that address.
     """
     busy = []
-    for job, outcome in _attempt(iter(jobs), workers=workers, ray=ray, wait=False, progress=progress):
+    how: dict[str, Any] = {"workers": workers, "ray": ray, "meter": meter, "progress": progress}
+    for job, outcome in _attempt(iter(jobs), wait=False, **how):
         if outcome["status"] == "busy":
             busy.append(job)
         else:
             yield job, outcome
-    yield from _attempt(iter(busy), workers=workers, ray=ray, wait=True, progress=progress)
+    yield from _attempt(iter(busy), wait=True, **how)
 
 
 def _attempt(
-    jobs: Iterator[Job], *, workers: int, ray: str | None, wait: bool, progress: Progress | None
+    jobs: Iterator[Job],
+    *,
+    workers: int,
+    ray: str | None,
+    wait: bool,
+    meter: Meter | None,
+    progress: Progress | None,
 ) -> Iterator[Outcome]:
     first = [*itertools.islice(jobs, 2)]
     every = itertools.chain(first, jobs)
@@ -67,7 +80,7 @@ def _attempt(
         return _actors(every, ray, workers=workers, wait=wait)
     if workers > 1 and len(first) > 1:
         return _processes(every, workers=workers, wait=wait)
-    return ((job, carry_out(job, wait=wait, progress=progress)) for job in every)
+    return ((job, carry_out(job, wait=wait, meter=meter, progress=progress)) for job in every)
 
 
 def _processes(jobs: Iterator[Job], *, workers: int, wait: bool) -> Iterator[Outcome]:
@@ -101,7 +114,7 @@ def _until_broken(
     while more or running:
         for job in itertools.islice(jobs, ahead - len(running)) if more else ():
             try:
-                running[pool.submit(carry_out, job, wait=wait)] = job
+                running[pool.submit(_part, job, wait=wait)] = job
             except BrokenProcessPool:
                 lost.append(job)
                 break
@@ -131,12 +144,29 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _part(job: Job, *, wait: bool) -> dict[str, Any]:
+    """Do a job in a process that is there for that, and write down what it has cost so far."""
+    meter = _meter(job.outputs[0].entry.out / PAGE, *job.call)
+    outcome = carry_out(job, wait=wait, meter=meter)
+    meter.keep()
+    return outcome
+
+
+@functools.cache
+def _meter(page: Path, call: str, country: str) -> Meter:
+    """The meter of this process."""
+    meter = Meter(whole=True)
+    meter.begin("score", country, part_of=call)
+    meter.bind(page, parts=True)
+    return meter
+
+
 def _alone(job: Job, wait: bool) -> dict[str, Any]:
     """Do a job in a process that dies with no other's work."""
     for _ in range(TRIES - 1):
         with _pool(1) as pool:
             try:
-                return pool.submit(carry_out, job, wait=wait).result()
+                return pool.submit(_part, job, wait=wait).result()
             except BrokenProcessPool:
                 continue
     return _lost(job)
@@ -198,7 +228,7 @@ class _Worker:
     """An actor."""
 
     def carry_out(self, job: Job, wait: bool) -> dict[str, Any]:
-        return carry_out(job, wait=wait)
+        return _part(job, wait=wait)
 
 
 def threads_each(workers: int) -> int | None:

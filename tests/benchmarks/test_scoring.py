@@ -22,6 +22,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from pipelines.records.attempts import DIFFERS
+
 ROOT = Path(__file__).resolve().parents[2]
 BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 MEANS = np.array([1087, 1342, 1433, 2734, 1958, 1363.0])
@@ -241,7 +243,7 @@ def test_thirty_kills(runs, place):
     command = [str(Path(sys.executable).parent / "earthtune"), "score", str(runs["tiny"]), str(path), "--out"]
 
     def files(folder):
-        return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+        return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in DIFFERS}
 
     begun = time.perf_counter()
     subprocess.run([*command, str(place / "whole")], check=True, capture_output=True)

@@ -22,6 +22,8 @@ from models.errors import InputError
 from models.spec import ClassDef
 from models.training.settings import Training
 from pipelines.commands.evaluate import evaluate
+from pipelines.records.attempts import read_records
+from pipelines.records.label import summed
 from pipelines.runs import finetune as module
 from pipelines.runs import training
 from pipelines.runs.finetune import finetune
@@ -103,9 +105,15 @@ def test_killed_run_resumes_to_the_same_end(chips, tmp_path):
     assert all(torch.equal(cut[key], whole[key]) for key in whole)
     curves = [read_curves(tmp_path / name / "metrics.csv") for name in ("cut", "whole")]
     assert len(curves[0]) == 12 and all(a == pytest.approx(b, rel=1e-5) for a, b in zip(*curves, strict=True))
+    attempts = read_records(tmp_path / "cut")
+    label = summed(attempts)
+    assert label["attempts"] == 2 and all(record["phases"]["epochs"]["cpu"] > 0 for record in attempts)
+    assert sum(record["made"]["samples"] for record in attempts) >= 12 * 6  # what was begun again counts again
+    assert sum(p["cpu_s"] for p in label["phases"].values()) == pytest.approx(label["cpu_s"], rel=0.01)
+    assert "What it cost" in (tmp_path / "cut" / "report.html").read_text()
     said: list[str] = []
     finetune(recipe, tmp_path / "cut", launch=Launch(resume=True, say=said.append))
-    assert "ended already" in said[0]
+    assert "ended already" in said[0] and read_records(tmp_path / "cut") == attempts
 
 
 @pytest.mark.usefixtures("torch_only")

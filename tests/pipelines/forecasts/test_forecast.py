@@ -26,6 +26,7 @@ from models.errors import InputError, RunError
 from pipelines.cli.main import main
 from pipelines.forecasts.forecast import forecast
 from pipelines.forecasts.verification import table
+from pipelines.records.attempts import PAGE
 from pipelines.reports.scores import area_rmse
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.merra2 import UNITS, choose_channels, open_merra2, split_channel
@@ -405,7 +406,7 @@ def test_a_later_forecast_replaces_an_earlier_one_whole(analyses, tmp_path):
         forecast(TINY, analyses, out=out, steps=1, weights="random")
     forecast(TINY, analyses, out=out, steps=1, weights="random", variables=["T2M"], overwrite=True)
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["forecast.json", "forecast.nc", "forecast_006h.tif", "mine.txt"]
+    assert names == [PAGE, "forecast.json", "forecast.nc", "forecast_006h.tif", "mine.txt"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from models.errors import InputError, RunError
 from pipelines.commands.score import score
+from pipelines.records.attempts import DIFFERS, read_records
+from pipelines.records.label import summed
 from pipelines.scoring import plan as scoring
 from pipelines.scoring import workers as launch
 from pipelines.scoring.plan import Maps, Share
@@ -56,7 +58,7 @@ def scenes(tmp_path_factory):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in DIFFERS}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,13 @@ def test_two_workers_write_the_same_bytes_as_one(run, scenes, wanted, tmp_path):
     results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "done"]
     assert files(tmp_path) == wanted
+    label = summed(read_records(tmp_path))
+    assert (label["attempts"], label["processes"]) == (1, 3)
+    pixels = sum(r["valid"] * rows * 40 for r, rows in zip(results, (TALL, 90), strict=True))
+    assert label["km2"] == pytest.approx(pixels * 0.03**2, rel=0.005)
+    assert set(label["phases"]) == {"start", "read", "tiles", "write"}
+    for what in ("cpu_s", "wall_s"):
+        assert sum(phase[what] for phase in label["phases"].values()) == pytest.approx(label[what], rel=0.01)
 
 
 def test_a_scene_is_split_where_there_are_more_workers_than_scenes(run, scenes, wanted, tmp_path, monkeypatch):
@@ -124,6 +133,9 @@ def test_killed_at_any_moment_and_called_again_it_writes_the_same_bytes(run, sce
     subprocess.run(command(run, scenes, tmp_path), env=environment(), capture_output=True, text=True, check=True)
     assert files(tmp_path) == wanted
     assert not list((tmp_path / ".earthtune").rglob("*.part.tif"))
+    booked = read_records(tmp_path)  # what was killed counts, too
+    assert len(booked) == 3 and all(record["whole"]["cpu"] > 0.2 for record in booked)
+    assert [record["made"]["km2"] > 0 for record in sorted(booked, key=lambda one: one["began"])][-1]
 
 
 def test_work_goes_on_at_the_last_finished_part(run, scenes, wanted, tmp_path, monkeypatch):
@@ -250,7 +262,7 @@ def test_two_processes_on_one_folder_share_the_work(run, scenes, wanted, tmp_pat
 def test_a_worker_that_dies_is_replaced(run, scenes, wanted, tmp_path, tmp_path_factory, monkeypatch):
     mark = tmp_path_factory.mktemp("mark") / "died"
     monkeypatch.setenv("EARTHTUNE_TEST_DIE", str(mark))
-    monkeypatch.setattr(launch, "carry_out", dying.once)
+    monkeypatch.setattr(launch, "_part", dying.once)
     results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "done"]
     assert mark.exists()
@@ -258,7 +270,7 @@ def test_a_worker_that_dies_is_replaced(run, scenes, wanted, tmp_path, tmp_path_
 
 
 def test_a_scene_that_always_kills_its_worker_takes_no_other_with_it(run, scenes, wanted, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "carry_out", dying.of_the_low_one)
+    monkeypatch.setattr(launch, "_part", dying.of_the_low_one)
     results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2))
     assert [r["status"] for r in results] == ["done", "failed"]
     assert "its worker died 3 times" in results[1]["error"] and results[1]["exit_code"] == 1
@@ -273,6 +285,8 @@ def test_ray_actors_write_the_same_bytes(run, scenes, wanted, tmp_path, monkeypa
         results = score(run, scenes, out=tmp_path, maps=Maps(confidence=True), share=Share(workers=2, ray="local"))
     finally:
         ray.shutdown()
+    label = summed(read_records(tmp_path))
+    assert label["processes"] > 1 and label["phases"]["tiles"]["cpu_s"] > 0 and label["km2"] > 0
     assert [r["status"] for r in results] == ["done", "done"]
     assert files(tmp_path) == wanted
 
