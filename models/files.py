@@ -55,20 +55,20 @@ def _hidden(path: Path) -> Iterator[Path]:
     The process that works in one holds a lock on it, which ends with the process, however it ends.
     """
     for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        with _locked(folder, wait=False) as free:
+        with locked(folder, wait=False) as free:
             if free:
                 shutil.rmtree(folder, ignore_errors=True)
     while True:
         made = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True)
-        with made as name, _locked(Path(name), wait=True):
+        with made as name, locked(Path(name), wait=True):
             if Path(name).is_dir():  # none took it for a dead one's before it was locked
                 yield Path(name)
                 return
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Whether this process alone has a folder; False where it has gone, or another has it."""
+def locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether this process alone has a folder, until it ends; False where it has gone, or another has it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

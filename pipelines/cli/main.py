@@ -62,6 +62,7 @@ def _run(name: str, words: list[str]) -> int:
     from pipelines.cli.options import call_of, recipe_path, respelled
     from pipelines.cli.parser import FLAGS, make_parser
     from pipelines.records.energy import Meter
+    from pipelines.records.label import line
 
     recipe = recipe_path(words) if name == "finetune" else None
     call = call_of(COMMANDS[name], recipe)
@@ -84,10 +85,12 @@ def _run(name: str, words: list[str]) -> int:
         print(dump(arguments[str(call.recipe)]), end="")
         return 0
     outcome = call.told(call.function(**arguments), said | {"json": typed["json"]})
+    spent = voice["meter"].label
     if outcome.result or outcome.text:
-        print(json.dumps(_shown(outcome.result), indent=1) if typed["json"] else shown(outcome.text))
-    if voice["meter"].told:
-        voice["say"](voice["meter"].told)
+        result = outcome.result | {"energy": spent} if spent and isinstance(outcome.result, dict) else outcome.result
+        print(json.dumps(_shown(result), indent=1) if typed["json"] else shown(outcome.text))
+    if spent:
+        voice["say"](line(spent))
     return int(outcome.code)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from models.errors import InputError
-from models.files import replacing
+from models.files import locked, replacing
 from pipelines.records.label import check, summed
 from pipelines.records.ledger import FOLDER
 
@@ -57,7 +55,7 @@ def fold(page: Path, record: Record, *, parts: bool) -> list[Record]:
         InputError: the page is damaged, or another's; nothing is lost, the hidden folder keeps the record.
         OSError: the disk does not take it.
     """
-    with _alone(page) if parts else nullcontext():
+    with locked(page.parent, wait=True):  # shards end when they like
         try:
             known = {one["id"]: one for one in _read_page(page)}
         except InputError:
@@ -70,13 +68,10 @@ def fold(page: Path, record: Record, *, parts: bool) -> list[Record]:
         mine = [one for one in known.values() if record["id"] in (one["id"], one["part_of"])] + ranks
         for one in mine if parts else ():
             (_parts(page) / f"{one['id']}.json").unlink(missing_ok=True)
+        with suppress(OSError):  # others are at work, or nothing was under way
+            _parts(page).rmdir()
+            _parts(page).parent.rmdir()
     return mine
-
-
-def _alone(page: Path) -> FileLock:
-    """A lock that keeps other commands off a page: shards end when they like."""
-    _parts(page).mkdir(parents=True, exist_ok=True)
-    return FileLock(_parts(page) / "fold.lock")
 
 
 def _write(page: Path, records: Sequence[Record]) -> None:

@@ -17,9 +17,9 @@ from models.errors import EarthtuneError
 from models.types import Say
 from pipelines.records import attempts, meters
 from pipelines.records.footprint import country_of
-from pipelines.records.label import line, summed
+from pipelines.records.label import summed
 
-EVERY = 2.0  # seconds between two writings of a record; a kill loses no more
+EVERY = 5.0  # seconds between two writings of a record; a kill loses no more
 START, READ, TILES, EPOCHS, ASSESS, WRITE = PHASES = ("start", "read", "tiles", "epochs", "assess", "write")
 
 
@@ -62,7 +62,7 @@ class Meter:
 
     Attributes:
         id: tells its record from any other.
-        told: the sum of the command in a line, once it is closed.
+        label: the sum of the command, once it is closed.
         done: whether something was made; else the record waits in the hidden folder for a call that makes something.
     """
 
@@ -73,7 +73,8 @@ class Meter:
             whole: book all since the process began, else from now on.
             sources: where energy is read.
         """
-        self.id, self.told, self.done = uuid.uuid4().hex, "", True
+        self.id, self.done = uuid.uuid4().hex, True
+        self.label: dict[str, Any] | None = None
         self._sources, self._rapl = sources, meters.Rapl(sources.powercap)
         self._children, self._lock = True, threading.Lock()
         self._last = self._read()
@@ -125,7 +126,7 @@ class Meter:
         """Book what was spent since the last lap."""
         now, before = self._read(), self._last
         cpu = now.own - before.own + (now.children - before.children if self._children else 0.0)
-        self._last, spent = now, Phase(now.wall - before.wall, cpu)
+        self._last, spent = now, Phase(now.wall - before.wall, cpu, peak=meters.peak())
         self._cpu += cpu
         joules = self._rapl.spent()
         if joules is not None and now.busy is not None and before.busy is not None:
@@ -153,7 +154,7 @@ class Meter:
         phase = self._phases.setdefault(name, Phase())
         for key in ("wall", "cpu", "measured", "joules", "device"):
             setattr(phase, key, getattr(phase, key) + share * getattr(spent, key))
-        phase.peak = meters.peak()
+        phase.peak = spent.peak
 
     def tick(self, phase: str) -> None:
         """A lap, where the last is long enough ago; costs nothing else."""
@@ -211,8 +212,7 @@ class Meter:
         if self._page is None or not self._page.parent.is_dir():
             return
         try:
-            mine = attempts.fold(self._page, self.record(), parts=self._parts)
-            self.told = line(summed(mine))
+            self.label = summed(attempts.fold(self._page, self.record(), parts=self._parts))
         except (OSError, EarthtuneError) as error:  # what was made is there all the same
             self._say(f"energy: not added up ({error})")
 

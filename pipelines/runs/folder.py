@@ -64,7 +64,7 @@ def booked_run(command: str, out: Path, launch: Launch) -> Iterator[Launch]:
         try:
             yield dataclasses.replace(launch, meter=meter)
         finally:
-            if part:  # the folder is the first's to make
+            if part and out.is_dir():  # it is the first's to make
                 meter.bind(out / PAGE, parts=True)
 
 

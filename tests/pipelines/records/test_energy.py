@@ -279,7 +279,7 @@ def test_parts_of_other_processes_are_added_and_their_wall_time_is_not(tmp_path)
     main.close()
     page = json.loads((tmp_path / PAGE).read_text())
     assert (page["attempts"], page["processes"], page["km2"]) == (2, 3, 5)
-    assert "per 1,000 km2" in main.told
+    assert main.label and "per 1,000 km2" in line(main.label)
     shard.close()  # which was under way when the other was added up
     records = read_records(tmp_path)
     assert len(records) == 3 and not [*(tmp_path / ".earthtune" / "energy").glob("*.json")]
@@ -308,7 +308,7 @@ def test_a_damaged_page_is_told_in_a_line_and_nothing_is_lost(tmp_path, content)
     meter = booked(tmp_path, said.append)
     meter.lap("tiles")
     meter.close()
-    assert len(said) == 1 and "\n" not in said[0] and str(tmp_path / PAGE) in said[0] and meter.told == ""
+    assert len(said) == 1 and "\n" not in said[0] and str(tmp_path / PAGE) in said[0] and meter.label is None
     assert (tmp_path / PAGE).read_bytes() == content
     with pytest.raises(InputError, match="move it away") as error:
         read_records(tmp_path)
