@@ -45,13 +45,13 @@ class Phase:
 
 
 class _Reading(NamedTuple):
-    """Counters at a moment: seconds, CPU seconds of the process, its children and the machine, joules by device."""
+    """Counters at a moment: seconds, CPU seconds of the process, its children and the machine; graphics cards."""
 
     wall: float
     own: float
     children: float
     busy: float | None
-    devices: Mapping[str, float]
+    devices: Mapping[str, meters.Device]
 
 
 class Meter:
@@ -134,8 +134,8 @@ class Meter:
             spent.joules = joules * min(spent.cpu / max(now.busy - before.busy, spent.cpu, 1e-9), 1)
             spent.measured = spent.cpu
         for device in self._sources.used():
-            if device in now.devices:
-                spent.device += now.devices[device] - before.devices.get(device, now.devices[device])
+            if card := now.devices.get(device):
+                spent.device += (card.joules - before.devices.get(device, card).joules) / card.processes
             else:
                 self._unread.add(device)
         with self._lock:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -62,6 +62,13 @@ def _number(path: Path) -> int:
     return int(path.read_text())
 
 
+class Device(NamedTuple):
+    """A graphics card: joules since its driver was loaded, and the processes that compute on it."""
+
+    joules: float
+    processes: int = 1
+
+
 class Nvml:
     """Energy counters of NVIDIA devices, by the library that comes with their driver."""
 
@@ -69,9 +76,9 @@ class Nvml:
         """Use a library; None where there is none."""
         self._library = library if library is not None and library.nvmlInit_v2() == 0 else None
 
-    def joules(self) -> dict[str, float]:
-        """Joules of each device since its driver was loaded, by the device's UUID; those that do not tell are left."""
-        library, found, count = self._library, dict[str, float](), ctypes.c_uint()
+    def devices(self) -> dict[str, Device]:
+        """The devices by their UUIDs; those that do not tell their energy are left out."""
+        library, found, count = self._library, dict[str, Device](), ctypes.c_uint()
         if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
             return found
         for i in range(count.value):
@@ -82,8 +89,18 @@ class Nvml:
                 library.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(energy)),
             )
             if not any(asked):
-                found[name.value.decode()] = energy.value / 1e3
+                found[name.value.decode()] = Device(energy.value / 1e3, _processes(library, device))
         return found
+
+
+def _processes(library: Any, device: ctypes.c_void_p) -> int:
+    """How many processes compute on a device; 1 where the driver does not tell."""
+    count = ctypes.c_uint(0)
+    try:
+        library.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(count), None)
+    except AttributeError:  # an older driver
+        return 1
+    return max(count.value, 1)
 
 
 @cache
@@ -111,13 +128,13 @@ class Sources:
     Attributes:
         powercap: folder of the RAPL counters.
         stat: the file in which Linux tells what all processors do.
-        devices: joules by device.
+        devices: the graphics cards by UUID.
         used: which of the devices this process uses.
     """
 
     powercap: Path = Path("/sys/class/powercap")
     stat: Path = Path("/proc/stat")
-    devices: Callable[[], Mapping[str, float]] = field(default=lambda: nvml().joules())
+    devices: Callable[[], Mapping[str, Device]] = field(default=lambda: nvml().devices())
     used: Callable[[], set[str]] = devices_used
 
 

@@ -38,8 +38,8 @@ def powercap(folder, **domains):
 class FakeNvml:
     """The library of a driver that knows two devices; the second is too old to tell."""
 
-    def __init__(self, joules):
-        self.joules = joules
+    def __init__(self, joules, processes=1):
+        self.joules, self.processes = joules, processes
 
     def nvmlInit_v2(self):
         return 0
@@ -59,6 +59,10 @@ class FakeNvml:
     def nvmlDeviceGetTotalEnergyConsumption(self, device, energy):
         energy._obj.value = round(self.joules * 1000)
         return 0 if device.value == 1 else 3
+
+    def nvmlDeviceGetComputeRunningProcesses_v3(self, device, count, infos):
+        count._obj.value = self.processes
+        return 7  # no room was given for more than their number
 
 
 def sources(folder, **given):
@@ -122,22 +126,30 @@ def test_the_machines_energy_is_shared_by_cpu_time(tmp_path):
 def test_devices_count_where_they_are_used_and_told(tmp_path):
     library = FakeNvml(1000.0)
     nvml = meters.Nvml(library)
-    assert nvml.joules() == {"GPU-1": 1000.0}
-    meter = Meter(sources=sources(tmp_path, devices=nvml.joules, used=lambda: {"GPU-1"}))
+    assert nvml.devices() == {"GPU-1": (1000.0, 1)}
+    meter = Meter(sources=sources(tmp_path, devices=nvml.devices, used=lambda: {"GPU-1"}))
     meter.begin("score", "")
     library.joules = 4600.0
     meter.lap("tiles")
     assert meter.record()["phases"]["tiles"]["device"] == 3600
     assert summed([meter.record()])["wh"].low == pytest.approx(1, abs=0.01)
-    idle = Meter(sources=sources(tmp_path, devices=nvml.joules))
+    library.joules, library.processes = 5600.0, 2  # workers that share a card count it once
+    meter.lap("tiles")
+    assert meter.record()["phases"]["tiles"]["device"] == 3600 + 500
+    idle = Meter(sources=sources(tmp_path, devices=nvml.devices))
     idle.begin("score", "")
     library.joules = 9000.0
     idle.lap("tiles")
     assert idle.record()["phases"]["tiles"]["device"] == 0
 
 
+def test_a_driver_that_counts_no_processes_gives_the_whole_card(monkeypatch):
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetComputeRunningProcesses_v3")
+    assert meters.Nvml(FakeNvml(5.0, processes=3)).devices() == {"GPU-1": (5.0, 1)}
+
+
 def test_a_device_that_does_not_tell_is_said_to_be_missing(tmp_path):
-    meter = Meter(sources=sources(tmp_path, devices=meters.Nvml(FakeNvml(1)).joules, used=lambda: {"GPU-2"}))
+    meter = Meter(sources=sources(tmp_path, devices=meters.Nvml(FakeNvml(1)).devices, used=lambda: {"GPU-2"}))
     meter.begin("score", "")
     burn(0.01)
     meter.lap("tiles")
@@ -146,12 +158,12 @@ def test_a_device_that_does_not_tell_is_said_to_be_missing(tmp_path):
 
 
 def test_without_a_driver_there_are_no_devices():
-    assert meters.Nvml(None).joules() == {}
+    assert meters.Nvml(None).devices() == {}
 
     class Failing:
         nvmlInit_v2 = staticmethod(lambda: 9)
 
-    assert meters.Nvml(Failing()).joules() == {} and ctypes.sizeof(ctypes.c_ulonglong) == 8
+    assert meters.Nvml(Failing()).devices() == {} and ctypes.sizeof(ctypes.c_ulonglong) == 8
 
 
 CHILD = """
