@@ -11,6 +11,7 @@ from pipelines.records.footprint import WORLD, Span, charges, factor, factors, g
 Record = dict[str, Any]
 _ORDER = ("start", "read", "tiles", "epochs", "assess", "write")
 _HOUR = 3600.0
+_TRAINING = {"finetune": "fine-tuning", "pretrain": "pre-training"}  # as model cards have it
 _FIELDS = ("wall", "cpu", "measured", "joules", "device", "peak")
 _NEGLIGIBLE = 0.01  # share of the energy that may be estimated, or measured, without a word of it
 
@@ -101,7 +102,7 @@ def summed(records: Sequence[Record], country: str | None = None) -> dict[str, A
         "wh_per_1000_km2": _per_1000(records, "km2"),
         "wh_per_1000_samples": _per_1000(records, "samples"),
         "unread": sorted({device for record in records for device in record["unread"]}),
-        "co2_eq_emissions": _card(emitted, places, _kind(records)),
+        "co2_eq_emissions": _card(emitted, places, records),
     }
 
 
@@ -131,13 +132,14 @@ def _kind(records: Iterable[Record]) -> str:
     return "estimated" if known <= _NEGLIGIBLE * guessed else "mixed"
 
 
-def _card(emitted: Span, places: Sequence[str], kind: str) -> dict[str, Any]:
+def _card(emitted: Span, places: Sequence[str], records: Sequence[Record]) -> dict[str, Any]:
     """`co2_eq_emissions` as a model card of the Hugging Face hub has it: grams, and what they come from."""
+    kinds = {_TRAINING.get(record["command"], "") for record in records} - {""}
     between = f"{emitted.low:.3g} to {emitted.high:.3g} g"
     return {
         "emissions": float(f"{emitted.mid:.3g}"),
-        "source": f"earthtune, {kind}: {between}",
-        "training_type": "fine-tuning",
+        "source": f"earthtune, {_kind(records)}: {between}",
+        "training_type": ", ".join(sorted(kinds)),
         "geographical_location": where(places),
     }
 

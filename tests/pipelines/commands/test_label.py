@@ -57,6 +57,7 @@ def test_several_places_side_by_side_with_their_scores(places, capsys):
     assert result["total"]["wh"] == pytest.approx([1.11, 2.22, 4.44])
     assert result["total"]["g_co2e"][2] == pytest.approx(4.44 * 0.713)
     assert result["total"]["co2_eq_emissions"]["emissions"] == pytest.approx(2.22 * 0.713, rel=0.01)
+    assert result["total"]["co2_eq_emissions"]["training_type"] == "fine-tuning"
     assert [place["score"] and place["score"]["value"] for place in result["places"]] == [0.5, 0.4, None]
     assert result["places"][2]["wh_per_1000_km2"] == pytest.approx([0.02, 0.04, 0.08])
     assert result["total"]["wh_per_1000_km2"] == result["places"][2]["wh_per_1000_km2"]  # trainings make no maps
