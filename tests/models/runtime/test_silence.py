@@ -64,9 +64,9 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "review maps/1_map.tif --no_page",
         "sample maps/1_map.tif --n 30 --out points.gpkg",
         "areas labelled.gpkg",
-        f"label {run} maps tokens.tif fc",
         f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",
         f"seasonal {world(tmp_path / 'years.nc')} --target pr --season DJF --out winter",
+        "label trees maps rain tokens.tif fc winter --country FRA",
     ]
     done, asked, left = guarded("-c", ALL, json.dumps([command.split() for command in commands]))
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
