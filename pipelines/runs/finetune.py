@@ -128,21 +128,10 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     bundle = dataclasses.replace(bundle, rounding=_rounded(out, bundle, inputs_of(samples, compared), predict))
     ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
-    told["meter"] = launch.meter
     found = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
     student = distil.compared(task, samples, tested, (asked, network), rivals)
-    result = assess(
-        out,
-        bundle,
-        samples,
-        tested,
-        models,
-        asked=asked,
-        corrections=found,
-        student=student,
-        **told,
-        meter=launch.meter,
-    )
+    told |= {"asked": asked, "corrections": found, "student": student, "meter": launch.meter}
+    result = assess(out, bundle, samples, tested, models, **told)
     if left:
         left.answers.write(out / KEPT)
     if again:
