@@ -101,16 +101,23 @@ def assess(
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
-    parts = {
-        **found.parts(best),
-        "tokens": tokens.view(worth, found.shown.unit),
-        "confidence": trust.view(sure, ground),
-        "groups": groups.view(by_group, found.shown, best, counted=compared.counted if compared else "group"),
-        "corrections": corrections["told"] if corrections else [],
-        "student": distil.view(student, found.shown.unit),
-    }
+    parts = {**found.parts(best), **_views(found, best, result)}
     _report(folder, bundle, found, result, curves, about, parts, meter)
     return result
+
+
+def _views(found: Judgement, best: str | None, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report shows of a result beside what the task shows of itself."""
+    unit, compared, corrections = found.shown.unit, result["compared"], result["corrections"]
+    return {
+        "tokens": tokens.view(result["tokens"], unit),
+        "confidence": trust.view(result["confidence"], result["unfamiliar"]),
+        "groups": groups.view(
+            result["groups"], found.shown, best, counted=compared["counted"] if compared else "group"
+        ),
+        "corrections": corrections["told"] if corrections else [],
+        "student": distil.view(result["student"], unit),
+    }
 
 
 def _by_group(found: Judgement, best: str | None) -> dict[str, dict[str, float | None]]:

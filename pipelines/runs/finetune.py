@@ -82,11 +82,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     first = is_first()
     if first and (before := result_before(out, recipe.to_json(), launch)) is not None:
         return before
-    seed_everything(recipe.seed, workers=True, verbose=False)
-    samples = task.prepare(recipe)
-    if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
-        samples.fold(recipe.folds, None, seed=recipe.seed)
-        samples.spec = task.fitted(samples, ("train",))
+    samples = _samples(task, recipe)
     returned, teacher = corrections.take_up(recipe, samples), distil.take_up(recipe, samples, progress=launch.progress)
     network, base, report = build(recipe, samples.spec)
     module = module_of(task, recipe, network, samples, samples.of("train"), out)
@@ -141,6 +137,16 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     said: dict[str, Any] = {"scores": result["model"], "baselines": result["baselines"], "confidence": sure}
     write_bundle(out, dataclasses.replace(bundle, **said))
     return result
+
+
+def _samples(task: Task, recipe: Recipe) -> Samples:
+    """The samples of a recipe, and the same random numbers for all that follows."""
+    seed_everything(recipe.seed, workers=True, verbose=False)
+    samples = task.prepare(recipe)
+    if recipe.folds:  # the model of the folder learns from all, and those of the folds tell what it is worth
+        samples.fold(recipe.folds, None, seed=recipe.seed)
+        samples.spec = task.fitted(samples, ("train",))
+    return samples
 
 
 def _architecture(recipe: Recipe, network: AnyNetwork, left: LeftOut | None) -> Any:
