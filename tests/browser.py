@@ -166,8 +166,8 @@ class Tab:
 
 
 @contextmanager
-def tab(folder: Path) -> Iterator[Tab]:
-    """A tab of a browser of its own, which ends with the block."""
+def tab(folder: Path, *more: str) -> Iterator[Tab]:
+    """A tab of a browser of its own, with more options, which ends with the block."""
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
 
@@ -183,6 +183,7 @@ def tab(folder: Path) -> Iterator[Tab]:
         f"--user-data-dir={folder / 'profile'}",
         "--remote-debugging-pipe",
         "--window-size=1280,800",
+        *more,
     ]
     null = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, close_fds=False, preexec_fn=place)

@@ -104,6 +104,12 @@ COMMANDS: Mapping[str, Command] = {
         ("review maps/new_map.tif", "review maps/new_map.tif --no_page", "review points.gpkg --scene new.tif"),
         resumes="all answers are kept; the same command goes on from here",
     ),
+    "edge": Command(
+        "a page that maps in a browser, with no network",
+        "RUN --out DIR [--scene FILE] ...",
+        "pipelines.commands.edge:edge",
+        ("edge runs/landuse --out site --scene new.tif",),
+    ),
     "embed": Command(
         "patch tokens of a scene as a raster",
         "BACKBONE SCENE --out FILE ...",

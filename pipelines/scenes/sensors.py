@@ -177,6 +177,12 @@ def cloud_code(text: str) -> str | None:
     return _CLOUD_ALIASES.get(_squeeze(text))
 
 
+def aliases() -> dict[str, list[str]]:
+    """What each band and cloud layer may be called, in small letters and figures alone."""
+    clouds = {code: [alias for alias, of in _CLOUD_ALIASES.items() if of == code] for code in CLOUDS}
+    return {band: names.split() for band, names in _ALIASES.items()} | clouds
+
+
 def tidy(name: str) -> str:
     """The band name as written in a Spec: a known band's name, else the text in capitals with underscores."""
     return band_name(name) or re.sub(r"\W+", "_", name.strip()).upper()
