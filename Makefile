@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint bench mutants notebooks clean
+.PHONY: setup demo test lint bench mutants notebooks page clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,10 @@ mutants: $(STAMP)
 # Executes each from a clean kernel and stores its outputs.
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/store.py
+
+# Do the types of the page's modules hold? Needs TypeScript's tsc on the PATH.
+page:
+	tsc -p pipelines/edge/page
 
 clean:
 	rm -rf $(VENV) demo runs

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="of the processor; all by default")
     parser.add_argument("--overwrite", action="store_true")
     told = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # a scene without a place is allowed
     try:
         _run(told, Path(__file__).resolve().parent)
     except (Refused, OSError, rasterio.errors.RasterioError, rasterio.errors.CRSError) as error:

@@ -62,6 +62,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         f"score {rain_run} {weather} --out rain",
         f"embed {run} {one} --out tokens.tif --tile 32",
         "review maps/1_map.tif --no_page",
+        f"edge {run} --out site --scene {one}",
         "sample maps/1_map.tif --n 30 --out points.gpkg",
         "areas labelled.gpkg",
         f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",

@@ -176,6 +176,7 @@ def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
         "points.csv",
         "areas.csv",
         "areas.png",
+        "site/index.html",
         "maps/rain",
         "maps/fine",
     }
