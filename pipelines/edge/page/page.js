@@ -103,7 +103,7 @@ function finish(site, maps) {
         `${Math.round(100 * Math.max(site.unfamiliar_limit, 0.01))} %): do not rely on the map there`,
     );
   }
-  at("notes").replaceChildren(...notes.map((note) => made("li", `${note}.`)));
+  at("notes").replaceChildren(...notes.map((note) => made("li", `${note[0].toUpperCase()}${note.slice(1)}.`)));
   showViews(site, maps);
   showSaves(site, maps);
   at("result").hidden = false;
