@@ -291,6 +291,11 @@ async function begin() {
     if (dropped) start(site, dropped, dropped.name);
   });
   document.body.dataset.ready = "yes";
+  // Only pages of https, or of this machine, may keep their files.
+  const offline = navigator.serviceWorker;
+  if (!offline || !(await offline.register("offline.js").catch(() => null))) return;
+  await offline.ready;
+  at("offline").textContent = "The whole page is on this device now: it works with the network off.";
 }
 
 begin().catch(() =>

@@ -26,10 +26,11 @@ const MASK = 4; // bit of the kind of an image in a file
  * @returns {Promise<Scene>}
  */
 export async function openScene(blob, name, site, told) {
-  const tiff = await GeoTIFF.fromBlob(blob).catch(() => {
+  const none = () => {
     throw new Refused(`${name}: it is no GeoTIFF; give a file that ends in .tif and holds bands of reflectance.`);
-  });
-  const image = await tiff.getImage(0);
+  };
+  const tiff = await GeoTIFF.fromBlob(blob).catch(none);
+  const image = await tiff.getImage(0).catch(none);
   const [width, height, samples] = [image.getWidth(), image.getHeight(), image.getSamplesPerPixel()];
   if (width * height > site.most_pixels) {
     const most = `${site.most_pixels / 1e6} million`;

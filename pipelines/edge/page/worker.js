@@ -163,7 +163,7 @@ function coloured(scene, site) {
   }
   values.forEach((band, n) => {
     const known = band.filter(Number.isFinite).sort();
-    const [low, high] = known.length ? [percentile(known, 2), percentile(known, 90)] : [0, 1];
+    const [low, high] = known.length ? [percentile(known, 2), percentile(known, 95)] : [0, 1];
     band.forEach((value, i) => {
       rgba[4 * i + n] = (255 * (value - low)) / (high - low || 1);
       rgba[4 * i + 3] = Number.isFinite(value) ? 255 : 0;

@@ -163,6 +163,18 @@ def test_work_can_be_stopped(page, made):
     assert page.run("document.querySelector('#work').hidden && document.querySelector('#result').hidden")
 
 
+def test_without_network_it_works_on(made, tmp_path):
+    with tab(tmp_path) as other:
+        with served(made[0] / "site") as address:
+            other.open(address)
+            other.wait("document.querySelector('#offline')?.textContent.includes('network off')", 60)
+        other.run("location.reload()")
+        other.wait("document.body?.dataset.ready === 'yes' && document.querySelector('#name').textContent === ''")
+        other.run("document.querySelector('#sample').click()")
+        other.wait("!document.querySelector('#result').hidden || !document.querySelector('#error').hidden", 60)
+        assert other.run("document.querySelector('#summary').textContent").startswith("109 x 75 pixels")
+
+
 def test_the_page_fits_a_narrow_window(page, made):
     assert give(page, made[1]) == ""
     page.call("Emulation.setDeviceMetricsOverride", width=360, height=800, deviceScaleFactor=1, mobile=True)

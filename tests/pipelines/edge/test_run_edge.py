@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import rasterio
 from packaging.requirements import Requirement
-from scipy import ndimage
 
 from pipelines.edge.site import write_site
 from tests.pipelines.edge.scenes_to_map import make_scene, read, scored
@@ -125,14 +124,3 @@ def test_values_are_mapped_as_score_maps_them(value_run, alone, tmp_path):
     found = read(tmp_path / "m.tif")
     assert np.array_equal(np.isnan(found), np.isnan(wanted)) and np.nanmax(np.abs(found - wanted)) < 0.05
     assert mapped(alone, site, scene, tmp_path / "n.tif", "--confidence", tmp_path / "c.tif").returncode == 2
-
-
-def test_fill_is_what_is_connected_to_the_edge():
-    from pipelines.edge.run_edge import from_edge
-
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        open_ = rng.random(rng.integers(1, 12, 2)) < rng.uniform(0.2, 0.8)
-        number, _ = ndimage.label(open_)
-        edge = np.unique(np.concatenate((number[0], number[-1], number[:, 0], number[:, -1])))
-        assert np.array_equal(from_edge(open_), np.isin(number, edge[edge > 0]))
