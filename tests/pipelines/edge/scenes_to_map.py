@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import rasterio
 
+from models.bundle import read_bundle, write_bundle
 from pipelines.commands.score import score
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps
@@ -38,6 +41,23 @@ def make_scene(path, **changes):
     with rasterio.open(path, "r+") as made:
         made.scales, made.offsets = [0.00005] * 7, [-0.2] * 7
     return path
+
+
+def cropped(scene, path, rows):
+    """The first rows of a scene, fewer than a tile has."""
+    with rasterio.open(scene) as source, rasterio.open(path, "w", **source.profile | {"height": rows}) as made:
+        made.write(source.read(window=((0, rows), (0, source.width))))
+        made.descriptions, made.scales, made.offsets = source.descriptions, source.scales, source.offsets
+        made.update_tags(**source.tags())
+    return path
+
+
+def tempered(run, folder):
+    """A copy of a run with a temperature."""
+    shutil.copytree(run, folder)
+    bundle = read_bundle(folder)
+    write_bundle(folder, dataclasses.replace(bundle, confidence={**bundle.confidence, "temperature": 1.7}))
+    return folder
 
 
 def scored(run, scene, out, *, classes=True):

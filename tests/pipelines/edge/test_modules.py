@@ -18,7 +18,7 @@ from scipy import ndimage
 from pipelines.edge.site import _about, _copy_page
 from pipelines.grids.areas import pixel_areas
 from pipelines.grids.mosaic import weights
-from pipelines.scenes import sensors
+from pipelines.scenes import physical, sensors
 from tests.browser import needs_browser, tab
 from tests.pipelines.edge.scenes_to_map import served
 
@@ -160,3 +160,47 @@ def test_percentiles_are_those_of_numpy(modules):
     for percent in (1, 50, 98):
         found = modules("units", "m.percentile(Float32Array.from(a[0]).sort(), a[1])", values.tolist(), percent)
         assert found == pytest.approx(float(np.percentile(values, percent)), abs=1e-6)
+
+
+def spectra(**changes):
+    """Reflectance of a plain ground, (6, 500), with changes."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.03, 0.3, (6, 500))
+    x *= changes.get("times", 1)
+    x += changes.get("plus", 0)
+    x[0, rng.permutation(500)[: changes.get("some", 0)]] = changes.get("value", 0)
+    return x.astype(np.float32)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        ({}, "int16"),
+        ({"some": 300, "value": 1.7}, "int16"),
+        ({"times": 7}, "int16"),
+        ({"some": 300, "value": -0.05}, "int16"),
+        ({"some": 20, "value": -0.8}, "int16"),
+        ({"some": 1, "value": -0.8}, "int16"),
+        ({"times": 1e-4}, "float32"),
+        ({"times": 1e-4}, "int16"),
+        ({"plus": 0.6}, "int16"),
+        ({}, "uint8"),
+    ],
+)
+def test_what_cannot_be_reflectance_is_what_ours_says(modules, edge, about, change, kind):
+    x = spectra(**change)
+    wanted = physical._impossible(x, floating=kind == "float32", infrared=True)
+    wanted = wanted or ("8-bit" if kind == "uint8" else "")
+    stub = type(
+        "Stub", (), {"site": about, "height": 1, "width": 500, "indexes": [1] * 6, "units": [(1e-4, 0, False)] * 6}
+    )
+    stub.source = type("Source", (), {"dtypes": [kind]})
+    stub.read = lambda top, left, height, width: (x[:, None, left : left + width] * 1e4, np.ones((1, width), bool))
+    typed = {"int16": "Int16Array", "float32": "Float32Array", "uint8": "Uint8Array"}[kind]
+    read = "(t, l, h, w) => ({ x: Float32Array.from(a[0].flatMap(b => b.slice(l, l + w))), "
+    read += "valid: new Uint8Array(w).fill(1), count: w })"
+    scene = f"{{ height: 1, width: 500, told: false, kinds: Array(6).fill('{typed}'), read: {read} }}"
+    page = modules("units", f"m.impossible({scene}, a[1])", (x * 1e4).tolist(), about)
+    first = ["below" if "lie below" in said else said.split(" ")[0] for said in (page, edge.impossible(stub), wanted)]
+    assert first == [first[2]] * 3

@@ -14,7 +14,7 @@ from rasterio.transform import from_origin
 
 from pipelines.edge.site import write_site
 from tests.browser import needs_browser, tab
-from tests.pipelines.edge.scenes_to_map import make_scene, read, scored, served
+from tests.pipelines.edge.scenes_to_map import cropped, make_scene, read, scored, served, tempered
 from tests.runs import BANDS, make_chip, write
 
 pytestmark = needs_browser
@@ -24,7 +24,7 @@ pytestmark = needs_browser
 def made(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     scene = make_scene(folder / "scene.tif")
-    write_site(run, folder / "site", scene=str(scene))
+    write_site(tempered(run, folder / "run"), folder / "site", scene=str(scene))
     return folder, scene
 
 
@@ -70,10 +70,10 @@ def say(page, **values):
         page.run(f"document.querySelector('[name={name}]').value = {value!r}")
 
 
-def test_the_maps_are_those_of_score(page, made, run, tmp_path):
+def test_the_maps_are_those_of_score(page, made, tmp_path):
     folder, scene = made
     assert give(page, scene) == ""
-    wanted = scored(run, scene, tmp_path / "score")
+    wanted = scored(folder / "run", scene, tmp_path / "score")
     with rasterio.open(saved(page, folder, "scene", "map")) as file, rasterio.open(scene) as source:
         labels = file.read(1)
         assert (file.crs, file.transform, file.nodata) == (source.crs, source.transform, 0)
@@ -83,12 +83,19 @@ def test_the_maps_are_those_of_score(page, made, run, tmp_path):
     for kind in ("confidence", "unfamiliar"):
         found = read(saved(page, folder, "scene", kind))
         assert np.array_equal(np.isnan(found), np.isnan(wanted[kind]))
-        assert np.nanmax(np.abs(found - wanted[kind])) < 2e-3
+        assert np.nanmax(np.abs(found - wanted[kind])) < 1e-4
     rows = page.run("[...document.querySelectorAll('#legend tbody tr')].map(r => [...r.cells].map(c => c.textContent))")
     assert [row[0] for row in rows] == ["tree", "grass", "water"]
     for row, code in zip(rows, (10, 30, 80), strict=True):
         assert abs(float(row[1].replace(",", "")) - (labels == code).sum() * 0.09) <= 0.5  # pixels of 30 m
     assert page.said == []
+
+
+def test_a_scene_smaller_than_a_tile_is_mirrored(page, made, tmp_path):
+    scene = cropped(made[1], tmp_path / "small.tif", 21)
+    assert give(page, scene) == ""
+    wanted = scored(made[0] / "run", scene, tmp_path / "score")["confidence"]
+    assert np.nanmax(np.abs(read(saved(page, made[0], "small", "confidence")) - wanted)) < 1e-4
 
 
 def test_the_sample_is_mapped_and_each_map_is_shown(page, made):

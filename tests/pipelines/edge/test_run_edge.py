@@ -15,7 +15,7 @@ import rasterio
 from packaging.requirements import Requirement
 
 from pipelines.edge.site import write_site
-from tests.pipelines.edge.scenes_to_map import make_scene, read, scored
+from tests.pipelines.edge.scenes_to_map import cropped, make_scene, read, scored, tempered
 from tests.runs import BANDS, make_chip, write
 
 THREE = ("onnxruntime", "numpy", "rasterio")
@@ -42,7 +42,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    write_site(run, folder / "site")
+    write_site(tempered(run, folder / "run"), folder / "site")
     return folder / "site"
 
 
@@ -55,18 +55,19 @@ def mapped(alone, site, *words):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=site.parent, timeout=120)
 
 
-def test_the_maps_are_those_of_score(run, site, alone, tmp_path):
-    scene, out = make_scene(tmp_path / "scene.tif"), tmp_path / "out"
+@pytest.mark.parametrize("rows", [75, 21])
+def test_the_maps_are_those_of_score(site, alone, tmp_path, rows):
+    scene, out = cropped(make_scene(tmp_path / "whole.tif"), tmp_path / "scene.tif", rows), tmp_path / "out"
     out.mkdir()
-    wanted = scored(run, scene, tmp_path / "score")
+    wanted = scored(site.parent / "run", scene, tmp_path / "score")
     more = ("--confidence", out / "c.tif", "--unfamiliar", out / "u.tif", "--threads", "1")
     done = mapped(alone, site, scene, out / "m.tif", *more)
     assert done.returncode == 0, done.stderr
-    assert (read(out / "m.tif") == wanted["map"]).mean() >= 0.999 and len(np.unique(wanted["map"])) == 4
+    assert (read(out / "m.tif") == wanted["map"]).mean() >= 0.999 and len(np.unique(wanted["map"])) >= 3
     for kind, file in (("confidence", "c.tif"), ("unfamiliar", "u.tif")):
         found = read(out / file)
         assert np.array_equal(np.isnan(found), np.isnan(wanted[kind]))
-        assert np.nanmax(np.abs(found - wanted[kind])) < 2e-3
+        assert np.nanmax(np.abs(found - wanted[kind])) < 1e-4
     with rasterio.open(out / "m.tif") as made, rasterio.open(scene) as source:
         assert (made.crs, made.transform, made.nodata) == (source.crs, source.transform, 0)
         assert made.colormap(1)[10][:3] == (0, 0x64, 0)

@@ -139,8 +139,10 @@ def test_a_site_is_not_written_over_and_one_in_its_place_keeps_nothing_of_it(run
     edge(run, out=out, scene=str(make_scene(tmp_path / "scene.tif")))
     with pytest.raises(InputError, match="is not empty"):
         edge(run, out=out)
+    (out / "model-int8.onnx").touch()
     result = edge(run, out=out, overwrite=True)
-    assert not (out / "sample.tif").exists() and json.loads((out / "site.json").read_text())["sample"] is None
+    assert not (out / "sample.tif").exists() and not (out / "model-int8.onnx").exists()
+    assert json.loads((out / "site.json").read_text())["sample"] is None
     assert "http.server" in told(result, {}).text and result["models"] == ["f32"]
 
 
