@@ -420,6 +420,8 @@ def write(targets: dict[str, Path], scene: Scene, site: dict[str, Any], rows: An
             dtype, void = (answer["dtype"], nodata) if kind == "map" else ("float32", float("nan"))
             files[kind] = rasterio.open(drafts[path], "w", dtype=dtype, nodata=void, **profile)
             files[kind].set_band_description(1, answer["name"] if kind == "map" else kind)
+            if kind == "map" and answer["unit"]:
+                files[kind].set_band_unit(1, answer["unit"])
             files[kind].update_tags(EARTHTUNE_BUNDLE=site["bundle"], EARTHTUNE_INPUT=Path(scene.source.name).name)
             if kind == "map" and classes and dtype == "uint8":
                 files[kind].write_colormap(1, classes | {nodata: (0, 0, 0, 0)})

@@ -155,4 +155,5 @@ def _about(run: Path, bundle: Bundle, *, overlap: int) -> dict[str, Any]:
 
 def _scores(scores: Mapping[str, Any]) -> dict[str, float]:
     """The scores that the page tells."""
-    return {name: float(scores[name]) for name in ("accuracy", "mean_iou", "rmse", "r2") if name in scores}
+    known = {name: scores.get(name) for name in ("accuracy", "mean_iou", "rmse", "r2")}
+    return {name: float(value) for name, value in known.items() if isinstance(value, int | float)}

@@ -213,6 +213,7 @@ function showSaves(site, maps) {
         classes,
         about,
         band,
+        unit: kind === "map" ? site.answer.unit : "",
       });
       const link = document.createElement("a");
       link.href = URL.createObjectURL(blob);

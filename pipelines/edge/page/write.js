@@ -29,9 +29,10 @@ function palette(classes, bits) {
 /**
  * Write a map.
  * @param {Uint8Array | Uint16Array | Float32Array} values
- * @param {{ width: number, height: number, place: Place, nodata: number, classes: ClassDef[], about: Record<string, string>, band: string }} how
+ * @param {{ width: number, height: number, place: Place, nodata: number, classes: ClassDef[],
+ *   about: Record<string, string>, band: string, unit: string }} how
  */
-export async function writeTiff(values, { width, height, place, nodata, classes, about, band }) {
+export async function writeTiff(values, { width, height, place, nodata, classes, about, band, unit }) {
   const size = values.BYTES_PER_ELEMENT;
   const strips = [];
   for (let row = 0; row < height; row += ROWS) {
@@ -50,7 +51,7 @@ export async function writeTiff(values, { width, height, place, nodata, classes,
     [278, LONG, [ROWS]],
     [279, LONG, strips.map((strip) => strip.length)],
     [339, SHORT, [values instanceof Float32Array ? 3 : 1]],
-    [42112, ASCII, metadata(about, band)],
+    [42112, ASCII, metadata(about, band, unit)],
     [42113, ASCII, Number.isNaN(nodata) ? "nan" : String(nodata)],
   ];
   if (classes.length) tags.push([320, SHORT, palette(classes, 8 * size)]);
@@ -61,16 +62,20 @@ export async function writeTiff(values, { width, height, place, nodata, classes,
 }
 
 /**
- * What GDAL reads of a file: tags, and the name of its band.
+ * What GDAL reads of a file: tags, and the name and the unit of its band.
  * @param {Record<string, string>} about
  * @param {string} band
+ * @param {string} unit
  */
-function metadata(about, band) {
+function metadata(about, band, unit) {
   /** @type {Record<string, string>} */
   const marks = { "<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;" };
-  const safe = (/** @type {string} */ text) => text.replace(/[<>&"]/g, (mark) => marks[mark]);
+  const once = (/** @type {string} */ text) => text.replace(/[<>&"]/g, (mark) => marks[mark]);
+  const safe = (/** @type {string} */ text) => once(once(text)); // as GDAL, which undoes it twice
   const items = Object.entries(about).map(([key, text]) => `<Item name="${key}">${safe(text)}</Item>`);
-  return `<GDALMetadata>${items.join("")}<Item name="DESCRIPTION" sample="0" role="description">${safe(band)}</Item></GDALMetadata>`;
+  items.push(`<Item name="DESCRIPTION" sample="0" role="description">${safe(band)}</Item>`);
+  if (unit) items.push(`<Item name="UNITTYPE" sample="0" role="unittype">${safe(unit)}</Item>`);
+  return `<GDALMetadata>${items.join("")}</GDALMetadata>`;
 }
 
 /**

@@ -6,12 +6,15 @@ import importlib
 import importlib.util
 import json
 import sys
+import warnings
 from types import ModuleType
 
 import numpy as np
 import pytest
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from scipy import ndimage
 
@@ -204,3 +207,21 @@ def test_what_cannot_be_reflectance_is_what_ours_says(modules, edge, about, chan
     page = modules("units", f"m.impossible({scene}, a[1])", (x * 1e4).tolist(), about)
     first = ["below" if "lie below" in said else said.split(" ")[0] for said in (page, edge.impossible(stub), wanted)]
     assert first == [first[2]] * 3
+
+
+@needs_browser
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "uint8"])
+def test_what_the_page_writes_gdal_reads(modules, dtype):
+    values = np.random.default_rng(2).integers(0, 250, (150, 7)).astype(dtype)
+    classes = [] if dtype == "float32" else [{"code": 200, "name": "a", "colour": "#0a64ff"}]
+    how = {"width": 7, "height": 150, "place": {"tags": []}, "classes": classes, "nodata": 0}
+    how |= {"about": {"A": 'x < "y" & z'}, "band": "biomass", "unit": "Mg/ha"}
+    kind = {"float32": "Float32Array", "uint16": "Uint16Array", "uint8": "Uint8Array"}[dtype]
+    written = f"m.writeTiff({kind}.from(a[0]), a[1]).then(b => b.arrayBuffer()).then(b => [...new Uint8Array(b)])"
+    content = bytes(modules("write", written, values.ravel().tolist(), how))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with MemoryFile(content) as file, file.open() as made:
+            assert (made.dtypes, made.nodata, made.descriptions, made.units) == ((dtype,), 0, ("biomass",), ("Mg/ha",))
+            assert np.array_equal(made.read(1), values) and made.tags()["A"] == 'x < "y" & z'
+            assert not classes or made.colormap(1)[200] == (0x0A, 0x64, 0xFF, 255)

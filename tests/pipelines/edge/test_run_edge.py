@@ -124,4 +124,6 @@ def test_values_are_mapped_as_score_maps_them(value_run, alone, tmp_path):
     assert done.returncode == 0, done.stderr
     found = read(tmp_path / "m.tif")
     assert np.array_equal(np.isnan(found), np.isnan(wanted)) and np.nanmax(np.abs(found - wanted)) < 0.05
+    with rasterio.open(tmp_path / "m.tif") as made:
+        assert (made.descriptions, made.units, np.isnan(made.nodata)) == (("biomass",), ("Mg/ha",), True)
     assert mapped(alone, site, scene, tmp_path / "n.tif", "--confidence", tmp_path / "c.tif").returncode == 2
