@@ -226,7 +226,9 @@ def test_the_command_tells_of_rain_and_a_later_forecast_without_takes_it_away(ru
     with xr.open_dataset(out / "forecast.nc", engine="h5netcdf", decode_timedelta=False) as data:
         assert "U_51" not in data and "T2M" in data
     assert main(words) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["forecast.json", "forecast.nc", "forecast_006h.tif"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("energy.json", "forecast.json", "forecast.nc", "forecast_006h.tif")
+    ]
 
 
 @pytest.mark.parametrize(
