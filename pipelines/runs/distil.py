@@ -231,7 +231,7 @@ def compared(
     part = rows[1]["parameters"] / rows[0]["parameters"], rows[1]["products"] / rows[0]["products"]
     said = [
         f"Student of {part[0]:.1f} times fewer parameters and {part[1]:.1f} times fewer products a tile; its time "
-        "falls less, for what is told of a pixel's surroundings costs the same."
+        "falls less, for what is told of surroundings costs the same."
     ]
     for name, one in beside.items():
         said.append(
