@@ -161,7 +161,7 @@ def _unlabelled(samples: Chips, sources: Sequence[str], progress: Progress | Non
             if place.crs is not None and len(ground.query(_on_earth(place), "intersects")):
                 continue
             corner = f"{window[0].start}_{window[1].start}"
-            found.append(Chip(f"{scene.name}_unlabelled_{corner}", files, None, window, f"unlabelled {name}", "train"))
+            found.append(Chip(f"{scene.name}_unlabelled_{corner}", files, None, window, f"unlabelled {scene.name}", "train"))
     if not found:
         raise InputError(f"--unlabelled {' '.join(sources)}: all of it lies on ground that is labelled; leave it out")
     return found

@@ -122,3 +122,21 @@ def test_scene_classes_shrink_without_settings_that_they_have_no_use_for(make_sp
     made = smaller(spec, BACKBONE, given, parameters(spec, BACKBONE, given) // 2)
     assert (made.detail, made.pixel, made.statistics) == (given.detail, given.pixel, given.statistics)
     assert made.channels < 64
+
+
+@pytest.mark.parametrize("decoder", ["upernet", "unet", "fcn"])
+def test_other_decoders_are_learned_anew_and_the_rest_stays(make_spec, decoder):
+    spec = make_spec("segmentation")
+    given = Architecture(overrides=WIDE, decoder=decoder, channels=16, detail=4, statistics=0, blocks=(0, 1, 2, 3))
+    torch.manual_seed(0)
+    teacher = lively(Network(spec, BACKBONE, given))
+    made = smaller(spec, BACKBONE, given, int(0.8 * parameters(spec, BACKBONE, given)))
+    student = Network(spec, BACKBONE, made).eval()
+    own = {name: value.clone() for name, value in student.head.decoder.state_dict().items()}
+    kept = prune(teacher, student, [example_inputs(spec.imagery, batch=2)])
+    assert all(torch.equal(value, own[name]) for name, value in student.head.decoder.state_dict().items())
+    patch = teacher.backbone.vit.patch_embed.proj.weight[kept.channels]
+    assert torch.equal(student.backbone.vit.patch_embed.proj.weight, patch)
+    first = student.head.detail.pixel[0][1].weight
+    assert set(first.tolist()) <= set(teacher.head.detail.pixel[0][1].weight.tolist())
+    assert answers(student, spec).isfinite().all()
