@@ -151,8 +151,8 @@ def _unlabelled(samples: Chips, sources: Sequence[str], progress: Progress | Non
     ground = STRtree([_on_earth(one) for one in own if one.crs is not None])
     like, found = dataclasses.asdict(data), list[Chip]()
     names = find_scenes(sources)
-    for name in progress(names, "looking at scenes without labels") if progress else names:
-        files = tuple(map(Path, name.split(",")))
+    for source in progress(names, "looking at scenes without labels") if progress else names:
+        files = tuple(map(Path, source.split(",")))
         scene = open_told([str(file) for file in files], pixels.channels, Reading(), times=pixels.times, like=like)
         unit_notes(scene)
         samples.reader.take(files, scene)
@@ -161,7 +161,8 @@ def _unlabelled(samples: Chips, sources: Sequence[str], progress: Progress | Non
             if place.crs is not None and len(ground.query(_on_earth(place), "intersects")):
                 continue
             corner = f"{window[0].start}_{window[1].start}"
-            found.append(Chip(f"{scene.name}_unlabelled_{corner}", files, None, window, f"unlabelled {scene.name}", "train"))
+            name, group = f"{scene.name}_unlabelled_{corner}", f"unlabelled {scene.name}"
+            found.append(Chip(name, files, None, window, group, "train"))
     if not found:
         raise InputError(f"--unlabelled {' '.join(sources)}: all of it lies on ground that is labelled; leave it out")
     return found
