@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from models.networks.network import Network
 from models.training.objectives import Labelled
-from models.training.pruning import Kept
+from models.training.pruning import Chosen
 
 
 class Distilled(nn.Module):
@@ -23,13 +23,13 @@ class Distilled(nn.Module):
     Attributes: see `Labelled`.
     """
 
-    def __init__(self, plain: Labelled, teacher: Network, kept: Kept, *, share: float, features: float) -> None:
+    def __init__(self, plain: Labelled, teacher: Network, kept: Chosen, *, share: float, features: float) -> None:
         """Make an objective of a student's own.
 
         Args:
             plain: the student's own objective.
             teacher: in eval mode; it learns nothing.
-            kept: what of the teacher the student was made of.
+            kept: channels of the teacher's residual stream that the student was made of.
             share: weight of the teacher's answers; the labels have the rest.
             features: weight of the distance between the maps of both backbones, on the channels that stayed.
         """
@@ -70,6 +70,6 @@ class Distilled(nn.Module):
     def _away(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Mean squared distance of maps (B, T*E, h, w) on the channels that stayed, as a share of their variance."""
         parts = theirs.chunk(self.plain.network[0].spec.imagery.times, dim=1)  # of each frame
-        stayed = torch.cat([part[:, self.kept.channels.to(theirs.device)] for part in parts], dim=1).float()
+        stayed = torch.cat([part[:, self.kept.to(theirs.device)] for part in parts], dim=1).float()
         distance: Tensor = (ours.float() - stayed).square().mean() / stayed.var().clamp(min=1e-6)
         return distance

@@ -7,9 +7,10 @@ channels. What comes out answers badly, and learns quickly: pruned and then dist
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,19 +26,6 @@ from models.training.settings import Architecture
 Chosen = Tensor  # indices of the channels that stay, (n,)
 LEAST = 4  # channels of a layer of a head
 RATIOS = (1.0, 0.75, 0.5)  # of the hidden units to the width, beside the run's own
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What of a network stays.
-
-    Attributes:
-        blocks: indices of the backbone's blocks.
-        channels: of its residual stream.
-    """
-
-    blocks: tuple[int, ...]
-    channels: Chosen
 
 
 def smaller(spec: Spec, backbone: str, architecture: Architecture, most: int) -> Architecture:
@@ -56,16 +44,22 @@ def smaller(spec: Spec, backbone: str, architecture: Architecture, most: int) ->
     wide, deep, step = fields["embed_dim"], fields["depth"], math.lcm(16, heads)
     deepest = max(round(deep * (most / whole) ** (1 / 3)), len(set(read)))
     depths = range(max(deepest // 2, len(set(read))), deepest + 1)
-    made = {
-        parameters(spec, backbone, one): one
-        for dim in range(wide // step * step, 0, -step)
-        for depth in depths
-        for ratio in (fields["mlp_ratio"] * share for share in RATIOS)
-        for one in [_scaled(architecture, spec.answer.support, (dim, wide), (depth, deep), read, ratio)]
-    }
-    if fitting := [count for count in made if count <= most]:
-        return made[max(fitting)]
-    least = min(made)
+    ratios = [fields["mlp_ratio"] * share for share in RATIOS]
+
+    def built(place: int, depth: int, ratio: float) -> Architecture:
+        return _scaled(architecture, spec.answer.support, (place * step, wide), (depth, deep), read, ratio)
+
+    def count(one: Architecture) -> int:
+        return parameters(spec, backbone, one)
+
+    found = []
+    for depth, ratio in itertools.product(depths, ratios):  # each network takes a moment to build, so few are
+        places = [built(place, depth, ratio) for place in range(1, wide // step + 1)]
+        if fitting := bisect_right(places, most, key=count):
+            found.append(places[fitting - 1])
+    if found:
+        return max(found, key=count)
+    least = count(built(1, depths[0], ratios[-1]))
     raise InputError(f"--params {most:,}: the smallest of this run has {least:,} parameters; wanted at least that many")
 
 
@@ -118,7 +112,7 @@ def parameters(spec: Spec, backbone: str, architecture: Architecture) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Tensor]]) -> Kept:
+def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Tensor]]) -> Chosen:
     """Give a narrower network the weights of a trained one, chosen by what is active on training samples.
 
     The member of statistics, and decoders other than "linear", keep their own: they are learned anew.
@@ -127,6 +121,9 @@ def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Ten
         teacher: in eval mode.
         student: of the settings of `smaller`; changed in place.
         batches: inputs that channels are judged on.
+
+    Returns:
+        The channels of the residual stream that stayed.
     """
     vit, small = teacher.backbone.vit, student.backbone.vit
     read = teacher.backbone.blocks
@@ -148,7 +145,7 @@ def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Ten
         head(student.head, teacher.head, places)
         for name in ("target_mean", "target_std"):
             getattr(student, name).copy_(getattr(teacher, name))
-    return Kept(blocks, kept)
+    return kept
 
 
 def _activity(

@@ -93,11 +93,13 @@ def fit_logistic(network: Network, head: SceneHead, items: Dataset[Any]) -> str:
     """
     from sklearn.linear_model import LogisticRegression
 
-    every = [items[i] for i in range(len(cast("Any", items)))]
-    truth = np.array([int(item["y"]) for item in every])
-    with torch.inference_mode():
-        bands = [network.normalised({IMAGERY: torch.as_tensor(item[IMAGERY])[None]}) for item in every]
-        plain = torch.cat([head.statistics.plain(one) for one in bands])
+    rows, classes = [], []
+    for i in range(len(cast("Any", items))):  # one in memory at a time
+        item = items[i]
+        with torch.inference_mode():
+            rows.append(head.statistics.plain(network.normalised({IMAGERY: torch.as_tensor(item[IMAGERY])[None]})))
+        classes.append(int(item["y"]))
+    plain, truth = torch.cat(rows), np.array(classes)
     head.statistics.standardise(plain)
     x = ((plain - head.statistics.centre) / head.statistics.scale).double().numpy()
     found = np.unique(truth)

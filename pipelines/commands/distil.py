@@ -16,7 +16,7 @@ def distil(
     out: Path,
     size: Literal["small", "tiny"] = "small",
     params: int | None = None,
-    unlabelled: list[str] = [],  # noqa: B006  # never changed; the help shows it
+    unlabelled: list[str] | None = None,
     epochs: int | None = None,
     data_root: Path | None = None,
     compare: bool = True,
@@ -41,7 +41,7 @@ def distil(
     from pipelines.runs.distil import student_of  # torch: not for the help
     from pipelines.runs.finetune import finetune
 
-    asked: dict[str, Any] = {"size": size, "params": params, "unlabelled": unlabelled, "epochs": epochs}
+    asked: dict[str, Any] = {"size": size, "params": params, "unlabelled": unlabelled or [], "epochs": epochs}
     recipe = student_of(run, data_root=data_root, compare=compare, **asked)
     result = finetune(recipe, out, launch=launch, name=f"student of {run.resolve().name}")
     return result and {"run": str(out), **result}
