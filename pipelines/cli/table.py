@@ -82,6 +82,16 @@ COMMANDS: Mapping[str, Command] = {
         ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
         resumes="the same command goes on from here",
     ),
+    "mosaic": Command(
+        "join maps of overlapping ground into one",
+        "MAP [MAP ...] --out FILE [--aoi FILE] ...",
+        "pipelines.commands.mosaic:mosaic",
+        (
+            "mosaic maps --out county_map.tif --aoi county.geojson",
+            "mosaic maps --out july_map.tif --date 2024-07-15 --crs EPSG:3035",
+        ),
+        resumes="the same command goes on from here",
+    ),
     "sample": Command(
         "draw points of maps, to be labelled",
         "MAP [MAP ...] --out FILE [--n 500] ...",

@@ -12,6 +12,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -350,10 +351,10 @@ def impossible(scene: Scene) -> str:
     return ""
 
 
-def weights(size: int, tile: int, overlap: int) -> list[tuple[int, Array]]:
+def weights(size: int, tile: int, overlap: int, phase: int = 0) -> list[tuple[int, Array]]:
     """First pixel and blending weights of each tile along a side: raised cosines, over their sum at each pixel."""
-    last = max(size - tile, 0)
-    firsts, length = [*range(0, last, tile - overlap), last], min(tile, size)
+    last, step = max(size - tile, 0), tile - overlap
+    firsts, length = sorted({0, *range(phase % step, last, step), last}), min(tile, size)
     hann = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
     total = np.zeros(size)
     for first in firsts:
@@ -361,10 +362,17 @@ def weights(size: int, tile: int, overlap: int) -> list[tuple[int, Array]]:
     return [(first, (hann / total[first : first + length]).astype(np.float32)) for first in firsts]
 
 
+def phase(place: Any) -> tuple[int, int]:
+    """Row and column at which the coordinate system begins: tiles are counted from there."""
+    down, across = (0, 0) if place.b or place.d else (place.f / place.e, place.c / place.a)
+    return -math.floor(down + 0.5), -math.floor(across + 0.5)
+
+
 def blended(scene: Scene, site: dict[str, Any], models: Models) -> Iterator[tuple[int, Array, Array]]:
     """First row, finished rows (K, n, width) and their valid mask (n, width), as soon as no later tile touches them."""
     tile, overlap = site["tile"], site["overlap"]
-    down, across = (weights(size, tile, overlap) for size in (scene.height, scene.width))
+    sides = zip((scene.height, scene.width), phase(scene.source.transform), strict=True)
+    down, across = (weights(size, tile, overlap, begin) for size, begin in sides)
     side = min(tile, scene.height)
     strip = np.zeros((models.channels, side, scene.width), np.float32)
     mask = np.zeros((side, scene.width), bool)
@@ -375,8 +383,7 @@ def blended(scene: Scene, site: dict[str, Any], models: Models) -> Iterator[tupl
             if not valid.any():
                 continue
             if not valid.all():  # the others get the tile's mean
-                mean = x[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)
-                x = np.where(valid, x, mean[:, None, None])
+                x = np.where(valid, x, x[:, valid].mean(axis=1, dtype=np.float64).astype(np.float32)[:, None, None])
             x = np.pad(x, ((0, 0), (0, tile - side), (0, tile - len(wide))), mode="symmetric")
             y = models(scene.inputs(x, row, col, side, len(wide)))
             if not np.isfinite(y).all():

@@ -29,6 +29,16 @@ def whole_shift(theirs: GeoBox, geobox: GeoBox) -> tuple[int, int] | None:
     return shift if drift < SAME_PIXEL else None
 
 
+def phase(geobox: GeoBox) -> tuple[int, int]:
+    """Row and column of a grid at which its coordinate system begins, as a pixel counted from the grid's first.
+
+    Tiles that are counted from there are the same in all scenes that share pixels: ground has one map, whatever scene
+    it is cut from. (0, 0) of a grid that is turned.
+    """
+    a, b, c, d, e, f = tuple(geobox.affine)[:6]
+    return (0, 0) if b or d else (-math.floor(f / e + 0.5), -math.floor(c / a + 0.5))
+
+
 def halves(window: Window) -> tuple[Window, Window]:
     """Cut a window in two across its longer side."""
     rows, cols = window

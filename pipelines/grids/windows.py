@@ -8,24 +8,26 @@ from typing import overload
 Window = tuple[slice, slice]
 
 
-def starts(size: int, tile: int, overlap: int = 0) -> list[int]:
+def starts(size: int, tile: int, overlap: int = 0, phase: int = 0) -> list[int]:
     """First pixel of each tile along one side, so that tiles of length `tile` cover `size` pixels exactly.
 
-    Neighbours share at least `overlap` pixels; the last tile is flush with the far edge; a side shorter than a tile
-    gets one tile that starts at 0 (and is to be padded).
+    Neighbours share at least `overlap` pixels; the first and the last tile are flush with the edges, the others begin
+    at `phase` and every `tile - overlap` pixels before and after it; a side shorter than a tile gets one tile that
+    starts at 0 (and is to be padded).
 
     Args:
         size: pixels along the side, at least 1.
         tile: pixels along a tile.
         overlap: pixels that neighbours share, 0 <= overlap < tile.
+        phase: see `positions.phase`.
 
     Raises:
         ValueError: a size is not positive, or the overlap is not below the tile.
     """
     if size < 1 or not 0 <= overlap < tile:
         raise ValueError(f"size {size}, tile {tile}, overlap {overlap}: wanted size, tile >= 1 and 0 <= overlap < tile")
-    last = max(size - tile, 0)
-    return [*range(0, last, tile - overlap), last]
+    last, step = max(size - tile, 0), tile - overlap
+    return sorted({0, *range(phase % step, last, step), last})
 
 
 class Tiles(Sequence[Window]):
@@ -37,22 +39,29 @@ class Tiles(Sequence[Window]):
         shape: rows and columns of the grid.
         tile: side of a tile in pixels.
         overlap: pixels that neighbours share at least.
+        phase: rows and columns at which tiles begin, see `starts`.
         rows: first row of each row of tiles.
         cols: first column of each tile in a row of tiles.
     """
 
     def __init__(
-        self, shape: tuple[int, int], tile: int, overlap: int = 0, *, rows: tuple[int, int] | None = None
+        self,
+        shape: tuple[int, int],
+        tile: int,
+        overlap: int = 0,
+        *,
+        phase: tuple[int, int] = (0, 0),
+        rows: tuple[int, int] | None = None,
     ) -> None:
         """Cover a grid, or only its `rows` (first, end): the tiles are those of the whole grid that touch them.
 
         Raises:
             ValueError: as `starts`.
         """
-        self.shape, self.tile, self.overlap = shape, tile, overlap
+        self.shape, self.tile, self.overlap, self.phase = shape, tile, overlap, phase
         first, end = (0, shape[0]) if rows is None else rows
-        self.rows = [row for row in starts(shape[0], tile, overlap) if row < end and row + tile > first]
-        self.cols = starts(shape[1], tile, overlap)
+        self.rows = [row for row in starts(shape[0], tile, overlap, phase[0]) if row < end and row + tile > first]
+        self.cols = starts(shape[1], tile, overlap, phase[1])
 
     def __len__(self) -> int:
         """Number of tiles."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
-from models.spec import IMAGERY, Spec
+from models.spec import IMAGERY, ClassDef, Spec
 from pipelines.outputs.footprint import footprint
 from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, classes_of, relative
 
@@ -38,6 +38,7 @@ EXTENSIONS: Mapping[str, str] = {
     "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
 }
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
+MOST_NAMED = 20  # sources that the lineage of a mosaic names
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
 
@@ -76,9 +77,9 @@ def stac_item(
         InputError: no file is given, one is missing, or they lie in several folders.
     """
     folder = _folder(assets)
-    described = {kind: asset(kind, path, folder, bundle.spec) for kind, path in assets.items()}
+    classes, bands = bundle.spec.answer.classes, bundle.spec.imagery.channels
+    described = {kind: asset(kind, path, folder, classes, bands) for kind, path in assets.items()}
     ground = geobox or scene.geobox
-    geometry, bbox = footprint(ground)
     model = _model(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
@@ -88,8 +89,64 @@ def stac_item(
         **_processing(bundle, scene),
         **model,
     }
-    prefixes = {key.partition(":")[0] for fields in (properties, *described.values()) for key in fields}
     sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
+    return _item(name, ground, properties, [address for address in sources if address], described)
+
+
+def mosaic_item(
+    name: str,
+    geobox: GeoBox,
+    assets: Mapping[str, Path],
+    maps: Sequence[Path],
+    dates: Sequence[datetime.date | None],
+    classes: Sequence[ClassDef],
+) -> dict[str, Any]:
+    """Describe a mosaic of maps as a STAC item; the items of the maps are linked where they lie near.
+
+    Args:
+        name: id of the item.
+        geobox: ground of the mosaic.
+        assets: as of `stac_item`.
+        maps: what it was made of.
+        dates: when each was seen.
+        classes: the classes of a map of classes.
+
+    Returns:
+        The item as plain JSON types, with relative addresses.
+
+    Raises:
+        InputError: see `stac_item`.
+    """
+    folder = _folder(assets)
+    described = {kind: asset(kind, path, folder, classes) for kind, path in assets.items()}
+    text = f"The mean of {len(maps)} maps, weighted by how well each saw the ground."
+    undated = sum(date is None for date in dates)
+    text += f" Date of acquisition unknown for {undated} of them." if undated else ""
+    properties = {
+        "title": f"Mosaic of {len(maps)} maps",
+        "description": text,
+        **_when(dates),
+        **_projection(geobox),
+        "processing:level": "L4",
+        "processing:lineage": f"mean of {', '.join(path.name for path in maps[:MOST_NAMED])}"
+        + (f" and {len(maps) - MOST_NAMED} more" if len(maps) > MOST_NAMED else ""),
+        "processing:software": {"earthtune": version("earthtune")},
+    }
+    items = [path.with_name(path.name.removesuffix("_map.tif") + ".json") for path in maps]
+    sources = dict.fromkeys(relative(path, folder) for path in items if path.is_file())
+    return _item(name, geobox, properties, [address for address in sources if address], described)
+
+
+def _item(
+    name: str,
+    geobox: GeoBox,
+    properties: Mapping[str, Any],
+    sources: Sequence[str],
+    described: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """An item of these properties, sources and assets."""
+    geometry, bbox = footprint(geobox)
+    prefixes = {key.partition(":")[0] for fields in (properties, *described.values()) for key in fields}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -98,7 +155,7 @@ def stac_item(
         "geometry": geometry,
         **({"bbox": bbox} if bbox else {}),
         "properties": properties,
-        "links": [_link(address) for address in sources if address],
+        "links": [_link(address) for address in sources],
         "assets": described,
     }
 

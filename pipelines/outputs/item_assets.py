@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.spec import ClassDef, Spec
+from models.spec import ClassDef
 
 MODEL = "model"  # the one asset that may lie in another folder
 
@@ -29,6 +29,7 @@ _TITLES = {
     "sets": "Sets of classes",
     "lower": "Lower end of the interval",
     "upper": "Upper end of the interval",
+    "views": "How many views, and the day of the best",
     "unfamiliar": "Unlike the training's ground",
     "thumbnail": "Picture of the map",
     MODEL: "Model that drew the map",
@@ -47,8 +48,10 @@ _COMMON_NAMES = {
 _WEB_MERCATOR = 3857
 
 
-def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
-    """One file: where, of what kind, which bytes; and its pixels or its model."""
+def asset(
+    kind: str, path: Path, folder: Path, classes: Sequence[ClassDef], bands: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One file: where, of what kind, which bytes; and its pixels, or the bands that the model eats."""
     digest = _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
     # Where a path would show another machine's folders the file is named by its content (RFC 6920).
     by_content = "ni:///sha-256;" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -62,12 +65,12 @@ def asset(kind: str, path: Path, folder: Path, spec: Spec) -> dict[str, Any]:
     }
     if kind == MODEL:
         common = {band: {"common_name": name} for band, name in _COMMON_NAMES.items()}
-        bands = [{"name": band} | common.get(band, {}) for band in spec.imagery.channels]
-        return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": bands}
+        eaten = [{"name": band} | common.get(band, {}) for band in bands]
+        return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": eaten}
     if path.suffix.lower() in (".tif", ".tiff"):
         fields |= _raster(path)
-        if kind == "map" and spec.answer.classes:
-            fields["classification:classes"] = classes_of(spec.answer.classes, fields.get("nodata"))
+        if kind == "map" and classes:
+            fields["classification:classes"] = classes_of(classes, fields.get("nodata"))
     return fields
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.errors import InputError
 from models.files import replacing
-from models.spec import ClassDef, Spec
+from models.spec import ClassDef
 from pipelines.outputs import seen
 from pipelines.outputs.parts import open_raster
 from pipelines.scenes.scene import Scene
@@ -61,7 +61,9 @@ RAMP = {
 }
 
 
-def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | None = None, banner: str = "") -> None:
+def write_quicklook(
+    path: Path, map_file: Path, *, classes: Sequence[ClassDef] = (), scene: Scene | None = None, banner: str = ""
+) -> None:
     """Write a PNG of a map, at most `LONGEST` pixels on its longer side, with a legend beneath.
 
     The scene in its natural colours is beside it, or above it where it is wide. Classes have their own colours, never
@@ -72,16 +74,16 @@ def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | No
     Args:
         path: the picture; replaced whole when it is there.
         map_file: a map of the model's, or another raster of one quantity.
-        spec: the model's Spec, for its classes and its quantity.
+        classes: the classes of a map of classes.
         scene: what the map is of; left out where it lacks red, green or blue on its own ground.
         banner: a warning above the map.
 
     Raises:
         InputError: `map_file` cannot be opened.
     """
-    image, legend = _draw(map_file, spec, LONGEST, scene)
+    image, legend = _draw(map_file, classes, LONGEST, scene)
     while image.height + legend.height > LONGEST:  # a lower map may be narrower, and its legend higher: seldom twice
-        image, legend = _draw(map_file, spec, LONGEST - legend.height, scene)
+        image, legend = _draw(map_file, classes, LONGEST - legend.height, scene)
     with replacing(path) as draft:
         whole = _stacked(image, legend)
         if banner:
@@ -89,7 +91,7 @@ def write_quicklook(path: Path, map_file: Path, *, spec: Spec, scene: Scene | No
         whole.save(draft, format="PNG", compress_level=3)  # half the time of 6, 5 % more bytes
 
 
-def _draw(map_file: Path, spec: Spec, longest: int, scene: Scene | None) -> tuple[Picture, Picture]:
+def _draw(map_file: Path, classes: Sequence[ClassDef], longest: int, scene: Scene | None) -> tuple[Picture, Picture]:
     """The map and the scene, at most `longest` pixels on the longer side, and the legend, as wide or wider."""
     from PIL import Image
 
@@ -98,8 +100,8 @@ def _draw(map_file: Path, spec: Spec, longest: int, scene: Scene | None) -> tupl
     factor = max((SMALL // 2 if beside else SMALL) // max(values.shape), 1)  # by which a small map is enlarged
     height, width = (side * factor for side in values.shape)
     above = beside and width > height
-    if spec.answer.classes and values.dtype.kind == "u":
-        pixels, entries = _class_pixels(values, spec)
+    if classes and values.dtype.kind == "u":
+        pixels, entries = _class_pixels(values, classes)
         legend = functools.partial(_class_legend, entries)
     else:
         pixels, ends = _value_pixels(values.astype(np.float64), nodata)
@@ -154,11 +156,11 @@ def _read(path: Path, longest: int) -> tuple[Values, float | None, str]:
         raise InputError(f"{path}: no picture can be drawn of it ({error}); wanted a raster") from error
 
 
-def _class_pixels(codes: Values, spec: Spec) -> tuple[Pixels, list[Entry]]:
-    """Colours of the classes, transparent elsewhere; and names and colours of those that occur, in the Spec's order."""
+def _class_pixels(codes: Values, classes: Sequence[ClassDef]) -> tuple[Pixels, list[Entry]]:
+    """Colours of the classes, transparent elsewhere; and names and colours of those that occur, in their order."""
     counts = np.bincount(codes.ravel())
     table = np.zeros((len(counts), 4), np.uint8)
-    occurring = [entry for entry in spec.answer.classes if entry.code < len(counts) and counts[entry.code]]
+    occurring = [entry for entry in classes if entry.code < len(counts) and counts[entry.code]]
     for entry in occurring:
         table[entry.code] = (*entry.rgb, 255)
     return table[codes], [(_legible(entry), entry.rgb) for entry in occurring]

@@ -335,7 +335,8 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
         # What is cut off must not lie among the maps.
         drafts = {name: entry.parts / f"beside.{name}" for name in beside}
         banner = _banner(output)
-        write_quicklook(drafts["png"], assets["map"], spec=output.bundle.spec, scene=job.scene, banner=banner)
+        classes = output.bundle.spec.answer.classes
+        write_quicklook(drafts["png"], assets["map"], classes=classes, scene=job.scene, banner=banner)
         os.replace(drafts["png"], beside["png"])
         ground = job.scene.own.geobox if job.grid == "scene" and job.scene.own else None
         item = stac_item(output.bundle, job.scene, assets | others, name=entry.stem, geobox=ground, remark=banner)

@@ -13,16 +13,15 @@ from typing import Any
 import rasterio
 
 from models.bundle import Bundle, bundle_id, read_bundle
-from models.errors import EarthtuneError, InputError
-from models.files import check_target as check_file
-from models.spec import Spec
+from models.errors import InputError
 from models.types import Progress
 from pipelines.grids.areas import ground_system
+from pipelines.grids.positions import phase
 from pipelines.grids.rasters import trusting
 from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.attempts import PAGE
 from pipelines.records.energy import READ, START, TILES, Account, Meter
-from pipelines.records.ledger import Entry, digest, fingerprint, is_ours, remember
+from pipelines.records.ledger import Entry, digest, fingerprint
 from pipelines.samples.unfamiliar import strange
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
@@ -31,6 +30,7 @@ from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.names import by_name, files_of
 from pipelines.scoring.opening import open_for, tags_for, warnings_about
 from pipelines.scoring.rows import ENDS, Grid, layouts
+from pipelines.scoring.tables import check_tables, failed, tabulated
 from pipelines.scoring.watch import check_confidence
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 
@@ -51,6 +51,7 @@ class Maps:
         min_area: hectares; smaller patches of a class map are merged into their largest neighbour.
         polygons: GeoPackage to write, with class, area in hectares and mean confidence of every patch.
         area_table: CSV to write, with the pixels and hectares of every class.
+        mosaic: GeoTIFF to write, all maps joined to one; `earthtune mosaic` joins maps that are there.
         map_grid: of a scene that was resampled: train writes maps on the training's pixels, scene on its own.
     """
 
@@ -62,6 +63,7 @@ class Maps:
     min_area: float = 0.0
     polygons: Path | None = None
     area_table: Path | None = None
+    mosaic: Path | None = None
     map_grid: Grid = "train"
 
     @property
@@ -75,7 +77,7 @@ class Maps:
     @property
     def tables(self) -> dict[str, Path | None]:
         """The files of all scenes together, by the suffix that each wants."""
-        return {".gpkg": self.polygons, ".csv": self.area_table}
+        return {".gpkg": self.polygons, ".csv": self.area_table, ".tif": self.mosaic}
 
     @property
     def wants_ground(self) -> str:
@@ -156,13 +158,18 @@ def _scored(
     runs = {path: read_bundle(path) for path in folders}
     passes = _passes(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
+    if plan.maps.mosaic:
+        if len(runs) > 1:
+            raise InputError(f"{plan.maps.mosaic}: a mosaic is of the maps of one run; score with one, or join later")
+        maps = dataclasses.replace(plan.maps, probabilities=bool(runs[folders[0]].spec.answer.classes))
+        plan = dataclasses.replace(plan, maps=maps)
     for path, bundle in runs.items():
         check_confidence(path, bundle, plan.maps.kinds)
     part, parts = shard_of(share.shard) if share.shard else (0, 1)
     told = any("=" in band for band in plan.reading.bands or ())  # each folder is one scene, its files are named
     sources = [*dict.fromkeys(scenes)] if told else find_scenes(scenes)
     mine = sources[part::parts] if len(sources) >= parts else sources
-    _check_tables(plan, share)
+    check_tables(plan, share)
     engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))
     plan = dataclasses.replace(plan, engine=engine, named=len(runs) > 1)
     meter.lap(START)
@@ -185,7 +192,7 @@ def _scored(
     meter.done = any(result["status"] == "done" for result in ended.values())
     order = {(source, str(path)): i for i, (source, path) in enumerate(itertools.product(mine, runs))}
     results = sorted([*results, *ended.values()], key=lambda result: order[result["scene"], result["run"]])
-    return results + _tabulated(results, folders[0], runs[folders[0]].spec, plan)
+    return results + tabulated(results, folders[0], runs[folders[0]].spec, plan)
 
 
 def _check(run: Path, plan: Plan, share: Share) -> None:
@@ -208,50 +215,6 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
     spec = next(iter(runs.values())).spec
     if classes and (not spec.answer.classes or (len(runs) > 1 and classes != "min_area")):
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
-
-
-def _check_tables(plan: Plan, share: Share) -> None:
-    """Refuse files that could not be written at the end; those that an earlier call wrote are written anew."""
-    for suffix, file in plan.maps.tables.items():
-        if file and share.shard:
-            raise InputError(
-                f"{file}: a shard sees some scenes only; when all have ended, the same call without --shard writes it "
-                "(for polygons give the shards --confidence)"
-            )
-        if file:
-            if file.parent.resolve() == plan.out.resolve():
-                plan.out.mkdir(parents=True, exist_ok=True)
-            check_file(file, suffix, overwrite=plan.overwrite or is_ours(plan.out, file))
-
-
-def _tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan: Plan) -> list[dict[str, Any]]:
-    """Write the polygons and the areas of all maps that are there; results where that fails."""
-    if not any(plan.maps.tables.values()):
-        return []
-    from pipelines.grids.align import dataset, grid
-    from pipelines.grids.areas import area_table
-    from pipelines.outputs.polygons import write_polygons
-
-    made, failed = [], []
-    for result in (result for result in results if result["status"] in ("done", "kept")):
-        try:
-            ground_system(grid(dataset(result["map"])), result["map"])
-            made.append(result)
-        except EarthtuneError as error:  # one without a place on the ground keeps no other out of the tables
-            failed += _failed(result["scene"], [run], {"error": str(error), "exit_code": error.exit_code})
-    maps, polygons, table = [Path(result["map"]) for result in made], plan.maps.polygons, plan.maps.area_table
-    try:
-        if maps and table:
-            area_table(maps, spec.answer.classes, table, overwrite=True)
-            remember(plan.out, table)
-        if maps and polygons:
-            pairs = [(path, Path(result["maps"]["confidence"])) for path, result in zip(maps, made, strict=True)]
-            write_polygons(pairs, spec.answer.classes, polygons, overwrite=True)
-            remember(plan.out, polygons)
-    except EarthtuneError as error:  # the maps are there all the same
-        told = {"error": str(error), "exit_code": error.exit_code}
-        failed += _failed(", ".join(str(file) for file in (polygons, table) if file), [run], told)
-    return failed
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
@@ -298,7 +261,7 @@ def _surveyed(
     refused = by_name(sources)
     for source, error in refused.items():
         say(f"{error}")
-        results += _failed(source, runs, {"error": str(error), "exit_code": error.exit_code})
+        results += failed(source, runs, {"error": str(error), "exit_code": error.exit_code})
         if plan.debug:
             raise error
     for source, (folders, overlap) in itertools.product(sources, passes):
@@ -313,7 +276,7 @@ def _surveyed(
             told = failure(source, error)
             if len(sources) > 1:
                 say(told["error"])
-            results += _failed(source, folders, told)
+            results += failed(source, folders, told)
             continue
         results += kept
         meter.lap(READ)
@@ -409,7 +372,7 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "reading": dataclasses.asdict(plan.reading),
         "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
-        "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap],
+        "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap, phase(scene.geobox)],
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
     made = layouts(bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene), grid=plan.maps.map_grid)
@@ -438,8 +401,3 @@ def _gather(ended: dict[tuple[str, str], dict[str, Any]], job: Job, outcome: Map
         before = ended.get((job.source, str(output.run)))
         if before is None or rank[about["status"]] > rank[before["status"]]:
             ended[job.source, str(output.run)] = about
-
-
-def _failed(scene: str, runs: Iterable[Path], told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Results of a scene of which nothing could be made."""
-    return [{"scene": scene, "run": str(run), "status": "failed", **told} for run in runs]

@@ -22,8 +22,8 @@ from models.runtime.engines import Runtime
 from models.spec import IMAGERY, Spec
 from models.types import Array, Mask, Predict, Progress
 from pipelines.grids.align import crop
-from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, pad_tile
-from pipelines.grids.positions import Lattice, clip, coarser, footprint, pixel_ratio
+from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, first_largest, pad_tile
+from pipelines.grids.positions import Lattice, clip, coarser, footprint, phase, pixel_ratio
 from pipelines.grids.resample import resample
 from pipelines.grids.windows import Tiles, Window, enlarged
 from pipelines.outputs.layout import Layout
@@ -146,25 +146,13 @@ def draw(kind: str, bundle: Bundle, block: Array, valid: Mask) -> NDArray[Any]:
     return np.where(valid, values, np.float32(np.nan))
 
 
-def first_largest(block: Array) -> NDArray[np.uint16]:
-    """The first channel with the largest value at each pixel, (K, n, w) to (n, w).
-
-    What argmax says of finite values, whole rows at a time and so in a sixth of its time.
-    """
-    largest, lower = block.max(axis=0), np.ones(block.shape[1:], bool)
-    found = np.zeros(block.shape[1:], np.uint16)
-    for channel in block[:-1]:
-        lower &= channel != largest
-        found += lower
-    return found
-
-
 def grid_of_tiles(scene: Scene, spec: Spec, overlap: int, *, rows: tuple[int, int] | None = None) -> Tiles:
     """The tiles of a map, in its own pixels: all, or those that touch some of its rows."""
     times = zoom(spec)
     height, width = (-(-side // times) for side in scene.shape)
-    tile, shared = (1, 0) if times > 1 else (spec.imagery.tile, overlap)
-    return Tiles((height, width), tile, shared, rows=rows)
+    if times > 1:
+        return Tiles((height, width), 1, 0, rows=rows)
+    return Tiles((height, width), spec.imagery.tile, overlap, phase=phase(scene.geobox), rows=rows)
 
 
 def map_rows(

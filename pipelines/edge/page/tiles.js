@@ -9,17 +9,30 @@
  * @param {number} size
  * @param {number} tile
  * @param {number} overlap
+ * @param {number} phase a pixel at which a tile begins
  * @returns {{ first: number, weight: Float32Array }[]}
  */
-export function weights(size, tile, overlap) {
-  const [last, length] = [Math.max(size - tile, 0), Math.min(tile, size)];
-  const firsts = [];
-  for (let first = 0; first < last; first += tile - overlap) firsts.push(first);
+export function weights(size, tile, overlap, phase = 0) {
+  const [last, length, step] = [Math.max(size - tile, 0), Math.min(tile, size), tile - overlap];
+  const begin = ((phase % step) + step) % step;
+  const firsts = begin && last ? [0] : [];
+  for (let first = begin; first < last; first += step) firsts.push(first);
   firsts.push(last);
   const hann = Float64Array.from({ length }, (_, i) => Math.sin((Math.PI * (i + 0.5)) / length) ** 2);
   const total = new Float64Array(size);
   for (const first of firsts) hann.forEach((value, i) => (total[first + i] += value));
   return firsts.map((first) => ({ first, weight: Float32Array.from(hann, (value, i) => value / total[first + i]) }));
+}
+
+/**
+ * Row and column at which the coordinate system begins: tiles are counted from there.
+ * @param {number[] | null} affine
+ * @returns {[number, number]}
+ */
+export function phaseOf(affine) {
+  if (!affine || affine[1] || affine[3]) return [0, 0];
+  const [a, , c, , e, f] = affine;
+  return [-Math.floor(f / e + 0.5), -Math.floor(c / a + 0.5)];
 }
 
 /**
@@ -64,7 +77,8 @@ export function prepared({ x, valid, count }, height, width, side) {
 export async function* blended(scene, site, channels, predict, progress) {
   const { width, height } = scene;
   const { tile, overlap } = site;
-  const [down, across] = [weights(height, tile, overlap), weights(width, tile, overlap)];
+  const [begin, left] = phaseOf(scene.place.affine);
+  const [down, across] = [weights(height, tile, overlap, begin), weights(width, tile, overlap, left)];
   const side = Math.min(tile, height);
   const stride = side * width; // of a channel in the strip
   const [strip, mask] = [new Float32Array(channels * stride), new Uint8Array(stride)];

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from rasterio.errors import NotGeoreferencedWarning
@@ -21,6 +22,7 @@ from scipy import ndimage
 from pipelines.edge.site import _about, _copy_page
 from pipelines.grids.areas import pixel_areas
 from pipelines.grids.mosaic import weights
+from pipelines.grids.positions import phase
 from pipelines.scenes import physical, sensors
 from tests.browser import needs_browser, tab
 from tests.pipelines.edge.scenes_to_map import served
@@ -132,13 +134,24 @@ def test_days_are_found_as_ours_are(modules, edge):
 
 
 @needs_browser
-@pytest.mark.parametrize("size, tile, overlap", [(75, 32, 8), (20, 32, 8), (32, 32, 0), (200, 64, 48), (1, 32, 31)])
-def test_weights_are_those_of_the_mosaic(modules, edge, size, tile, overlap):
-    wanted = weights(size, tile, overlap)
-    found = modules("tiles", "m.weights(...a).map(t => [t.first, [...t.weight]])", size, tile, overlap)
-    for (first, weight), ours, theirs in zip(wanted, found, edge.weights(size, tile, overlap), strict=True):
+@pytest.mark.parametrize(
+    "layout", [(75, 32, 8, -5), (20, 32, 8, 3), (32, 32, 0, 0), (200, 64, 48, -16671), (1, 32, 31, 7)]
+)
+def test_weights_are_those_of_the_mosaic(modules, edge, layout):
+    wanted = weights(*layout)
+    found = modules("tiles", "m.weights(...a).map(t => [t.first, [...t.weight]])", *layout)
+    for (first, weight), ours, theirs in zip(wanted, found, edge.weights(*layout), strict=True):
         assert first == ours[0] == theirs[0]
         assert np.allclose(ours[1], weight, atol=1e-6) and np.array_equal(theirs[1], weight)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "affine", [(30, 0, 315015, 0, -30, 4194315), (1e-4, 0, -6.00005, 0, -2e-4, 1), (1, 2, 3, 4, 5, 6)]
+)
+def test_tiles_begin_where_ours_begin(modules, edge, affine):
+    wanted = phase(GeoBox((1, 1), Affine(*affine), None))
+    assert edge.phase(Affine(*affine)) == wanted == tuple(modules("tiles", "m.phaseOf(a).map(n => n + 0)", *affine))
 
 
 @needs_browser

@@ -25,6 +25,17 @@ def test_starts_cover_the_side_and_share_at_least_the_overlap(size, layout):
     assert (tile - steps >= overlap).all()
 
 
+@given(size=sides, layout=layouts(), begin=st.integers(-(10**7), 10**7), cut=st.integers(0, 40))
+def test_a_crop_has_the_tiles_of_the_whole(size, layout, begin, cut):
+    """All but those flush with its edges, when tiles are counted from a place on the ground."""
+    tile, overlap = layout
+    whole = starts(size + cut, tile, overlap, begin)
+    inner = starts(size, tile, overlap, begin - cut)
+    assert {cut + first for first in inner[1:-1]} <= {*whole}
+    assert inner[0] == 0 and inner[-1] == max(size - tile, 0) and (np.diff(inner) <= tile - overlap).all()
+    assert all((first - begin + cut) % (tile - overlap) == 0 for first in inner[1:-1])
+
+
 @given(size=sides, layout=layouts())
 def test_no_tile_is_superfluous(size, layout):
     tile, overlap = layout

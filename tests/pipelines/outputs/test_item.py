@@ -101,7 +101,7 @@ def write_products(folder: Path, spec, geobox, *, name="a") -> dict[str, Path]:
         ),
         "thumbnail": folder / f"{name}.png",
     }
-    write_quicklook(products["thumbnail"], products["map"], spec=spec)
+    write_quicklook(products["thumbnail"], products["map"], classes=spec.answer.classes)
     return products
 
 

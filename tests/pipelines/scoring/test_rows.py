@@ -13,6 +13,7 @@ from models.errors import InputError, RunError
 from models.runtime.engines import Runtime, load_runtimes
 from models.spec import ClassDef
 from pipelines.grids.mosaic import weights
+from pipelines.grids.positions import phase
 from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import draw, first_largest, grid_of_tiles, layouts, map_rows, map_type, predict_tiles
 from tests.runs import BANDS, make_chip, write
@@ -39,7 +40,7 @@ def test_probabilities_are_blended_by_weights_that_sum_to_one(run, scene):
     """Against a plain double loop over the tiles with the same weights, on the whole scene in memory."""
     spec, runtime = read_bundle(run).spec, load_runtimes([run])
     total, whole = np.zeros((3, 50, 41)), np.zeros((50, 41))
-    rows, cols = dict(weights(50, 32, 8)), dict(weights(41, 32, 8))
+    rows, cols = (dict(weights(*how)) for how in zip((50, 41), (32, 32), (8, 8), phase(scene.geobox), strict=True))
     for window, y, valid in predict_tiles(scene, spec, runtime, grid_of_tiles(scene, spec, 8)):
         if y is not None:
             weight = np.outer(rows[window[0].start], cols[window[1].start])
@@ -51,6 +52,20 @@ def test_probabilities_are_blended_by_weights_that_sum_to_one(run, scene):
     valid = np.concatenate([v for _, _, v in blended])
     np.testing.assert_array_equal(valid, scene.read(scene.window)[1])
     np.testing.assert_allclose(whole[valid], 1, atol=1e-6)
+
+
+def test_a_crop_of_a_scene_has_the_map_of_the_whole(run, tmp_path):
+    """To the bit, but near its edges, where tiles are flush with them: others are counted from the ground."""
+    spec, runtime = read_bundle(run).spec, load_runtimes([run])
+    bands = np.concatenate([np.concatenate([make_chip(i + 5 * j)[0] for i in range(5)], 2) for j in range(4)], 1)
+    tags, (top, left), maps = {"ACQUISITION_DATE": "2022-03-04"}, (13, 21), []
+    for name, part, corner in (("whole", bands, (500000, 5000000)), ("crop", bands[:, top:, left:], None)):
+        corner = corner or (500000 + 30 * left, 5000000 - 30 * top)
+        path = write(tmp_path / f"{name}.tif", part, names=BANDS, tags=tags, corner=corner, nodata=-9999)
+        rows = map_rows(open_for(read_bundle(run), str(path)), [spec], runtime, overlap=8)
+        maps.append(np.concatenate([y for _, y, _ in rows], axis=1))
+    whole, crop = maps[0][:, top:, left:], maps[1]
+    np.testing.assert_array_equal(crop[:, 32:-32, 32:-32], whole[:, 32:-32, 32:-32])
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -81,7 +96,7 @@ def test_tiles_come_in_order_and_once_whatever_the_lanes(run, scene, lanes, batc
 def test_errors_of_a_tile_end_the_work_and_name_the_window(run, scene):
     spec = read_bundle(run).spec
     runtime = Runtime(lambda inputs: [np.full((len(inputs["imagery"]), 3, 32, 32), np.nan, np.float32)], 2, 1, "nan")
-    with pytest.raises(RunError, match="not finite near row 0, column 9"):
+    with pytest.raises(RunError, match="not finite near row 0, column 5"):
         list(map_rows(scene, [spec], runtime, overlap=0))
 
 

@@ -27,7 +27,8 @@ from tests.runs import BANDS, make_chip, write
 def scene_of(path, order=(0, 1, 2, 3, 4, 5), plus=0):
     """A scene of nine chips, its bands in another order than it says, 80 x 80 pixels."""
     bands = np.block([[make_chip(7 * i + j)[0] for j in range(3)] for i in range(3)])[list(order), :80, :80] + plus
-    return write(path, bands.astype(np.int16), names=BANDS, nodata=-9999, tags={"ACQUISITION_DATE": "2022-03-04"})
+    tags, corner = {"ACQUISITION_DATE": "2022-03-04"}, (30 * 16000, 30 * 160000)  # tiles begin at multiples of four
+    return write(path, bands.astype(np.int16), names=BANDS, nodata=-9999, tags=tags, corner=corner)
 
 
 def knowing(run, **confidence):
@@ -55,7 +56,7 @@ def test_the_map_of_the_unfamiliar_is_the_distance_to_training_pixels(run, tmp_p
     bands = read(scene)[0].astype(np.float32)
     familiar = load_familiar(run, read_bundle(run))
     direct = familiar(features_of(bands[None, :, None], BANDS)[0]).reshape(80, 80)
-    # Tiles begin at multiples of four pixels here, so that those that are compared are the same in all of them.
+    # Tiles begin at multiples of four pixels, so those that are compared are the same in all of them.
     np.testing.assert_allclose(got[2:-2:4, 2:-2:4], direct[2:-2:4, 2:-2:4], rtol=1e-2, atol=5e-3)
     between = (got[2:70:4, 2:70:4] + got[2:70:4, 6:74:4]) / 2
     np.testing.assert_allclose(got[2:70:4, 4:72:4], between, rtol=1e-2, atol=5e-3)

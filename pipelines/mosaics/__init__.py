@@ -1,0 +1,1 @@
+"""Many maps of overlapping ground as one."""

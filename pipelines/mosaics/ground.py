@@ -1,0 +1,176 @@
+"""The ground of a mosaic: its grid, and the area that is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.features
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from pyproj.exceptions import ProjError
+
+from models.errors import InputError
+from models.types import Mask
+from pipelines.grids import align
+from pipelines.grids.areas import pixel_side
+from pipelines.grids.positions import footprint, pixel_ratio
+from pipelines.grids.windows import Window
+from pipelines.samples.polygon_files import POLYGONS, check_polygons, check_tables
+
+DEGREE = 111_320.0  # metres; a degree of latitude, and of longitude at the equator
+_BEND = 65  # points along a side of an area whose straight lines bend in another system
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a mosaic lies.
+
+    Attributes:
+        grid: a raster whose grid it takes, pixel by pixel.
+        crs: coordinate system, such as EPSG:32632; that of most maps when not given.
+        pixel: side of a pixel in metres; that of the finest map when not given.
+        aoi: polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf); outside of them is no data.
+    """
+
+    grid: Path | None = None
+    crs: str | None = None
+    pixel: float | None = None
+    aoi: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            InputError: a grid and a part of another, or a pixel of no size.
+        """
+        if self.grid and (self.crs or self.pixel):
+            raise InputError("--grid says coordinate system and pixel, too: leave --crs and --pixel out, or --grid")
+        if self.pixel is not None and not 0 < self.pixel < math.inf:
+            raise InputError(f"--pixel {self.pixel:g}: wanted metres, above 0")
+
+
+class Area:
+    """Polygons on a grid."""
+
+    def __init__(self, path: Path, geobox: GeoBox) -> None:
+        """Read the polygons of a file, and bring them onto the grid's coordinate system.
+
+        Raises:
+            InputError: no such file, none of polygons, or without coordinate system.
+        """
+        import pyogrio
+        import shapely
+
+        if path.suffix.lower() not in POLYGONS:
+            raise InputError(f"--aoi {path}: wanted polygons, a file that ends with {', '.join(POLYGONS)}")
+        check_polygons(path)
+        if path.suffix.lower() == ".gpkg":
+            check_tables(path)
+            if len(layers := [name for name, kind in pyogrio.list_layers(path) if kind]) > 1:
+                raise InputError(f"--aoi {path}: {len(layers)} layers, wanted one; save the one that you mean alone")
+        try:
+            table = pyogrio.read_dataframe(path, columns=[])
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+            raise InputError(f"--aoi {path}: cannot be read ({error}); save it again") from error
+        if table.empty or "geometry" not in table or not {*table.geom_type} & {"Polygon", "MultiPolygon"}:
+            raise InputError(f"--aoi {path}: holds no polygons")
+        if table.crs is None or geobox.crs is None:
+            raise InputError(f"--aoi {path}: has no coordinate system; give it one")
+        longest = np.ptp(table.total_bounds.reshape(2, 2), axis=0).max() / _BEND
+        table = table.set_geometry(shapely.segmentize(table.geometry.make_valid(), longest or 1)).to_crs(
+            geobox.crs.proj
+        )
+        self.shape: Any = shapely.union_all(table.geometry.to_numpy())
+        self.geobox = geobox
+        if self.shape.is_empty or not np.isfinite(self.shape.bounds).all():
+            raise InputError(f"--aoi {path}: has no place in {geobox.crs}; give --crs another coordinate system")
+        shapely.prepare(self.shape)
+
+    def bounds(self) -> Window:
+        """Rows and columns of the grid that hold it, unclipped."""
+        west, south, east, north = self.shape.bounds
+        a, b, c, d, e, f = tuple(~self.geobox.affine)[:6]
+        xs, ys = np.array([west, west, east, east]), np.array([south, north, south, north])
+        columns, rows = a * xs + b * ys + c, d * xs + e * ys + f
+        return tuple(slice(math.floor(at.min()), math.ceil(at.max())) for at in (rows, columns))  # type: ignore[return-value]
+
+    def on(self, window: Window) -> Mask:
+        """Pixels of a window of the grid whose centres lie inside: (rows, columns)."""
+        import shapely
+
+        box = align.crop(self.geobox, window)
+        shape = tuple(int(side) for side in box.shape)
+        around = box.extent.geom
+        if not self.shape.intersects(around):
+            return np.zeros(shape, bool)
+        part = shapely.intersection(self.shape, shapely.buffer(around, abs(box.resolution.x)))
+        if part.is_empty:
+            return np.zeros(shape, bool)
+        return np.asarray(rasterio.features.geometry_mask([part], shape, box.affine, invert=True))
+
+
+def ground_of(boxes: Sequence[GeoBox], wanted: Ground) -> tuple[GeoBox, Area | None]:
+    """The grid of a mosaic of maps on several grids, and the area on it; see `Ground`.
+
+    Where nothing is said the pixels are those of the finest of the maps in the coordinate system of most; the grid
+    covers what any map covers, or of that what lies around the area.
+
+    Raises:
+        InputError: an area or a grid without place, or none that the maps share.
+    """
+    if wanted.grid:
+        geobox = align.grid(align.dataset(str(wanted.grid)))
+        if geobox.crs is None:
+            raise InputError(f"--grid {wanted.grid}: has no place on the ground; give it a coordinate system")
+        return geobox, Area(wanted.aoi, geobox) if wanted.aoi else None
+    like = _pixels(boxes, wanted)
+    windows = [window for box in boxes if (window := footprint(like, box, pad=0))]
+    if not windows:
+        raise InputError(f"--crs {like.crs}: none of the maps has a place in it; give another coordinate system")
+    whole: Any = [slice(min(w[side].start for w in windows), max(w[side].stop for w in windows)) for side in (0, 1)]
+    if wanted.aoi:
+        around = Area(wanted.aoi, like).bounds()
+        whole = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(whole, around, strict=True)]
+        if any(side.start >= side.stop for side in whole):
+            raise InputError(f"--aoi {wanted.aoi}: none of the maps covers any of it")
+    geobox = align.crop(like, (whole[0], whole[1]))
+    return geobox, Area(wanted.aoi, geobox) if wanted.aoi else None
+
+
+def _pixels(boxes: Sequence[GeoBox], wanted: Ground) -> GeoBox:
+    """A grid of the pixels that are wanted, wherever it begins."""
+    crs = _system(wanted.crs) if wanted.crs else Counter(box.crs for box in boxes if box.crs).most_common(1)[0][0]
+    there = [box for box in boxes if box.crs == crs]
+    if there and wanted.pixel is None:
+        return min(there, key=lambda box: abs(box.affine.determinant))
+    if wanted.pixel is None:  # that of the finest map, as it comes out where that lies
+        finest = min(boxes, key=lambda box: pixel_side(box) or math.inf)
+        step = float(f"{math.sqrt(math.prod(pixel_ratio(GeoBox((1, 1), Affine.scale(1, -1), crs), finest))):.3g}")
+    else:
+        step = wanted.pixel / (DEGREE if crs.geographic else float(crs.proj.axis_info[0].unit_conversion_factor))
+    return GeoBox((1, 1), Affine.scale(step, -step), crs)
+
+
+def _system(said: str) -> CRS:
+    """A coordinate system by its name."""
+    try:
+        crs = CRS(said)
+    except ProjError as error:
+        raise InputError(f"--crs {said}: no coordinate system; wanted such as EPSG:32632") from error
+    if not (crs.projected or crs.geographic):
+        raise InputError(f"--crs {said}: has no place on the ground; wanted such as EPSG:32632")
+    return crs
+
+
+def windows_on(boxes: Sequence[GeoBox], geobox: GeoBox) -> NDArray[np.int64]:
+    """First row, end row, first column and end column of each map on a grid, unclipped: (N, 4); an empty one is 0."""
+    found = [footprint(geobox, box, pad=2) for box in boxes]
+    return np.array([[w[0].start, w[0].stop, w[1].start, w[1].stop] if w else [0] * 4 for w in found], np.int64)
