@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import rasterio.features
 from affine import Affine
-from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
@@ -168,9 +167,3 @@ def _system(said: str) -> CRS:
     if not (crs.projected or crs.geographic):
         raise InputError(f"--crs {said}: has no place on the ground; wanted such as EPSG:32632")
     return crs
-
-
-def windows_on(boxes: Sequence[GeoBox], geobox: GeoBox) -> NDArray[np.int64]:
-    """First row, end row, first column and end column of each map on a grid, unclipped: (N, 4); an empty one is 0."""
-    found = [footprint(geobox, box, pad=2) for box in boxes]
-    return np.array([[w[0].start, w[0].stop, w[1].start, w[1].stop] if w else [0] * 4 for w in found], np.int64)

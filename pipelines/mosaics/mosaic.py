@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from models.errors import InputError, RunError
@@ -20,12 +19,13 @@ from pipelines.grids.areas import pixel_side, scene_name
 from pipelines.grids.mosaic import first_largest
 from pipelines.grids.rasters import trusting
 from pipelines.grids.windows import Window
-from pipelines.mosaics.ground import Area, Ground, ground_of, windows_on
+from pipelines.mosaics.ground import Area, Ground, ground_of
+from pipelines.mosaics.strips import Reach, keep_rows
 from pipelines.mosaics.views import MADE_BY, View, check_alike, nearness, open_view, seen
 from pipelines.outputs.geotiff import join
 from pipelines.outputs.item import mosaic_item, write_stac_item
 from pipelines.outputs.layout import BLOCK, Layout, Pixels, check_memory, check_target
-from pipelines.outputs.parts import drop_damaged, missing, read_parts, write_part
+from pipelines.outputs.parts import read_parts
 from pipelines.outputs.picture import write_quicklook
 from pipelines.records.attempts import page_of
 from pipelines.records.energy import START, TILES, Account
@@ -165,15 +165,14 @@ def plan(
     if day and (undated := [view for view in views if view.date is None]):
         raise InputError(f"--date: {undated[0].map} and {len(undated) - 1} more have no date; leave --date out")
     geobox, area = ground_of([view.geobox for view in views], ground)
-    windows = windows_on([view.geobox for view in views], geobox)
-    (height, width) = (int(side) for side in geobox.shape)
-    inside = (windows[:, 0] < height) & (windows[:, 1] > 0) & (windows[:, 2] < width) & (windows[:, 3] > 0)
-    left_out = [str(view.map) for view, there in zip(views, inside, strict=True) if not there]
-    if not inside.any():
+    whole = slice(0, int(geobox.shape[0])), slice(0, int(geobox.shape[1]))
+    inside = Reach([view.geobox for view in views], geobox).into(whole)
+    if not inside:
         raise InputError(f"{ground.grid or out}: none of the maps lies on this grid")
+    left_out = [str(view.map) for index, view in enumerate(views) if index not in inside]
     if left_out:
         remarks.append(f"{len(left_out)} of {len(views)} maps lie elsewhere, {left_out[0]} for one")
-    views = [view for view, there in zip(views, inside, strict=True) if there]
+    views = [views[index] for index in inside]
     content = {
         "software": version("earthtune"),
         "maps": prints_of(views),
@@ -182,7 +181,7 @@ def plan(
         "how": [date, feather],
     }
     entry = Entry(out.parent, scene_name(out), digest(content))
-    laid_out = views, prints_of(views), windows[inside], geobox, area
+    laid_out = views, prints_of(views), Reach([view.geobox for view in views], geobox), geobox, area
     return Work(out, *laid_out, day, feather, entry, tuple(left_out), tuple(remarks))
 
 
@@ -193,7 +192,7 @@ class Work:
     out: Path
     views: Sequence[View]
     prints: list[Any]
-    windows: NDArray[np.int64]
+    reach: Reach
     geobox: GeoBox
     area: Area | None
     date: datetime.date | None
@@ -254,32 +253,8 @@ class Work:
 
     def compute(self, progress: Progress | None) -> None:
         """Keep all rows that are not there yet as parts."""
-        layouts = self.layouts
-        folders = {kind: self.entry.parts / kind for kind in layouts}
-        for kind, folder in folders.items():
-            folder.mkdir(parents=True, exist_ok=True)
-            drop_damaged(folder, layouts[kind])
-        height = int(self.geobox.shape[0])
-        gaps = [missing(folders[kind], layouts[kind], (0, height)) for kind in layouts]
-        rows = sorted({row for gap in gaps for first, end in gap for row in range(first, end, BLOCK)})
-        shown: Iterable[int] = progress(rows, self.out.name) if progress else rows
-        for row in shown:
-            strips = self._strip(row, min(row + BLOCK, height))
-            for kind, strip in strips.items():
-                write_part(folders[kind], row, strip, layouts[kind], self.path(kind))
-
-    def _strip(self, row: int, end: int) -> dict[str, Pixels]:
-        """Whole rows of each file."""
-        width = int(self.geobox.shape[1])
-        strips = {
-            kind: np.full((layout.bands, end - row, width), layout.nodata, layout.dtype)
-            for kind, layout in self.layouts.items()
-        }
-        for left in range(0, width, BLOCK):
-            window = slice(row, end), slice(left, min(left + BLOCK, width))
-            for kind, block in self._block(window):
-                strips[kind][:, :, window[1]] = block
-        return strips
+        files = {kind: self.path(kind) for kind in self.layouts}
+        keep_rows(self.entry, self.layouts, files, self._block, progress)
 
     def _block(self, window: Window) -> Iterator[tuple[str, Pixels]]:
         """A window of each file, none where nothing was seen or asked for."""
@@ -290,7 +265,7 @@ class Work:
         shape = rows.stop - rows.start, columns.stop - columns.start
         total, weights = np.zeros((self.views[0].channels, *shape), np.float32), np.zeros(shape, np.float32)
         most, count, day = np.zeros(shape, np.float32), np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
-        for view in self._over(window):
+        for view in (self.views[index] for index in self.reach.into(window)):
             y, weight = seen(view, self.geobox, window, feather=self.feather)
             weight *= nearness(view, self.date)
             known = weight > 0
@@ -317,13 +292,6 @@ class Work:
         codes = np.array([entry.code for entry in self.views[0].classes], layout.dtype)[first_largest(total)]
         yield "map", np.where(valid, codes, np.array(layout.nodata, layout.dtype))[None]
         yield "confidence", np.where(valid, total.max(axis=0), np.float32(np.nan))[None]
-
-    def _over(self, window: Window) -> list[View]:
-        """The views that reach into a window, in their order."""
-        rows, columns = window
-        top, bottom, left, right = self.windows.T
-        reach = (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
-        return [self.views[int(index)] for index in np.flatnonzero(reach)]
 
     def finish(self) -> dict[str, Any]:
         """Join the parts, and write what lies beside the map."""

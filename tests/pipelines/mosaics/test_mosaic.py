@@ -202,15 +202,15 @@ def test_what_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypa
         write_view(tmp_path / "views", name, shares(seed, shape), box(0, 0, shape))
     maps = [str(tmp_path / "views")]
     whole = mosaic(maps, out=tmp_path / "whole" / "m.tif")
-    strip, rows = module.Work._strip, []
+    block, rows = module.Work._block, []
 
-    def killed(self, row, end):
+    def killed(self, window):
         if len(rows) == 2:
             raise KeyboardInterrupt
-        rows.append(row)
-        return strip(self, row, end)
+        rows.append(window[0].start)
+        return block(self, window)
 
-    monkeypatch.setattr(module.Work, "_strip", killed)
+    monkeypatch.setattr(module.Work, "_block", killed)
     out = tmp_path / "cut" / "m.tif"
     with pytest.raises(KeyboardInterrupt):
         mosaic(maps, out=out)
