@@ -82,6 +82,17 @@ COMMANDS: Mapping[str, Command] = {
         ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
         resumes="the same command goes on from here",
     ),
+    "composite": Command(
+        "one clear picture a month of scenes of a place",
+        "SCENE [SCENE ...] --out DIR [--by month] ...",
+        "pipelines.commands.composite:composite",
+        (
+            "composite scenes --out months --aoi county.geojson",
+            "composite 'hls/*' --by season --method medoid --for runs/crops --out seasons",
+        ),
+        resumes="the same command goes on from here",
+        spelled={"for_run": "for"},
+    ),
     "mosaic": Command(
         "join maps of overlapping ground into one",
         "MAP [MAP ...] --out FILE [--aoi FILE] ...",

@@ -34,8 +34,8 @@ class Ground:
 
     Attributes:
         grid: a raster whose grid it takes, pixel by pixel.
-        crs: coordinate system, such as EPSG:32632; that of most maps when not given.
-        pixel: side of a pixel in metres; that of the finest map when not given.
+        crs: coordinate system, such as EPSG:32632; that of most when not given.
+        pixel: side of a pixel in metres; that of the finest when not given.
         aoi: polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf); outside of them is no data.
     """
 

@@ -137,6 +137,31 @@ def mosaic_item(
     return _item(name, geobox, properties, [address for address in sources if address], described)
 
 
+def composite_item(
+    name: str, geobox: GeoBox, file: Path, sources: Sequence[str], dates: Sequence[datetime.date], about: str
+) -> dict[str, Any]:
+    """Describe a picture that was made of scenes as a STAC item.
+
+    Args:
+        name: id of the item.
+        geobox: ground of the picture.
+        file: the picture.
+        sources: files, folders or addresses of the scenes; linked where their address tells nothing of the machine.
+        dates: when each was seen.
+        about: how it was made, in words.
+    """
+    properties = {
+        "title": f"{name}: {about}",
+        **_when(dates),
+        **_projection(geobox),
+        "processing:level": "L3",
+        "processing:lineage": about,
+        "processing:software": {"earthtune": version("earthtune")},
+    }
+    addresses = [address for address in dict.fromkeys(_address(source, file.parent) for source in sources) if address]
+    return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent, ())})
+
+
 def _item(
     name: str,
     geobox: GeoBox,

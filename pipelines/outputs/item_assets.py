@@ -24,6 +24,7 @@ MEDIA_TYPES |= {".tif": _GEOTIFF, ".tiff": _GEOTIFF}
 _ROLES = {"thumbnail": "thumbnail", MODEL: "mlm:model"}
 _TITLES = {
     "map": "Map",
+    "image": "Reflectance",
     "probabilities": "Probability of each class",
     "confidence": "Confidence",
     "sets": "Sets of classes",

@@ -59,6 +59,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "distil trees --params 100000 --epochs 1 --compare false --out student",
         f"evaluate {run} --out elsewhere",
         f"score {run} {one} {two} --out maps --confidence --workers 2 --runtime openvino --mosaic all_map.tif",
+        f"composite {one} {two} --mask_clouds false --out months",
         "mosaic maps --out joined.tif --pixel 60",
         f"score {rain_run} {weather} --out rain",
         f"embed {run} {one} --out tokens.tif --tile 32",

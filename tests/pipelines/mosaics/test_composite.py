@@ -1,0 +1,173 @@
+"""Pictures of months beside numpy's median over whole arrays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from scipy.ndimage import binary_dilation
+
+from models.errors import EarthtuneError
+from pipelines.mosaics import composite as module
+from pipelines.mosaics.composite import composite
+from pipelines.mosaics.ground import Ground
+from pipelines.scenes.reading import Reading
+from pipelines.scenes.scene import open_scene
+from tests.runs import write
+
+BANDS = ("RED", "NIR_NARROW")
+SHAPE = 150, 140  # more than one square that is held at once
+CLOUD, NONE = 2, 255  # of Fmask: bit 1 is cloud
+CORNER = 500000, 5000000
+DAYS = ("2023-12-30", "2024-01-03", "2024-01-10", "2024-01-20", "2024-03-05")
+
+
+def far(mask, buffer):
+    """Pixels within `buffer` of a mask, by a disk."""
+    rows, cols = np.mgrid[-buffer : buffer + 1, -buffer : buffer + 1]
+    return binary_dilation(mask, rows**2 + cols**2 <= buffer**2) if buffer else mask
+
+
+@pytest.fixture(scope="module")
+def season(tmp_path_factory):
+    """Scenes of five days; and what each shows, NaN in its cloud."""
+    folder, rng, told = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0), {}
+    for number, day in enumerate(DAYS):
+        x = rng.integers(100, 4000, (2, *SHAPE)).astype(np.int16)
+        cloud = np.zeros(SHAPE, bool)
+        cloud[20 * number : 20 * number + 40, 10 : 60 + 10 * number] = True
+        bands = np.concatenate((x, np.where(cloud, CLOUD, 0)[None].astype(np.int16)))
+        write(folder / f"s_{day}.tif", bands, names=(*BANDS, "FMASK"), tags={"ACQUISITION_DATE": day}, nodata=-9999)
+        told[day] = np.where(cloud, np.nan, x.astype(float)), cloud
+    return folder, told
+
+
+def make(folder, out, **how):
+    how = {"channels": BANDS, "buffer": 2} | how
+    results = composite([str(folder)] if isinstance(folder, Path) else folder, out=out, **how)
+    return {result["period"]: result for result in results}
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read()
+
+
+def stack(told, days, buffer=2):
+    return np.stack([np.where(far(told[day][1], buffer), np.nan, told[day][0]) for day in days])
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_months_are_medians_of_what_is_clear(season, tmp_path):
+    folder, told = season
+    said = []
+    made = make(folder, tmp_path / "months", say=said.append)
+    assert [*made] == ["2023-12", "2024-01", "2024-03"] and any("2024-02: no scene" in line for line in said)
+    x = stack(told, DAYS[1:4])
+    got = read(made["2024-01"]["file"])
+    known = np.isfinite(x[:, 0]).any(axis=0)
+    np.testing.assert_array_equal(got[2], np.where(known, np.isfinite(x[:, 0]).sum(axis=0), -32768))
+    np.testing.assert_allclose(got[:2][:, known], np.nanmedian(x, axis=0)[:, known], atol=0.51)
+    assert (got[:2][:, ~known] == -32768).all() and made["2024-01"]["valid"] == pytest.approx(known.mean(), abs=1e-6)
+    scene = open_scene(made["2024-01"]["file"], ["NIR_NARROW"])
+    assert str(scene.dates[0]) == "2024-01-10"
+    np.testing.assert_array_equal(scene.read(scene.window)[0][0, 0][known], got[1][known])
+    item = pystac.Item.from_dict(json.loads(Path(made["2024-01"]["item"]).read_text()))
+    assert item.properties["start_datetime"] == "2024-01-03T00:00:00Z" and item.properties["proj:code"] == "EPSG:32632"
+    before = Path(made["2024-01"]["file"]).stat().st_ino
+    assert {result["status"] for result in make(folder, tmp_path / "months").values()} == {"kept"}
+    assert Path(made["2024-01"]["file"]).stat().st_ino == before
+    with pytest.raises(EarthtuneError, match="exists already"):
+        make(folder, tmp_path / "months", method="medoid")
+
+
+def test_a_medoid_is_one_day_and_the_clearest_comes_first(season, tmp_path):
+    folder, told = season
+    x = stack(told, DAYS[1:4], 0)
+    every = np.isfinite(x[:, 0]).all(axis=0)
+    medoid = read(make(folder, tmp_path / "m", method="medoid", buffer=0)["2024-01"]["file"])
+    away = ((x - np.median(x, axis=0)) ** 2).sum(axis=1)
+    wanted = np.take_along_axis(x, away.argmin(axis=0)[None, None], axis=0)[0]
+    np.testing.assert_array_equal(medoid[:2][:, every], wanted[:, every])
+    clearest = read(make(folder, tmp_path / "c", method="clearest", buffer=0)["2024-01"]["file"])
+    order = [0, 1, 2]  # clouds grow from day to day
+    wanted = x[order[2]]
+    for number in order[1::-1]:
+        wanted = np.where(np.isfinite(x[number]), x[number], wanted)
+    known = np.isfinite(wanted[0])
+    np.testing.assert_array_equal(clearest[:2][:, known], wanted[:, known])
+
+
+def test_seasons_years_and_all(season, tmp_path):
+    folder, _ = season
+    made = {by: make(folder, tmp_path / by, by=by) for by in ("season", "year", "all")}
+    assert {by: {name: result["scenes"] for name, result in periods.items()} for by, periods in made.items()} == {
+        "season": {"2024-DJF": 4, "2024-MAM": 1},
+        "year": {"2023": 1, "2024": 4},
+        "all": {"all": 5},
+    }
+
+
+def test_other_grids_other_zones_and_parts(season, tmp_path):
+    """A scene of another grid and one of another zone lie where they are; one of elsewhere adds nothing."""
+    rows, cols = np.mgrid[:80, :80]
+    plane = (1000 + 10 * cols + 5 * rows)[None].astype(np.int16)
+    scenes = tmp_path / "scenes"
+    day = {"tags": {"ACQUISITION_DATE": "2024-01-05"}, "names": ("RED",), "nodata": -1}
+    write(scenes / "a.tif", plane, corner=(CORNER[0] + 300, CORNER[1]), **day)
+    fine = (1000 + 10 * (np.mgrid[:90, :90][1] + 0.5) / 3 - 5 + 5 * (np.mgrid[:90, :90][0] + 0.5) / 3 - 2.5)[None]
+    write(scenes / "b.tif", fine.round().astype(np.int16), corner=(CORNER[0] + 300, CORNER[1]), size=10.0, **day)
+    write(scenes / "c.tif", plane, corner=(100000, 100000), **day)
+    like = write(tmp_path / "like.tif", np.zeros((1, 60, 100), np.uint8), corner=CORNER)
+    how = {"channels": ("RED",), "buffer": 0, "reading": Reading(mask_clouds=False), "ground": Ground(grid=like)}
+    got = read(make(scenes, tmp_path / "out", **how)["2024-01"]["file"])
+    assert (got[:, :, :10] == -32768).all() and (got[1, :, 40:90] == 1).all() and (got[1, 1:29, 11:39] == 2).all()
+    np.testing.assert_allclose(got[0, :, 10:90], plane[0, :60], atol=1)
+
+
+def test_what_was_killed_goes_on(season, tmp_path, monkeypatch):
+    folder, _ = season
+    whole, joined, calls = make(folder, tmp_path / "whole"), module._joined, []
+
+    def killed(*args):
+        calls.append(args)
+        if len(calls) == 6:  # in the second month
+            raise KeyboardInterrupt
+        return joined(*args)
+
+    monkeypatch.setattr(module, "_joined", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(folder, tmp_path / "cut")
+    assert [path.name for path in sorted((tmp_path / "cut").glob("[!.]*.tif"))] == ["2023-12.tif"]
+    made = make(folder, tmp_path / "cut")
+    assert [result["status"] for result in made.values()] == ["kept", "done", "done"]
+    for period, result in made.items():
+        assert Path(result["file"]).read_bytes() == Path(whole[period]["file"]).read_bytes()
+
+
+def test_what_cannot_be_read_is_left_out_and_told(season, tmp_path):
+    folder, _ = season
+    undated = write(tmp_path / "undated.tif", np.ones((3, 9, 9), np.int16), names=(*BANDS, "FMASK"))
+    covered = np.concatenate((np.ones((2, 9, 9)), np.full((1, 9, 9), CLOUD))).astype(np.int16)
+    tags = {"ACQUISITION_DATE": "2024-07-01"}
+    cloudy = write(tmp_path / "cloudy.tif", covered, names=(*BANDS, "FMASK"), tags=tags)
+    unmasked = write(tmp_path / "unmasked.tif", np.ones((2, 9, 9), np.int16), names=BANDS, tags=tags)
+    said = []
+    scenes = [str(folder / f"s_{DAYS[0]}.tif"), str(undated), str(unmasked), str(cloudy)]
+    made = make(scenes, tmp_path / "out", say=said.append)
+    assert made["2024-07"]["status"] == "empty" and not (tmp_path / "out" / "2024-07.tif").exists()
+    assert "its date" in said[0] and "--mask_clouds false" in said[1]
+    for match, given, how in (
+        ("its date", [str(undated)], {}),
+        ("wanted 0 to 100", [str(folder)], {"buffer": -1}),
+        ("replace a scene", [str(cloudy)], {"out": tmp_path, "channels": ("RED",)}),
+    ):
+        if match == "replace a scene":
+            cloudy.rename(tmp_path / "2024-07.tif")
+            given = [str(tmp_path / "2024-07.tif")]
+        with pytest.raises(EarthtuneError, match=match):
+            make(given, how.pop("out", tmp_path / "refused"), **how)
