@@ -10,6 +10,7 @@ from models.bundle import read_bundle
 from models.errors import InputError, RunError
 from models.spec import WEATHER
 from pipelines.commands.outcome import Outcome
+from pipelines.mosaics.ground import Ground
 from pipelines.records.energy import Account
 from pipelines.scenes.reading import Reading
 from pipelines.scoring.jobs import Engine
@@ -23,6 +24,7 @@ def score(
     out: Path,
     bundle: Sequence[Path] = (),
     maps: Maps = Maps(),
+    ground: Ground = Ground(),
     reading: Reading = Reading(),
     overlap: int | None = None,
     engine: Engine = Engine(),
@@ -50,6 +52,7 @@ def score(
         out: folder for the maps.
         bundle: another run to score with in the same pass, may be given again; a frozen base that runs share runs once.
         maps: what is written of each scene.
+        ground: where a mosaic lies; outside of --aoi nothing is mapped, and nothing computed.
         reading: what the files do not say themselves.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when not given.
         engine: how models are run.
@@ -75,14 +78,14 @@ def score(
         from pipelines.scoring.fields import score_weather
 
         why = "for scenes; a run over weather writes its maps and a series without"
-        given = {"bundle": [*bundle]}, maps, reading, {"overlap": overlap, "batch": engine.batch}, share
+        given = {"bundle": [*bundle]}, maps, ground, reading, {"overlap": overlap, "batch": engine.batch}, share
         _refuse_unused(why, *given)
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
         how: dict[str, Any] = {"account": account, "overwrite": overwrite, "progress": progress, "say": say}
         return score_weather(run, scenes, out=out, engine=engine, **places, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
-    plan = Plan(out, maps, reading, engine, overlap, overwrite, debug=debug, trust=trust)
+    plan = Plan(out, maps, reading, engine, overlap, overwrite, ground, debug=debug, trust=trust)
     return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 

@@ -90,9 +90,9 @@ def mosaic(
     return told
 
 
-def joined(maps: Sequence[str], out: Path) -> None:
+def joined(maps: Sequence[str], out: Path, ground: Ground) -> None:
     """Join the maps of one call of score; what is there is replaced where it is another. Errors as of `mosaic`."""
-    work = plan(maps, out)
+    work = plan(maps, out, ground=ground)
     if work.entry.done() is None:
         make(work, overwrite=True, say=lambda line: None)
 

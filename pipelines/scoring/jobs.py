@@ -21,6 +21,7 @@ from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
 from pipelines.grids.areas import least_pixels, pixel_side
 from pipelines.grids.rasters import trusting
+from pipelines.mosaics.ground import Area
 from pipelines.outputs.geotiff import has_data, join, write_rows
 from pipelines.outputs.layout import BLOCK, Layout, Regroup
 from pipelines.outputs.parts import drop_damaged, missing, read_parts, runs, write_part
@@ -114,6 +115,7 @@ class Job:
         engine: how models are run.
         least_area: hectares; smaller patches are merged into their neighbours. 0 leaves them.
         grid: see `plan.Maps.map_grid`.
+        area: see `rows.map_rows`.
         rows: first row and end, in rows of the map; the first is that of a part.
         whole: whether these are all the rows.
         replace: whether maps of these names may be replaced.
@@ -130,6 +132,7 @@ class Job:
     engine: Engine
     least_area: float
     grid: Grid
+    area: Area | None
     rows: tuple[int, int]
     whole: bool = True
     replace: bool = False
@@ -205,7 +208,7 @@ def _score(job: Job, outputs: Sequence[Output], meter: Meter, progress: Progress
     meter.lap(START)
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
-        how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap}
+        how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap, "area": job.area}
         how |= {"meter": meter, "progress": progress}
         counts = [*(spec.answer.channels for spec in specs), *[1] * len(watched)]
         for first, block, valid in make(job.scene, specs, runtime, **how):

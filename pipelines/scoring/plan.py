@@ -18,6 +18,7 @@ from models.types import Progress
 from pipelines.grids.areas import ground_system
 from pipelines.grids.positions import phase
 from pipelines.grids.rasters import trusting
+from pipelines.mosaics.ground import Area, Ground
 from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.attempts import PAGE
 from pipelines.records.energy import READ, START, TILES, Account, Meter
@@ -111,6 +112,7 @@ class Plan:
         engine: how models are run.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when None.
         overwrite: whether maps that exist are replaced.
+        ground: where the mosaic lies, and what is asked for.
         named: whether the run's name is part of the maps' names.
         debug: whether what a scene fails of is raised, not told.
         trust: whether virtual rasters may read whatever they ask for.
@@ -122,6 +124,7 @@ class Plan:
     engine: Engine = Engine()
     overlap: int | None = None
     overwrite: bool = False
+    ground: Ground = Ground()
     named: bool = False
     debug: bool = False
     trust: bool = False
@@ -155,6 +158,8 @@ def _scored(
 ) -> list[dict[str, Any]]:
     """The steps of `score_scenes`."""
     _check(folders[0], plan, share)
+    if plan.maps.mosaic is None and (plan.ground.grid or plan.ground.crs or plan.ground.pixel):
+        raise InputError("--grid, --crs, --pixel: for the mosaic of all maps; name it by --mosaic, or leave them out")
     runs = {path: read_bundle(path) for path in folders}
     passes = _passes(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
@@ -312,11 +317,12 @@ class _Survey:
         plan, runs = self.plan, {folder: self.runs[folder] for folder in folders}
         first = next(iter(runs.values()))
         scene = open_for(first, source, plan.reading)
+        area = Area(plan.ground.aoi, scene.geobox) if plan.ground.aoi else None
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)
         outputs, kept = [], []
         for run, bundle in runs.items():
-            output = _output(run, bundle, scene, plan, overlap)
+            output = _output(run, bundle, scene, plan, overlap, area)
             if self.taken.setdefault(output.entry.stem, source) != source:
                 stem, other = output.entry.stem, self.taken[output.entry.stem]
                 same = f"would be written as {stem}_map.tif, as {other} is"
@@ -342,7 +348,7 @@ class _Survey:
         height = next(iter(outputs[0].layouts.values())).shape[1]
         prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
         maps = plan.maps
-        what = (source, scene, tuple(outputs), overlap, plan.engine, maps.min_area, maps.map_grid, (0, height))
+        what = (source, scene, tuple(outputs), overlap, plan.engine, maps.min_area, maps.map_grid, area, (0, height))
         return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
 
     def _check_targets(self, output: Output, scene: Scene) -> None:
@@ -359,7 +365,7 @@ class _Survey:
             check_target(output.path(kind), layout, overwrite=overwrite)
 
 
-def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -> Output:
+def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int, area: Area | None) -> Output:
     """The maps of a scene by a run, and their page in the ledger."""
     identity = bundle_id(run)
     paths = {layer.path for frame in scene.stack for layer in frame.every}
@@ -373,6 +379,7 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int) -
         "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap, phase(scene.geobox)],
+        "area": area and area.shape.wkb_hex,
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
     made = layouts(bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene), grid=plan.maps.map_grid)

@@ -26,6 +26,7 @@ from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, first_
 from pipelines.grids.positions import Lattice, clip, coarser, footprint, phase, pixel_ratio
 from pipelines.grids.resample import resample
 from pipelines.grids.windows import Tiles, Window, enlarged
+from pipelines.mosaics.ground import Area
 from pipelines.outputs.layout import Layout
 from pipelines.records.energy import READ, Meter
 from pipelines.scenes.scene import Scene
@@ -163,6 +164,7 @@ def map_rows(
     overlap: int,
     extra: int = 0,
     rows: tuple[int, int] | None = None,
+    area: Area | None = None,
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -175,6 +177,7 @@ def map_rows(
         overlap: pixels that neighbouring tiles share.
         extra: channels that the runtime gives after the models' answers.
         rows: first row and end of the rows of the map that are wanted; all of them when None.
+        area: on the grid of the scene; nothing is told outside of it, and tiles outside are not computed.
         meter: books the reading, and counts the tiles.
         progress: wraps the tiles to show progress.
 
@@ -186,7 +189,7 @@ def map_rows(
     """
     tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
     windows = progress(tiles, scene.name) if progress else tiles
-    answers = predict_tiles(scene, specs[0], runtime, windows, meter)
+    answers = predict_tiles(scene, specs[0], runtime, windows, meter, area)
     return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs) + extra, rows=rows)
 
 
@@ -198,6 +201,7 @@ def rows_on_files(
     overlap: int,
     extra: int = 0,
     rows: tuple[int, int] | None = None,
+    area: Area | None = None,
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -213,7 +217,7 @@ def rows_on_files(
     windows = [(slice(row, min(row + _STRIP, end)), slice(0, width)) for row in range(first, end, _STRIP)]
     unders = [_rows_under(scene, crop(own.geobox, window)) for window in windows]
     wanted = unders[0].start, unders[-1].stop
-    how: dict[str, Any] = {"extra": extra, "rows": wanted, "meter": meter, "progress": progress}
+    how: dict[str, Any] = {"extra": extra, "rows": wanted, "area": area, "meter": meter, "progress": progress}
     feed = map_rows(scene, specs, runtime, overlap=overlap, **how)
     channels, top = sum(spec.answer.channels for spec in specs) + extra, wanted[0]
     held = np.empty((channels, 0, scene.shape[1]), np.float32)
@@ -248,7 +252,12 @@ def class_map(scene: Scene, spec: Spec, predict: Predict, *, overlap: int) -> ND
 
 
 def predict_tiles(
-    scene: Scene, spec: Spec, runtime: Runtime, windows: Iterable[Window], meter: Meter | None = None
+    scene: Scene,
+    spec: Spec,
+    runtime: Runtime,
+    windows: Iterable[Window],
+    meter: Meter | None = None,
+    area: Area | None = None,
 ) -> Iterator[Prediction]:
     """Predict windows of a map, in order; reading and prediction run beside each other and beside the caller.
 
@@ -260,6 +269,7 @@ def predict_tiles(
         runtime: the models.
         windows: in pixels of the map, row by row.
         meter: books the reading, and counts the tiles.
+        area: see `map_rows`.
 
     Yields:
         The window, predictions (sum of the models' K, h, w) or None, and the valid mask (h, w).
@@ -272,10 +282,10 @@ def predict_tiles(
     with ThreadPoolExecutor(count) as readers, ThreadPoolExecutor(runtime.lanes) as lanes:
         try:
             for batch in _batches(windows, runtime.batch):
-                tiles = readers.submit(_read, scene, spec, batch, meter)
+                tiles = readers.submit(_read, scene, spec, batch, meter, area)
                 if meter:
                     meter.made(samples=len(batch))
-                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
+                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles, area))
                 if len(waiting) > ahead:
                     yield from waiting.popleft().result()
             while waiting:
@@ -298,14 +308,27 @@ def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
         yield batch
 
 
-def _read(scene: Scene, spec: Spec, windows: Sequence[Window], meter: Meter | None) -> list[tuple[Array, Mask]]:
-    """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map."""
+def _read(
+    scene: Scene, spec: Spec, windows: Sequence[Window], meter: Meter | None, area: Area | None
+) -> list[tuple[Array, Mask]]:
+    """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map; nothing outside of the area."""
     with meter.aside(READ) if meter else nullcontext():
-        return [scene.read(enlarged(window, zoom(spec), scene.shape)) for window in windows]
+        pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
+        return [scene.read(one) if area is None or area.on(one).any() else _nothing(one) for one in pixels]
+
+
+def _nothing(window: Window) -> tuple[Array, Mask]:
+    """What is read of a window that nobody asked for."""
+    return np.empty(0, np.float32), np.zeros([side.stop - side.start for side in window], bool)
 
 
 def _predict(
-    scene: Scene, spec: Spec, runtime: Runtime, windows: Sequence[Window], reading: Future[list[tuple[Array, Mask]]]
+    scene: Scene,
+    spec: Spec,
+    runtime: Runtime,
+    windows: Sequence[Window],
+    reading: Future[list[tuple[Array, Mask]]],
+    area: Area | None,
 ) -> list[Prediction]:
     """Predict a batch that is being read."""
     tiles = reading.result()
@@ -327,9 +350,10 @@ def _predict(
                 "look at the values there with `earthtune inspect`"
             )
         answers = dict(zip(full, y, strict=True))
+    asked = [valid if area is None else valid & area.on(pixels[i]) for i, (_, valid) in enumerate(tiles)]
     return [
         (window, *_on_map(spec, answers.get(i), valid))
-        for i, (window, (_, valid)) in enumerate(zip(windows, tiles, strict=True))
+        for i, (window, valid) in enumerate(zip(windows, asked, strict=True))
     ]
 
 

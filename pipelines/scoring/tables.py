@@ -57,7 +57,7 @@ def tabulated(results: Sequence[Mapping[str, Any]], run: Path, spec: Spec, plan:
             write_polygons(pairs, spec.answer.classes, polygons, overwrite=True)
             remember(plan.out, polygons)
         if maps and mosaic:
-            joined([*map(str, maps)], mosaic)
+            joined([*map(str, maps)], mosaic, plan.ground)
             remember(plan.out, mosaic)
     except EarthtuneError as error:  # the maps are there all the same
         told = {"error": str(error), "exit_code": error.exit_code}

@@ -21,6 +21,7 @@ from pipelines.mosaics import mosaic as module
 from pipelines.mosaics import views
 from pipelines.mosaics.ground import Ground
 from pipelines.mosaics.mosaic import mosaic
+from pipelines.scenes.scene import Scene
 from pipelines.scoring.plan import Maps
 from tests.runs import BANDS, make_chip, write, write_map
 
@@ -283,3 +284,27 @@ def test_score_joins_the_maps_of_its_scenes(run, tmp_path):
     assert out.stat().st_ino == before
     with pytest.raises(EarthtuneError, match="already"):
         score(run, scenes, out=tmp_path / "other", maps=Maps(mosaic=out))
+
+
+def test_score_computes_nothing_outside_of_an_area(run, tmp_path, monkeypatch):
+    bands = np.concatenate([make_chip(seed)[0] for seed in range(4)], axis=2)
+    corner, tags = (480000, 4800000), {"ACQUISITION_DATE": "2022-03-01"}
+    scene = write(tmp_path / "s.tif", bands, names=BANDS, tags=tags, corner=corner)
+    aoi = square(tmp_path / "aoi.geojson", 480000 + 30 * 50, 4800000 - 30 * 20, 480000 + 30 * 70, 4800000)
+    (whole,) = score(run, [str(scene)], out=tmp_path / "whole", maps=Maps(confidence=True))
+    read_of, seen = Scene.read, []
+    monkeypatch.setattr(Scene, "read", lambda self, window: seen.append(window[1]) or read_of(self, window))
+    how = {"maps": Maps(confidence=True, mosaic=tmp_path / "all_map.tif"), "ground": Ground(aoi=aoi)}
+    (part,) = score(run, [str(scene)], out=tmp_path / "part", **how)
+    tiles = [columns for columns in seen if columns.stop - columns.start == 32]
+    assert tiles and all(columns.start < 70 and columns.stop > 50 for columns in tiles)
+    inside = np.zeros((32, 128), bool)
+    inside[:20, 50:70] = True
+    for kind in ("map", "confidence"):
+        wanted = read(whole["maps"][kind])[0]
+        np.testing.assert_array_equal(
+            read(part["maps"][kind])[0], np.where(inside, wanted, 0 if kind == "map" else NAN)
+        )
+    np.testing.assert_array_equal(read(tmp_path / "all_map.tif")[0], read(whole["map"])[0, :20, 50:70])
+    with pytest.raises(EarthtuneError, match="--mosaic"):
+        score(run, [str(scene)], out=tmp_path / "x", ground=Ground(pixel=10))
