@@ -151,6 +151,16 @@ COMMANDS: Mapping[str, Command] = {
         ("seasonal era5_monthly.nc --target pr --season DJF --out winter",),
         several=("predictors",),
     ),
+    "fetch": Command(
+        "scenes of a place and a period, from catalogues",
+        "--place PLACE --dates FROM/TO --product NAME --out DIR",
+        "pipelines.commands.fetch:fetch",
+        (
+            "fetch --place 45.9,7.7,5 --dates 2024-06 --product s2 --out new",
+            "fetch --place a.gpkg --dates 2024 --product hls --out new --dry_run",
+        ),
+        resumes="the same command goes on from here",
+    ),
     "label": Command(
         "energy, CO2e and water of runs and maps",
         "PATH [PATH ...] [--country CODE] [--picture FILE]",

@@ -148,13 +148,22 @@ def _open(path: str, drivers: Sequence[str]) -> Any:
     known = ALONE if file is not None or _trusting else [name for name in ALONE if name not in HDF5_DRIVERS]
     source = _opened(path, ["VRT"] if virtual else drivers or known, file)
     try:
-        _check_overviews(source)
-        _check_size(source)
-        _check_text(source)
+        check(source, path)
     except InputError:
         source.close()
         raise
     return source
+
+
+def check(source: Any, name: str) -> None:
+    """Refuse an open raster that would read another file, or that is not to be read: `name` is what it is called.
+
+    Raises:
+        InputError: its overviews are in another file, its blocks are huge, or names of bands are no text.
+    """
+    _check_overviews(source, name)
+    _check_size(source, name)
+    _check_text(source, name)
 
 
 def _opened(path: str, drivers: Sequence[str], file: Path | None) -> Any:
@@ -192,39 +201,39 @@ def _check_beside(file: Path) -> None:
             _check_beside(beside)
             try:
                 with _opened(str(beside), ["GTiff"], beside) as source:
-                    _check_overviews(source)
+                    _check_overviews(source, source.name)
             except InputError as error:
                 raise InputError(
                     f"{error}; it lies beside {file.name}: remove it if you do not know its maker"
                 ) from error
 
 
-def _check_overviews(source: Any) -> None:
+def _check_overviews(source: Any, name: str) -> None:
     """Refuse a file whose metadata, its own or in .aux.xml, say that its overviews are in any other file."""
     elsewhere = source.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
     if elsewhere and not _trusting:
-        raise InputError(f"{source.name}: says that its overviews are {elsewhere!r}; remove its .aux.xml, or copy it")
+        raise InputError(f"{name}: says that its overviews are {elsewhere!r}; remove its .aux.xml, or copy it")
 
 
-def _check_size(source: Any) -> None:
+def _check_size(source: Any, name: str) -> None:
     """Refuse blocks that do not fit into memory, and columns that no strip of tiles would hold."""
     size = max(_block_bytes(source), default=0)
     if size > _MOST_IN_A_BLOCK:
         raise InputError(
-            f"{source.name}: its pixels come in blocks of {size / 2**30:.1f} GiB, each of which is decoded whole; at "
+            f"{name}: its pixels come in blocks of {size / 2**30:.1f} GiB, each of which is decoded whole; at "
             f"most {_MOST_IN_A_BLOCK / 2**30:.1f} GiB is read: rewrite it with `gdal_translate -co TILED=YES`"
         )
     if source.width > _MOST_COLUMNS:
-        raise InputError(f"{source.name}: {source.width} columns, at most {_MOST_COLUMNS} are read; cut it into tiles")
+        raise InputError(f"{name}: {source.width} columns, at most {_MOST_COLUMNS} are read; cut it into tiles")
 
 
-def _check_text(source: Any) -> None:
+def _check_text(source: Any, name: str) -> None:
     """Refuse names of bands that rasterio cannot read."""
     try:
         _ = source.descriptions, source.units
     except UnicodeDecodeError as error:
         told = "the description or unit of a band is not UTF-8; write it again, such as by gdal_edit.py"
-        raise InputError(f"{source.name}: {told}") from error
+        raise InputError(f"{name}: {told}") from error
 
 
 def _block_bytes(source: Any) -> list[int]:
@@ -276,7 +285,7 @@ def _check_source(inner: Path, file: Path, above: tuple[Path, ...]) -> None:
     if _is_vrt(inner):  # GDAL will ask all drivers here, and this one first
         raise InputError(f"{inner}: is a virtual raster, which reads other files, under another name; {file} reads it")
     with _opened(str(inner), ALONE, inner) as source:
-        _check_overviews(source)
+        _check_overviews(source, source.name)
 
 
 def check_name(path: Path) -> None:

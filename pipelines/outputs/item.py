@@ -85,7 +85,7 @@ def stac_item(
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene, remark),
         **_when(scene.dates),
-        **_projection(ground),
+        **projection(ground),
         **_processing(bundle, scene),
         **model,
     }
@@ -223,7 +223,7 @@ def _when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:
     }
 
 
-def _projection(geobox: GeoBox) -> dict[str, Any]:
+def projection(geobox: GeoBox) -> dict[str, Any]:
     """The coordinate system, by code where an authority lists it, else in full."""
     if geobox.crs is None:
         return {"proj:code": None}

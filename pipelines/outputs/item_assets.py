@@ -50,7 +50,7 @@ _WEB_MERCATOR = 3857
 
 
 def asset(
-    kind: str, path: Path, folder: Path, classes: Sequence[ClassDef], bands: Sequence[str] = ()
+    kind: str, path: Path, folder: Path, classes: Sequence[ClassDef] = (), bands: Sequence[str] = ()
 ) -> dict[str, Any]:
     """One file: where, of what kind, which bytes; and its pixels, or the bands that the model eats."""
     digest = _sha256(path, path.stat().st_mtime_ns, path.stat().st_size)
@@ -99,6 +99,7 @@ def _raster(path: Path) -> dict[str, Any]:
     with open_raster(path) as dataset:
         cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         metres = _metres(dataset.crs, dataset.transform)
+        scaling = dataset.scales[0], dataset.offsets[0]
         return {
             "type": _GEOTIFF + ("; profile=cloud-optimized" if cloud_optimized else ""),
             "proj:shape": [dataset.height, dataset.width],
@@ -107,6 +108,7 @@ def _raster(path: Path) -> dict[str, Any]:
             **({} if dataset.nodata is None else {"nodata": _number(dataset.nodata)}),
             **({"unit": dataset.units[0]} if dataset.units[0] else {}),
             "raster:sampling": "area",
+            **({} if scaling == (1.0, 0.0) else dict(zip(("raster:scale", "raster:offset"), scaling, strict=True))),
             **({"raster:spatial_resolution": metres} if metres else {}),
             "bands": [_band(dataset, index) for index in dataset.indexes],
         }

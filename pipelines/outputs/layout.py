@@ -35,6 +35,7 @@ class Layout:
         units: unit of each band.
         tags: metadata of the file.
         overview_resampling: a method of GDAL; by default "mode" with classes, "average" for floats, else "nearest".
+        scaling: (scale, offset): what values mean is value * scale + offset, in all bands.
     """
 
     geobox: GeoBox
@@ -46,6 +47,7 @@ class Layout:
     units: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     overview_resampling: str | None = None
+    scaling: tuple[float, float] = (1.0, 0.0)
 
     @classmethod
     def of_fields(

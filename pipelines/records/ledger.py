@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -84,10 +85,18 @@ class Entry:
 
     def differs(self) -> bool:
         """Whether maps of this name were finished here from something else: other options, scene or model."""
+        return self._finished() not in (None, self.key)
+
+    def knows(self) -> bool:
+        """Whether these maps were finished here, whatever became of them."""
+        return bool(self._finished() == self.key)
+
+    def _finished(self) -> Any:
+        """Key of the maps of this name that were finished here; None where there were none."""
         try:
-            return bool(json.loads(self._page.read_text(encoding="utf-8"))["key"] != self.key)
+            return json.loads(self._page.read_text(encoding="utf-8"))["key"]
         except (OSError, ValueError, KeyError, TypeError):
-            return False
+            return None
 
     def forget(self) -> None:
         """Take the maps for not done."""
@@ -99,7 +108,7 @@ class Entry:
         Raises:
             OSError: the disk does not take it.
         """
-        sizes = {path.name: path.stat().st_size for path in files}
+        sizes = {os.path.relpath(path, self.out): path.stat().st_size for path in files}
         with replacing(self._page) as draft:
             draft.write_text(json.dumps({"key": self.key, "files": sizes, "result": result}))
         for folder in self._page.parent.glob(f"{glob.escape(self.stem)}-????????????????"):

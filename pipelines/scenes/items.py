@@ -21,20 +21,28 @@ _STAC_BYTES = 16 << 20
 
 
 def stac_product(source: str, ask: Ask) -> Product:
-    """A product from a STAC item; what no STAC item would hold is the item's fault, not ours."""
+    """A product from a STAC item, a file or an address."""
+    return item_product(source, _read_json(source), ask)
+
+
+def item_product(source: str, item: Any, ask: Ask) -> Product:
+    """A product from a STAC item that lies at `source`.
+
+    Raises:
+        InputError: what no STAC item would hold, which is the item's fault, not ours.
+    """
     try:
-        return _item_product(source, ask)
+        return _item_product(source, item, ask)
     except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
         raise InputError(f"{source}: not a valid STAC item ({error}); check it with a STAC validator") from error
 
 
-def _item_product(source: str, ask: Ask) -> Product:
-    """A product from a STAC item."""
-    item = _read_json(source)
+def _item_product(source: str, item: Any, ask: Ask) -> Product:
+    """See `item_product`."""
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
         raise InputError(f"{source}: not a STAC item (a GeoJSON Feature with assets); pass an item, not a collection")
     properties: dict[str, Any] = item.get("properties") or {}
-    sensor = _stac_sensor(item, properties)
+    sensor = sensor_of(item, properties)
     found: dict[str, Layer] = {}
     for key, asset in sorted(item["assets"].items(), key=_asset_rank):
         if _is_picture(key, asset):
@@ -74,7 +82,7 @@ def _read_json(source: str) -> Any:
         raise InputError(f"{source}: not a JSON file that can be read ({error}); check the path") from error
 
 
-def _stac_sensor(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
+def sensor_of(item: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
     """Key of SENSORS for an item, by the file names of its assets, then by platform, instrument and collection."""
     for asset in item["assets"].values():
         known = sensors.parse_name(str(asset.get("href", "")).split("?")[0].rpartition("/")[2])
@@ -147,7 +155,7 @@ def _stac_units(
     offset = about.get("raster:offset", about.get("offset", 0.0))
     if not isinstance(scale, int | float) or not isinstance(offset, int | float) or (scale, offset) == (1, 0):
         return None  # general tools write 1 and 0 where nothing is known
-    return float(scale), 0.0 if sensor == "S2" and _shifted(properties) else float(offset)
+    return float(scale), 0.0 if sensor == "S2" and is_shifted(properties) else float(offset)
 
 
 def _stac_table(sensor: str | None, properties: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -161,7 +169,7 @@ def _stac_table(sensor: str | None, properties: Mapping[str, Any]) -> tuple[floa
     return sensors.level1_units(0.00002, -0.1, float(elevation or 0)) if known else None
 
 
-def _shifted(properties: Mapping[str, Any]) -> bool:
+def is_shifted(properties: Mapping[str, Any]) -> bool:
     """Whether the offset of baseline 04.00 is already in the pixels."""
     return True in (properties.get("earthsearch:boa_offset_applied"), properties.get("sentinel:boa_offset_applied"))
 
@@ -174,7 +182,7 @@ def _stac_offset(sensor: str | None, properties: Mapping[str, Any]) -> float | N
     baseline = next((str(properties[key]) for key in keys if properties.get(key)), None)
     if baseline is None:
         baseline = sensors.product_baseline(str(properties.get("s2:product_uri", "")))
-    return 0.0 if _shifted(properties) else None if baseline is None else sensors.sentinel2_offset(baseline)
+    return 0.0 if is_shifted(properties) else None if baseline is None else sensors.sentinel2_offset(baseline)
 
 
 def _stac_notes(sensor: str | None, properties: Mapping[str, Any]) -> tuple[str, ...]:

@@ -108,6 +108,9 @@ def _products(source: str, ask: Ask) -> list[Product]:
     if urllib.parse.urlsplit(source).path.lower().endswith((".json", ".geojson")):
         return [stac_product(source, ask)]
     if "://" not in source and Path(source).is_dir():
+        item = Path(source) / f"{Path(source).name}.json"  # as `earthtune fetch` writes it
+        if item.is_file():
+            return [stac_product(str(item), ask)]
         return _folder_products(Path(source), ask)
     return _file_products(source, ask)
 

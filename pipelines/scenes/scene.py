@@ -253,7 +253,7 @@ def open_scene(
         InputError: a file is missing or no raster, bands are not named or not there, a number of names or dates does
             not fit, frames lie on other ground, or there is no cloud layer.
     """
-    wanted = _wanted(bands)
+    wanted = wanted_bands(bands)
     sources = [source] if isinstance(source, str | Path) else list(source)
     products = find_products(
         sources, file_bands=file_bands, scale=scale, offset=offset, dates=dates, frames=frames, assumed=assumed
@@ -304,8 +304,12 @@ def _or_trained(said: bool | None, like: Mapping[str, Any] | None, key: str, def
     return bool((like or {}).get(key, default)) if said is None else said
 
 
-def _wanted(bands: Sequence[str]) -> tuple[str, ...]:
-    """Wanted bands by canonical name."""
+def wanted_bands(bands: Sequence[str]) -> tuple[str, ...]:
+    """Wanted bands by canonical name.
+
+    Raises:
+        InputError: none, one twice, or a code that means another band to another sensor.
+    """
     wanted = tuple(sensors.tidy(band) for band in bands)
     for asked, name in zip(bands, wanted, strict=True):
         code = sensors.band_code(asked)

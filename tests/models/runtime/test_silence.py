@@ -38,7 +38,10 @@ for words in json.loads(sys.argv[1]):
 
 
 def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, rain_day, tmp_path):
-    """All in one process, as each would import torch; the demo is run in test_demo.py, under the same guard."""
+    """All in one process, as each would import torch; the demo is run in test_demo.py, under the same guard.
+
+    `fetch` asks whom it is told to, see test_fetch.py.
+    """
     for name, recipe in (("scenes", tiny_recipe(chips)), ("rain", rain_recipe(rain_day))):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe.to_json()))
     dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-01-01"}}
@@ -73,7 +76,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     ]
     done, asked, left = guarded("-c", ALL, json.dumps([command.split() for command in commands]))
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
-    assert {command.split()[0] for command in commands} | {"demo"} == set(COMMANDS)
+    assert {command.split()[0] for command in commands} | {"demo", "fetch"} == set(COMMANDS)
 
 
 def test_whoever_imports_a_library_that_reports_silences_it_first():

@@ -16,9 +16,11 @@ import numpy as np
 import pyogrio
 import pytest
 
+from pipelines.access.catalogues import CATALOGUES, Catalogue
 from pipelines.cli.main import main
 from pipelines.cli.table import COMMANDS
 from pipelines.recipes.reading import RECIPES
+from tests.catalogue_server import publish_s2, serving_catalogue
 from tests.downscale_files import coarsened
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
@@ -114,6 +116,16 @@ def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def earth_search(monkeypatch):
+    """A catalogue on the loopback interface in place of the one that is asked for Sentinel-2."""
+    with serving_catalogue() as server:
+        publish_s2(server, 1, metres=640)
+        here = Catalogue(f"{server.url}/stac", CATALOGUES["earth_search"].collections)
+        monkeypatch.setitem(CATALOGUES, "earth_search", here)
+        yield
+
+
 def published() -> bytes:
     """Weights of Prithvi EO in the published layout, tiny."""
     import torch
@@ -153,7 +165,7 @@ def test_recipes_of_the_readme_take_their_options(line, capsys):
     assert shlex.split(line)[4] in capsys.readouterr().out
 
 
-def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
+def test_every_command_of_the_readme_runs(desk, hub, earth_search, capsys, torch_only):
     torch_only.add("landuse")  # the one that later lines score with
     repo, file = re.search(r"^hf download (\S+) (\S+)", README, re.MULTILINE).groups()  # its real hub is out of reach
     hub.publish(repo, {file: published()})
@@ -166,7 +178,14 @@ def test_every_command_of_the_readme_runs(desk, hub, capsys, torch_only):
             out, err = capsys.readouterr()
             assert (code, bool(out)) == (0, True), f"{line}: {err}"
     assert any(path.startswith(f"/{repo}/resolve/") for _, path in hub.requests)
-    made = {"runs/landuse/report.html", "maps/new_map.tif", "tokens.tif", "fc/forecast.nc", "winter/skill.json"}
+    made = {
+        "runs/landuse/report.html",
+        "maps/new_map.tif",
+        "maps/S2A_32TMR_20220701_0_L2A_map.tif",
+        "tokens.tif",
+        "fc/forecast.nc",
+        "winter/skill.json",
+    }
     made |= {
         "many/a_map.tif",
         "sure/new_confidence.tif",

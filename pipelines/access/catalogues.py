@@ -1,0 +1,117 @@
+"""Where scenes are looked for: catalogues by name, products and their collections, and on what terms they come.
+
+Catalogues: https://earth-search.aws.element84.com/v1, https://planetarycomputer.microsoft.com/docs (signing:
+reference/sas), https://cmr.earthdata.nasa.gov/stac/docs. Terms: Sentinel Data Legal Notice; USGS "Landsat data policy";
+NASA Earth Science Data and Information Policy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.errors import InputError
+from models.types import nearest
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A STAC API, or a static catalogue.
+
+    Attributes:
+        url: its root.
+        collections: names of a product's collections in it, by product.
+        signs: address that gives a signature for a collection's files; empty where none is wanted.
+        signed: hosts that are given the signature, with all below them.
+    """
+
+    url: str
+    collections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    signs: str = ""
+    signed: tuple[str, ...] = ()
+
+
+CATALOGUES: Mapping[str, Catalogue] = {
+    "earth_search": Catalogue("https://earth-search.aws.element84.com/v1", {"s2": ("sentinel-2-l2a",)}),
+    "planetary_computer": Catalogue(
+        "https://planetarycomputer.microsoft.com/api/stac/v1",
+        {"s2": ("sentinel-2-l2a",), "landsat": ("landsat-c2-l2",), "hls": ("hls2-s30", "hls2-l30")},
+        signs="https://planetarycomputer.microsoft.com/api/sas/v1/token/{collection}",
+        signed=("blob.core.windows.net",),
+    ),
+    "lpdaac": Catalogue("https://cmr.earthdata.nasa.gov/stac/LPCLOUD", {"hls": ("HLSS30_2.0", "HLSL30_2.0")}),
+}
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A product as it is asked for.
+
+    Attributes:
+        catalogue: where it is looked for when nobody says.
+        sensors: keys of `sensors.SENSORS` that it is.
+        licence: SPDX's name of its licence, or other.
+        terms: where its terms are.
+        attribution: what has to be said of it; {year} is that of the scene.
+    """
+
+    catalogue: str
+    sensors: tuple[str, ...]
+    licence: str
+    terms: str
+    attribution: str
+
+
+PRODUCTS: Mapping[str, Offered] = {
+    "hls": Offered(
+        "lpdaac",
+        ("S30", "L30"),
+        "CC0-1.0",
+        "https://www.earthdata.nasa.gov/engage/open-data-services-software-policies/data-use-guidance",
+        "Harmonized Landsat and Sentinel-2 (HLS) v2.0, NASA LP DAAC, doi:10.5067/HLS/HLSS30.002, "
+        "doi:10.5067/HLS/HLSL30.002",
+    ),
+    "s2": Offered(
+        "earth_search",
+        ("S2",),
+        "other",
+        "https://sentinel.esa.int/documents/247904/690755/Sentinel_Data_Legal_Notice",
+        "Contains modified Copernicus Sentinel data {year}",
+    ),
+    "landsat": Offered(
+        "planetary_computer",
+        ("OLI", "TM"),
+        "other",
+        "https://www.usgs.gov/centers/eros/data-citation",
+        "Landsat Collection 2 Level-2 courtesy of the U.S. Geological Survey",
+    ),
+}
+
+
+def catalogue_of(product: str, said: str | None) -> Catalogue:
+    """The catalogue of a product, by name or address; its usual one where nobody says.
+
+    Raises:
+        InputError: no such catalogue, or one that does not have the product.
+    """
+    name = said or PRODUCTS[product].catalogue
+    if re.match(r"https?://[^/]", name):
+        return Catalogue(name)
+    if name not in CATALOGUES:
+        raise InputError(f"--catalogue {name}: {nearest(name, CATALOGUES)}, or the address of any, https://...")
+    if product not in CATALOGUES[name].collections:
+        having = ", ".join(key for key, one in CATALOGUES.items() if product in one.collections)
+        raise InputError(f"--catalogue {name}: has no {product}; it is at {having}")
+    return CATALOGUES[name]
+
+
+def product_of(name: str) -> Offered:
+    """A product by its name.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in PRODUCTS:
+        raise InputError(f"--product {name}: {nearest(name, PRODUCTS)}")
+    return PRODUCTS[name]

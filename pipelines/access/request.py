@@ -1,0 +1,41 @@
+"""What is asked of catalogues and archives. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PRITHVI = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        place: west,south,east,north or lat,lon,km (a square that reaches km each way), or a file of polygons.
+        dates: FROM/TO, each YYYY-MM-DD; a month or a year counts whole.
+        product: hls, s2 or landsat.
+        out: folder for the scenes.
+        bands: names of bands; those of Prithvi when not given.
+        max_cloud: percent of what a scene shows of the place that clouds may hide.
+        catalogue: earth_search, planetary_computer, lpdaac, or the address of any STAC API or static catalogue; the
+            product's usual one when not given.
+        collection: names of collections to look in; those of the product when not given.
+        max_gb: how much may be fetched.
+        dry_run: tell what would be fetched, how much, and how much of the place is seen clear.
+        overwrite: replace scenes that were fetched for another request.
+    """
+
+    place: str
+    dates: str
+    product: str
+    out: Path
+    bands: Sequence[str] = PRITHVI
+    max_cloud: float = 100.0
+    catalogue: str | None = None
+    collection: Sequence[str] = ()
+    max_gb: float = 20.0
+    dry_run: bool = False
+    overwrite: bool = False
