@@ -24,6 +24,7 @@ from pipelines.outputs.parts import open_raster
 from pipelines.records.ledger import Entry, digest
 from pipelines.scenes.scene import wanted_bands
 
+_PACKED = 100  # what pixels may be packed to; those that tell less are bombs
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
@@ -39,8 +40,9 @@ def fetch_scenes(asked: Request, *, progress: Progress | None, say: Callable[[st
     web = Web(catalogue.url)
     collections = asked.collection or catalogue.collections.get(asked.product, ())
     say(f"asking {catalogue.url} for {asked.product}, {days.first} to {days.last}")
-    items = find_items(web, catalogue.url, place, days, collections=collections)
-    offered, out = offers(items, product, bands)
+    out = list[LeftOut]()
+    items = find_items(web, catalogue.url, place, days, out, collections=collections)
+    offered = offers(items, product, bands, out)
     entries = {offer.name: _entry(asked, place, offer, terms(product)) for offer in offered}
     kept = {offer.name: done for offer in offered if (done := _kept(entries[offer.name], say)) is not None}
     plans, failed = _plans(web, catalogue, [o for o in offered if o.name not in kept], place, asked, out, progress)
@@ -51,7 +53,7 @@ def fetch_scenes(asked: Request, *, progress: Progress | None, say: Callable[[st
     ]
     clear = [_clear_of(asked.out / offer.name, offer, place) for offer in offered if offer.name in kept]
     clear += [one.seen.cells for one in plans]
-    size = sum(one.size for one in plans)
+    size = sum(max(one.size, one.unpacked // _PACKED) for one in plans)
     if asked.dry_run:
         told += [_told(p.offer.name, p.offer.date, "planned", plan=p) for p in plans]
     else:

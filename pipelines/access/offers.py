@@ -68,7 +68,10 @@ class Offer:
 
     def identity(self) -> dict[str, Any]:
         """What tells this scene from any other, without signatures."""
-        files = {name: [bare(layer.path), layer.index] for name, layer in self.layers.items()}
+        files = {
+            name: [bare(layer.path), layer.index, layer.units or layer.table, list(layer.nodata)]
+            for name, layer in self.layers.items()
+        }
         return {"id": str(self.item.get("id")), "files": files, "updated": str(self.properties.get("updated", ""))}
 
 
@@ -86,14 +89,10 @@ def name_of(identifier: str) -> str:
 
 
 def offers(
-    items: Iterable[tuple[str, dict[str, Any]]], product: Offered, bands: Sequence[str]
-) -> tuple[list[Offer], list[LeftOut]]:
-    """What of items can be fetched, by day and name, and what is left out.
-
-    Raises:
-        InputError: no band is wanted, or one twice.
-    """
-    found, out = list[Offer](), list[LeftOut]()
+    items: Iterable[tuple[str, dict[str, Any]]], product: Offered, bands: Sequence[str], out: list[LeftOut]
+) -> list[Offer]:
+    """What of items can be fetched, by day and name; what cannot is added to `out`."""
+    found = list[Offer]()
     for address, item in items:
         name = shown(str(item.get("id")))[:_LONGEST_NAME]
         try:
@@ -110,7 +109,7 @@ def offers(
     for offer in sorted(kept.values(), key=lambda one: (one.date, one.name)):
         if names.setdefault(offer.name, offer) is not offer:
             out.append(LeftOut(offer.name, "another collection has an item of this name; --collection chooses one"))
-    return list(names.values()), out
+    return list(names.values())
 
 
 def _offer(address: str, item: Mapping[str, Any], product: Offered, bands: Sequence[str]) -> Offer:

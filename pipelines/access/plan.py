@@ -26,6 +26,8 @@ from pipelines.outputs.layout import Layout
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import AS_STORED, Layer
 
+_MOST_STRIP = 1 << 30  # bytes of pixels that are in memory at once
+
 
 @dataclass(frozen=True)
 class Part:
@@ -64,6 +66,16 @@ class Plan:
     def size(self) -> int:
         """Bytes to read."""
         return sum(part.size for part in self.parts)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of all pixels."""
+        return sum(_bytes(layout) * layout.shape[1] for part in self.parts for layout in part.layouts.values())
+
+
+def _bytes(layout: Layout) -> int:
+    """Bytes of a row."""
+    return layout.shape[2] * np.dtype(layout.dtype).itemsize
 
 
 def plan(web: Web, catalogue: Catalogue, offer: Offer, place: Place, max_cloud: float) -> Plan:
@@ -112,7 +124,9 @@ def _part(remote: Remote, path: str, offer: Offer, place: Place, coarsest: float
             _check_band(source, layer)
         ground = align.crop(geobox, window)
         layouts = {name: _layout(source, ground, name, layer) for name, layer in layers.items()}
-        indexes = sorted({layer.index for layer in layers.values()})
+        if (strip := sum(_bytes(layout) * layout.side for layout in layouts.values())) > _MOST_STRIP:
+            raise InputError(f"{remote.name}: rows of {strip / 2**30:.1f} GiB; give a smaller place")
+        indexes = indexes_of(layers)
         size = sum(count for _, count in set(block_ranges(source, window, indexes, remote.name)))
         if not size and source.driver != "GTiff":
             size = int(remote.size * math.prod(ground.shape) / math.prod(geobox.shape))
@@ -141,6 +155,9 @@ def _layout(source: Any, ground: GeoBox, name: str, layer: Layer) -> Layout:
     if name not in (*sensors.CLOUDS, *AS_STORED):
         header = float(source.scales[layer.index - 1]), float(source.offsets[layer.index - 1])
         scaling = layer.units or (header if header != scaling else None) or layer.table or scaling
+        if not all(map(math.isfinite, scaling)) or scaling[0] == 0:
+            told = f"scale {scaling[0]:g} and offset {scaling[1]:g}"
+            raise InputError(f"{bare(layer.path)}: {told} are told of band {layer.index}, which no value survives")
     return Layout(ground, dtype, nodata=nodata, descriptions=(name,), scaling=scaling)
 
 

@@ -6,11 +6,12 @@ import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-from models.errors import InputError
+from models.errors import InputError, explained
+from pipelines.access.offers import LeftOut, bare
 from pipelines.access.place import Days, Place
-from pipelines.access.web import Web
+from pipelines.access.web import RefusedError, Web
 from pipelines.scenes.sensors import find_date
 
 MOST_ITEMS = 5000
@@ -19,7 +20,7 @@ _PAGE = 100
 
 
 def find_items(
-    web: Web, root: str, place: Place, days: Days, *, collections: Sequence[str] = ()
+    web: Web, root: str, place: Place, days: Days, out: list[LeftOut], *, collections: Sequence[str] = ()
 ) -> list[tuple[str, dict[str, Any]]]:
     """Items that may show a place, each once, with the address that each is from.
 
@@ -28,6 +29,7 @@ def find_items(
         root: address of a STAC API, or of a catalogue, collection, item or list of items.
         place: ground.
         days: first and last.
+        out: takes documents of a static catalogue that cannot be had.
         collections: names of collections to look in; all when empty.
 
     Raises:
@@ -40,10 +42,10 @@ def find_items(
     searches = [link for link in _links(document, "search") if link.get("href")]
     if searches:
         post = any(link.get("method") == "POST" for link in searches)
-        address = urljoin(root, str(searches[0]["href"]))
+        address = _joined(root, searches[0]["href"])
         items = _of_api(web, address, "POST" if post else "GET", place, days, collections)
     else:
-        items = _of_static(web, root, document, place, days)
+        items = _of_static(web, root, document, place, days, out)
     found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     for address, item in items:
         collection = str(item.get("collection") or "")
@@ -71,7 +73,7 @@ def _of_api(
             headers: dict[str, str] | None = None,
             parameters: dict[str, Any] | None = None,
         ) -> str:
-            return json.dumps(web.read_json(urljoin(search, href), method=method or "GET", parameters=parameters))
+            return json.dumps(web.read_json(_joined(search, href), method=method or "GET", parameters=parameters))
 
         def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
             link = source if isinstance(source, str) else source.to_dict()
@@ -89,6 +91,8 @@ def _of_api(
     seen: set[str] = set()
     try:
         for page in query.pages_as_dicts():
+            if not isinstance(page["features"], list):
+                raise TypeError("its features are no list")
             items = [item for item in page["features"] if isinstance(item, dict)]
             new = {f"{item.get('collection')}/{item.get('id')}" for item in items} - seen
             if not new:
@@ -102,14 +106,25 @@ def _of_api(
 
 def _self_of(item: Mapping[str, Any], search: str) -> str:
     """Where an item lies, by its own word."""
-    own = next((urljoin(search, str(link.get("href"))) for link in _links(item, "self")), search)
-    return own if urlsplit(own).scheme in ("http", "https") else search
+    own = next((_joined(search, link.get("href")) for link in _links(item, "self")), search)
+    return own if own.startswith(("http://", "https://")) else search
 
 
 def _of_static(
-    web: Web, root: str, document: dict[str, Any], place: Place, days: Days
+    web: Web, root: str, document: dict[str, Any], place: Place, days: Days, out: list[LeftOut]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Items of a catalogue of files, level by level; collections that lie elsewhere are not looked into."""
+
+    def read(address: str) -> Any:
+        try:
+            return web.read_json(address)
+        except RefusedError:
+            raise
+        except InputError as error:
+            out.append(LeftOut(bare(address), explained(error)[0]))
+
+    if document.get("type") not in ("Feature", "FeatureCollection") and not isinstance(document.get("links"), list):
+        raise InputError(f"{root}: not a STAC catalogue; give the address of an API, a catalogue or an item")
     level, known = [(root, document)], {root}
     with web.workers() as pool:
         while level:
@@ -123,15 +138,21 @@ def _of_static(
                     yield from ((_self_of(i, address), i) for i in items or () if isinstance(i, dict))
                 elif _reaches(found, place, days):
                     links = (*_links(found, "child"), *_links(found, "item"), *_links(found, "items"))
-                    deeper += [urljoin(address, str(link.get("href"))) for link in links]
-            new = [address for address in dict.fromkeys(deeper) if address not in known]
+                    deeper += [_joined(address, link.get("href")) for link in links]
+            new = [address for address in dict.fromkeys(deeper) if address and address not in known]
             known |= set(new)
             if len(known) > _MOST_DOCUMENTS:
                 raise InputError(f"{root}: more than {_MOST_DOCUMENTS} documents; give one of its collections")
-            came = list(pool.map(web.read_json, new))
+            came = list(pool.map(read, new))
             level = [(address, one) for address, one in zip(new, came, strict=True) if isinstance(one, dict)]
-    if len(known) == 1 and document.get("type") not in ("Feature", "FeatureCollection") and not document.get("links"):
-        raise InputError(f"{root}: not a STAC catalogue; give the address of an API, a catalogue or an item")
+
+
+def _joined(address: str, href: object) -> str:
+    """Where a link of a document leads; an empty text where it is no address."""
+    try:
+        return urljoin(address, str(href))
+    except ValueError:
+        return ""
 
 
 def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from pipelines.cli.main import main
 from pipelines.commands.fetch import fetch
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import open_scene
-from tests.catalogue_server import publish_s2, serving_catalogue
+from tests.catalogue_server import cog, publish_s2, serving_catalogue
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACE = "9.0032,45.1340,9.0130,45.1400"  # within the scene's north-western kilometre and a half
@@ -311,6 +311,27 @@ def test_what_cannot_be_had_is_left_out_with_the_reason(server, tmp_path, change
     assert [one["status"] for one in result["scenes"]] == (["done"] if place == PLACE else [])
 
 
+def test_what_an_item_tells_of_units_has_to_make_sense_and_counts_when_it_changes(server, tmp_path):
+    item = publish_s2(server, 1)
+    told = item["assets"]["blue"]["raster:bands"][0]
+    told["scale"] = float("inf")
+    assert "no value survives" in get(server, tmp_path)["left_out"][0]["why"]
+    told["scale"] = 0.0001
+    assert get(server, tmp_path)["scenes"][0]["status"] == "done"
+    told["scale"] = 0.0002
+    assert "--overwrite" in get(server, tmp_path)["scenes"][0]["error"]
+    assert get(server, tmp_path, overwrite=True)["scenes"][0]["status"] == "done"
+    with rasterio.open(tmp_path / item["id"] / "BLUE.tif") as made:
+        assert made.scales == (0.0002,)
+
+
+def test_pixels_that_are_packed_to_nothing_count_for_the_cap(server, tmp_path):
+    name = publish_s2(server, 1)["id"]
+    server.files[f"/{name}/blue.tif"] = cog(np.full((4096, 4096), 1100, np.uint16), 0.5)
+    result = get(server, tmp_path, dry_run=True)
+    assert result["megabytes"] > 0.01 * 2 * (772 / 0.5) * (668 / 0.5) / 1e6 > 0.04  # its blocks have some kB
+
+
 def test_names_stay_in_the_folder(server, tmp_path):
     hostile(server, id="../../evil\x1b[2J")
     (scene,) = get(server, tmp_path / "deep" / "out")["scenes"]
@@ -363,13 +384,16 @@ def test_a_static_catalogue(server, tmp_path):
     children = [{"rel": "child", "href": "./july/collection.json"}, {"rel": "child", "href": "./old.json"}]
     server.files["/catalog.json"] = json.dumps({"type": "Catalog", "id": "c", "links": children})
     links = [{"rel": "item", "href": f"../{item['id']}/item.json"} for item in server.items]
-    links += [{"rel": "child", "href": "../catalog.json"}]
+    links += [{"rel": "child", "href": "../catalog.json"}, {"rel": "item", "href": "gone.json"}]
+    links += [{"rel": "item", "href": "http://["}, {"rel": "item", "href": "file:///etc/passwd"}, {"rel": "item"}]
     server.files["/july/collection.json"] = json.dumps({"type": "Collection", "id": "july", "links": links})
     old = {"type": "Collection", "extent": early, "links": [{"rel": "item", "href": "./asked.json"}]}
     server.files["/old.json"] = json.dumps(old)
     result = get(server, tmp_path, catalogue=f"{server.url}/catalog.json", dates="2022-07-02")
     assert [one["date"] for one in result["scenes"]] == ["2022-07-02"]
     assert "/asked.json" not in server.seen
+    why = {one["scene"].rsplit("/", 1)[1]: one["why"] for one in result["left_out"]}
+    assert "404" in why["gone.json"] and "cannot be asked" in why["passwd"]
 
 
 def test_the_command_tells_a_table(server, tmp_path, capsys):
