@@ -166,13 +166,14 @@ def _handler(home: CatalogueServer) -> type[BaseHTTPRequestHandler]:
             if "elsewhere" in home.faults and not query:
                 return self._send(302, b"", {"Location": f"http://localhost:{home._server.server_port}{path}?moved"})
             wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            cut = "cut" in home.faults and home.seen[path] % 3 == 1
             if wanted is None or "whole" in home.faults:
-                return self._send(200, content)
+                home.served[path] += len(content)
+                return self._send(200, content, cut=len(content) // 2 if cut else None)
             first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
             piece = content[first : last + 1]
             about = {"Content-Range": f"bytes {first}-{last}/{len(content)}", "ETag": '"1"'}
             home.served[path] += len(piece)
-            cut = "cut" in home.faults and home.seen[path] % 3 == 1
             self._send(206, piece, about, cut=len(piece) // 2 if cut else None)
 
         def _send(

@@ -75,9 +75,9 @@ def bring(web: Web, entry: Entry, plan: Plan, facts: Mapping[str, Any], room: Ro
     item = scene_item(plan.offer, stage, facts, note=note)
     write_stac_item(stage / f"{entry.stem}.json", item)
     _publish(stage, home)
-    sums = {file.name: sha256(file) for file in sorted(home.iterdir())}
+    sums = {f"{entry.stem}/{file.name}": sha256(file) for file in sorted(home.iterdir())}
     result = {"sha256": sums, "notes": [note] if note else [], "item": f"{entry.stem}/{entry.stem}.json"}
-    entry.finish(result, [home / name for name in sums])
+    entry.finish(result, [entry.out / name for name in sums])
     return result
 
 
@@ -132,11 +132,11 @@ def sha256(path: Path) -> str:
 
 
 def is_sound(entry: Entry, result: Mapping[str, Any]) -> bool:
-    """Whether the files of a scene are those that were written, byte by byte."""
+    """Whether the files that the ledger knows are those that were written, byte by byte."""
     sums = result.get("sha256")
     if not isinstance(sums, dict) or not sums:
         return False
     try:
-        return all(sha256(entry.out / entry.stem / name) == said for name, said in sums.items())
+        return all(sha256(entry.out / name) == said for name, said in sums.items())
     except OSError:
         return False

@@ -89,6 +89,33 @@ PRODUCTS: Mapping[str, Offered] = {
 }
 
 
+@dataclass(frozen=True)
+class Archive:
+    """Weather as one Zarr store.
+
+    Attributes:
+        url: its address; empty where no open one is known.
+        licence: SPDX's name of its licence, or other.
+        attribution: what has to be said of it; {year} is that of the times.
+    """
+
+    url: str
+    licence: str
+    attribution: str
+
+
+# ERA5: https://github.com/google-research/arco-era5 (a chunk is an hour of the globe).
+ARCHIVES: Mapping[str, Archive] = {
+    "era5": Archive(
+        "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3",
+        "CC-BY-4.0",
+        "Contains modified Copernicus Climate Change Service information {year}",
+    ),
+    "era5_land": Archive("", "CC-BY-4.0", "Contains modified Copernicus Climate Change Service information {year}"),
+    "merra2": Archive("", "CC0-1.0", "MERRA-2, NASA Global Modeling and Assimilation Office (GMAO), GES DISC"),
+}
+
+
 def catalogue_of(product: str, said: str | None) -> Catalogue:
     """The catalogue of a product, by name or address; its usual one where nobody says.
 
@@ -113,5 +140,5 @@ def product_of(name: str) -> Offered:
         InputError: there is none of this name.
     """
     if name not in PRODUCTS:
-        raise InputError(f"--product {name}: {nearest(name, PRODUCTS)}")
+        raise InputError(f"--product {name}: {nearest(name, (*PRODUCTS, *ARCHIVES))}")
     return PRODUCTS[name]

@@ -16,16 +16,17 @@ class Request:
     Attributes:
         place: west,south,east,north or lat,lon,km (a square that reaches km each way), or a file of polygons.
         dates: FROM/TO, each YYYY-MM-DD; a month or a year counts whole.
-        product: hls, s2 or landsat.
-        out: folder for the scenes.
+        product: scenes of hls, s2 or landsat; weather of era5, era5_land or merra2.
+        out: folder for what is fetched.
         bands: names of bands; those of Prithvi when not given.
+        variables: names of weather fields, as their archive has them.
         max_cloud: percent of what a scene shows of the place that clouds may hide.
         catalogue: earth_search, planetary_computer, lpdaac, or the address of any STAC API or static catalogue; the
-            product's usual one when not given.
+            product's usual one when not given. For weather the address of a Zarr store, https://, s3:// or gs://.
         collection: names of collections to look in; those of the product when not given.
         max_gb: how much may be fetched.
         dry_run: tell what would be fetched, how much, and how much of the place is seen clear.
-        overwrite: replace scenes that were fetched for another request.
+        overwrite: replace what was fetched to OUT for another request.
     """
 
     place: str
@@ -33,6 +34,7 @@ class Request:
     product: str
     out: Path
     bands: Sequence[str] = PRITHVI
+    variables: Sequence[str] = ()
     max_cloud: float = 100.0
     catalogue: str | None = None
     collection: Sequence[str] = ()

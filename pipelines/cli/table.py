@@ -152,7 +152,7 @@ COMMANDS: Mapping[str, Command] = {
         several=("predictors",),
     ),
     "fetch": Command(
-        "scenes of a place and a period, from catalogues",
+        "scenes or weather of a place and a period",
         "--place PLACE --dates FROM/TO --product NAME --out DIR",
         "pipelines.commands.fetch:fetch",
         (

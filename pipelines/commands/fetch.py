@@ -15,12 +15,15 @@ def fetch(
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Fetch scenes of a place and a period: only the wanted bands, only the blocks of the wanted window.
+    """Fetch scenes or weather of a place and a period: only the wanted bands or fields, only the wanted window.
 
     Each scene becomes a folder of OUT with a COG for each band and for the cloud layer, and a STAC item with units,
     licence and attribution; `score RUN OUT` maps them all. The same command again verifies what is there and fetches
     what is not; a scene appears whole or not at all. Where a place is clear is told by the cloud layer over the place,
     not by the catalogue's word for the whole scene.
+
+    Weather comes from a Zarr store as a NetCDF file for each month, which all that reads weather takes; ERA5 from
+    Google's open copy, other products by the address of a store (--catalogue).
 
     HLS from NASA's LP DAAC wants a login: EARTHDATA_TOKEN in the environment, or urs.earthdata.nasa.gov in ~/.netrc.
 
@@ -37,6 +40,12 @@ def fetch(
         InputError: no such place, days, product or catalogue, access refused, or more than `max_gb`.
         RunError: the catalogue does not answer.
     """
+    from pipelines.access.catalogues import ARCHIVES
+
+    if asked.product in ARCHIVES:
+        from pipelines.access.weather import fetch_weather
+
+        return fetch_weather(asked, progress=progress, say=say)
     from pipelines.access.fetch import fetch_scenes
 
     return fetch_scenes(asked, progress=progress, say=say)
@@ -47,23 +56,25 @@ def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     scenes, out = result["scenes"], result["left_out"]
     lines = [_line(one) for one in scenes]
     lines += [f"left out {one['scene']}: {one['why']}" for one in out]
-    amount = f"{result['megabytes']:.1f} MB to fetch" if result["dry_run"] else f"{result['received']:.1f} MB came"
     statuses = [one["status"] for one in scenes]
-    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no scene"
-    lines.append(
-        f"{said}, {len(out)} left out; {amount}; {result['seen_clear']:.0%} of the place is seen clear at least once"
-    )
+    counts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)] or ["nothing found"]
+    counts += [f"{len(out)} left out"] if out else []
+    if "read_at_most" in result:
+        amount = f"{result['megabytes']:.1f} MB of fields, by chunks of up to {result['read_at_most']:.1f} MB unpacked"
+    elif result["dry_run"]:
+        amount = f"{result['megabytes']:.1f} MB to fetch"
+    else:
+        amount = f"{result['received']:.1f} MB came"
+    clear = f"; {result['seen_clear']:.0%} of the place is seen clear at least once" if "seen_clear" in result else ""
+    lines.append(f"{', '.join(counts)}; {amount}{clear}")
     return Outcome(dict(result), "\n".join(lines), max((one.get("exit_code", 0) for one in scenes), default=0))
 
 
 def _line(one: Mapping[str, Any]) -> str:
-    """What became of a scene."""
+    """What became of a scene, or of a file."""
     if one["status"] == "failed":
         return f"failed   {one['scene']}: {one['error']}"
-    about = (
-        f"  {one['megabytes']:.1f} MB, shows {one['seen']:.0%} of the place, {one['clear']:.0%} clear"
-        if "seen" in one
-        else ""
-    )
-    return f"{one['status']:<8} {one['date']}  {one.get('item') or one['scene']}{about}"
+    line = f"{one['status']:<8} {one['date']}  {one.get('item') or one['scene']}"
+    if "seen" not in one:
+        return line
+    return f"{line}  {one['megabytes']:.1f} MB, shows {one['seen']:.0%} of the place, {one['clear']:.0%} clear"

@@ -116,8 +116,13 @@ def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, .
 def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path | None) -> Inspection:
     """Look at a weather file, put beside a model where there is one."""
     from pipelines.inspection.weather_contents import describe_weather
+    from pipelines.weather.dataset import named
 
-    found = describe_weather(Path(path), group=group)
+    if bundle is not None and "://" in path:
+        raise InputError(
+            f"{path}: --for wants weather files of this machine; `earthtune fetch` brings the region and days"
+        )
+    found = describe_weather(named(path), group=group)
     if bundle is None:
         return Inspection(path, weather=found)
     if WEATHER in bundle.spec.inputs and run:

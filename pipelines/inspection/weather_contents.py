@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from models.errors import EarthtuneError
 from pipelines.weather import canonical, dataset, intervals, regions
-from pipelines.weather.formats.detect import format_of
+from pipelines.weather.formats.detect import Format, format_of
 
 _LOOK = 1 << 21
 _MOST_CHUNK = 1 << 29
@@ -114,13 +114,13 @@ class WeatherContents:
         return out
 
 
-def describe_weather(path: Path, *, group: str | None = None) -> WeatherContents:
+def describe_weather(path: Path | str, *, group: str | None = None) -> WeatherContents:
     """Look at a weather file: headers, and up to two million values of each variable.
 
     Raises:
         InputError: the file is missing, damaged, or holds no fields on a grid.
     """
-    kind = format_of(path)
+    kind = Format.ZARR if isinstance(path, str) else format_of(path)
     return WeatherContents(kind.value, tuple(_part(part) for part in dataset.open_parts(path, group=group)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from models.errors import InputError
+from models.errors import InputError, shown
 from pipelines.weather import canonical, intervals
 from pipelines.weather.formats.detect import Format, format_of
 from pipelines.weather.formats.grib import open_grib
@@ -33,7 +33,7 @@ def open_weather(
     Files of the same variables follow each other in time; files of other variables for the same times go side by side.
 
     Args:
-        source: a file or Zarr store, or a sequence of these.
+        source: a file, a Zarr store or the address of one (https://, s3://, gs://), or a sequence of these.
         variables: names wanted, in this order; None takes all.
         levels: labels of the levels wanted; they come rising. None takes all.
         to_units: wanted unit by variable; `mm/h` makes rates of amounts, see `intervals.in_unit`.
@@ -46,7 +46,7 @@ def open_weather(
         InputError: a file is missing, damaged or no weather file; names, levels or units are not there; files do not
             fit together; times come twice.
     """
-    paths = [Path(source)] if isinstance(source, str | Path) else [Path(item) for item in source]
+    paths = [named(source)] if isinstance(source, str | Path) else [named(item) for item in source]
     if not paths:
         raise InputError("no weather file given: pass a file, or several")
     parts = [part for path in paths for part in open_parts(path, group=group)]
@@ -67,18 +67,26 @@ def open_weather(
     return canonical.check(data, name=source_name(data))
 
 
-def open_parts(path: Path, *, group: str | None = None) -> list[xr.Dataset]:
-    """What a file holds, in the canonical form: one dataset per set of variables that share times, levels and grid.
+def named(source: str | Path) -> Path | str:
+    """A path of this machine, or an address as it is."""
+    return str(source) if "://" in str(source) else Path(source)
+
+
+def open_parts(path: Path | str, *, group: str | None = None) -> list[xr.Dataset]:
+    """What a file, or a Zarr store behind an address, holds, in the canonical form.
+
+    One dataset for each set of variables that share times, levels and grid.
 
     Raises:
         InputError: as in `open_weather`.
     """
-    kind = format_of(path)
-    raw = open_grib(path) if kind is Format.GRIB else by_grid(open_netcdf(path, kind, group))
+    kind = Format.ZARR if isinstance(path, str) else format_of(path)
+    source = shown(path).rstrip("/").rpartition("/")[2] if isinstance(path, str) else path.name
+    raw = open_grib(Path(path)) if kind is Format.GRIB else by_grid(open_netcdf(path, kind, group))
     parts, problems = [], []
     for part in raw:
         try:
-            parts.append(canonical.to_canonical(part, name=str(path)).assign_attrs(earthtune_source=path.name))
+            parts.append(canonical.to_canonical(part, name=str(path)).assign_attrs(earthtune_source=source))
         except InputError as error:
             problems.append(str(error))
     if not parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from pathlib import Path
 
 from models.errors import InputError
@@ -25,8 +26,10 @@ class Format(enum.Enum):
 
 def is_weather(path: str) -> bool:
     """Whether a path looks like weather data: by suffix, as a Zarr store, or else by its first bytes."""
+    if "://" in path:
+        return re.search(r"\.zarr(-v\d)?/*$", path) is not None
     file = Path(path)
-    if "://" in path or file.suffix.lower() in _RASTERS or not _exists(file):
+    if file.suffix.lower() in _RASTERS or not _exists(file):
         return False
     if file.is_dir():
         return _is_store(file)

@@ -19,8 +19,8 @@ from pipelines.weather.formats.netcdf3 import check_whole
 _INDEX_BYTES = 1 << 28
 
 
-def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
-    """A NetCDF file or Zarr store as xarray decodes it, times left for `canonical`.
+def open_netcdf(path: Path | str, kind: Format, group: str | None) -> xr.Dataset:
+    """A NetCDF file, or a Zarr store (here, or an address as text), as xarray decodes it; times left for `canonical`.
 
     The engine is passed as a class: by name, xarray would import every engine that is installed.
 
@@ -41,25 +41,23 @@ def open_netcdf(path: Path, kind: Format, group: str | None) -> xr.Dataset:
     return _phony(data)
 
 
-def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
+def _decoded(path: Path | str, kind: Format, group: str | None) -> xr.Dataset:
     """Open with the engine of a format."""
     decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
     plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:
-        check_whole(path)
+        check_whole(Path(path))
         raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
-        _check_hdf5(path, group)
+        _check_hdf5(Path(path), group)
         engine = backends.H5netcdfBackendEntrypoint
         raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
     else:
-        from pipelines.weather.formats.stores import open_store  # zarr takes a while to import
-
-        store, how = open_store(path), {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
+        store, how = _store(path), {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
         try:
-            raw = xr.open_dataset(store, consolidated=True, **how)  # type: ignore[arg-type] # stores are taken, too
+            raw = xr.open_dataset(store, consolidated=True, **how)
         except (KeyError, ValueError):  # no consolidated metadata
-            raw = xr.open_dataset(store, consolidated=False, **how)  # type: ignore[arg-type]
+            raw = xr.open_dataset(store, consolidated=False, **how)
     for key, var in raw.variables.items():
         if kind is Format.ZARR and (var.dtype.kind == "f" or var.dims == (key,)) and var.attrs.get("_FillValue") == 0:
             # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
@@ -67,6 +65,17 @@ def _decoded(path: Path, kind: Format, group: str | None) -> xr.Dataset:
         fill.declare(var)
     data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
     return data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})
+
+
+def _store(path: Path | str) -> Any:
+    """A Zarr store, looked through; zarr takes a while to import."""
+    if isinstance(path, str):
+        from pipelines.weather.formats.addresses import open_remote
+
+        return open_remote(path)
+    from pipelines.weather.formats.stores import open_store
+
+    return open_store(path)
 
 
 def _check_hdf5(path: Path, group: str | None) -> None:
@@ -91,7 +100,7 @@ def _check_hdf5(path: Path, group: str | None) -> None:
                 raise InputError(f"{size}, coordinates of 256 MB at most are read; cut it")
 
 
-def _only_group(path: Path, kind: Format) -> str:
+def _only_group(path: Path | str, kind: Format) -> str:
     """The group that holds the variables."""
     if kind is Format.NETCDF3:
         raise InputError(f"{path}: holds no variable; fetch the file again")
@@ -103,7 +112,7 @@ def _only_group(path: Path, kind: Format) -> str:
     else:
         import zarr
 
-        names = sorted(key for key, _ in zarr.open_group(path, mode="r").groups())
+        names = sorted(key for key, _ in zarr.open_group(_store(path), mode="r").groups())
     if "Grid" in names or len(names) == 1:
         return "Grid" if "Grid" in names else names[0]
     if not names:

@@ -67,17 +67,29 @@ def _look_through(folder: Path, root: Path) -> None:
             name = f"{root}: {file.relative_to(root)}"
             try:
                 content = json.loads(file.read_bytes())
-                arrays = list(_arrays(content))
             except (OSError, ValueError, RecursionError) as error:
                 raise InputError(f"{name}: not Zarr metadata that can be read ({error}); fetch it again") from error
-            for array in arrays:
-                _check(name, array)
+            check_metadata(name, content)
             chunks |= file.name == ".zarray" or (isinstance(content, dict) and content.get("node_type") == "array")
     if not chunks:
         with os.scandir(folder) as entries:
             inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
         for path in sorted(inner):
             _look_through(path, root)
+
+
+def check_metadata(name: str, content: Any) -> None:
+    """Refuse metadata of which an array cannot be read, or not without harm.
+
+    Raises:
+        InputError: an array is too large, damaged, or coded in a way that is not read.
+    """
+    try:
+        arrays = list(_arrays(content))
+    except RecursionError as error:
+        raise InputError(f"{name}: not Zarr metadata that can be read ({error}); fetch it again") from error
+    for array in arrays:
+        _check(name, array)
 
 
 def _arrays(content: Any) -> Iterator[Mapping[str, Any]]:
