@@ -102,7 +102,8 @@ class CatalogueServer:
     def document(self, path: str, query: dict[str, list[str]]) -> str | None:
         """An answer of the API."""
         if path == "/stac":
-            search = {"rel": "search", "href": "/stac/search", "method": "GET"}
+            method = "POST" if "post" in self.faults else "GET"
+            search = {"rel": "search", "href": "/stac/search", "method": method}
             return json.dumps({"type": "Catalog", "id": "api", "links": [search]})
         if path.startswith("/stac/items/"):
             return json.dumps(next(item for item in self.items if item["id"] == path.rsplit("/", 1)[1]))
@@ -115,6 +116,9 @@ class CatalogueServer:
         links = []
         if first + self.page < len(self.items):
             links = [{"rel": "next", "href": f"ROOT/stac/search?token={first + self.page}"}]
+            if "post" in self.faults:
+                body = {"token": [str(first + self.page)]}
+                links = [{"rel": "next", "href": "ROOT/stac/search", "method": "POST", "body": body, "merge": True}]
         if "circle" in self.faults and not links:
             links = [{"rel": "next", "href": "ROOT/stac/search?token=0"}]
         return json.dumps({"type": "FeatureCollection", "features": features, "links": links})
@@ -145,7 +149,8 @@ def _handler(home: CatalogueServer) -> type[BaseHTTPRequestHandler]:
             url = urlsplit(self.path)
             home.asked.append((self.command, self.path, dict(self.headers)))
             home.seen[url.path] += 1
-            document = home.document(url.path, parse_qs(url.query))
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+            document = home.document(url.path, parse_qs(url.query) | body)
             content = home.files.get(url.path) if document is None else document
             if "busy" in home.faults and home.seen[url.path] <= 2:
                 return self._send(503, b"later", {"Retry-After": "0"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -240,6 +241,7 @@ def is_below(host: str, domains: tuple[str, ...]) -> bool:
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_near(host: str) -> bool:
     """Whether a host is this machine or in its network; one that has no address is nowhere."""
     try:

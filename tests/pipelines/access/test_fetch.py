@@ -111,6 +111,14 @@ def test_with_faults_the_same_files(server, tmp_path):
     assert plain < sum(server.served.values()) < 3 * plain
 
 
+def test_an_api_that_is_asked_by_post(server, tmp_path):
+    for day in (1, 2, 3):
+        publish_s2(server, day)
+    server.faults = {"post"}
+    assert [one["date"][-1] for one in get(server, tmp_path, dry_run=True)["scenes"]] == ["1", "2", "3"]
+    assert [method for method, path, _ in server.asked if path == "/stac/search"] == ["POST", "POST"]
+
+
 def test_what_is_there_is_verified_and_not_fetched_again(server, tmp_path):
     publish_s2(server, 1)
     publish_s2(server, 2)
