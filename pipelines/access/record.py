@@ -76,8 +76,7 @@ def scene_item(offer: Offer, folder: Path, facts: Mapping[str, Any], *, note: st
 
 def _asset(name: str, folder: Path) -> dict[str, Any]:
     """A file as an asset."""
-    asset = asset(name, folder / f"{name}.tif", folder)
-    return asset | {"roles": ["cloud" if name in CLOUDS else "reflectance"]}
+    return asset(name, folder / f"{name}.tif", folder) | {"roles": ["cloud" if name in CLOUDS else "reflectance"]}
 
 
 def _pixel(file: Path) -> float:

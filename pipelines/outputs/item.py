@@ -126,7 +126,7 @@ def mosaic_item(
         "title": f"Mosaic of {len(maps)} maps",
         "description": text,
         **_when(dates),
-        **_projection(geobox),
+        **projection(geobox),
         "processing:level": "L4",
         "processing:lineage": f"mean of {', '.join(path.name for path in maps[:MOST_NAMED])}"
         + (f" and {len(maps) - MOST_NAMED} more" if len(maps) > MOST_NAMED else ""),
@@ -153,7 +153,7 @@ def composite_item(
     properties = {
         "title": f"{name}: {about}",
         **_when(dates),
-        **_projection(geobox),
+        **projection(geobox),
         "processing:level": "L3",
         "processing:lineage": about,
         "processing:software": {"earthtune": version("earthtune")},
