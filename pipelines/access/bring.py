@@ -68,9 +68,11 @@ def bring(web: Web, entry: Entry, plan: Plan, facts: Mapping[str, Any], room: Ro
     offset, note = offset_of(plan.offer, layouts, entry.parts)
     for name, layout in layouts.items():
         file = stage / f"{name}.tif"
-        scaled = layout.scaling if name not in plan.offer.bands or offset is None else (layout.scaling[0], offset)
+        (scaled,) = layout.scaling
+        if name in plan.offer.bands and offset is not None:
+            scaled = scaled[0], offset
         if not file.is_file():
-            join(entry.parts / name, file, replace(layout, scaling=scaled))
+            join(entry.parts / name, file, replace(layout, scaling=(scaled,)))
         room.take(file)
     item = scene_item(plan.offer, stage, facts, note=note)
     write_stac_item(stage / f"{entry.stem}.json", item)

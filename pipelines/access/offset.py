@@ -39,7 +39,7 @@ def offset_of(offer: Offer, layouts: Mapping[str, Layout], folder: Path) -> tupl
         return None, ""
     darkest = 1.0
     for name in bands:
-        scale, offset = layouts[name].scaling
+        scale, offset = layouts[name].scaling[0]
         values, counts = _histogram(folder / name, layouts[name])
         if not counts.sum():
             continue

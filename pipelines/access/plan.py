@@ -158,7 +158,7 @@ def _layout(source: Any, ground: GeoBox, name: str, layer: Layer) -> Layout:
         if not all(map(math.isfinite, scaling)) or scaling[0] == 0:
             told = f"scale {scaling[0]:g} and offset {scaling[1]:g}"
             raise InputError(f"{bare(layer.path)}: {told} are told of band {layer.index}, which no value survives")
-    return Layout(ground, dtype, nodata=nodata, descriptions=(name,), scaling=scaling)
+    return Layout(ground, dtype, nodata=nodata, descriptions=(name,), scaling=(scaling,))
 
 
 def _fits(value: float, dtype: str) -> bool:

@@ -132,10 +132,14 @@ COMMANDS: Mapping[str, Command] = {
         ("edge runs/landuse --out site --scene new.tif",),
     ),
     "embed": Command(
-        "patch tokens of a scene as a raster",
-        "BACKBONE SCENE --out FILE ...",
+        "patch tokens of scenes as rasters",
+        "BACKBONE SCENE [SCENE ...] --out DIR|FILE ...",
         "pipelines.commands.embed:embed",
-        ("embed prithvi_eo_v2_300_tl scene.tif --out tokens.tif",),
+        (
+            "embed prithvi_eo_v2_300_tl scene.tif --out tokens.tif",
+            "embed prithvi_eo_v2_300_tl 'scenes/*.tif' --out tokens --dtype int8",
+        ),
+        resumes="the same command goes on from here",
     ),
     "forecast": Command(
         "Prithvi WxC rolled forward from MERRA-2 files",

@@ -1,243 +1,317 @@
-"""Backbone features of a scene as a raster on the token grid."""
+"""Backbone features of scenes as rasters on the token grid, one after the other, through the ledger of the folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
-from odc.geo.geobox import GeoBox
+from numpy.typing import NDArray
 
-from models.backbones.catalogue import variant
-from models.bundle import Bundle, load_network, read_bundle
-from models.errors import InputError
+from models.errors import EarthtuneError, InputError
 from models.types import Array, Progress, Say
+from pipelines.embeddings.encoding import Encoder, Encoding, encode, frames_of, load_encoder
+from pipelines.embeddings.item import tokens_item
+from pipelines.embeddings.seam import seam_ratio
+from pipelines.embeddings.vectors import check_vectors, write_vectors
 from pipelines.grids.areas import pixel_side
-from pipelines.grids.mosaic import Prediction, blend, fill_invalid, pad_tile
-from pipelines.grids.positions import coarser
 from pipelines.grids.rasters import trusting
-from pipelines.grids.tokens import Tokens
-from pipelines.grids.windows import Tiles, Window, enlarged
-from pipelines.outputs.geotiff import write_rows
-from pipelines.outputs.layout import Layout, check_memory
-from pipelines.records.attempts import page_of
-from pipelines.records.energy import START, TILES, Account
-from pipelines.scenes.physical import unit_notes
-from pipelines.scenes.pixel_size import at_size
+from pipelines.outputs.geotiff import join, write_rows
+from pipelines.outputs.item import write_stac_item
+from pipelines.outputs.layout import Layout, Regroup, check_memory, check_target
+from pipelines.outputs.parts import drop_damaged, errors_named, missing, read_parts, write_part
+from pipelines.records.attempts import PAGE, page_of
+from pipelines.records.energy import START, TILES, Account, Meter
+from pipelines.records.ledger import Entry, digest, fingerprint
+from pipelines.scenes.find import find_scenes
 from pipelines.scenes.reading import Reading
-from pipelines.scenes.scene import Scene, open_told
+from pipelines.scoring.jobs import failure
+from pipelines.scoring.names import by_name
 
-if TYPE_CHECKING:
-    from models.backbones.prithvi_eo import PrithviEO
+Stored = Literal["float32", "int8"]
+VOID, MOST = -128, 127  # int8: no data, and the largest value
+_SUFFIXES = (".tif", ".tiff")
 
 
 def embed(
     backbone: str,
-    scene: str,
+    scenes: Sequence[str],
     *,
     out: Path,
     weights: str = "hub",
     block: int = -1,
     tile: int = 224,
-    overlap: int = 0,
+    overlap: int | None = None,
+    dtype: Stored = "float32",
+    vectors: Path | None = None,
+    places: Path | None = None,
     reading: Reading = Reading(),
     account: Account = Account(),
     overwrite: bool = False,
     trust: bool = False,
     progress: Progress | None = None,
     say: Say = lambda line: None,
-) -> dict[str, Any]:
-    """Write the patch tokens of a scene as a raster: one pixel per token, one band per feature.
+    debug: bool = False,
+) -> list[dict[str, Any]]:
+    """Write the patch tokens of scenes as rasters: one pixel per token, one band per feature, a STAC item beside.
 
-    Tokens see all of their tile, so neighbouring tiles differ a little; an overlap blends them.
+    Tokens see all of their tile, so neighbouring tiles differ; the overlap blends them. How much tokens still jump at
+    the edges of tiles is told as the seam ratio: 1 is no more than elsewhere. A scene that fails leaves nothing and
+    does not stop the others; the same command again skips what is done and goes on where it was stopped.
 
     Args:
         backbone: a name that `earthtune backbones` lists, or a run folder for its fine-tuned backbone.
-        scene: raster, folder of band files or STAC item; frames are joined by commas.
-        out: the GeoTIFF to write (float32, nodata NaN).
+        scenes: rasters, folders of band files, STAC items, patterns such as 'b/*.tif', or folders of many scenes;
+            frames are joined by commas: a.tif,b.tif.
+        out: folder for <scene>_tokens.tif; or, of one scene, the GeoTIFF to write.
         weights: hub for the published ones, random (the same ones each time), or a weight file.
         block: the block whose tokens are written, counted from 0; -1 is the last.
         tile: side of a tile in pixels, a multiple of the patch.
-        overlap: pixels that neighbouring tiles share, a multiple of the patch.
+        overlap: pixels that neighbouring tiles share, a multiple of the patch; half a tile when not given.
+        dtype: float32 (nodata NaN), or int8 with a scale and an offset for each band, a quarter of it (nodata -128).
+        vectors: also write one vector a scene, the mean of its tokens: a CSV, or a GeoPackage.
+        places: polygons, each of which gets a vector instead of the scene.
         reading: what the files do not say themselves.
-        account: on whose account the energy goes, see NAME.energy.json beside the file.
-        overwrite: replace a file that exists.
+        account: on whose account the energy goes, see energy.json in the folder or NAME.energy.json beside the file.
+        overwrite: replace files that exist.
         trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
         progress: wraps the tiles to show progress.
         say: takes a line for the person who waits.
+        debug: raise what a scene fails of, where the others would go on.
 
     Returns:
-        {"file", "tokens": [rows, columns], "features"}.
+        For each scene: scene, status (done, kept from before, or failed), and file, item, tokens [rows, columns],
+        features, seam_ratio (None where there is one tile); or error and exit_code.
 
     Raises:
-        InputError: unknown backbone or block, a tile or overlap that patches do not divide, a scene without the bands.
+        InputError: unknown backbone or block, a tile or overlap that patches do not divide, or outputs that clash.
     """
-    meter = account.begun("embed", say)
-    with trusting(trust):
-        encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
-        if out.resolve() in encoding.scene.files:
-            raise InputError(f"{out}: is the scene itself; --out wants another file")
-        frames, (height, width) = encoding.scene.frames, (int(side) for side in encoding.geobox.shape)
-        names = [f"frame {t} feature {i}" for t in range(frames) for i in range(encoding.encoder.dim)]
-        tags = {"EARTHTUNE_BACKBONE": backbone, "EARTHTUNE_WEIGHTS": weights, "EARTHTUNE_BLOCK": str(block)}
-        layout = Layout.of_fields(encoding.geobox, names, tags=tags)
-        check_memory(scene, [layout], strip=4 * encoding.features * tile // encoding.encoder.patch[1] * width)
+    check_vectors(vectors, places, overwrite=overwrite)
+    sources = find_scenes(scenes)
+    single = out.suffix.lower() in _SUFFIXES
+    if single and len(sources) != 1:
+        raise InputError(f"{out}: is one file, and {len(sources)} scenes are given; --out wants a folder for them")
+    if not single and out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; --out wants a folder, or a name that ends in .tif")
+    options = {"backbone": backbone, "weights": weights, "block": block, "tile": tile, "overlap": overlap}
+    plan = _Plan(out, options, dtype, reading, overwrite=overwrite, progress=progress, say=say, sources=tuple(sources))
+    with account.booked("embed", say) as meter, trusting(trust):
+        meter.bind(page_of(out) if single else out / PAGE)
+        if single:
+            results = [_in_file(plan, sources[0], meter)]
+        else:
+            results = _in_folder(plan, sources, meter, debug=debug or len(sources) == 1)
+        meter.done = any(result["status"] == "done" for result in results)
+        if vectors:
+            write_vectors(vectors, results, places, overwrite=overwrite, say=say)
+        return results
+
+
+@dataclass
+class _Plan:
+    """What is the same for all scenes of a call; the encoder is loaded once for all that have as many frames."""
+
+    out: Path
+    options: Mapping[str, Any]
+    dtype: Stored
+    reading: Reading
+    overwrite: bool
+    progress: Progress | None
+    say: Say
+    sources: tuple[str, ...]
+    _loaded: dict[int, Encoder] = field(default_factory=dict)
+
+    def encoding(self, source: str) -> Encoding:
+        """A scene, opened for the encoder."""
+        frames = frames_of(source)
+        if frames not in self._loaded:
+            self._loaded[frames] = load_encoder(**self.options, frames=frames, say=self.say)
+        encoding = encode(self._loaded[frames], source, self.reading, self.say)
+        layout = Layout.of_fields(encoding.geobox, encoding.names, tags={})
+        encoder, width = encoding.encoder, layout.shape[2]
+        check_memory(source, [layout], strip=4 * encoding.features * encoder.tile // encoder.patch * width)
+        return encoding
+
+    def check(self, encoding: Encoding, file: Path, *, overwrite: bool) -> None:
+        """Refuse to replace what is to be read, and files without leave."""
+        for path in (file, file.with_suffix(".json")):
+            if path.resolve() in encoding.scene.files:
+                raise InputError(f"{path}: is the scene itself; --out wants another name")
+            if path.exists() and not path.is_dir() and not overwrite:
+                raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
+        check_target(file, Layout.of_fields(encoding.geobox, encoding.names, tags={}), overwrite=overwrite)
+
+
+def _in_file(plan: _Plan, source: str, meter: Meter) -> dict[str, Any]:
+    """One scene to the file that was named."""
+    encoding = plan.encoding(source)
+    plan.check(encoding, plan.out, overwrite=plan.overwrite)
+    meter.lap(START)
+    with errors_named(plan.out):
+        plan.out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=plan.out.parent, prefix=f".{plan.out.name}.")
+    with folder as parts:
+        return {"scene": source, "status": "done"} | _written(plan, encoding, Path(parts), plan.out, meter)
+
+
+def _in_folder(plan: _Plan, sources: Sequence[str], meter: Meter, *, debug: bool) -> list[dict[str, Any]]:
+    """Many scenes to a folder; one that fails stops no other, but where `debug` raises what it fails of."""
+    results, taken = [], dict[str, str]()
+    refused = by_name(sources, "tokens")
+    for count, source in enumerate(sources, 1):
+        try:
+            if source in refused:
+                raise refused[source]
+            result = _one(plan, source, taken, meter)
+        except (EarthtuneError, OSError) as error:
+            if debug:
+                raise
+            result = {"scene": source, "status": "failed"} | failure(source, error)
+        if len(sources) > 1:
+            plan.say(f"{count} of {len(sources)}: {source}: {result.get('error', result['status'])}")
+        results.append(result)
+    return results
+
+
+def _one(plan: _Plan, source: str, taken: dict[str, str], meter: Meter) -> dict[str, Any]:
+    """One scene to its file in the folder, unless the ledger says that it is there."""
+    encoding = plan.encoding(source)
+    stem = f"{encoding.scene.name}_tokens"
+    if (other := taken.setdefault(stem, source)) != source:
+        raise InputError(f"{source}: would be written as {stem}.tif, as {other} is; take two folders")
+    entry, file = Entry(plan.out, stem, digest(_content(plan, encoding))), plan.out / f"{stem}.tif"
+    about = {"scene": source, "file": str(file), "item": str(file.with_suffix(".json"))}
+    with entry.claim(wait=True):
+        done = None if plan.overwrite else entry.done()
+        if done is not None:
+            return about | done | {"status": "kept"}
+        begun = entry.parts / "begun"  # the file that is there is ours, and half of a pair
+        plan.check(encoding, file, overwrite=plan.overwrite or begun.exists())
+        entry.forget()
         meter.lap(START)
-        shown = (lambda windows: progress(windows, out.name)) if progress else iter
-        write_rows(out, encoding.rows(shown), layout, overwrite=overwrite)
+        entry.parts.mkdir(parents=True, exist_ok=True)
+        made = _written(plan, encoding, entry.parts, file, meter, begun)
+        known = {key: made[key] for key in ("tokens", "features", "seam_ratio")}
+        entry.finish(known, [file, file.with_suffix(".json")])
+    return about | made | {"status": "done"}
+
+
+def _content(plan: _Plan, encoding: Encoding) -> dict[str, Any]:
+    """All that decides what the raster holds."""
+    encoder, scene = encoding.encoder, encoding.scene
+    paths = {layer.path for frame in scene.stack for layer in frame.every}
+    return {
+        "software": version("earthtune"),
+        "encoder": [encoder.name, encoder.identity, encoder.block, encoder.tile, encoder.overlap],
+        "source": [
+            *map(fingerprint, sorted(path for path in scene.files if not str(path).endswith((".aux.xml", ".ovr")))),
+            *sorted(path for path in paths if not Path(path).is_file()),
+        ],
+        "reading": dataclasses.asdict(plan.reading),
+        "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
+        "dtype": plan.dtype,
+    }
+
+
+def _written(
+    plan: _Plan, encoding: Encoding, parts: Path, file: Path, meter: Meter, begun: Path | None = None
+) -> dict[str, Any]:
+    """Encode the rows that are not there yet, and put raster and item in place."""
+    encoder, scene = encoding.encoder, encoding.scene
+    tags = {
+        "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
+        "EARTHTUNE_BACKBONE": Path(encoder.name).name,
+        "EARTHTUNE_WEIGHTS": Path(str(plan.options["weights"])).name,
+        "EARTHTUNE_BLOCK": str(encoder.block),
+        "EARTHTUNE_TILE": str(encoder.tile),
+        "EARTHTUNE_OVERLAP": str(encoder.overlap),
+        "ACQUISITION_DATE": ",".join(date.isoformat() for date in scene.dates if date),
+    }
+    layout = Layout.of_fields(encoding.geobox, encoding.names, tags={name: text for name, text in tags.items() if text})
+    _encode(plan, encoding, parts, layout, file, meter)
+    seam = seam_ratio(read_parts(parts), encoding.windows())
+    if seam is not None:
+        layout = dataclasses.replace(layout, tags={**layout.tags, "EARTHTUNE_SEAM_RATIO": f"{seam:g}"})
+    item = file.with_suffix(".json")
+    with _whole(file, item, begun):
+        if plan.dtype == "int8":
+            small = _small(layout, parts)
+            write_rows(file, ((row, _stored(block, small)) for row, block in read_parts(parts)), small, overwrite=True)
+        else:
+            join(parts, file, layout)
+        with errors_named(item):
+            write_stac_item(item, tokens_item(encoding, file, seam, str(plan.options["weights"])))
+    meter.lap(TILES)
+    told = {"tokens": [*encoding.shape], "features": encoding.features, "seam_ratio": seam}
+    return {"file": str(file), "item": str(item), **told}
+
+
+def _encode(plan: _Plan, encoding: Encoding, parts: Path, layout: Layout, file: Path, meter: Meter) -> None:
+    """Encode the rows whose parts are not there yet, or are damaged."""
+    drop_damaged(parts, layout)
+    height, width = encoding.shape
+    for gap in missing(parts, layout, (0, height)):
+        regroup = Regroup(layout, what=str(file), within=gap)
+        shown = _shown(plan.progress, encoding.scene.name)
+        for first, rows in encoding.rows(shown, gap):
+            for row, block in regroup.add(first, rows):
+                write_part(parts, row, block, layout, file)
+            meter.tick(TILES)
+        regroup.finish()
         side = pixel_side(encoding.geobox) or 0.0
-        meter.made(km2=height * width * (side / 1000) ** 2, samples=len(encoding.windows))
-        meter.lap(TILES)
-        meter.close(page_of(out))
-        return {"file": str(out), "tokens": [height, width], "features": encoding.features}
+        meter.made(km2=(gap[1] - gap[0]) * width * (side / 1000) ** 2, samples=len(encoding.windows(gap)))
 
 
-def read_tokens(
-    backbone: str,
-    scene: str,
-    *,
-    weights: str = "hub",
-    block: int = -1,
-    tile: int = 224,
-    overlap: int = 0,
-    reading: Reading = Reading(),
-    say: Say = lambda line: None,
-) -> Tokens:
-    """The patch tokens of a scene in memory; arguments and errors as of `embed`."""
-    encoding = _encoding(backbone, scene, weights, block, tile, overlap, reading, say)
-    return Tokens(np.concatenate([tokens for _, tokens in encoding.rows(iter)], axis=1), encoding.geobox)
+def _shown(progress: Progress | None, name: str) -> Callable[[Any], Any]:
+    return (lambda windows: progress(windows, name)) if progress else iter
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """A scene and the encoder that looks at it.
-
-    Attributes:
-        scene: the frames.
-        encoder: one block's features.
-        statistics: mean and deviation of its bands, (C, 1, 1, 1).
-        tile: side of a tile in pixels.
-        windows: of tokens.
-        geobox: the grid of the tokens.
-    """
-
-    scene: Scene
-    encoder: PrithviEO
-    statistics: tuple[Any, Any]
-    tile: int
-    windows: Tiles
-    geobox: GeoBox
-
-    @property
-    def features(self) -> int:
-        """Features of a token, those of all frames side by side."""
-        return int(self.encoder.dim * self.scene.frames)
-
-    def rows(self, shown: Callable[[Iterable[Window]], Iterable[Window]]) -> Iterator[tuple[int, Array]]:
-        """Finished rows: the first row, and tokens (features, rows, columns), NaN where no pixel was seen."""
-        import torch
-
-        with torch.inference_mode():
-            tiles = _token_tiles(self.scene, self.encoder, self.statistics, shown(self.windows), tile=self.tile)
-            for row, tokens, seen in blend(tiles, self.windows, channels=self.features):
-                yield row, np.where(seen, tokens, np.float32(np.nan))
+@contextmanager
+def _whole(file: Path, item: Path, begun: Path | None) -> Iterator[None]:
+    """A raster and its item that are made in the block: after an error neither is left that was not there before."""
+    before = {path: _stamp(path) for path in (file, item)}
+    if begun:
+        begun.touch()
+    try:
+        yield
+    except BaseException:
+        for path, stamp in before.items():
+            if _stamp(path) != stamp:
+                path.unlink(missing_ok=True)
+        raise
 
 
-def _encoding(
-    backbone: str, scene: str, weights: str, block: int, tile: int, overlap: int, reading: Reading, say: Say
-) -> _Encoding:
-    """Load the encoder and open the scene for it."""
-    run = read_bundle(Path(backbone)) if (Path(backbone) / "bundle.json").is_file() else None
-    frames = run.spec.imagery.times if run else scene.count(",") + 1
-    encoder, statistics, lines = _encoder(backbone, weights, frames=frames, tile=tile, block=block)
-    for line in lines:
-        say(line)
-    patch = encoder.patch[1]
-    if overlap % patch or not 0 <= overlap < tile:
-        raise InputError(f"overlap {overlap}: wanted a multiple of the patch ({patch}) below the tile ({tile})")
-    opened = _open(scene, encoder, run, reading, frames=frames, say=say)
-    geobox = coarser(opened.geobox, patch)
-    height, width = (int(side) for side in geobox.shape)
-    windows = Tiles((height, width), tile // patch, overlap // patch)
-    return _Encoding(opened, encoder, statistics, tile, windows, geobox)
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that took its place."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
 
 
-def _open(scene: str, encoder: PrithviEO, run: Bundle | None, reading: Reading, *, frames: int, say: Say) -> Scene:
-    """Open the frames as the encoder wants them; tell what a person should know."""
-    opened = open_told(scene.split(","), encoder.bands, reading, times=frames, like=run.data if run else None)
-    if opened.frames != frames:
-        raise InputError(f"{scene}: wanted {frames} frames, came {opened.frames}; join one file per date by commas")
-    opened = at_size(opened, run.spec.imagery.pixel if run else None, reading.resample)
-    undated = encoder.uses_time and not all(opened.dates)
-    if undated and run and run.spec.imagery.uses_time:
-        opened.time()  # says which frame has no date
-    if undated:
-        say("time encoding off: a frame has no date (--dates gives one)")
-    for note in (*opened.remarks, *unit_notes(opened, as_is=reading.as_is)):
-        say(f"{opened.name}: {note}")
-    return opened
+def _small(layout: Layout, parts: Path) -> Layout:
+    """The layout in int8: each band from its least to its largest value in 254 even steps."""
+    least, most = np.full(layout.bands, np.inf), np.full(layout.bands, -np.inf)
+    for _, block in read_parts(parts):
+        least = np.fmin(least, np.fmin.reduce(block, axis=(1, 2)).astype(float))
+        most = np.fmax(most, np.fmax.reduce(block, axis=(1, 2)).astype(float))
+    known = np.isfinite(least) & np.isfinite(most)
+    middle, span = np.where(known, (least + most) / 2, 0.0), np.where(known, most - least, 0.0)
+    scale = np.where(span > 0, span / (2 * MOST), 1.0)
+    scaling = [(float(one), float(offset)) for one, offset in zip(scale, middle, strict=True)]
+    return dataclasses.replace(layout, dtype="int8", nodata=VOID, scaling=scaling)
 
 
-def _encoder(
-    backbone: str, weights: str, *, frames: int, tile: int, block: int
-) -> tuple[PrithviEO, tuple[Any, Any], list[str]]:
-    """The encoder, its bands' mean and deviation (C, 1, 1, 1), and the patch-embedding report."""
-    import torch
-
-    from models.backbones import prithvi_eo
-    from models.backbones.hub import locate, read_state_dict
-    from models.networks.network import Network
-
-    if (Path(backbone) / "bundle.json").is_file():
-        network = load_network(Path(backbone), weights=Path(weights) if weights not in ("hub", "random") else None)
-        if not isinstance(network, Network):
-            raise InputError(f"{backbone}: a run over weather, wanted one over scenes or the name of a Prithvi EO")
-        encoder = network.backbone
-        encoder.blocks = (_block(block, len(encoder.vit.blocks)),)
-        return encoder, (network.mean, network.std), []
-    depth = int(prithvi_eo.config(backbone)["depth"])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # what keeps random weights is the same each time
-        encoder = prithvi_eo.PrithviEO(backbone, frames=frames, tile=tile, blocks=(_block(block, depth),)).eval()
-    lines = []
-    if weights != "random":
-        published = variant(backbone)
-        if weights == "hub" and (published.repo is None or published.file is None):
-            raise InputError(f"{backbone}: no weights were published; give a file of them, or a run as the backbone")
-        path = locate(published.repo or "", published.file or "").path if weights == "hub" else Path(weights)
-        lines = prithvi_eo.load_pretrained(encoder, read_state_dict(path), source=str(path)).lines()
-    pairs = prithvi_eo.pretrained_statistics(backbone)
-    mean, std = (torch.tensor([pairs[b][i] for b in encoder.bands]).reshape(-1, 1, 1, 1) for i in (0, 1))
-    return encoder, (mean, std), lines
-
-
-def _block(block: int, depth: int) -> int:
-    if not -depth <= block < depth:
-        raise InputError(f"block {block}: wanted 0 to {depth - 1}, or -1 for the last")
-    return block % depth
-
-
-def _token_tiles(
-    scene: Scene, encoder: PrithviEO, statistics: tuple[Any, Any], windows: Iterable[Window], *, tile: int
-) -> Iterator[Prediction]:
-    """Features of each window of tokens, and which tokens saw a valid pixel."""
-    import torch
-
-    patch = encoder.patch[1]
-    mean, std = statistics
-    for window in windows:
-        pixels = enlarged(window, patch, scene.shape)
-        height, width = (side.stop - side.start for side in window)
-        x, valid = scene.read(pixels)
-        if not valid.any():
-            yield window, None, np.zeros((height, width), bool)
-            continue
-        x, valid = pad_tile(fill_invalid(x, valid), valid, tile)
-        location = scene.location(pixels) if encoder.uses_location and scene.geobox.crs is not None else None
-        time = scene.time() if encoder.uses_time and all(scene.dates) else None
-        coordinates = [None if a is None else torch.from_numpy(a)[None] for a in (time, location)]
-        maps = encoder((torch.from_numpy(x)[None] - mean) / std, *coordinates)[0][0].numpy()  # (T*E, h, w)
-        seen = np.any(valid.reshape(tile // patch, patch, tile // patch, patch), axis=(1, 3))
-        yield window, maps[:, :height, :width], seen[:height, :width]
+def _stored(block: Array, layout: Layout) -> NDArray[np.int8]:
+    """Values as they are stored; half a step off at most."""
+    scale, offset = (np.array(column)[:, None, None] for column in zip(*layout.scaling, strict=True))
+    steps = np.rint((block - offset) / scale).clip(-MOST, MOST)
+    return np.where(np.isfinite(block), steps, VOID).astype(np.int8)

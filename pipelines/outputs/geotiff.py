@@ -101,8 +101,8 @@ def _mosaic(folder: Path, draft: Path, layout: Layout) -> None:
             dataset.descriptions = tuple(layout.descriptions)
         if layout.units:
             dataset.units = tuple(layout.units)
-        if layout.scaling != (1.0, 0.0):
-            dataset.scales, dataset.offsets = ([number] * layout.bands for number in layout.scaling)
+        if any(pair != (1.0, 0.0) for pair in layout.scaling):
+            dataset.scales, dataset.offsets = zip(*layout.scaling, strict=True)
         if layout.classes and layout.dtype == "uint8":
             dataset.write_colormap(1, layout.colours)
         dataset.update_tags(**layout.tags)

@@ -10,7 +10,7 @@ import datetime
 import json
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ EXTENSIONS: Mapping[str, str] = {
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "mlm": "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
     "eo": "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
+    # A proposal: https://github.com/geo-embeddings/embeddings-stac-specification
+    "emb": "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
 }
 _TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
 MOST_NAMED = 20  # sources that the lineage of a mosaic names
@@ -79,18 +81,38 @@ def stac_item(
     folder = _folder(assets)
     classes, bands = bundle.spec.answer.classes, bundle.spec.imagery.channels
     described = {kind: asset(kind, path, folder, classes, bands) for kind, path in assets.items()}
-    ground = geobox or scene.geobox
-    model = _model(bundle) if MODEL in assets else {}
     properties = {
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene, remark),
-        **_when(scene.dates),
-        **projection(ground),
         **_processing(bundle, scene),
-        **model,
+        **(_model(bundle) if MODEL in assets else {}),
     }
+    return item_of(scene, described, properties, name=name, folder=folder, geobox=geobox or scene.geobox)
+
+
+def item_of(
+    scene: Scene,
+    assets: Mapping[str, Mapping[str, Any]],
+    properties: Mapping[str, Any],
+    *,
+    name: str,
+    folder: Path,
+    geobox: GeoBox,
+    rel: str = "derived_from",
+) -> dict[str, Any]:
+    """An item of what was made from a scene: its place and time, and links to the scene's public sources.
+
+    Args:
+        scene: what it was made from.
+        assets: described files.
+        properties: what is told beside time and place.
+        name: id of the item.
+        folder: where the item will be.
+        geobox: its ground.
+        rel: what the sources are to it.
+    """
     sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
-    return _item(name, ground, properties, [address for address in sources if address], described)
+    return _item(name, geobox, {**properties, **_when(scene.dates)}, sources, assets, rel)
 
 
 def mosaic_item(
@@ -126,7 +148,6 @@ def mosaic_item(
         "title": f"Mosaic of {len(maps)} maps",
         "description": text,
         **_when(dates),
-        **projection(geobox),
         "processing:level": "L4",
         "processing:lineage": f"mean of {', '.join(path.name for path in maps[:MOST_NAMED])}"
         + (f" and {len(maps) - MOST_NAMED} more" if len(maps) > MOST_NAMED else ""),
@@ -134,7 +155,7 @@ def mosaic_item(
     }
     items = [path.with_name(path.name.removesuffix("_map.tif") + ".json") for path in maps]
     sources = dict.fromkeys(relative(path, folder) for path in items if path.is_file())
-    return _item(name, geobox, properties, [address for address in sources if address], described)
+    return _item(name, geobox, properties, sources, described)
 
 
 def composite_item(
@@ -153,25 +174,26 @@ def composite_item(
     properties = {
         "title": f"{name}: {about}",
         **_when(dates),
-        **projection(geobox),
         "processing:level": "L3",
         "processing:lineage": about,
         "processing:software": {"earthtune": version("earthtune")},
     }
-    addresses = [address for address in dict.fromkeys(_address(source, file.parent) for source in sources) if address]
-    return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent, ())})
+    addresses = dict.fromkeys(_address(source, file.parent) for source in sources)
+    return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent)})
 
 
 def _item(
     name: str,
     geobox: GeoBox,
     properties: Mapping[str, Any],
-    sources: Sequence[str],
-    described: Mapping[str, Mapping[str, Any]],
+    sources: Iterable[str | None],
+    assets: Mapping[str, Mapping[str, Any]],
+    rel: str = "derived_from",
 ) -> dict[str, Any]:
-    """An item of these properties, sources and assets."""
+    """An item of these properties, of sources as far as their addresses can be told, and of these assets."""
     geometry, bbox = footprint(geobox)
-    prefixes = {key.partition(":")[0] for fields in (properties, *described.values()) for key in fields}
+    told = {**properties, **projection(geobox)}
+    prefixes = {key.partition(":")[0] for fields in (told, *assets.values()) for key in fields}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -179,9 +201,9 @@ def _item(
         "id": name,
         "geometry": geometry,
         **({"bbox": bbox} if bbox else {}),
-        "properties": properties,
-        "links": [_link(address) for address in sources],
-        "assets": described,
+        "properties": told,
+        "links": [_link(address, rel) for address in sources if address],
+        "assets": dict(assets),
     }
 
 
@@ -206,10 +228,15 @@ def _description(bundle: Bundle, scene: Scene, remark: str) -> str:
     """What made the map, and what is not known of it."""
     text = f"Drawn by a fine-tuned Prithvi model ({bundle.backbone}), {bundle.spec.task}."
     text += f" Of this scene {remark}." if remark else ""
-    undated = sum(date is None for date in scene.dates)
-    if undated == scene.frames:
-        return text + " Date of acquisition unknown: the time of this item is a placeholder."
-    return text + (f" Date of acquisition unknown for {undated} of {scene.frames} frames." if undated else "")
+    return text + undated(scene)
+
+
+def undated(scene: Scene) -> str:
+    """What an item says of dates that are not known; empty where all are."""
+    unknown = sum(date is None for date in scene.dates)
+    if unknown == scene.frames:
+        return " Date of acquisition unknown: the time of this item is a placeholder."
+    return f" Date of acquisition unknown for {unknown} of {scene.frames} frames." if unknown else ""
 
 
 def _when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:
@@ -236,11 +263,10 @@ def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     from pipelines.scenes.pixel_size import resampling_of
 
     recipe = Path(str(bundle.training.get("recipe") or "")).name
-    sources = [Path(urllib.parse.urlsplit(s).path if "://" in s else s).name for s in scene.sources]
     parts = [
         f"{bundle.backbone} from {bundle.base}, fine-tuned ({bundle.mode})",
         *([f"by recipe {recipe} (sha256 {bundle.training.get('sha256', 'unknown')})"] if recipe else []),
-        f"applied to {', '.join(dict.fromkeys(sources))}",
+        f"applied to {named(scene)}",
         *([f"resampled from {sizes}"] if (sizes := resampling_of(scene)) else []),
     ]
     return {
@@ -250,12 +276,18 @@ def _processing(bundle: Bundle, scene: Scene) -> dict[str, Any]:
     }
 
 
-def _link(address: str) -> dict[str, str]:
+def named(scene: Scene) -> str:
+    """The names of a scene's sources, without their folders."""
+    sources = [Path(urllib.parse.urlsplit(s).path if "://" in s else s).name for s in scene.sources]
+    return ", ".join(dict.fromkeys(sources))
+
+
+def _link(address: str, rel: str) -> dict[str, str]:
     """A link to a source."""
     suffix = Path(urllib.parse.urlsplit(address).path).suffix.lower()
     kind = "application/geo+json" if suffix in (".json", ".geojson") else MEDIA_TYPES.get(suffix)
     name = urllib.parse.unquote(address.rstrip("/").rpartition("/")[2])
-    return {"rel": "derived_from", "href": address, **({"type": kind} if kind else {}), "title": name}
+    return {"rel": rel, "href": address, **({"type": kind} if kind else {}), "title": name}
 
 
 def _address(source: str, folder: Path) -> str | None:

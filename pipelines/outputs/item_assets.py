@@ -32,6 +32,7 @@ _TITLES = {
     "upper": "Upper end of the interval",
     "views": "How many views, and the day of the best",
     "unfamiliar": "Unlike the training's ground",
+    "embeddings": "Patch tokens",
     "thumbnail": "Picture of the map",
     MODEL: "Model that drew the map",
 }
@@ -99,7 +100,7 @@ def _raster(path: Path) -> dict[str, Any]:
     with open_raster(path) as dataset:
         cloud_optimized = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         metres = _metres(dataset.crs, dataset.transform)
-        scaling = dataset.scales[0], dataset.offsets[0]
+        alone = _scaling(dataset, 1) if dataset.count == 1 else {}
         return {
             "type": _GEOTIFF + ("; profile=cloud-optimized" if cloud_optimized else ""),
             "proj:shape": [dataset.height, dataset.width],
@@ -108,7 +109,7 @@ def _raster(path: Path) -> dict[str, Any]:
             **({} if dataset.nodata is None else {"nodata": _number(dataset.nodata)}),
             **({"unit": dataset.units[0]} if dataset.units[0] else {}),
             "raster:sampling": "area",
-            **({} if scaling == (1.0, 0.0) else dict(zip(("raster:scale", "raster:offset"), scaling, strict=True))),
+            **alone,
             **({"raster:spatial_resolution": metres} if metres else {}),
             "bands": [_band(dataset, index) for index in dataset.indexes],
         }
@@ -121,7 +122,14 @@ def _band(dataset: Any, index: int) -> dict[str, Any]:
     found = {name: tags.get(f"STATISTICS_{key}") for name, key in keys.items()}
     statistics = {name: float(text) for name, text in found.items() if text and math.isfinite(float(text))}
     name = {"name": dataset.descriptions[index - 1] or f"b{index}"}
-    return name | ({"statistics": statistics} if statistics else {})
+    among = _scaling(dataset, index) if dataset.count > 1 else {}
+    return name | among | ({"statistics": statistics} if statistics else {})
+
+
+def _scaling(dataset: Any, index: int) -> dict[str, Any]:
+    """Scale and offset of a band, where the header holds them; of one band alone they are told of the file."""
+    scaling = dataset.scales[index - 1], dataset.offsets[index - 1]
+    return {} if scaling == (1.0, 0.0) else {"raster:scale": scaling[0], "raster:offset": scaling[1]}
 
 
 def _number(value: float) -> float | int | str:

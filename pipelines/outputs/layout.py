@@ -35,7 +35,7 @@ class Layout:
         units: unit of each band.
         tags: metadata of the file.
         overview_resampling: a method of GDAL; by default "mode" with classes, "average" for floats, else "nearest".
-        scaling: (scale, offset): what values mean is value * scale + offset, in all bands.
+        scaling: scale and offset of each band, where a value is stored * scale + offset.
     """
 
     geobox: GeoBox
@@ -47,7 +47,7 @@ class Layout:
     units: Sequence[str] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     overview_resampling: str | None = None
-    scaling: tuple[float, float] = (1.0, 0.0)
+    scaling: Sequence[tuple[float, float]] = ()
 
     @classmethod
     def of_fields(

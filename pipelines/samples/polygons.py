@@ -62,6 +62,30 @@ def other_ground(path: Path) -> InputError:
     return InputError(f"{path}: labels of other ground than the image; give the labels of the same place")
 
 
+def read_shapes(path: Path, geobox: GeoBox, *, layer: str | None = None) -> Any:
+    """The polygons and points of a file in the coordinate system of a grid, as a GeoDataFrame with all columns.
+
+    Those without coordinates are left out, and those that have none in that system.
+
+    Raises:
+        InputError: no such file or layer, what is no polygon or point, or one of the two has no coordinate system.
+    """
+    if not is_vector(path):
+        raise InputError(f"{path}: wanted polygons or points: {_KINDS}")
+    if geobox.crs is None:
+        raise _unplaced(path)
+    table = _read_table(str(path), layer, None)
+    table = table[~(table.geometry.isna() | table.geometry.is_empty)].to_crs(str(geobox.crs))
+    return table[np.isfinite(table.geometry.bounds.to_numpy()).all(axis=1)].reset_index(drop=True)
+
+
+def _unplaced(path: Path) -> InputError:
+    """The error for an image without a place on the ground."""
+    return InputError(
+        f"{path}: polygons have a place on the ground and the image has none; give it a coordinate system"
+    )
+
+
 def polygon_codes(path: Path, geobox: GeoBox, window: Window, how: Polygons) -> np.ndarray:
     """Codes of the polygons on a window as float32 (rows, columns), pixel centres inside; the background elsewhere.
 
@@ -128,9 +152,7 @@ def _polygons(
     import geopandas
 
     if geobox.crs is None:
-        raise InputError(
-            f"{path}: polygons have a place on the ground and the image has none; give it a coordinate system"
-        )
+        raise _unplaced(Path(path))
     extent, crs = geobox.extent.geom, str(geobox.crs)
     # A straight edge is curved in another system: read a little more than the grid.
     around = geopandas.GeoSeries([extent.buffer(0.05 * extent.length / 4)], crs=crs)

@@ -14,8 +14,8 @@ def files_of(source: str) -> list[str]:
     return [part for part in source.split(",") if "://" not in part] if not Path(source).exists() else [source]
 
 
-def by_name(sources: Sequence[str]) -> dict[str, InputError]:
-    """What is wrong with scenes by their names alone."""
+def by_name(sources: Sequence[str], kind: str = "map") -> dict[str, InputError]:
+    """What is wrong with scenes by their names alone, where a file SCENE_kind.tif is written of each."""
     refused: dict[str, InputError] = {}
     stems: dict[str, str] = {}
     for source in sources:
@@ -24,8 +24,8 @@ def by_name(sources: Sequence[str]) -> dict[str, InputError]:
         if missing:
             refused[source] = InputError(f"{missing}: no such file; check the path")
         elif Path(source).suffix.lower() in RASTERS and stems.setdefault(stem, source) != source:
-            same = f"would be written as {stem}_map.tif, as {stems[stem]} is"
-            refused[source] = InputError(f"{source}: {same}; score them into two folders")
+            same = f"would be written as {stem}_{kind}.tif, as {stems[stem]} is"
+            refused[source] = InputError(f"{source}: {same}; take two folders")
     return refused
 
 

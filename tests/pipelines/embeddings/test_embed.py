@@ -9,7 +9,8 @@ import torch
 
 from models.bundle import load_network
 from models.errors import InputError
-from pipelines.embeddings.embed import embed, read_tokens
+from pipelines.embeddings.embed import embed
+from pipelines.embeddings.encoding import read_tokens
 from pipelines.scenes.reading import Reading
 from tests.runs import BANDS, make_chip, write
 
@@ -17,7 +18,7 @@ from tests.runs import BANDS, make_chip, write
 def test_tokens_of_a_run_are_those_of_its_backbone(run, tmp_path):
     bands, _ = make_chip(3)
     path = write(tmp_path / "a.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2021-06-15"})
-    result = embed(str(run), str(path), out=tmp_path / "tokens.tif", tile=32)
+    (result,) = embed(str(run), [str(path)], out=tmp_path / "tokens.tif", tile=32)
     network = load_network(run)
     with torch.inference_mode():
         time, place = torch.tensor([[[2021.0, 165.0]]]), torch.tensor([[45.1477, 9.0061]])
@@ -34,7 +35,7 @@ def test_edges_and_holes(run, tmp_path):
     bands[:, :, :32] = -9999
     tags = {"ACQUISITION_DATE": "2021-06-15"}
     path = write(tmp_path / "a.tif", bands, names=BANDS, tags=tags, nodata=-9999)
-    embed(str(run), str(path), out=tmp_path / "tokens.tif", tile=32, overlap=16)
+    embed(str(run), [str(path)], out=tmp_path / "tokens.tif", tile=32, overlap=16)
     with rasterio.open(tmp_path / "tokens.tif") as made:
         tokens = made.read()
     assert tokens.shape == (32, 2, 6)
@@ -43,7 +44,7 @@ def test_edges_and_holes(run, tmp_path):
 
 def test_a_backbone_by_name_with_random_weights(tmp_path):
     path = write(tmp_path / "a.tif", make_chip(1)[0], names=BANDS)
-    result = embed("prithvi_eo_tiny", str(path), out=tmp_path / "t.tif", weights="random", tile=32, block=0)
+    (result,) = embed("prithvi_eo_tiny", [str(path)], out=tmp_path / "t.tif", weights="random", tile=32, block=0)
     assert result["features"] == 256
 
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_embedded(tmp_path, change, message):
     path = write(tmp_path / "a.tif", make_chip(1)[0], names=BANDS)
     options = {"backbone": "prithvi_eo_tiny", "weights": "random", "tile": 32} | change
     with pytest.raises(InputError, match=message):
-        embed(options.pop("backbone"), str(path), out=tmp_path / "t.tif", **options)
+        embed(options.pop("backbone"), [str(path)], out=tmp_path / "t.tif", **options)
     assert not (tmp_path / "t.tif").exists()
 
 
@@ -69,7 +70,7 @@ def test_tokens_in_memory_are_those_of_the_file(run, tmp_path):
     bands = np.concatenate([make_chip(i)[0] for i in range(2)], axis=2)
     tags = {"ACQUISITION_DATE": "2021-06-15"}
     path = write(tmp_path / "a.tif", bands, names=BANDS, tags=tags)
-    embed(str(run), str(path), out=tmp_path / "tokens.tif", tile=32, overlap=16)
+    embed(str(run), [str(path)], out=tmp_path / "tokens.tif", tile=32, overlap=16)
     tokens = read_tokens(str(run), str(path), tile=32, overlap=16)
     with rasterio.open(tmp_path / "tokens.tif") as made:
         np.testing.assert_array_equal(tokens.values, made.read())
