@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -68,6 +70,37 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
+
+
+@pytest.fixture(scope="session")
+def validator():
+    """pystac's, with the extensions' schemas at hand; another schema would be fetched, and fails."""
+    from pystac.validation.stac_validator import JsonSchemaSTACValidator
+
+    made = JsonSchemaSTACValidator()
+    folder = Path(__file__).parent / "pipelines" / "outputs" / "schemas"
+    schemas = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    made.schema_cache |= {schema["$id"]: schema for schema in schemas}
+    return made
+
+
+@pytest.fixture
+def valid(validator, monkeypatch):
+    """A function that validates an item, as read from its JSON by pystac, and returns pystac's Item."""
+    import pystac
+
+    def refused(self, source, *args, **kwargs):
+        raise AssertionError(f"{source}: tests fetch nothing")
+
+    monkeypatch.setattr(pystac.StacIO.default(), "read_text", refused, raising=False)
+
+    def check(item):
+        read = pystac.Item.from_dict(json.loads(json.dumps(item, allow_nan=False)))
+        uris = read.validate(validator=validator)
+        assert uris[1:] == item["stac_extensions"]
+        return read
+
+    return check
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.projection import ProjectionExtension
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from models.bundle import Base, Bundle
 from models.errors import InputError
@@ -33,33 +32,6 @@ from pipelines.scenes.scene import Frame, Scene
 from tests.runs import write_map
 
 DAY = datetime.date(2022, 3, 4)
-SCHEMAS = [json.loads(path.read_text()) for path in sorted((Path(__file__).parent / "schemas").glob("*.json"))]
-
-
-@pytest.fixture(scope="session")
-def validator():
-    """pystac's, with the extensions' schemas at hand; another schema would be fetched, and fails."""
-    made = JsonSchemaSTACValidator()
-    made.schema_cache |= {schema["$id"]: schema for schema in SCHEMAS}
-    return made
-
-
-@pytest.fixture
-def valid(validator, monkeypatch):
-    """A function that validates an item, as read from its JSON by pystac, and returns pystac's Item."""
-
-    def refused(self, source, *args, **kwargs):
-        raise AssertionError(f"{source}: tests fetch nothing")
-
-    monkeypatch.setattr(pystac.StacIO.default(), "read_text", refused, raising=False)
-
-    def check(item):
-        read = pystac.Item.from_dict(json.loads(json.dumps(item, allow_nan=False)))
-        uris = read.validate(validator=validator)
-        assert uris[1:] == item["stac_extensions"]
-        return read
-
-    return check
 
 
 def grid(crs="EPSG:32632", *, origin=(500000, 5000000), step=30.0, shape=(40, 30)):
