@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from models.networks.indices import INDICES, PERCENTILES, SIDES, TEXTURES
 from models.spec import IMAGERY
-from models.types import Array, Inputs
+from models.types import Array, Inputs, Mask
 
 YEAR = 365.25  # days
 
@@ -32,6 +33,30 @@ def neighbourhoods(inputs: Inputs, channels: Sequence[str]) -> Array:
     near = [moment for side in SIDES for moment in _near(values, side)]
     maps = (values, *near, mean, spread, _dated(inputs, values.shape[2:]))
     return np.concatenate(maps, axis=1).astype(np.float32)
+
+
+def surroundings(x: Array, valid: Mask, channels: Sequence[str], sides: Sequence[int] = SIDES[:3]) -> Array:
+    """Bands and indices of each pixel, and their mean and spread over the valid pixels around it: (F, H, W).
+
+    What lies beyond the array, or is not valid, counts for nothing; so a pixel is told the same whatever window it is
+    read in that reaches half of the largest side around it.
+
+    Args:
+        x: (C, T, H, W) in reflectance x10000.
+        valid: (H, W).
+        channels: the names of the bands.
+        sides: pixels along the neighbourhoods.
+    """
+    from scipy.ndimage import uniform_filter
+
+    values = with_indices(np.where(valid, x, 0)[None], channels)[0] * valid  # (F, H, W)
+    maps = [values]
+    for side in sides:
+        near = partial(uniform_filter, size=(1, side, side), mode="constant")
+        share = np.maximum(near(valid[None].astype(np.float64)), 0.5 / side**2)
+        mean = near(values) / share
+        maps += [mean, np.sqrt((near(values**2) / share - mean**2).clip(min=0))]
+    return np.concatenate(maps).astype(np.float32)
 
 
 def summary(inputs: Inputs, _: Sequence[str]) -> Array:

@@ -141,6 +141,15 @@ COMMANDS: Mapping[str, Command] = {
         ),
         resumes="the same command goes on from here",
     ),
+    "points": Command(
+        "a map from a few labelled points or polygons",
+        "SCENE LABELS --out FILE [--tokens FILE] ...",
+        "pipelines.commands.points:points",
+        (
+            "points scene.tif labels.csv --out map.tif",
+            "points scene.tif labels.geojson --tokens tokens.tif --out map.tif",
+        ),
+    ),
     "forecast": Command(
         "Prithvi WxC rolled forward from MERRA-2 files",
         "BACKBONE FILE [FILE ...] --out DIR [--steps N] ...",

@@ -1,0 +1,1 @@
+"""Maps from a few labelled points."""

@@ -1,0 +1,41 @@
+"""The STAC item beside a map from points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from models.spec import Spec
+from pipelines.outputs.item import item_of, named, undated
+from pipelines.outputs.item_assets import asset
+from pipelines.scenes.scene import Scene
+
+
+def points_item(
+    scene: Scene, made: Mapping[str, Path], spec: Spec, told: Mapping[str, Any], labels: Path, *, folder: Path
+) -> dict[str, Any]:
+    """Describe a map from points.
+
+    Args:
+        scene: what was mapped.
+        made: the finished files by kind, all in one folder.
+        spec: its classes.
+        told: what is known of the head.
+        labels: what it learned from.
+        folder: where the item will be.
+    """
+    assets = {kind: asset(kind, made[kind], made[kind].parent, spec) for kind in ("map", "confidence")}
+    assets["thumbnail"] = asset("thumbnail", made["picture"], made["picture"].parent, spec)
+    score = told["scores"][told["chosen"]]["balanced_accuracy"]
+    worth = "" if score is None else f" Balanced accuracy {score:.2f} over {told['groups']} groups left out."
+    properties = {
+        "title": f"class map of {scene.name}",
+        "description": f"Drawn from a few labels by {told['chosen']}.{worth}{undated(scene)}",
+        "processing:level": "L4",
+        "processing:lineage": f"a head on {told['chosen']}, learned from {labels.name}, applied to {named(scene)}",
+        "processing:software": {"earthtune": version("earthtune")},
+    }
+    name = made["map"].stem
+    return item_of(scene, assets, properties, name=name, folder=folder, geobox=scene.geobox)
