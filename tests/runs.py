@@ -65,6 +65,15 @@ def make_chip(seed: int, *, side: int = 32) -> tuple[np.ndarray, np.ndarray]:
     return bands.astype(np.int16), np.array([10, 30, 80], np.uint8)[index][None]
 
 
+def make_points(path: Path, seed: int, *, each: int = 4) -> Path:
+    """`each` labelled points of each class of `make_chip`, by the coordinates of where `write` puts it."""
+    codes = make_chip(seed)[1][0]
+    at = [place for code in np.unique(codes) for place in np.argwhere(codes == code)[:: codes.size // 9 // each][:each]]
+    lines = [f"{500015 + 30 * column},{4999985 - 30 * row},{codes[row, column]}" for row, column in at]
+    path.write_text("\n".join(["x,y,class", *lines]) + "\n")
+    return path
+
+
 def make_chips(root: Path, count: int = 12, *, side: int = 32, size: float = 30.0) -> Path:
     """`count` dated chips NAME_hls.tif with labels NAME_lc.tif."""
     for i in range(count):

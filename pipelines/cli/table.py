@@ -143,11 +143,11 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "points": Command(
         "a map from a few labelled points or polygons",
-        "SCENE LABELS --out FILE [--tokens FILE] ...",
+        "SCENE LABELS [LABELS ...] --out FILE ...",
         "pipelines.commands.points:points",
         (
             "points scene.tif labels.csv --out map.tif",
-            "points scene.tif labels.geojson --tokens tokens.tif --out map.tif",
+            "points scene.tif labels.csv map_next.geojson --out better.tif",
         ),
     ),
     "forecast": Command(

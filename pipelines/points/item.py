@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pipelines.scenes.scene import Scene
 
 
 def points_item(
-    scene: Scene, made: Mapping[str, Path], spec: Spec, told: Mapping[str, Any], labels: Path, *, folder: Path
+    scene: Scene, made: Mapping[str, Path], spec: Spec, told: Mapping[str, Any], labels: Sequence[Path], *, folder: Path
 ) -> dict[str, Any]:
     """Describe a map from points.
 
@@ -30,12 +30,12 @@ def points_item(
     assets["thumbnail"] = asset("thumbnail", made["picture"], made["picture"].parent, spec)
     score = told["scores"][told["chosen"]]["balanced_accuracy"]
     worth = "" if score is None else f" Balanced accuracy {score:.2f} over {told['groups']} groups left out."
+    by, names = told["chosen"], ", ".join(path.name for path in labels)
     properties = {
         "title": f"class map of {scene.name}",
-        "description": f"Drawn from a few labels by {told['chosen']}.{worth}{undated(scene)}",
+        "description": f"Drawn from a few labels by {by}.{worth}{undated(scene)}",
         "processing:level": "L4",
-        "processing:lineage": f"a head on {told['chosen']}, learned from {labels.name}, applied to {named(scene)}",
+        "processing:lineage": f"a head on {by}, learned from {names}, applied to {named(scene)}",
         "processing:software": {"earthtune": version("earthtune")},
     }
-    name = made["map"].stem
-    return item_of(scene, assets, properties, name=name, folder=folder, geobox=scene.geobox)
+    return item_of(scene, assets, properties, name=made["map"].stem, folder=folder, geobox=scene.geobox)

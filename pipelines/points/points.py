@@ -43,7 +43,7 @@ ALONE = "statistics alone"
 
 def points(
     scene: str,
-    labels: Path,
+    labels: Sequence[Path],
     *,
     out: Path,
     tokens: Path | None = None,
@@ -64,13 +64,12 @@ def points(
     A head learns from statistics of each pixel's surroundings, and from the tokens over it if there are some. Groups
     of labels that lie near each other are left out in turn: they choose how much the head may learn, and whether it
     needs the tokens, and tell the balanced accuracy, beside the statistics alone. Beside the map lie its confidence, a
-    STAC item, a picture, and points that are worth a label next, with room for it: fill it in, add them to the labels,
-    run again.
+    STAC item, a picture, and points that are worth a label next, with room for it: fill it in and give that file, too.
 
     Args:
         scene: raster, folder of band files or STAC item; frames are joined by commas.
         labels: CSV with lon and lat (or x and y in the scene's system) and a class; or points or polygons as GeoJSON,
-            GeoPackage, shapefile or FlatGeobuf.
+            GeoPackage, shapefile or FlatGeobuf; those of all files count.
         out: the map to write, a GeoTIFF.
         tokens: of the scene, as embed writes them.
         column: of the classes, codes or names; the one called class, label or code when not given.
@@ -104,8 +103,10 @@ def points(
         _check(files, ground, labels, tokens, overwrite=overwrite)
         meter.lap(START)
         features, seen = ground.at(known.rows, known.columns)
-        known, features = known.kept(seen, labels, say), features[seen]
+        known, features = known.kept(seen, " and ".join(map(str, labels)), say), features[seen]
         learned = _learn(known, features, ground, seed)
+        for name in known.alone():
+            say(f"{name}: all of its labels are of one group; left out, it is known to nobody and counts as wrong")
         meter.lap(ASSESS)
         told = _write(files, ground, known, learned, labels, ask=ask, seed=seed, progress=progress)
         height, width = ground.scene.shape
@@ -132,9 +133,11 @@ def _files(out: Path) -> dict[str, Path]:
     return {"map": out} | {kind: out.with_name(f"{out.stem}{name}") for kind, name in names.items()}
 
 
-def _check(files: Mapping[str, Path], ground: Ground, labels: Path, tokens: Path | None, *, overwrite: bool) -> None:
+def _check(
+    files: Mapping[str, Path], ground: Ground, labels: Sequence[Path], tokens: Path | None, *, overwrite: bool
+) -> None:
     """Refuse to replace what is read, and files without leave."""
-    read = {path.resolve() for path in (labels, tokens) if path} | {*ground.scene.files}
+    read = {path.resolve() for path in (*labels, tokens) if path} | {*ground.scene.files}
     for path in files.values():
         if path.resolve() in read:
             raise InputError(f"{path}: is read, and would be replaced; --out wants another name")
@@ -183,7 +186,7 @@ def _write(
     ground: Ground,
     known: Labels,
     learned: _Learned,
-    labels: Path,
+    labels: Sequence[Path],
     *,
     ask: int,
     seed: int,
@@ -192,7 +195,10 @@ def _write(
     """Draw the maps, and what lies beside them; all files appear together, the map last."""
     scene, out = ground.scene, files["map"]
     dtype, nodata = map_type(learned.spec)
-    tags = {"EARTHTUNE_LABELS": labels.name, "EARTHTUNE_CONFIDENCE": learned.calibration.said}
+    tags = {
+        "EARTHTUNE_LABELS": ",".join(path.name for path in labels),
+        "EARTHTUNE_CONFIDENCE": learned.calibration.said,
+    }
     layouts = {
         "map": Layout(scene.geobox, dtype, 1, nodata, known.classes, ["class"], tags=tags),
         "confidence": Layout.of_fields(scene.geobox, ["highest probability"], tags=tags),

@@ -26,7 +26,7 @@ from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.pipelines.scenes.test_scene import stac_item
 from tests.rain_files import make_day
-from tests.runs import BANDS, TINY, TINY_MAE, make_chip, write
+from tests.runs import BANDS, TINY, TINY_MAE, make_chip, make_points, write
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -94,6 +94,7 @@ def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
     bands = make_chip(3)[0]
     for name in ("scene.tif", "new.tif", "scenes/a.tif", "scenes/b.tif", "folder/c.tif"):
         write(tmp_path / name, bands, **dated)
+    make_points(tmp_path / "labels.csv", 3)
     for code, band in zip((2, 3, 4, 5, 6, 7), bands, strict=True):
         raw = ((band / 1e4 + 0.2) / 0.0000275).astype(np.uint16)
         write(tmp_path / "LC08_folder" / f"LC08_L2SP_190030_20220705_20220708_02_T1_SR_B{code}.TIF", raw[None])
