@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.commands.outcome import Outcome
 from pipelines.points.points import points as points
+from pipelines.reports.comparison import GROUPS
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
@@ -15,6 +16,8 @@ def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     by = "as the file names them" if result["groups_by"] == "column" else "of labels near each other"
     lines = [f"balanced accuracy on {groups} groups left out, {by}:"]
     lines += [f"  {name:<22} {_score(score)}" for name, score in scores.items()]
+    if groups < GROUPS:
+        lines.append(f"  (of fewer than {GROUPS} groups such a score may be anything: label more places)")
     lines += [result["tokens_help"], result["calibration"]["said"]]
     labels = ", ".join(f"{count} {name}" for name, count in result["labels"].items())
     lines.append(f"labels: {labels}; drawn by {result['chosen']}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from models.errors import InputError
+from models.errors import InputError, shown
 from models.spec import ClassDef
 from models.types import Say
 from pipelines.points.tables import read_table
@@ -21,6 +21,7 @@ from pipelines.samples.splits import some
 
 EACH = 25  # pixels of a polygon that are learned from, evenly of all
 MOST = 4000  # pixels in all
+LONGEST = 100  # letters of the name of a class
 CLASSES = 100  # more are no classes, but another column
 CLUSTERS = 12  # groups that are made of places, where none are named
 _GRAIN = 32  # steps of a side of the labels' extent; what lies within one stays together
@@ -137,7 +138,11 @@ def _classes(name: str, values: Sequence[Any]) -> tuple[tuple[ClassDef, ...], ND
     codes = [_code(text) for text in texts]
     if any(code is None for code in codes):
         keys: list[Any] = [text.casefold() for text in texts]
-        spelled = {key: text for key, text in zip(reversed(keys), reversed(texts), strict=True)}
+        if long := [text for text in texts if len(text) > LONGEST]:
+            told = f"{long[0][:20]!r} and on, {len(long[0])} letters"
+            raise InputError(f"{name}: {told}; wanted names of classes, of {LONGEST} at most")
+        clean = [" ".join(shown(text).split()) for text in texts]
+        spelled = {key: text for key, text in zip(reversed(keys), reversed(clean), strict=True)}
         listed = [(number, spelled[key]) for number, key in enumerate(sorted(spelled), 1)]
     else:
         keys = codes

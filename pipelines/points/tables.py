@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,14 @@ def _read_csv(path: Path, geobox: GeoBox) -> Any:
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     first = text.partition("\n")[0]
-    reader = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=first.count))
-    rows: list[dict[str, Any]] = [{str(k).strip(): v for k, v in row.items() if k is not None} for row in reader]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    try:
+        rows: list[dict[str, Any]] = [{str(k).strip(): v for k, v in row.items() if k is not None} for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: no table ({error}); write it again as CSV") from error
+    columns = [str(name).strip().lower() for name in reader.fieldnames or ()]
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise InputError(f"{path}: has two columns {twice}; name one otherwise")
     heads = {str(name).strip().lower(): str(name).strip() for name in reader.fieldnames or ()}
     pair = next((pair for pair in _PLACES if {*pair} <= {*heads}), None)
     if pair is None or not rows:

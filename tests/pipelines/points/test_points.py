@@ -234,6 +234,8 @@ def test_a_table_has_degrees_or_the_coordinates_of_the_scene(tmp_path):
     assert first.counts() == {"forest": 4, "grass": 4, "water": 4} and not first.named
     assert [one.name for one in second.classes] == ["FOREST", "GRASS", "WATER"]
     assert second.named and np.array_equal(second.group, second.target)
+    (tmp_path / "c.csv").write_text((tmp_path / "b.csv").read_text("utf-8").replace("GRASS", "GR\x1bASS"))
+    assert labels_of(tmp_path / "c.csv").classes[1].name == "GR\\x1bASS"  # XML holds no such letter
     assert second.alone() == ["FOREST", "GRASS", "WATER"] and first.alone() == []
 
 
@@ -285,6 +287,10 @@ def test_what_is_left_out_is_told(made, tmp_path):
         ("lon,lat,class\n9.0005,45.145,-1\n9.001,45.144,3\n", "holds -1; wanted codes"),
         ("lon,lat,class\n" + "".join(f"9.001,45.144,{i}\n" for i in range(101)), "holds 101 values"),
         (b"lon,lat,class\n9,45,\xff\n", "not UTF-8"),
+        ('lon,lat,class\n9,45,"a\n9,45,b\n', "no table .unexpected end"),
+        ("lon,lat,class,Class\n9,45,a,b\n", "two columns class"),
+        ("lon,lat,class\n9,45," + "x" * 200_000, "no table .field larger"),
+        ("lon,lat,class\n9,45," + "x" * 101, "101 letters; wanted names"),
     ],
 )
 def test_labels_that_no_map_can_be_made_of(made, tmp_path, content, message):
