@@ -103,7 +103,7 @@ def embed(
     options = {"backbone": backbone, "weights": weights, "block": block, "tile": tile, "overlap": overlap}
     plan = _Plan(out, options, dtype, reading, overwrite=overwrite, progress=progress, say=say, sources=tuple(sources))
     with account.booked("embed", say) as meter, trusting(trust):
-        meter.bind(page_of(out) if single else out / PAGE)
+        meter.bind(page_of(out) if single else out / PAGE, parts=not single)
         if single:
             results = [_in_file(plan, sources[0], meter)]
         else:
@@ -144,7 +144,7 @@ class _Plan:
         for path in (file, file.with_suffix(".json")):
             if path.resolve() in encoding.scene.files:
                 raise InputError(f"{path}: is the scene itself; --out wants another name")
-            if path.exists() and not path.is_dir() and not overwrite:
+            if path.is_dir() or (path.exists() and not overwrite):
                 raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
         check_target(file, Layout.of_fields(encoding.geobox, encoding.names, tags={}), overwrite=overwrite)
 

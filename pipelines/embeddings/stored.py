@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.types import Array
-from pipelines.grids.align import dataset, grid
+from pipelines.grids.align import dataset, grid, reason
 from pipelines.grids.tokens import Tokens
 from pipelines.grids.windows import Window
 
@@ -41,7 +42,10 @@ def read_window(path: Path, window: Window | None = None) -> Array:
     """Features of the tokens of a window, or of all: (E, rows, columns), NaN where nothing was seen."""
     opened = dataset(str(path))
     where = None if window is None else tuple((side.start, side.stop) for side in window)
-    values: Array = opened.read(window=where).astype(np.float32)
+    try:
+        values: Array = opened.read(window=where).astype(np.float32)
+    except RasterioError as error:
+        raise RunError(f"{path}: cannot be read ({reason(error)}); make the tokens again") from error
     if np.isnan(opened.nodata):
         return values
     scales, offsets = (np.array(of)[:, None, None] for of in (opened.scales, opened.offsets))

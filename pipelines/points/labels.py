@@ -122,7 +122,7 @@ def read_points(
     outside = sum(len(rows) == 0 for rows, _ in pixels)
     if outside == len(pixels):
         left, bottom, right, top = geobox.extent.boundingbox
-        told = f"{left:.6g} to {right:.6g}, {bottom:.6g} to {top:.6g} in its system"
+        told = f"{left:.8g} to {right:.8g}, {bottom:.8g} to {top:.8g} in its system"
         raise InputError(f"{name}: none of {len(pixels)} labels lies on the scene, which is {told}")
     if outside:
         say(f"{name}: {outside} of {len(pixels)} labels lie outside of the scene: left out")

@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from models.baselines import heads
 from models.baselines.heads import Labelled
-from models.errors import InputError
+from models.errors import InputError, RunError
 from pipelines.commands import points as command
 from pipelines.outputs.categories import read_categories
 from pipelines.points import points as module
@@ -168,6 +168,10 @@ def test_whether_tokens_help_is_told(tmp_path):
     noise = make_tokens(tmp_path / "n.tif", rng.normal(size=(2, 5, 5)))
     told = points(str(scene), [labels], out=tmp_path / "n2.tif", tokens=noise)
     assert not told["tokens_help"].startswith("Tokens help.")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(made.read_bytes()[:-300])
+    with pytest.raises(RunError, match="cut.tif: cannot be read"):
+        points(str(scene), [labels], out=tmp_path / "o.tif", tokens=cut)
     with pytest.raises(InputError, match="wanted tokens, as `earthtune embed` writes them"):
         points(str(scene), [labels], out=tmp_path / "o.tif", tokens=scene)
 
