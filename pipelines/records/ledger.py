@@ -16,7 +16,7 @@ from typing import Any
 from models.files import replacing
 
 FOLDER = ".earthtune"
-KINDS = ("map", "probabilities", "confidence")  # the maps of a scene
+KINDS = ("map", "probabilities", "confidence", "tokens")  # what is made of a scene and may lie beside it
 HEADER = 1 << 16  # bytes of a file that its hash covers: the header of a GeoTIFF, and what tells two files apart
 
 

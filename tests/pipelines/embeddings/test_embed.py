@@ -205,6 +205,14 @@ def test_what_is_done_is_kept_and_what_was_cut_off_goes_on(run, made, tmp_path, 
         assert (tmp_path / "new" / name).read_bytes() == made_once or name.endswith("json")
 
 
+def test_tokens_beside_their_scenes_are_no_scenes(run, tmp_path):
+    make_scene(tmp_path / "a.tif", 0, side=48)
+    how = {"out": tmp_path, "tile": 32}
+    for status in ("done", "kept"):
+        told = embed(str(run), [str(tmp_path / "*.tif")], **how)
+        assert [(Path(result["file"]).name, result["status"]) for result in told] == [("a_tokens.tif", status)]
+
+
 def test_one_vector_a_scene_or_a_polygon(run, made, tmp_path):
     folder, scenes, told = made
     table = pandas.read_csv(folder / "v.csv")
