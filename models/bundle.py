@@ -27,6 +27,7 @@ FORMAT = 4
 FILES = {  # and which fields hold their hashes
     "sha256": "model.safetensors",
     "graph": "model.onnx",
+    "int8": "model.int8.onnx",
     "familiar": "familiar.safetensors",
 }
 SAME_LABELS, SAME_ANSWERS = 0.99, 0.02  # what answers alike have in common at least, and differ by at most
@@ -73,6 +74,7 @@ class Bundle:
             to build the torch model. model.onnx is always whole.
         sha256: hash of model.safetensors, as it lay in the folder when bundle.json was written.
         graph: the same of model.onnx; empty where there is none.
+        int8: the same of model.int8.onnx, the model in bytes; empty where nobody asked for it, see `int8`.
         familiar: the same of familiar.safetensors, the training pixels that others are compared with.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
@@ -82,6 +84,7 @@ class Bundle:
         rounding: for each reduced precision of the runtime, how its answers compare with those in float32 on held-out
             samples: "equal", the share of pixels of the same class (not for values); "difference", which 99.9 % of the
             pixels stay below: of probabilities, or of values in standard deviations of the answers; and "samples".
+            Of "int8" also the leading score "before" and "after".
         confidence: how far answers are to be trusted: what `calibration.Calibration` holds, and under "unfamiliar" the
             share of a scene outside that 95 of 100 left-out groups stay below ("limit").
     """
@@ -94,6 +97,7 @@ class Bundle:
     whole: bool = True
     sha256: str = ""
     graph: str = ""
+    int8: str = ""
     familiar: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import Bundle, check_file, load_network, read_bundle
+from models.bundle import FILES, Bundle, check_file, load_network, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
 from models.spec import IMAGERY, WEATHER
@@ -23,7 +23,7 @@ from models.training.settings import Architecture
 from models.types import Array, Inputs, Predict
 
 RUNTIMES = ("auto", "openvino", "torch")
-PRECISIONS = ("auto", "f32", "bf16", "i8")
+PRECISIONS = ("auto", "f32", "bf16", "i8", "int8")
 CUDA_BATCH = 64  # docs/gpu.md: one H100 gains little beyond
 
 
@@ -72,7 +72,8 @@ def load_runtimes(
         runtime: "openvino" runs model.onnx on the CPU; "torch" runs model.safetensors on CUDA where there is one, else
             on the CPU; "auto" takes torch where there is an NVIDIA device, else OpenVINO.
         precision: "f32"; "bf16"; "i8" for 8-bit products in large linear layers and the rest in the best of these
-            two, OpenVINO only; "auto" takes i8 where the processor multiplies bytes faster than anything else and all
+            two, OpenVINO only; "int8" for the bytes of model.int8.onnx, which `earthtune int8` makes, OpenVINO only;
+            "auto" takes i8, and never int8, where the processor multiplies bytes faster than anything else and all
             bundles are known to answer alike in it (`Bundle.rounding`), else bf16 where the device computes in it.
             Coordinates and statistics of neighbourhoods are float32 in any case; over weather OpenVINO computes in
             f32 only, as bfloat16 knows 290 K to a kelvin.
@@ -126,24 +127,27 @@ def _openvino(
     folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int, keep: bool
 ) -> Runtime:
     """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
-    files = [folder / "model.onnx" for folder in folders]
-    for file in files:
+    cells = IMAGERY not in bundles[0].spec.inputs
+    if cells and precision not in ("auto", "f32"):
+        raise InputError(f"precision {precision}: OpenVINO runs weather in f32 only; leave it out, or --runtime torch")
+    field = "int8" if precision == "int8" else "graph"
+    files, hashes = [folder / FILES[field] for folder in folders], [str(getattr(one, field)) for one in bundles]
+    for file, known in zip(files, hashes, strict=True):
+        if field == "int8" and not known:
+            raise InputError(f"{file.parent}: has no model in bytes; `earthtune int8 {file.parent}` makes one")
         if not file.is_file():
             raise InputError(f"{file}: missing; use --runtime torch, or copy the whole run folder again")
-    for file, bundle in zip(files, bundles, strict=True):
-        check_file(file, bundle.graph)
+    for file, known in zip(files, hashes, strict=True):
+        check_file(file, known)
     if precision == "i8" and not multiplies_bytes():
         raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
     if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
         precision = "i8"
-    cells = IMAGERY not in bundles[0].spec.inputs
-    if cells and precision not in ("auto", "f32"):
-        raise InputError(f"precision {precision}: OpenVINO runs weather in f32 only; leave it out, or --runtime torch")
     precision = "f32" if cells else precision
     asked = {"precision": precision, "threads": str(threads)}
     try:
         prepare = functools.partial(_prepared, files, precision=precision, threads=threads)
-        parts, name = compiled([bundle.graph for bundle in bundles], asked, prepare, keep=keep)
+        parts, name = compiled(hashes, asked, prepare, keep=keep)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise RunError(f"{', '.join(map(str, files))}: OpenVINO cannot compile it ({reason})") from error
@@ -196,14 +200,15 @@ def _prepared(files: Sequence[Path], *, precision: str, threads: int) -> tuple[P
 
     floating = "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
     precision = floating if precision == "auto" else precision
-    model = graphs.read(files)
-    exact, rest = (None, model) if precision == "f32" else graphs.split(model, half=floating == "bf16")
+    model = graphs.read(files, fold=precision != "int8")
+    exact, rest = (None, model) if precision in ("f32", "int8") else graphs.split(model, half=floating == "bf16")
     if precision == "i8" and not graphs.quantise(rest):
         precision = floating  # no layer is large enough
-    if precision != "f32" and floating == "bf16":
+    if precision == "int8" or (precision != "f32" and floating == "bf16"):
         graphs.lighten(rest)
     options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
-    kind = {"INFERENCE_PRECISION_HINT": floating if precision == "i8" else precision}
+    # What int8 leaves in floats stays float32: bfloat16 would want it cut in two, which costs more than it gains.
+    kind = {"INFERENCE_PRECISION_HINT": {"i8": floating, "int8": "f32"}.get(precision, precision)}
     groups = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(graphs.GROUP)} if precision == "i8" else {}
     parts = [(exact, options | {"INFERENCE_PRECISION_HINT": "f32"})] if exact else []
     return [*parts, (rest, options | kind | groups)], precision
@@ -253,8 +258,8 @@ def _torch(
 
     from models.networks.network import Network
 
-    if precision == "i8":
-        raise InputError("precision i8: OpenVINO only; give --runtime openvino")
+    if precision in ("i8", "int8"):
+        raise InputError(f"precision {precision}: OpenVINO only; give --runtime openvino")
     cuda = torch.cuda.is_available()
     if threads:
         torch.set_num_threads(threads)

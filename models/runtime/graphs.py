@@ -20,8 +20,12 @@ END, PHI = 4.0, (0.39787, -0.0645544, 0.00876369, -0.000812187, 4.77638e-05, -1.
 LEAST = 512  # features in and out from which 8-bit products are faster than bfloat16 ones, as measured
 
 
-def read(files: Sequence[Path]) -> Any:
+def read(files: Sequence[Path], *, fold: bool = True) -> Any:
     """Read models of the same inputs as one graph for a single tile; what they have in common is there once.
+
+    Args:
+        files: the models.
+        fold: work constants out, which what is written in bytes must not be: it would become floats.
 
     Returns:
         An `openvino.Model` of static shapes, with one output for each file.
@@ -39,9 +43,10 @@ def read(files: Sequence[Path]) -> Any:
     models = [core.read_model(str(file)) for file in files]
     for model in models:
         model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-        manager = Manager()
-        manager.register_pass(ConstantFolding())  # shapes are constants now, and no obstacle to a cut
-        manager.run_passes(model)
+        if fold:
+            manager = Manager()
+            manager.register_pass(ConstantFolding())  # shapes are constants now, and no obstacle to a cut
+            manager.run_passes(model)
     return models[0] if len(models) == 1 else _merged(models)
 
 

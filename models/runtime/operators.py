@@ -19,6 +19,7 @@ OPERATORS = frozenset(
         *("LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mod", "Mul", "Neg", "Not", "Or"),
         *("Pad", "Pow", "RMSNormalization", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin"),
         *("ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round", "ScatterElements", "ScatterND"),
+        *("DequantizeLinear", "QuantizeLinear"),  # of models in bytes
         *("SequenceAt", "Shape", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split"),
         *(
             "SplitToSequence",

@@ -131,6 +131,13 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.edge:edge",
         ("edge runs/landuse --out site --scene new.tif",),
     ),
+    "int8": Command(
+        "a run's model in bytes: a third of the size, faster",
+        "RUN [--data.root DIR]",
+        "pipelines.commands.int8:int8",
+        ("int8 runs/landuse",),
+        spelled={"data_root": "data.root"},
+    ),
     "embed": Command(
         "patch tokens of scenes as rasters",
         "BACKBONE SCENE [SCENE ...] --out DIR|FILE ...",

@@ -44,7 +44,7 @@ def evaluate(
         codes: class codes whose mean IoU is told beside the mean over all.
         out: folder for metrics.json and report.html; the run folder when not given.
         runtime: auto, openvino or torch.
-        precision: auto, f32, bf16 or i8.
+        precision: auto, f32, bf16, i8 or int8.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
         climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when

@@ -14,9 +14,10 @@ from models.bundle import FILES, Bundle, bundle_id, check_file, load_familiar, r
 from models.errors import InputError
 from models.files import check_folder, draft_folder
 from models.runtime.hashes import sha256
+from models.runtime.static import write_static
 from models.spec import IMAGERY, Spec, Values
 from pipelines.edge.sample import write_sample
-from pipelines.edge.static import write_static, write_unfamiliar
+from pipelines.edge.unfamiliar import write_unfamiliar
 from pipelines.edge.vendored import unpack
 from pipelines.samples.unfamiliar import limit
 from pipelines.scenes import sensors
@@ -26,7 +27,7 @@ from pipelines.scoring.rows import map_type, temperature
 
 FORMAT = 1
 MOST_PIXELS = 16_000_000  # of a scene in a browser: its values and maps are in memory at once
-GRAPHS = {"f32": "graph", "int8": "int8"}  # fields of a bundle that hold the hash of each graph, if it has such a field
+GRAPHS = {"f32": "graph", "int8": "int8"}  # fields of a bundle that hold the hash of each graph
 _OPTIONAL = ("sample.tif", "unfamiliar.onnx", "model-*.onnx")  # what a site may have, and the next one in its place not
 
 
@@ -82,7 +83,7 @@ def _models(run: Path, bundle: Bundle, folder: Path) -> list[dict[str, str]]:
     """Write the graphs that a run has, float32 first; their names, files and precisions."""
     found = []
     for name, field in GRAPHS.items():
-        wanted = getattr(bundle, field, "") if field in FILES else ""
+        wanted = getattr(bundle, field)
         if not wanted and name != "f32":
             continue
         source, file = run / FILES[field], "model.onnx" if name == "f32" else f"model-{name}.onnx"

@@ -16,7 +16,7 @@ from torch.onnx import OnnxExporterError
 
 from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
-from models.bundle import Bundle, stored_whole, write_bundle, write_weights
+from models.bundle import FILES, Bundle, stored_whole, write_bundle, write_weights
 from models.errors import RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
@@ -222,7 +222,8 @@ def save(
         RunError: the exported model answers differently from the trained one, over scenes.
     """
     lap(launch, ASSESS)
-    (out / "bundle.json").unlink(missing_ok=True)  # until all that it tells of is there
+    for name in ("bundle.json", FILES["int8"]):  # until all that it tells of is there; bytes are those of another
+        (out / name).unlink(missing_ok=True)
     if bundle.whole:
         merge_lora(network)
     write_weights(out, network, whole=bundle.whole)

@@ -42,7 +42,8 @@ class Engine:
 
     Attributes:
         runtime: auto, openvino or torch.
-        precision: auto, f32, bf16 or i8 (bytes in large layers); auto takes the fastest that is known to map alike.
+        precision: auto, f32, bf16, i8 (bytes in large layers) or int8 (what `earthtune int8` made); auto takes the
+            fastest that is known to map alike, and never int8.
         weights: base weights, for --runtime torch and a bundle that stores its head only.
         batch: tiles predicted at once on a GPU; the runtime's own number when not given.
         threads: threads on the CPU; all when None.

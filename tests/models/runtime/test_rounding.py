@@ -4,14 +4,20 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, read_bundle
+from models.runtime import engines
 from models.runtime import rounding as module
+from models.runtime.engines import Runtime
 from models.runtime.rounding import rounding
 from models.training.settings import Architecture
 
 
 def told(monkeypatch, answer, exact, came):
     monkeypatch.setattr(module, "multiplies_bytes", lambda: False)
-    monkeypatch.setattr(module, "load_runtime", lambda folder, **_: lambda inputs: came)
+    monkeypatch.setattr(
+        module,
+        "load_runtimes",
+        lambda folders, *, precision, **_: Runtime(lambda inputs: [came], 1, 1, f"a {precision}"),
+    )
     return rounding(None, answer, {"imagery": np.zeros((len(exact), 1))}, exact=lambda inputs: exact)
 
 
@@ -37,6 +43,16 @@ def test_values_differ_in_their_own_deviations(make_spec, monkeypatch):
     exact = np.arange(400, dtype=np.float32).reshape(1, 1, 20, 20)
     known = told(monkeypatch, make_spec("regression").answer, exact, exact + 2)
     assert known["bf16"] == {"difference": pytest.approx(2 / exact.std(), rel=1e-4), "samples": 1}
+
+
+def test_nothing_is_told_of_a_precision_that_changes_no_layer(make_spec, monkeypatch, exported):
+    from tests.models.runtime.test_engines import inputs_of
+
+    network, folder = exported["segmentation"]
+    monkeypatch.setattr(module, "multiplies_bytes", lambda: True)
+    monkeypatch.setattr(engines, "multiplies_bytes", lambda: True)
+    exact = engines.load_runtime(folder, runtime="openvino", precision="f32")
+    assert set(rounding(folder, network.spec.answer, inputs_of(network), exact=exact)) == {"bf16"}
 
 
 @pytest.mark.parametrize(

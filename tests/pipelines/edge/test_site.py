@@ -16,10 +16,11 @@ import rasterio
 from models.bundle import load_familiar, read_bundle
 from models.confidence.familiar import features_of
 from models.errors import InputError, RunError
+from models.runtime.static import write_static
 from pipelines.commands.edge import edge, told
 from pipelines.edge import vendored
 from pipelines.edge.site import _check, write_site
-from pipelines.edge.static import write_static, write_unfamiliar
+from pipelines.edge.unfamiliar import write_unfamiliar
 from pipelines.samples.unfamiliar import STEP, enlarged
 from pipelines.scenes.reading import Reading
 from tests.pipelines.edge.scenes_to_map import make_scene
