@@ -228,8 +228,8 @@ def _write(
             _remove(parts[kind])
         asked = doubtful.chosen(ask, seed)
         made["next"].write_text(_geojson(asked, known, ground), encoding="utf-8")
-        write_quicklook(made["picture"], made["map"], spec=learned.spec, scene=scene)
-        item = points_item(scene, made, learned.spec, learned.told, labels, folder=out.parent)
+        write_quicklook(made["picture"], made["map"], classes=learned.spec.answer.classes, scene=scene)
+        item = points_item(scene, made, learned.spec.answer.classes, learned.told, labels, folder=out.parent)
         made["item"].write_text(json.dumps(item, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     return {"valid": round(filled / (scene.shape[0] * scene.shape[1]), 6), "asked": len(asked)}
 

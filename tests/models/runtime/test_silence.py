@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import yaml
@@ -52,6 +53,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     sample([scene(tmp_path, codes)], out=tmp_path / "labelled.gpkg", n=60)
     label(tmp_path / "labelled.gpkg", truth)
     surface, deep = write_analyses(tmp_path, hours(0, 6))
+    shutil.copytree(run, tmp_path / "bytes")
     small = json.dumps(TINY_MAE, separators=(",", ":"))
     commands = [
         "completion bash",
@@ -70,6 +72,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         f"points {one} few.csv --tokens tokens.tif --out few.tif",
         "review maps/1_map.tif --no_page",
         f"edge {run} --out site --scene {one}",
+        "int8 bytes",
         "sample maps/1_map.tif --n 30 --out points.gpkg",
         "areas labelled.gpkg",
         f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",
