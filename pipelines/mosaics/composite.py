@@ -201,7 +201,8 @@ class _Work:
         middle = days[len(days) // 2]
         tags = {"TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}", "ACQUISITION_DATE": middle.isoformat()}
         names = [*self.scenes[0].bands, VIEWS]
-        return Layout(self.geobox, "int16", len(names), NODATA, descriptions=names, tags=tags)
+        scaling = [*[(1e-4, 0.0)] * len(self.scenes[0].bands), (1.0, 0.0)]
+        return Layout(self.geobox, "int16", len(names), NODATA, descriptions=names, tags=tags, scaling=scaling)
 
     def entry(self) -> Entry:
         """Its page in the ledger."""

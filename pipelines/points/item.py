@@ -14,7 +14,13 @@ from pipelines.scenes.scene import Scene
 
 
 def points_item(
-    scene: Scene, made: Mapping[str, Path], classes: Sequence[ClassDef], told: Mapping[str, Any], labels: Sequence[Path], *, folder: Path
+    scene: Scene,
+    made: Mapping[str, Path],
+    classes: Sequence[ClassDef],
+    told: Mapping[str, Any],
+    labels: Sequence[Path],
+    *,
+    folder: Path,
 ) -> dict[str, Any]:
     """Describe a map from points.
 
