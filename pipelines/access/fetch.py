@@ -80,7 +80,10 @@ def _entry(asked: Request, place: Place, offer: Offer, facts: Mapping[str, Any])
 def _kept(entry: Entry, say: Callable[[str], None]) -> dict[str, Any] | None:
     """What the ledger knows of a scene that is there as it was written."""
     done = entry.done()
-    if done is None or is_sound(entry, done):
+    if done is None:
+        return None
+    if is_sound(entry, done):
+        shutil.rmtree(entry.parts, ignore_errors=True)  # of an attempt that was killed at its very end
         return done
     say(f"{entry.out / entry.stem}: not as it was written; fetched again")
     return None

@@ -16,7 +16,7 @@ from models import files
 from models.baselines.fields import Forecast
 from models.bundle import Bundle, bundle_id, load_familiar, read_bundle
 from models.confidence.intervals import interval_of
-from models.errors import shown
+from models.errors import InputError, shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
 from models.types import Array, Progress
@@ -89,6 +89,8 @@ def _scored(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """The steps of `score_weather`; `places` are those of its data."""
+    if away := next((source for source in sources if "://" in source), None):
+        raise InputError(f"{away}: wanted files of this machine; `earthtune fetch` brings a region and its days")
     bundle = read_bundle(run)
     task = task_named(bundle.spec.task)
     assert task.unlabelled is not None

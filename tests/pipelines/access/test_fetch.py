@@ -14,6 +14,7 @@ import pystac
 import pytest
 import rasterio
 from pyproj import Transformer
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from models.errors import InputError, RunError
 from pipelines.access import catalogues, web
@@ -24,6 +25,7 @@ from pipelines.commands.fetch import fetch
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import open_scene
 from tests.catalogue_server import cog, publish_s2, serving_catalogue
+from tests.pipelines.outputs.test_item import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACE = "9.0032,45.1340,9.0130,45.1400"  # within the scene's north-western kilometre and a half
@@ -58,7 +60,7 @@ def pixels(content, west, north, size, shape):
 
 
 def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path):
-    publish_s2(server, 1, clouded=0.5)
+    publish_s2(server, 1, clouded=0.5, **{"eo:cloud_cover": 50, "processing:version": "04.00"})
     name = server.items[0]["id"]
     result = get(server, tmp_path / "out")
     assert [one["status"] for one in result["scenes"]] == ["done"]
@@ -73,6 +75,9 @@ def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path):
             values, pixels(server.files[f"/{name}/{key}.tif"], west, north, size, values.shape)
         )
     item = pystac.Item.from_file(str(tmp_path / "out" / name / f"{name}.json"))
+    validator = JsonSchemaSTACValidator()
+    validator.schema_cache |= {schema["$id"]: schema for schema in SCHEMAS}
+    assert len(item.validate(validator=validator)) == 1 + len(item.stac_extensions) == 6
     assert item.properties["attribution"] == "Contains modified Copernicus Sentinel data 2022"
     assert [link.href for link in item.get_links("license")] == [catalogues.PRODUCTS["s2"].terms]
     (folder,) = find_scenes([str(tmp_path / "out")])
@@ -128,6 +133,10 @@ def test_what_is_there_is_verified_and_not_fetched_again(server, tmp_path):
     assert {one["status"] for one in get(server, tmp_path)["scenes"]} == {"kept"}
     assert not server.served
     file = tmp_path / server.items[0]["id"] / "BLUE.tif"
+    left = tmp_path / ".earthtune" / next(p.stem for p in (tmp_path / ".earthtune").glob(f"{file.parent.name}*.lock"))
+    (left / "BLUE").mkdir(parents=True)  # of an attempt that was killed when all was done
+    get(server, tmp_path)
+    assert not left.exists()
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(content)
