@@ -384,6 +384,15 @@ def test_servers_that_will_not(server, monkeypatch, fault, kind, why):
         web.Web(server.url).span(f"{server.url}/a.tif", 0, 10)
 
 
+def test_of_an_answer_without_end_only_the_beginning_is_read(server, monkeypatch):
+    server.files["/long"] = " " * (1 << 24)
+    monkeypatch.setattr(web, "_MOST_TEXT", 1000)
+    asking = web.Web(server.url)
+    with pytest.raises(InputError, match="more than"):
+        asking.plain(f"{server.url}/long")
+    assert asking.received < 1 << 20
+
+
 def test_a_cap_on_what_is_fetched(server, tmp_path):
     publish_s2(server, 1)
     with pytest.raises(InputError, match="--max_gb is 1e-05"):
