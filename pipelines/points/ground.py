@@ -15,7 +15,7 @@ from models.backbones.catalogue import BANDS
 from models.baselines.statistics import surroundings
 from models.errors import InputError
 from models.types import Array, Mask, Say
-from pipelines.embeddings.stored import geobox_of, read_window
+from pipelines.embeddings.stored import geobox_of, is_tokens, read_window
 from pipelines.grids import align
 from pipelines.grids.windows import Window, cells
 from pipelines.scenes.physical import unit_notes
@@ -128,6 +128,8 @@ def open_ground(source: str, tokens: Path | None, reading: Reading, say: Say) ->
         InputError: it lacks bands, values cannot be reflectance, it has no place on the ground, or tokens are none or
             of other ground.
     """
+    if is_tokens(Path(source)):
+        raise InputError(f"{source}: holds tokens; give the scene that they are of, and these by --tokens")
     scene = _open(source, reading, say)
     if scene.geobox.crs is None:
         raise InputError(f"{source}: labels have a place on the ground and the scene has none; give it a system")

@@ -16,10 +16,12 @@ from sklearn.metrics import balanced_accuracy_score
 
 from models.baselines import heads
 from models.baselines.heads import Labelled
+from models.confidence.calibration import Calibration
 from models.errors import InputError, RunError
 from pipelines.commands import points as command
 from pipelines.outputs.categories import read_categories
 from pipelines.points import points as module
+from pipelines.points.ground import components_of
 from pipelines.points.labels import CLUSTERS, EACH, clusters, read_points
 from pipelines.points.points import points
 from pipelines.points.worth import compared, worth
@@ -168,12 +170,37 @@ def test_whether_tokens_help_is_told(tmp_path):
     noise = make_tokens(tmp_path / "n.tif", rng.normal(size=(2, 5, 5)))
     told = points(str(scene), [labels], out=tmp_path / "n2.tif", tokens=noise)
     assert not told["tokens_help"].startswith("Tokens help.")
+    with pytest.raises(InputError, match="t.tif: holds tokens; give the scene"):
+        points(str(made), [labels], out=tmp_path / "o.tif")
     cut = tmp_path / "cut.tif"
     cut.write_bytes(made.read_bytes()[:-300])
     with pytest.raises(RunError, match="cut.tif: cannot be read"):
         points(str(scene), [labels], out=tmp_path / "o.tif", tokens=cut)
     with pytest.raises(InputError, match="wanted tokens, as `earthtune embed` writes them"):
         points(str(scene), [labels], out=tmp_path / "o.tif", tokens=scene)
+
+
+def test_tokens_change_evenly_from_one_to_the_next(tmp_path):
+    ramp = np.arange(5.0)[:, None].repeat(5, axis=1)
+    found = components_of(make_tokens(tmp_path / "t.tif", ramp[None]))
+    window = (slice(3, 77), slice(10, 20))
+    got = found.onto(grid(), window)[0]
+    wanted = np.interp(np.arange(3, 77) + 0.5, np.arange(5) * 16 + 8, (np.arange(5) - 2) / np.std(np.arange(5)))
+    np.testing.assert_allclose(got * np.sign(got[-1, 0]), wanted[:, None].repeat(10, axis=1), atol=1e-5)
+
+
+def test_confidence_is_calibrated_and_classes_stay(made, tmp_path, monkeypatch):
+    _, scene, _, _ = made
+    rows, columns, codes = places(5)
+    labels = make_csv(tmp_path / "l.csv", rows, columns, codes > 0)
+    maps = {}
+    for temperature in (1.0, 3.0):
+        monkeypatch.setattr(module, "calibration", lambda *_, t=temperature: Calibration(12, t, "said"))
+        maps[temperature] = points(str(scene), [labels], out=tmp_path / f"{temperature:.0f}.tif", ask=0)
+    raw, sure = (read(told["confidence"]).astype(float) for told in maps.values())
+    root, other = raw ** (1 / 3), (1 - raw).clip(1e-6) ** (1 / 3)
+    np.testing.assert_allclose(sure, root / (root + other), atol=1e-3)
+    np.testing.assert_array_equal(*(read(told["map"]) for told in maps.values()))
 
 
 def test_scores_are_those_of_scikit_learn_and_groups_are_drawn_whole():
