@@ -205,6 +205,21 @@ def test_what_is_done_is_kept_and_what_was_cut_off_goes_on(run, made, tmp_path, 
         assert (tmp_path / "new" / name).read_bytes() == made_once or name.endswith("json")
 
 
+def test_rows_that_are_missing_are_encoded_alone(run, tmp_path, monkeypatch):
+    bands = np.random.default_rng(0).integers(100, 4000, (6, 2096, 32)).astype(np.int16)  # two parts of tokens
+    scene = [str(write(tmp_path / "a.tif", bands, names=BANDS, tags={"ACQUISITION_DATE": "2021-06-15"}))]
+    embed(str(run), scene, out=tmp_path / "whole", tile=64)
+    monkeypatch.setattr(module, "join", lambda *_: (_ for _ in ()).throw(RunError("disk full")))
+    with pytest.raises(RunError):
+        embed(str(run), scene, out=tmp_path / "cut", tile=64)
+    monkeypatch.undo()
+    parts = sorted((tmp_path / "cut" / ".earthtune").glob("*/*.part.tif"))
+    assert len(parts) == 2
+    parts[1].unlink()
+    embed(str(run), scene, out=tmp_path / "cut", tile=64)
+    assert (tmp_path / "cut/a_tokens.tif").read_bytes() == (tmp_path / "whole/a_tokens.tif").read_bytes()
+
+
 def test_tokens_beside_their_scenes_are_no_scenes(run, tmp_path):
     make_scene(tmp_path / "a.tif", 0, side=48)
     how = {"out": tmp_path, "tile": 32}
