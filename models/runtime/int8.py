@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from models.runtime import silence as silence  # before onnxruntime is imported
 from models.runtime.graphs import EXACT
 from models.runtime.static import static, write_graph
 from models.types import Array, Inputs

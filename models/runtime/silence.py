@@ -9,6 +9,7 @@ import sys
 for _name, _value in {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime numbers the machine in the home folder otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",  # terratorch imports it
     "LIGHTLY_DID_VERSION_CHECK": "True",  # torchgeo imports it

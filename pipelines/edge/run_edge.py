@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it numbers the machine and reports
+
 import onnxruntime
 import rasterio
 from rasterio.warp import transform
