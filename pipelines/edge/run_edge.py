@@ -12,7 +12,6 @@ import argparse
 import datetime
 import hashlib
 import json
-import math
 import os
 import re
 import sys
@@ -368,7 +367,7 @@ def weights(size: int, tile: int, overlap: int, phase: int = 0) -> list[tuple[in
 def phase(place: Any) -> tuple[int, int]:
     """Row and column at which the coordinate system begins: tiles are counted from there."""
     down, across = (0, 0) if place.b or place.d else (place.f / place.e, place.c / place.a)
-    return -math.floor(down + 0.5), -math.floor(across + 0.5)
+    return -int(np.floor(down + 0.5)), -int(np.floor(across + 0.5))
 
 
 def blended(scene: Scene, site: dict[str, Any], models: Models) -> Iterator[tuple[int, Array, Array]]:
@@ -402,19 +401,17 @@ def blended(scene: Scene, site: dict[str, Any], models: Models) -> Iterator[tupl
 def drawn(kind: str, site: dict[str, Any], y: Array, valid: Array) -> Array:
     """Rows of a map: classes or values, the highest probability after calibration, or what is unfamiliar."""
     answer = site["answer"]
-    if kind == "unfamiliar":
-        return np.where(valid, y[-1], np.float32(np.nan))
     count = len(answer["classes"]) or 1
     if kind == "confidence":
         p = y[:count]
         if site["temperature"] != 1:
             p = np.clip(p, 1e-6, None) ** np.float32(1 / site["temperature"])
-            p = p / p.sum(axis=0, keepdims=True)
+            p /= p.sum(axis=0, keepdims=True)
         return np.where(valid, p.max(axis=0), np.float32(np.nan))
-    if answer["classes"]:
+    if answer["classes"] and kind == "map":
         codes = np.array([entry["code"] for entry in answer["classes"]], answer["dtype"])
         return np.where(valid, codes[y[:count].argmax(axis=0)], np.array(answer["nodata"], answer["dtype"]))
-    return np.where(valid, y[0], np.float32(np.nan))
+    return np.where(valid, y[-1 if kind == "unfamiliar" else 0], np.float32(np.nan))
 
 
 def write(targets: dict[str, Path], scene: Scene, site: dict[str, Any], rows: Any) -> None:
