@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import rasterio.features
+import shapely
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_edt
 
 from models.bundle import read_bundle
 from models.errors import InputError
 from models.types import Array, Mask, Progress, Say
+from pipelines.grids.align import crop
 from pipelines.grids.areas import pixel_side
 from pipelines.grids.positions import clip, moved, whole_shift
 from pipelines.grids.rasters import trusting
@@ -224,7 +227,7 @@ class _Work:
         told = {"period": self.period, "scenes": len(self.scenes), "file": str(self.file), "item": str(self.item)}
         done = None if overwrite else entry.done()
         if done is not None:
-            return told | {"status": "kept"} | done
+            return told | {"status": "kept" if done["valid"] else "empty"} | done
         begun = entry.parts / "begun"
         inputs = {path for scene in self.scenes for path in scene.files}
         for path in (self.file, self.item):
@@ -241,7 +244,8 @@ class _Work:
             valid = join(entry.parts / "image", self.file, layout)
             if not valid:
                 self.file.unlink()
-                return {"period": self.period, "scenes": len(self.scenes), "status": "empty", "valid": 0.0}
+                entry.finish({"valid": 0.0}, [])
+                return told | {"status": "empty", "valid": 0.0}
             draft = entry.parts / "item.json"
             sources = [source for scene in self.scenes for source in scene.sources]
             dates = [_date(scene) for scene in self.scenes]
@@ -278,7 +282,7 @@ class _Work:
 def clear(scene: Scene, geobox: GeoBox, window: Window, buffer: int) -> Array:
     """What a scene shows of a window of a grid, NaN within `buffer` pixels of clouds and of what has no data.
 
-    What the grid leaves out counts as clear.
+    What lies beyond the edges of scene and grid does not count as such.
 
     Returns:
         float32 (C, rows, columns).
@@ -287,11 +291,22 @@ def clear(scene: Scene, geobox: GeoBox, window: Window, buffer: int) -> Array:
         (max(side.start - buffer, 0), min(side.stop + buffer, int(size)))
         for side, size in zip(window, geobox.shape, strict=True)
     )
-    x = _read(scene, geobox, (slice(top, bottom), slice(left, right)))
-    apart = _apart(np.isfinite(x[0]), buffer)
+    around = slice(top, bottom), slice(left, right)
+    x = _read(scene, geobox, around)
+    apart = _apart(np.isfinite(x[0]) | _beyond(scene, geobox, around), buffer) & np.isfinite(x[0])
     rows, columns = window
     inner = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     return np.where(apart[inner], x[:, *inner], np.float32(np.nan))
+
+
+def _beyond(scene: Scene, geobox: GeoBox, window: Window) -> Mask:
+    """Pixels of a window of a grid that lie beyond a scene's edges, or are cut by them."""
+    box = crop(geobox, window)
+    shape, side = tuple(int(side) for side in box.shape), abs(box.resolution.x)
+    inner = shapely.buffer(scene.geobox.extent.to_crs(geobox.crs).geom, -1.5 * side)
+    if inner.is_empty:
+        return np.ones(shape, bool)
+    return np.asarray(rasterio.features.geometry_mask([inner], shape, box.affine))
 
 
 def _read(scene: Scene, geobox: GeoBox, window: Window) -> Array:

@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp
 
 from models.errors import InputError
 from pipelines.grids import align
+from pipelines.records.ledger import FOLDER
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import AS_STORED, RASTERS, Ask, Layer, Product, apart, wavelength
 from pipelines.scenes.items import stac_product
@@ -241,7 +242,10 @@ def holds_bands(folder: Path) -> bool:
 
 def _folder_products(folder: Path, ask: Ask) -> list[Product]:
     """The one product in a folder of band files, or the one raster in it."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in RASTERS and file.is_file())
+    every = (file for file in folder.rglob("*") if file.suffix.lower() in RASTERS and file.is_file())
+    files = sorted(
+        file for file in every if FOLDER not in file.relative_to(folder).parts
+    )  # parts of what is being made
     parsed = [(file, known) for file in files if (known := sensors.parse_name(file.name)) and known.band]
     if not parsed and len(files) == 1:
         return _file_products(str(files[0]), ask)

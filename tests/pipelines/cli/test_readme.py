@@ -95,6 +95,8 @@ def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
     for name in ("scene.tif", "new.tif", "scenes/a.tif", "scenes/b.tif", "folder/c.tif"):
         write(tmp_path / name, bands, **dated)
     make_points(tmp_path / "labels.csv", 3)
+    ring = [[8.999, 45.149], [9.001, 45.149], [9.001, 45.151], [8.999, 45.151], [8.999, 45.149]]
+    (tmp_path / "county.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
     for code, band in zip((2, 3, 4, 5, 6, 7), bands, strict=True):
         raw = ((band / 1e4 + 0.2) / 0.0000275).astype(np.uint16)
         write(tmp_path / "LC08_folder" / f"LC08_L2SP_190030_20220705_20220708_02_T1_SR_B{code}.TIF", raw[None])

@@ -102,6 +102,24 @@ def test_a_medoid_is_one_day_and_the_clearest_comes_first(season, tmp_path):
     np.testing.assert_array_equal(clearest[:2][:, known], wanted[:, known])
 
 
+def test_edges_are_no_clouds(tmp_path):
+    """A scene that ends within a grid, on it and beside it, loses nothing at its edges; a gap within it does."""
+    x = np.full((1, 30, 30), 7, np.int16)
+    x[:, 10:12, 10:12] = -9
+    day = {"tags": {"ACQUISITION_DATE": "2024-01-05"}, "names": ("RED",), "nodata": -9}
+    scene = write(tmp_path / "a.tif", x, corner=CORNER, **day)
+    how = {"channels": ("RED",), "buffer": 3, "reading": Reading(mask_clouds=False)}
+    for number, (corner, first) in enumerate((((500000 - 300, 5000300), 10), ((499990, 5000010), 0))):
+        like = write(tmp_path / f"{number}.tif", np.zeros((1, 50, 50), np.uint8), corner=corner)
+        got = read(make([str(scene)], tmp_path / f"o{number}", ground=Ground(grid=like), **how)["2024-01"]["file"])[1]
+        gap = far(np.pad(x[0, 1:29, 1:29] < 0, 1), 3)
+        part = got[first + 1 : first + 29, first + 1 : first + 29]
+        if number == 0:
+            np.testing.assert_array_equal(got[10:40, 10:40] == 1, ~gap)
+        else:  # between the pixels, so that a row and a column at the edge are cut
+            assert (part[-8:] == 1).all() and (part[:, -8:] == 1).all() and (part[9:11, 9:11] == -32768).all()
+
+
 def test_seasons_years_and_all(season, tmp_path):
     folder, _ = season
     made = {by: make(folder, tmp_path / by, by=by) for by in ("season", "year", "all")}
@@ -161,6 +179,10 @@ def test_what_cannot_be_read_is_left_out_and_told(season, tmp_path):
     made = make(scenes, tmp_path / "out", say=said.append)
     assert made["2024-07"]["status"] == "empty" and not (tmp_path / "out" / "2024-07.tif").exists()
     assert "its date" in said[0] and "--mask_clouds false" in said[1]
+    assert [path.name for path in (tmp_path / "out" / ".earthtune").glob("2024-07-*[!k]")] == []
+    assert make(scenes, tmp_path / "out")["2024-07"]["status"] == "empty"
+    with pytest.raises(EarthtuneError, match="0 rasters"):
+        open_scene(tmp_path / "out" / ".earthtune", ["RED"])
     for match, given, how in (
         ("its date", [str(undated)], {}),
         ("wanted 0 to 100", [str(folder)], {"buffer": -1}),
