@@ -303,7 +303,7 @@ def _beyond(scene: Scene, geobox: GeoBox, window: Window) -> Mask:
     """Pixels of a window of a grid that lie beyond a scene's edges, or are cut by them."""
     box = crop(geobox, window)
     shape, side = tuple(int(side) for side in box.shape), abs(box.resolution.x)
-    inner = shapely.buffer(scene.geobox.extent.to_crs(geobox.crs).geom, -1.5 * side)
+    inner = shapely.buffer(scene.geobox.extent.to_crs(str(geobox.crs)).geom, -1.5 * side)
     if inner.is_empty:
         return np.ones(shape, bool)
     return np.asarray(rasterio.features.geometry_mask([inner], shape, box.affine))

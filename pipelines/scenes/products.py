@@ -243,9 +243,8 @@ def holds_bands(folder: Path) -> bool:
 def _folder_products(folder: Path, ask: Ask) -> list[Product]:
     """The one product in a folder of band files, or the one raster in it."""
     every = (file for file in folder.rglob("*") if file.suffix.lower() in RASTERS and file.is_file())
-    files = sorted(
-        file for file in every if FOLDER not in file.relative_to(folder).parts
-    )  # parts of what is being made
+    # Parts of what is being made are no bands.
+    files = sorted(file for file in every if FOLDER not in file.relative_to(folder).parts)
     parsed = [(file, known) for file in files if (known := sensors.parse_name(file.name)) and known.band]
     if not parsed and len(files) == 1:
         return _file_products(str(files[0]), ask)
