@@ -88,7 +88,7 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.composite:composite",
         (
             "composite scenes --out months --aoi county.geojson",
-            "composite 'hls/*' --by season --method medoid --for runs/crops --out seasons",
+            "composite 'hls/*' --by season --for runs/crops --out seasons",
         ),
         resumes="the same command goes on from here",
         spelled={"for_run": "for"},

@@ -14,7 +14,6 @@ import pystac
 import pytest
 import rasterio
 from pyproj import Transformer
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from models.errors import InputError, RunError
 from pipelines.access import catalogues, web
@@ -25,7 +24,6 @@ from pipelines.commands.fetch import fetch
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import open_scene
 from tests.catalogue_server import cog, publish_s2, serving_catalogue
-from tests.pipelines.outputs.test_item import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[3]
 PLACE = "9.0032,45.1340,9.0130,45.1400"  # within the scene's north-western kilometre and a half
@@ -59,7 +57,7 @@ def pixels(content, west, north, size, shape):
         return source.read(1)[row : row + shape[0], column : column + shape[1]]
 
 
-def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path):
+def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path, validator):
     publish_s2(server, 1, clouded=0.5, **{"eo:cloud_cover": 50, "processing:version": "04.00"})
     name = server.items[0]["id"]
     result = get(server, tmp_path / "out")
@@ -75,8 +73,6 @@ def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path):
             values, pixels(server.files[f"/{name}/{key}.tif"], west, north, size, values.shape)
         )
     item = pystac.Item.from_file(str(tmp_path / "out" / name / f"{name}.json"))
-    validator = JsonSchemaSTACValidator()
-    validator.schema_cache |= {schema["$id"]: schema for schema in SCHEMAS}
     assert len(item.validate(validator=validator)) == 1 + len(item.stac_extensions) == 6
     assert item.properties["attribution"] == "Contains modified Copernicus Sentinel data 2022"
     assert [link.href for link in item.get_links("license")] == [catalogues.PRODUCTS["s2"].terms]
