@@ -16,7 +16,8 @@ from typing import Any
 from models.files import replacing
 
 FOLDER = ".earthtune"
-KINDS = ("map", "probabilities", "confidence", "tokens")  # what is made of a scene and may lie beside it
+# What is made of scenes and may lie beside them.
+KINDS = ("map", "probabilities", "confidence", "sets", "lower", "upper", "unfamiliar", "views", "tokens")
 HEADER = 1 << 16  # bytes of a file that its hash covers: the header of a GeoTIFF, and what tells two files apart
 
 

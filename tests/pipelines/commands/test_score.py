@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from functools import partial
@@ -156,6 +157,11 @@ def test_scenes_are_found_by_patterns_and_in_folders(tmp_path):
     assert find_scenes([str(tmp_path / "many" / "?.tif")]) == [str(a), str(b)]
     assert find_scenes([str(a), str(tmp_path / "many")]) == [str(a), str(b), str(band.parent)]
     assert find_scenes(["https://x.org/a*.tif", "gone.tif"]) == ["https://x.org/a*.tif", "gone.tif"]
+    for kind in ("map", "sets", "unfamiliar", "views", "lower"):  # ours, where there is a ledger
+        shutil.copy(a, a.with_name(f"a_{kind}.tif"))
+    assert len(find_scenes([str(tmp_path / "many")])) == 8
+    (tmp_path / "many" / ".earthtune").mkdir()
+    assert find_scenes([str(tmp_path / "many")]) == [str(a), str(b), str(band.parent)]
     (tmp_path / "empty").mkdir()
     assert find_scenes([str(tmp_path / "empty")]) == [str(tmp_path / "empty")]
     with pytest.raises(InputError, match="no file matches"):
