@@ -18,7 +18,7 @@ from rasterio.transform import from_bounds
 
 from models.errors import InputError
 from models.types import Mask
-from pipelines.samples.polygon_files import POLYGONS, check_polygons, check_tables
+from pipelines.samples.polygon_files import read_outlines
 
 _SIDE = 200  # cells each way of the grid on which a place is looked at
 _FORMS = "W,S,E,N or lat,lon,km in degrees, or a file of polygons"
@@ -119,34 +119,7 @@ def _of_numbers(text: str, numbers: list[float]) -> Any:
 
 def _of_file(file: Path) -> Any:
     """The polygons of a vector file, in degrees."""
-    import geopandas
-    import pyogrio
-
-    if not file.is_file():
-        raise InputError(f"--place {file}: no such file; wanted {_FORMS}")
-    if file.suffix.lower() not in POLYGONS:
-        raise InputError(
-            f"--place {file}: wanted a file of polygons, {', '.join(POLYGONS)}; came {file.suffix or 'none'}"
-        )
-    check_polygons(file)
-    if file.suffix.lower() == ".gpkg":
-        check_tables(file)
-    try:
-        layers = pyogrio.list_layers(file)
-        if len(layers) > 1:
-            raise InputError(
-                f"--place {file}: has {len(layers)} layers; write the one that is meant to a file of its own"
-            )
-        shapes = geopandas.read_file(file)
-        if shapes.crs is None:
-            raise InputError(f"--place {file}: says no coordinate system; write it again with one")
-        outline = shapely.make_valid(shapes.to_crs("EPSG:4326").geometry.union_all())
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
-        raise InputError(f"--place {file}: not a file of polygons that can be read ({error})") from error
-    except (AttributeError, ValueError) as error:
-        raise InputError(f"--place {file}: holds no polygons ({error}); wanted {_FORMS}") from error
-    if outline is None or not outline.area > 0:
-        raise InputError(f"--place {file}: holds no polygons; give some, or lat,lon,km around a point")
+    outline = read_outlines(file, "--place").to_crs("EPSG:4326").make_valid().union_all()
     polygons = [part for part in getattr(outline, "geoms", [outline]) if part.area > 0]
     return shapely.union_all(polygons)
 

@@ -22,7 +22,7 @@ from pipelines.grids import align
 from pipelines.grids.areas import pixel_side
 from pipelines.grids.positions import footprint, pixel_ratio
 from pipelines.grids.windows import Window
-from pipelines.samples.polygon_files import POLYGONS, check_polygons, check_tables
+from pipelines.samples.polygon_files import read_outlines
 
 DEGREE = 111_320.0  # metres; a degree of latitude, and of longitude at the equator
 _BEND = 65  # points along a side of an area whose straight lines bend in another system
@@ -65,29 +65,14 @@ class Area:
         Raises:
             InputError: no such file, none of polygons, or without coordinate system.
         """
-        import pyogrio
         import shapely
 
-        if path.suffix.lower() not in POLYGONS:
-            raise InputError(f"--aoi {path}: wanted polygons, a file that ends with {', '.join(POLYGONS)}")
-        check_polygons(path)
-        if path.suffix.lower() == ".gpkg":
-            check_tables(path)
-            if len(layers := [name for name, kind in pyogrio.list_layers(path) if kind]) > 1:
-                raise InputError(f"--aoi {path}: {len(layers)} layers, wanted one; save the one that you mean alone")
-        try:
-            table = pyogrio.read_dataframe(path, columns=[])
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-            raise InputError(f"--aoi {path}: cannot be read ({error}); save it again") from error
-        if table.empty or "geometry" not in table or not {*table.geom_type} & {"Polygon", "MultiPolygon"}:
-            raise InputError(f"--aoi {path}: holds no polygons")
-        if table.crs is None or geobox.crs is None:
-            raise InputError(f"--aoi {path}: has no coordinate system; give it one")
-        longest = np.ptp(table.total_bounds.reshape(2, 2), axis=0).max() / _BEND
-        table = table.set_geometry(shapely.segmentize(table.geometry.make_valid(), longest or 1)).to_crs(
-            geobox.crs.proj
-        )
-        self.shape: Any = shapely.union_all(table.geometry.to_numpy())
+        if geobox.crs is None:
+            raise InputError(f"--aoi {path}: the grid has no coordinate system, so nothing tells what lies inside")
+        polygons = read_outlines(path, "--aoi")
+        longest = np.ptp(polygons.total_bounds.reshape(2, 2), axis=0).max() / _BEND
+        there = polygons.segmentize(longest).to_crs(geobox.crs.proj)
+        self.shape: Any = shapely.union_all(there.make_valid().to_numpy())
         self.geobox = geobox
         if self.shape.is_empty or not np.isfinite(self.shape.bounds).all():
             raise InputError(f"--aoi {path}: has no place in {geobox.crs}; give --crs another coordinate system")

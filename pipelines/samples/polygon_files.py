@@ -7,6 +7,7 @@ import mmap
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from models.errors import InputError
 from pipelines.grids.rasters import check_name
@@ -41,6 +42,45 @@ def check_polygons(path: Path) -> None:
         )
     if _BEGINS[path.suffix.lower()] == b"{" and _links(path):
         raise InputError(f"{path}: its coordinate system is an address, which is not asked; write it as EPSG:CODE")
+
+
+def read_outlines(path: Path, option: str) -> Any:
+    """The polygons of a file of one layer, made valid, as a GeoSeries in their coordinate system.
+
+    Args:
+        path: the file.
+        option: how a person named it, for messages.
+
+    Raises:
+        InputError: no such file, none of polygons, of several layers or without a coordinate system.
+    """
+    import pyogrio
+    import shapely
+
+    named = f"{option} {path}"
+    if not path.is_file():
+        raise InputError(f"{named}: no such file; wanted polygons, {', '.join(POLYGONS)}")
+    if path.suffix.lower() not in POLYGONS:
+        raise InputError(f"{named}: wanted a file of polygons, {', '.join(POLYGONS)}; came {path.suffix or 'none'}")
+    check_polygons(path)
+    if path.suffix.lower() == ".gpkg":
+        check_tables(path)
+    try:
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind]
+        if len(layers) > 1:
+            raise InputError(f"{named}: has {len(layers)} layers; write the one that is meant to a file of its own")
+        table = pyogrio.read_dataframe(path, columns=[])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
+        raise InputError(f"{named}: not a file of polygons that can be read ({error})") from error
+    except ValueError as error:
+        raise InputError(f"{named}: holds no polygons ({error})") from error
+    if getattr(table, "crs", None) is None:
+        raise InputError(f"{named}: holds no polygons, or says no coordinate system; write it again with one")
+    valid = table.geometry.force_2d().make_valid()
+    polygons = valid[shapely.area(valid.to_numpy()) > 0]
+    if polygons.empty:
+        raise InputError(f"{named}: holds no polygons; give some with an area")
+    return polygons
 
 
 def check_tables(path: Path) -> None:
