@@ -117,7 +117,7 @@ def read_points(
     """
     tables = [read_table(path, geobox, column=column, layer=layer, group=group, say=say) for path in paths]
     name = " and ".join(map(str, paths))
-    classes, target = _classes(name, [text for table in tables for text in table.classes])
+    classes, target = classes_of(name, [text for table in tables for text in table.classes])
     pixels = [pair for table in tables for pair in _pixels(table.shapes, geobox)]
     outside = sum(len(rows) == 0 for rows, _ in pixels)
     if outside == len(pixels):
@@ -132,7 +132,7 @@ def read_points(
     return _agreed(labels, name, say)
 
 
-def _classes(name: str, values: Sequence[Any]) -> tuple[tuple[ClassDef, ...], NDArray[np.intp]]:
+def classes_of(name: str, values: Sequence[Any]) -> tuple[tuple[ClassDef, ...], NDArray[np.intp]]:
     """The classes by code, or by name in the order of the alphabet, with codes from 1; and the class of each value."""
     texts = [str(value).strip() for value in values]
     codes = [_code(text) for text in texts]

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def web_map(images: Mapping[str, Image], geobox: GeoBox, *, classes: Sequence[Cl
         A map; its `save` writes one HTML file that needs nothing beside it.
 
     Raises:
-        InputError: folium is not installed; or as of `to_mercator`.
+        InputError: folium is not installed, there is no picture; or as of `to_mercator`.
     """
     page = _page(images, geobox)
     rows = [f'<div><span style="{_SWATCH}{entry.colour}"></span>{_shown(entry.name)}</div>' for entry in classes]
@@ -81,12 +82,9 @@ def similarity_map(image: Image, geobox: GeoBox, tokens: Tokens, *, lon: float, 
     tokens.at(lon, lat)
     page = _page({"scene": image}, geobox)
     data = similarity_data(tokens) | {"start": [lat, lon]}
-    code = resources.files("pipelines.reports").joinpath("leaflet", "similarity.js").read_text(encoding="utf-8")
     layer = f"const layer = earthtuneSimilarity({page.get_name()}, {json.dumps(data)});"
     switch = f'L.control.layers({{}}, {{"similarity": layer}}, {{collapsed: false}}).addTo({page.get_name()});'
-    # The page holds definitions, and runs a script once the map is there.
-    root: Any = page.get_root()
-    root.html.add_child(_verbatim(f'<script>{code}addEventListener("load", () => {{ {layer}{switch} }});</script>'))
+    with_script(page, resources.files("pipelines.reports").joinpath("leaflet", "similarity.js"), f"{layer}{switch}")
     colours = ",".join(f"rgb({r},{g},{b})" for r, g, b, _ in data["ramp"][::51])
     bar = f'<div style="width:150px;height:10px;background:linear-gradient(to right,{colours})"></div>'
     return _with_legend(page, "Click: what resembles this?", [bar, "<div>unlike (−1) &rarr; alike (+1)</div>"])
@@ -122,9 +120,18 @@ def similarity_data(tokens: Tokens) -> dict[str, Any]:
     }
 
 
+def with_script(page: Map, file: Traversable, call: str) -> None:
+    """Give a map the definitions of a script, and let it run a line of code once it is there."""
+    code = file.read_text(encoding="utf-8")
+    root: Any = page.get_root()
+    root.html.add_child(_verbatim(f'<script>{code}addEventListener("load", () => {{ {call} }});</script>'))
+
+
 def _page(images: Mapping[str, Image], geobox: GeoBox) -> Map:
     """A map of pictures of one grid that fetches nothing."""
     folium = _folium()
+    if not images:
+        raise InputError("a map to zoom in wants a picture and there is none; give it the scene's")
     page: Map = folium.Map(tiles=None, control_scale=True, zoom_snap=0.25)
     page.default_js, page.default_css = [], []
     root: Any = page.get_root()
