@@ -86,8 +86,8 @@ def texts(notebook):
             yield from (re.sub(r"data:image/png;base64,[\w+/=]+", "", part) for part in parts)
 
 
-def test_there_are_six():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
     assert [path.stem for path in sorted(HERE.glob("*.ipynb"))] == NAMES
 
 
