@@ -57,7 +57,7 @@ picture = plots.true_colour(x[:, 0], bands=BANDS, valid=valid)
 #
 # Choose a class by its digit key or its button, then click where it is. A click on a point takes it away again. **Give
 # each class two points at least, far apart**: one is left out to ask about the other. Clouds and the swath's edge are
-# white; nothing can be learned there.
+# empty; nothing can be learned there.
 #
 # "save labels.csv" saves what the box holds; where the editor keeps pages from saving, click into the box and copy. The
 # map holds all it needs: no server, no network, no kernel. (If you see nothing, the notebook is not trusted yet, or you
