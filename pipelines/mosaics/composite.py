@@ -34,6 +34,7 @@ from pipelines.records.attempts import PAGE
 from pipelines.records.energy import START, TILES, Account
 from pipelines.records.ledger import Entry, digest, fingerprint
 from pipelines.scenes.find import find_scenes
+from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
 
@@ -98,7 +99,9 @@ def composite(
     with account.booked("composite", say) as meter, trusting(trust), rasterio.Env(GDAL_CACHEMAX=CACHE):
         if not 0 <= buffer <= 100:
             raise InputError(f"--buffer {buffer}: wanted 0 to 100 pixels")
-        opened = _opened(scenes, for_run, channels, reading, say)
+        if reading.resample != "never":
+            raise InputError(f"--resample {reading.resample}: --pixel says the pixels of a picture; leave it out")
+        opened = _opened(scenes, out, for_run, channels, reading, say)
         geobox, area = ground_of([scene.geobox for scene in opened], ground)
         periods = _periods(opened, by)
         for missing in _gaps(periods, by):
@@ -118,9 +121,12 @@ def composite(
 
 
 def _opened(
-    said: Sequence[str], run: Path | None, channels: Sequence[str] | None, reading: Reading, say: Say
+    said: Sequence[str], out: Path, run: Path | None, channels: Sequence[str] | None, reading: Reading, say: Say
 ) -> list[Scene]:
-    """The scenes that can be read, each of one date, sorted by date; why others are left out is said."""
+    """The scenes that can be read, each of one date, sorted by date; why others are left out is said.
+
+    What lies in `out` is none: a picture is not made of pictures of an earlier call.
+    """
     bundle = read_bundle(run) if run else None
     bands = bundle.spec.imagery.channels if bundle else tuple(channels or SIX)
     if reading.mask_clouds is None:
@@ -133,6 +139,11 @@ def _opened(
                 raise InputError(f"{source}: nothing tells its date; name the file by it, or give --dates")
             if scene.geobox.crs is None:
                 raise InputError(f"{source}: has no coordinate system, so its place is not known; give it one")
+            if any(path.resolve().is_relative_to(out.resolve()) for path in scene.files):
+                raise InputError(f"{source}: lies in {out}, where the pictures go; --out names another folder")
+            for note in unit_notes(scene, as_is=reading.as_is):
+                say(f"{scene.name}: {note}")
+            scene.close()
             found.append(scene)
         except InputError as error:
             refused.append(error)
@@ -212,7 +223,7 @@ class _Work:
         local = [fingerprint(path) for scene in self.scenes for path in sorted(scene.files)]
         content = {
             "software": version("earthtune"),
-            "scenes": [[*scene.sources, *scene.bands] for scene in self.scenes],
+            "scenes": [[str(_date(scene)), scene.find_fill, *scene.sources, *scene.bands] for scene in self.scenes],
             "files": local,
             "read": [[la.index, la.units, la.nodata] for s in self.scenes for la in s.stack[0].every],
             "grid": [list(self.geobox.shape), list(self.geobox.affine)[:6], str(self.geobox.crs)],
@@ -225,20 +236,18 @@ class _Work:
         """Make it, or what is left of it; see `composite`."""
         entry, layout = self.entry(), self.layout
         told = {"period": self.period, "scenes": len(self.scenes), "file": str(self.file), "item": str(self.item)}
-        done = None if overwrite else entry.done()
-        if done is not None:
+        if not overwrite and (done := entry.done()) is not None:
             return told | {"status": "kept" if done["valid"] else "empty"} | done
         begun = entry.parts / "begun"
-        inputs = {path for scene in self.scenes for path in scene.files}
         for path in (self.file, self.item):
-            if path.resolve() in inputs:
-                raise InputError(f"{path}: the picture would replace a scene that is read; --out names another folder")
             if path.exists() and not (overwrite or begun.exists()):
                 raise InputError(f"{path}: exists already; --overwrite makes it anew, --out names another folder")
         check_target(self.file, layout, overwrite=True)
         held = 4 * (layout.bands + 2) * SIDE**2 * len(self.scenes)
         check_memory(self.period, [layout], strip=3 * held)
         with entry.claim(wait=True):
+            if not overwrite and entry.done() is not None:  # another process has made it meanwhile
+                return self.made(overwrite=False, progress=progress)
             keep_rows(entry, {"image": layout}, {"image": self.file}, self._blocks(), progress)
             begun.touch()
             valid = join(entry.parts / "image", self.file, layout)

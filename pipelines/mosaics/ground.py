@@ -25,6 +25,7 @@ from pipelines.grids.windows import Window
 from pipelines.samples.polygon_files import read_outlines
 
 DEGREE = 111_320.0  # metres; a degree of latitude, and of longitude at the equator
+EMPTY = 100_000_000, 0.01  # pixels, and the share that maps cover, above and below which a grid is mostly empty work
 _BEND = 65  # points along a side of an area whose straight lines bend in another system
 
 
@@ -72,7 +73,8 @@ class Area:
         polygons = read_outlines(path, "--aoi")
         longest = np.ptp(polygons.total_bounds.reshape(2, 2), axis=0).max() / _BEND
         there = polygons.segmentize(longest).to_crs(geobox.crs.proj)
-        self.shape: Any = shapely.union_all(there.make_valid().to_numpy())
+        parts = shapely.get_parts(shapely.union_all(there.make_valid().to_numpy()))
+        self.shape: Any = shapely.union_all(parts[shapely.area(parts) > 0])  # lines would become pixels, too
         self.geobox = geobox
         if self.shape.is_empty or not np.isfinite(self.shape.bounds).all():
             raise InputError(f"--aoi {path}: has no place in {geobox.crs}; give --crs another coordinate system")
@@ -108,7 +110,7 @@ def ground_of(boxes: Sequence[GeoBox], wanted: Ground) -> tuple[GeoBox, Area | N
     covers what any map covers, or of that what lies around the area.
 
     Raises:
-        InputError: an area or a grid without place, or none that the maps share.
+        InputError: an area or a grid without place, or none that the maps share; a huge grid that is almost empty.
     """
     if wanted.grid:
         geobox = align.grid(align.dataset(str(wanted.grid)))
@@ -125,8 +127,23 @@ def ground_of(boxes: Sequence[GeoBox], wanted: Ground) -> tuple[GeoBox, Area | N
         whole = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(whole, around, strict=True)]
         if any(side.start >= side.stop for side in whole):
             raise InputError(f"--aoi {wanted.aoi}: none of the maps covers any of it")
+    else:
+        _check_filled(whole, windows)
     geobox = align.crop(like, (whole[0], whole[1]))
     return geobox, Area(wanted.aoi, geobox) if wanted.aoi else None
+
+
+def _check_filled(whole: Sequence[slice], windows: Sequence[Window]) -> None:
+    """Refuse a huge grid between maps that lie far apart, which would be hours of nothing."""
+    height, width = (side.stop - side.start for side in whole)
+    covered = sum(math.prod(side.stop - side.start for side in window) for window in windows)
+    least, share = EMPTY
+    if height * width > least and covered < share * height * width:
+        size = f"{height:,} x {width:,} pixels, of which they cover {covered / height / width:.2%}"
+        raise InputError(
+            f"what covers all would have {size}: they lie far apart, or on both sides of the antimeridian; name the "
+            "ground by --aoi, --grid or --crs"
+        )
 
 
 def _pixels(boxes: Sequence[GeoBox], wanted: Ground) -> GeoBox:

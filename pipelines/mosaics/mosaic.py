@@ -145,7 +145,7 @@ def find_maps(said: Sequence[str]) -> list[Path]:
         if not came:
             raise InputError(f"{one}: holds no maps (SCENE_map.tif, as score writes them)")
         found += came
-    return [*dict.fromkeys(found)]
+    return [*{path.resolve(): path for path in found}.values()]
 
 
 def plan(
@@ -175,6 +175,7 @@ def plan(
     views = [views[index] for index in inside]
     content = {
         "software": version("earthtune"),
+        "name": out.name,
         "maps": prints_of(views),
         "grid": [list(geobox.shape), list(geobox.affine)[:6], str(geobox.crs)],
         "aoi": ground.aoi and digest({"wkb": area.shape.wkb_hex if area else ""}),

@@ -174,6 +174,7 @@ def test_what_cannot_be_read_is_left_out_and_told(season, tmp_path):
     tags = {"ACQUISITION_DATE": "2024-07-01"}
     cloudy = write(tmp_path / "cloudy.tif", covered, names=(*BANDS, "FMASK"), tags=tags)
     unmasked = write(tmp_path / "unmasked.tif", np.ones((2, 9, 9), np.int16), names=BANDS, tags=tags)
+    shares = write(tmp_path / "shares.tif", np.full((2, 9, 9), 0.2, np.float32), names=BANDS, tags=tags)
     said = []
     scenes = [str(folder / f"s_{DAYS[0]}.tif"), str(undated), str(unmasked), str(cloudy)]
     made = make(scenes, tmp_path / "out", say=said.append)
@@ -186,10 +187,19 @@ def test_what_cannot_be_read_is_left_out_and_told(season, tmp_path):
     for match, given, how in (
         ("its date", [str(undated)], {}),
         ("wanted 0 to 100", [str(folder)], {"buffer": -1}),
-        ("replace a scene", [str(cloudy)], {"out": tmp_path, "channels": ("RED",)}),
+        ("where the pictures go", [str(cloudy)], {"out": tmp_path}),
+        ("--resample train", [str(folder)], {"reading": Reading(resample="train")}),
+        ("--as_is", [str(shares)], {"reading": Reading(mask_clouds=False)}),
     ):
-        if match == "replace a scene":
-            cloudy.rename(tmp_path / "2024-07.tif")
-            given = [str(tmp_path / "2024-07.tif")]
         with pytest.raises(EarthtuneError, match=match):
             make(given, how.pop("out", tmp_path / "refused"), **how)
+
+
+def test_what_a_person_says_of_the_files_makes_another_picture(tmp_path):
+    scene = write(tmp_path / "scene.tif", np.full((2, 9, 9), 2000, np.int16), names=BANDS, tags={})
+    said = {"dates": ["2024-07-01"], "find_fill": True, "mask_clouds": False}
+    assert make([str(scene)], tmp_path / "out", reading=Reading(**said))["2024-07"]["status"] == "done"
+    assert make([str(scene)], tmp_path / "out", reading=Reading(**said))["2024-07"]["status"] == "kept"
+    for other in ({"dates": ["2024-07-20"]}, {"find_fill": False}):
+        with pytest.raises(EarthtuneError, match="exists already"):
+            make([str(scene)], tmp_path / "out", reading=Reading(**(said | other)))

@@ -222,6 +222,9 @@ def test_what_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypa
     for kind, path in made["maps"].items():
         assert Path(path).read_bytes() == Path(whole["maps"][kind]).read_bytes()
     assert mosaic(maps, out=out)["status"] == "kept" and rows == [0, 1024]
+    monkeypatch.undo()
+    again = mosaic(maps, out=out.with_name("m_map.tif"), overwrite=True)  # one page in the ledger, another name
+    assert again["status"] == "done" and Path(again["map"]).read_bytes() == out.read_bytes()
     with pytest.raises(EarthtuneError, match="exists already"):
         mosaic(maps, out=out, feather=9)
 
@@ -258,6 +261,9 @@ def test_what_cannot_be_joined_is_refused_in_a_line(ground, tmp_path):
     refused("covers any of it", [a], tmp_path, ground=Ground(aoi=square(tmp_path / "far.geojson", 0, 0, 9, 9)))
     refused("wanted polygons", [a], tmp_path, ground=Ground(aoi=tmp_path / "aoi.txt"))
     far = write_view(tmp_path, "far", p, box(9000, 9000, (20, 20)))
+    apart = write_view(tmp_path, "apart", p, box(20_000, 20_000, (20, 20)))
+    refused("lie far apart", [a, apart], tmp_path)
+    refused("covers any of it", [a, apart], tmp_path, ground=Ground(aoi=square(tmp_path / "sea.geojson", 0, 0, 9, 9)))
     refused("lies on this grid", [a], tmp_path, ground=Ground(grid=far))
     with pytest.raises(EarthtuneError, match="leave --crs and --pixel out"):
         Ground(grid=a, pixel=10)
