@@ -56,6 +56,24 @@ class Ground:
         if self.pixel is not None and not 0 < self.pixel < math.inf:
             raise InputError(f"--pixel {self.pixel:g}: wanted metres, above 0")
 
+    def check(self) -> None:
+        """Refuse a grid or a coordinate system that is none, before the work that wants it.
+
+        Raises:
+            InputError: which it is.
+        """
+        if self.crs:
+            _system(self.crs)
+        if self.grid:
+            self.whole()
+
+    def whole(self) -> GeoBox:
+        """The grid that was named."""
+        geobox = align.grid(align.dataset(str(self.grid)))
+        if geobox.crs is None:
+            raise InputError(f"--grid {self.grid}: has no place on the ground; give it a coordinate system")
+        return geobox
+
 
 class Area:
     """Polygons on a grid."""
@@ -113,9 +131,7 @@ def ground_of(boxes: Sequence[GeoBox], wanted: Ground) -> tuple[GeoBox, Area | N
         InputError: an area or a grid without place, or none that the maps share; a huge grid that is almost empty.
     """
     if wanted.grid:
-        geobox = align.grid(align.dataset(str(wanted.grid)))
-        if geobox.crs is None:
-            raise InputError(f"--grid {wanted.grid}: has no place on the ground; give it a coordinate system")
+        geobox = wanted.whole()
         return geobox, Area(wanted.aoi, geobox) if wanted.aoi else None
     like = _pixels(boxes, wanted)
     windows = [window for box in boxes if (window := footprint(like, box, pad=0))]

@@ -241,6 +241,9 @@ class Work:
     def check(self, *, overwrite: bool) -> None:
         """Refuse to replace what is not to be replaced, and mosaics that no memory would hold."""
         inputs = {path.resolve() for view in self.views for path in (view.map, view.answers)}
+        if self.entry.others(self.out):
+            told = f"{self.entry.stem} is the name of other maps in this folder, whose files it would replace"
+            raise InputError(f"{self.out}: {told}; --out or --mosaic names another file")
         ours = overwrite or (self.entry.parts / "begun").exists()
         for path in self.files:
             if path.resolve() in inputs:

@@ -92,6 +92,14 @@ class Entry:
         """Whether these maps were finished here, whatever became of them."""
         return bool(self._finished() == self.key)
 
+    def others(self, path: Path) -> bool:
+        """Whether what was finished here under this name is not what `path` is one file of, but other maps."""
+        try:
+            files = json.loads(self._page.read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return path.name not in files
+
     def _finished(self) -> Any:
         """Key of the maps of this name that were finished here; None where there were none."""
         try:

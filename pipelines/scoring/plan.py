@@ -160,6 +160,8 @@ def _scored(
     _check(folders[0], plan, share)
     if plan.maps.mosaic is None and (plan.ground.grid or plan.ground.crs or plan.ground.pixel):
         raise InputError("--grid, --crs, --pixel: for the mosaic of all maps; name it by --mosaic, or leave them out")
+    with trusting(plan.trust):
+        plan.ground.check()
     runs = {path: read_bundle(path) for path in folders}
     passes = _passes(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)

@@ -223,8 +223,9 @@ def test_what_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypa
         assert Path(path).read_bytes() == Path(whole["maps"][kind]).read_bytes()
     assert mosaic(maps, out=out)["status"] == "kept" and rows == [0, 1024]
     monkeypatch.undo()
-    again = mosaic(maps, out=out.with_name("m_map.tif"), overwrite=True)  # one page in the ledger, another name
-    assert again["status"] == "done" and Path(again["map"]).read_bytes() == out.read_bytes()
+    with pytest.raises(EarthtuneError, match="name of other maps"):  # one page in the ledger, one item
+        mosaic(maps, out=out.with_name("m_map.tif"), overwrite=True)
+    assert mosaic(maps, out=out)["status"] == "kept"
     with pytest.raises(EarthtuneError, match="exists already"):
         mosaic(maps, out=out, feather=9)
 
@@ -288,6 +289,12 @@ def test_score_joins_the_maps_of_its_scenes(run, tmp_path):
     before = out.stat().st_ino
     assert [result["status"] for result in score(run, scenes, **how)] == ["kept", "kept"]
     assert out.stat().st_ino == before
+    item = (tmp_path / "maps" / "a.json").read_bytes()
+    results = score(run, scenes, out=tmp_path / "maps", maps=Maps(mosaic=tmp_path / "maps" / "a.tif"))
+    assert [result["status"] for result in results] == ["kept", "kept", "failed"]  # it would have taken scene a's name
+    assert (tmp_path / "maps" / "a.json").read_bytes() == item and not (tmp_path / "maps" / "a.tif").exists()
+    with pytest.raises(EarthtuneError, match="--crs foo"):  # before any scene is scored
+        score(run, scenes, out=tmp_path / "none", maps=Maps(mosaic=out), ground=Ground(crs="foo"), overwrite=True)
     with pytest.raises(EarthtuneError, match="already"):
         score(run, scenes, out=tmp_path / "other", maps=Maps(mosaic=out))
 
