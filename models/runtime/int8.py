@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.runtime import silence as silence  # before onnxruntime is imported
 from models.runtime.graphs import EXACT
 from models.runtime.static import static, write_graph
@@ -44,6 +44,7 @@ def write_int8(source: Path, path: Path, samples: Sequence[Inputs]) -> int:
 
     Raises:
         InputError: onnxruntime is not installed, or not a model as `export_onnx` writes it.
+        RunError: the disk for drafts is full.
     """
     model = _folded(source)
     layers = _layers(model.graph)
@@ -86,7 +87,10 @@ def _folded(source: Path) -> Any:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "folded.onnx"
         whole = onnx_ir.to_proto(model).SerializeToString()
-        _session(whole, graph_optimization_level=level, optimized_model_filepath=str(file))
+        try:
+            _session(whole, graph_optimization_level=level, optimized_model_filepath=str(file))
+        except _runtime().capi.onnxruntime_pybind11_state.InvalidProtobuf as error:  # what it calls a write that fails
+            raise RunError(f"{place}: does not take {source.name} ({error}); make room, or set TMPDIR") from error
         folded = onnx.load_model(file)
     plain = [one for one in folded.opset_import if not one.domain]
     del folded.opset_import[:], folded.graph.value_info[:]

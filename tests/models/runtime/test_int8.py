@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.bundle import read_bundle, write_bundle
-from models.errors import InputError
+from models.errors import InputError, RunError
 from models.runtime.engines import load_runtime, load_runtimes
 from models.runtime.int8 import best_range, steps, write_int8
 from tests.models.runtime.test_engines import alone, inputs_of
@@ -125,3 +125,15 @@ def test_a_machine_without_onnxruntime_is_told_what_to_install(exported, tmp_pat
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"pip install 'earthtune\[int8\]'"):
         write_int8(exported["segmentation"][1] / "model.onnx", tmp_path / "m.onnx", [])
+
+
+def test_a_full_disk_is_told_of(exported, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(RunError, match="make room"):
+            write_int8(exported["segmentation"][1] / "model.onnx", tmp_path / "m.onnx", [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [*tmp_path.iterdir()]
