@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-LATER = """
 import pytest
 
-class Names:
-    def pytest_collection_finish(self, session):
-        self.found = [item.nodeid for item in session.items]
+TESTS = Path(__file__).parents[1]
+CLOCKS = {
+    "now",
+    "today",
+    "utcnow",
+    "time",
+    "time_ns",
+    "monotonic",
+    "perf_counter",
+    "uuid1",
+    "uuid4",
+    "urandom",
+    "getpid",
+}
 
-names = Names()
-assert pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider"], [names]) == 0
-print("names:", *names.found, sep="\\0", end="")
-"""
+
+def at_import(tree: ast.Module):
+    """What is computed when a module is imported, parameters and defaults among it, but no body of a function."""
+    waiting = list[ast.AST](tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+        elif not isinstance(node, ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
 
 
-def test_names_do_not_depend_on_the_time(request):
-    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    now = {item.nodeid for item in request.session.items}
-    later = {*done.stdout.partition("names:\0")[2].split("\0")}
-    assert now and not now - later
+def clocks(source: str) -> list[int]:
+    """Lines at which an import would ask a clock or for a name that is never the same."""
+    calls = [node for node in at_import(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [c.lineno for c in calls if getattr(c.func, "attr", getattr(c.func, "id", "")) in CLOCKS]
+
+
+def test_names_do_not_depend_on_the_time():
+    found = {str(path.relative_to(TESTS)): lines for path in TESTS.rglob("*.py") if (lines := clocks(path.read_text()))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "DAYS = [datetime.date.today()]",
+        "@pytest.mark.parametrize('day', [now()])\ndef test_a(day): ...",
+        "class A:\n    x = time.time()",
+        "def f(x=os.getpid()): ...",
+    ],
+)
+def test_a_clock_is_found_wherever_an_import_reads_it(source):
+    assert clocks(source) and clocks("def test_b():\n    return time.time()") == []
