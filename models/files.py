@@ -179,3 +179,12 @@ def draft_folder(folder: Path, *, replaces: str, also: Sequence[str] = ()) -> It
             for old in [path for pattern in (replaces, *also) for path in folder.glob(pattern)]:
                 if old.name not in made:
                     old.unlink()
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from one that took its place; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import EarthtuneError, InputError
+from models.files import stamp
 from models.types import Array, Progress, Say
 from pipelines.embeddings.encoding import Encoder, Encoding, encode, frames_of, load_encoder
 from pipelines.embeddings.item import tokens_item
@@ -276,25 +276,16 @@ def _shown(progress: Progress | None, name: str) -> Callable[[Any], Any]:
 @contextmanager
 def _whole(file: Path, item: Path, begun: Path | None) -> Iterator[None]:
     """A raster and its item that are made in the block: after an error neither is left that was not there before."""
-    before = {path: _stamp(path) for path in (file, item)}
+    before = {path: stamp(path) for path in (file, item)}
     if begun:
         begun.touch()
     try:
         yield
     except BaseException:
-        for path, stamp in before.items():
-            if _stamp(path) != stamp:
+        for path, known in before.items():
+            if stamp(path) != known:
                 path.unlink(missing_ok=True)
         raise
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells a file from one that took its place."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def _small(layout: Layout, parts: Path) -> Layout:

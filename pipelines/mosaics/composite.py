@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -208,7 +209,7 @@ class _Work:
         """Its STAC item."""
         return self.out / f"{self.period}.json"
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """Reflectance in ten-thousandths, and the number of views."""
         days = sorted(_date(scene) for scene in self.scenes)
@@ -279,10 +280,10 @@ class _Work:
                 asked = self.area.on(here) if self.area else None
                 among = {*reach.into(here)} if asked is None or asked.any() else set()
                 views = [clear(self.scenes[i], self.geobox, here, self.buffer) for i in order if i in among]
-                for number in among:
-                    self.scenes[number].close()
                 if views:
                     made[:, *part] = _joined(np.stack(views), self.method, asked)
+            for number in reach.into(window):  # each open file holds a block
+                self.scenes[number].close()
             yield "image", made
 
         return blocks
@@ -311,11 +312,16 @@ def clear(scene: Scene, geobox: GeoBox, window: Window, buffer: int) -> Array:
 def _beyond(scene: Scene, geobox: GeoBox, window: Window) -> Mask:
     """Pixels of a window of a grid that lie beyond a scene's edges, or are cut by them."""
     box = crop(geobox, window)
-    shape, side = tuple(int(side) for side in box.shape), abs(box.resolution.x)
-    inner = shapely.buffer(scene.geobox.extent.to_crs(str(geobox.crs)).geom, -1.5 * side)
+    shape, inner = tuple(int(side) for side in box.shape), _inner(scene.geobox, geobox)
     if inner.is_empty:
         return np.ones(shape, bool)
     return np.asarray(rasterio.features.geometry_mask([inner], shape, box.affine))
+
+
+@functools.lru_cache(maxsize=1024)
+def _inner(theirs: GeoBox, geobox: GeoBox) -> Any:
+    """What lies within a scene's edges, less a pixel and a half of the grid."""
+    return shapely.buffer(theirs.extent.to_crs(str(geobox.crs)).geom, -1.5 * abs(geobox.resolution.x))
 
 
 def _read(scene: Scene, geobox: GeoBox, window: Window) -> Array:

@@ -104,7 +104,8 @@ class Area:
         a, b, c, d, e, f = tuple(~self.geobox.affine)[:6]
         xs, ys = np.array([west, west, east, east]), np.array([south, north, south, north])
         columns, rows = a * xs + b * ys + c, d * xs + e * ys + f
-        return tuple(slice(math.floor(at.min()), math.ceil(at.max())) for at in (rows, columns))  # type: ignore[return-value]
+        down, across = (slice(math.floor(at.min()), math.ceil(at.max())) for at in (rows, columns))
+        return down, across
 
     def on(self, window: Window) -> Mask:
         """Pixels of a window of the grid whose centres lie inside: (rows, columns)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -202,7 +203,7 @@ class Work:
     left_out: tuple[str, ...]
     remarks: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def layouts(self) -> dict[str, Layout]:
         """How each file is laid out."""
         first, nan = self.views[0], float("nan")

@@ -17,6 +17,7 @@ import rasterio
 
 from models.bundle import Bundle, load_familiar
 from models.errors import EarthtuneError, InputError, RunError, explained, shown
+from models.files import stamp
 from models.runtime.engines import Runtime, load_runtimes
 from models.types import Array, Mask, Progress
 from pipelines.grids.areas import least_pixels, pixel_side
@@ -300,25 +301,16 @@ def _put_in_place(job: Job, output: Output) -> dict[str, Any]:
             f"{there}: appeared while the scene was scored; --overwrite replaces it, --out names another folder"
         )
     beside = (path.with_name(f"{path.name}.aux.xml") for path in output.files)  # names and statistics, by GDAL
-    before = {path: _stamp(path) for path in (*output.files, *beside, output.begun)}
+    before = {path: stamp(path) for path in (*output.files, *beside, output.begun)}
     if not output.begun.exists():
         output.begun.touch()
     try:
         return _written(job, output)
     except Exception:  # whatever it was: nothing of it is left, and what was there before is
-        for path, stamp in before.items():
-            if _stamp(path) != stamp:
+        for path, known in before.items():
+            if stamp(path) != known:
                 path.unlink(missing_ok=True)
         raise
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells a file from one that took its place; None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def _written(job: Job, output: Output) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def predict_tiles(
                 tiles = readers.submit(_read, scene, spec, batch, meter, area)
                 if meter:
                     meter.made(samples=len(batch))
-                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles, area))
+                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
                 if len(waiting) > ahead:
                     yield from waiting.popleft().result()
             while waiting:
@@ -310,16 +310,18 @@ def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
 
 def _read(
     scene: Scene, spec: Spec, windows: Sequence[Window], meter: Meter | None, area: Area | None
-) -> list[tuple[Array, Mask]]:
-    """Read a batch: x (C, T, h, w) and valid (h, w) of each window of the map; nothing outside of the area."""
+) -> list[tuple[Array, Mask, Mask]]:
+    """Read a batch: of each window of the map x (C, T, h, w), valid (h, w), and what of that is asked for (h, w)."""
+    tiles = []
     with meter.aside(READ) if meter else nullcontext():
-        pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
-        return [scene.read(one) if area is None or area.on(one).any() else _nothing(one) for one in pixels]
-
-
-def _nothing(window: Window) -> tuple[Array, Mask]:
-    """What is read of a window that nobody asked for."""
-    return np.empty(0, np.float32), np.zeros([side.stop - side.start for side in window], bool)
+        for pixels in (enlarged(window, zoom(spec), scene.shape) for window in windows):
+            inside = area.on(pixels) if area else None
+            if inside is not None and not inside.any():
+                tiles.append((np.empty(0, np.float32), inside, inside))  # nothing is read, nor predicted
+                continue
+            x, valid = scene.read(pixels)
+            tiles.append((x, valid, valid if inside is None else valid & inside))
+    return tiles
 
 
 def _predict(
@@ -327,17 +329,16 @@ def _predict(
     spec: Spec,
     runtime: Runtime,
     windows: Sequence[Window],
-    reading: Future[list[tuple[Array, Mask]]],
-    area: Area | None,
+    reading: Future[list[tuple[Array, Mask, Mask]]],
 ) -> list[Prediction]:
     """Predict a batch that is being read."""
     tiles = reading.result()
     pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
-    full = [i for i, (_, valid) in enumerate(tiles) if valid.any()]
+    full = [i for i, (_, valid, _) in enumerate(tiles) if valid.any()]
     answers: dict[int, Array] = {}
     if full:
         tile = spec.imagery.tile
-        inputs = {IMAGERY: np.stack([pad_tile(fill_invalid(*tiles[i]), tiles[i][1], tile)[0] for i in full])}
+        inputs = {IMAGERY: np.stack([pad_tile(fill_invalid(*tiles[i][:2]), tiles[i][1], tile)[0] for i in full])}
         if spec.imagery.uses_time:
             inputs["time"] = np.repeat(scene.time()[None], len(full), axis=0)
         if spec.imagery.uses_location:
@@ -350,10 +351,9 @@ def _predict(
                 "look at the values there with `earthtune inspect`"
             )
         answers = dict(zip(full, y, strict=True))
-    asked = [valid if area is None else valid & area.on(pixels[i]) for i, (_, valid) in enumerate(tiles)]
     return [
-        (window, *_on_map(spec, answers.get(i), valid))
-        for i, (window, valid) in enumerate(zip(windows, asked, strict=True))
+        (window, *_on_map(spec, answers.get(i), asked))
+        for i, (window, (_, _, asked)) in enumerate(zip(windows, tiles, strict=True))
     ]
 
 
