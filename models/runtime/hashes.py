@@ -24,18 +24,18 @@ def sha256(path: Path) -> str:
     """
     before = _facts(path)
     if before[2] < SMALL:
-        return _digest(path)
+        return sha256_now(path)
     page = _page(before)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if page and is_own(page, page.parent) and re.fullmatch("[0-9a-f]{64}", text := page.read_text("ascii")):
             return text
-    digest = _digest(path)
+    found = sha256_now(path)
     if page and _facts(path) == before and time.time_ns() - before[-1] > SETTLED:
         with contextlib.suppress(OSError):  # no room: it is worked out again next time
             page.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with replacing(page) as draft:
-                draft.write_text(digest, encoding="ascii")
-    return digest
+                draft.write_text(found, encoding="ascii")
+    return found
 
 
 def _page(facts: tuple[int, ...]) -> Path | None:
@@ -46,7 +46,8 @@ def _page(facts: tuple[int, ...]) -> Path | None:
         return None
 
 
-def _digest(path: Path) -> str:
+def sha256_now(path: Path) -> str:
+    """The SHA-256 of a file as it is now, read from its first byte to its last."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 
 from models.errors import InputError
 from models.files import draft_folder
+from models.runtime.hashes import sha256_now
 from pipelines.access.offset import offset_of
 from pipelines.access.plan import Part, Plan, indexes_of
 from pipelines.access.record import scene_item
@@ -77,7 +77,7 @@ def bring(web: Web, entry: Entry, plan: Plan, facts: Mapping[str, Any], room: Ro
     item = scene_item(plan.offer, stage, facts, note=note)
     write_stac_item(stage / f"{entry.stem}.json", item)
     _publish(stage, home)
-    sums = {f"{entry.stem}/{file.name}": sha256(file) for file in sorted(home.iterdir())}
+    sums = {f"{entry.stem}/{file.name}": sha256_now(file) for file in sorted(home.iterdir())}
     result = {"sha256": sums, "notes": [note] if note else [], "item": f"{entry.stem}/{entry.stem}.json"}
     entry.finish(result, [entry.out / name for name in sums])
     return result
@@ -127,18 +127,12 @@ def _publish(stage: Path, home: Path) -> None:
                 shutil.copyfile(file, work / file.name)
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def is_sound(entry: Entry, result: Mapping[str, Any]) -> bool:
     """Whether the files that the ledger knows are those that were written, byte by byte."""
     sums = result.get("sha256")
     if not isinstance(sums, dict) or not sums:
         return False
     try:
-        return all(sha256(entry.out / name) == said for name, said in sums.items())
+        return all(sha256_now(entry.out / name) == said for name, said in sums.items())
     except OSError:
         return False

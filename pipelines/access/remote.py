@@ -73,9 +73,9 @@ class Remote:
 
     def hold(self, ranges: Sequence[Range]) -> None:
         """Have these blocks at hand, and no others; neighbours come in one answer."""
-        wanted = sorted({one for one in ranges if one[1] > 0})
-        self._blocks = {one: content for one, content in self._blocks.items() if one in set(wanted)}
-        for run in _runs([one for one in wanted if one not in self._blocks]):
+        wanted = {one for one in ranges if one[1] > 0}
+        self._blocks = {one: content for one, content in self._blocks.items() if one in wanted}
+        for run in _runs(sorted(wanted - self._blocks.keys())):
             begin, end = run[0][0], max(first + count for first, count in run)
             content = self._ask(begin, end - begin)
             for first, count in run:

@@ -15,6 +15,7 @@ from rasterio.vrt import WarpedVRT
 
 from models.types import Mask
 from pipelines.access.place import Place
+from pipelines.scenes.layers import hides
 from pipelines.scenes.sensors import CLOUDS
 
 FILL = {"FMASK": 255, "SCL": 0, "QA_PIXEL": 1}  # of a cloud layer where nothing was seen
@@ -50,12 +51,12 @@ def by_layer(source: Any, name: str, index: int, place: Place) -> Seen:
         place: ground.
     """
     height, width = place.grid.shape
-    fill, code = FILL[name], CLOUDS[name]
+    fill = FILL[name]
     onto = {"crs": "EPSG:4326", "transform": place.grid.transform, "height": height, "width": width}
     with WarpedVRT(source, **onto, resampling=Resampling.nearest, src_nodata=fill, nodata=fill) as warped:
         values = warped.read(index).astype(np.int64)
     shown = values != fill
-    clear = shown & ((values & code.bits) == 0) & ~np.isin(values, code.classes)
+    clear = shown & ~hides(values, CLOUDS[name])
     return Seen(place.share(shown), place.share(clear), clear)
 
 

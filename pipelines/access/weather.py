@@ -13,7 +13,8 @@ import xarray as xr
 
 from models.errors import EarthtuneError, InputError, explained, shown
 from models.files import draft
-from pipelines.access.bring import is_sound, sha256
+from models.runtime.hashes import sha256_now
+from pipelines.access.bring import is_sound
 from pipelines.access.catalogues import ARCHIVES, Archive
 from pipelines.access.place import Days, Place, read_days, read_place
 from pipelines.access.request import Request
@@ -154,7 +155,7 @@ def _bring(
                 raise InputError(f"{file}: exists already, of another request; give another --out, or --overwrite")
             with draft(file) as work:
                 write_netcdf(work, _plain(piece, archive, address))
-            entry.finish({"sha256": {file.name: sha256(file)}}, [file])
+            entry.finish({"sha256": {file.name: sha256_now(file)}}, [file])
     except EarthtuneError as error:
         line, code = explained(error)
         return told | {"status": "failed", "error": line, "exit_code": code}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from urllib.parse import unquote
 from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
+from models.runtime.hashes import sha256_now
 from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.areas import scene_name
@@ -82,14 +82,8 @@ def open_map(path: Path) -> Mapped:
         wanted = "lower.tif and _upper.tif" if values else "probabilities.tif or _confidence.tif"
         told = f"nothing beside it tells where it is not sure; wanted {scene_name(path)}_{wanted}"
         raise InputError(f"{path}: {told}; {'score it with --interval' if values else _AGAIN}")
-    hashes = {"map": digest(path)} | {kind: digest(file) for kind, file in files.items()}
+    hashes = {"map": sha256_now(path)} | {kind: sha256_now(file) for kind, file in files.items()}
     return Mapped(path, geobox, classes, str(source.units[0] or ""), files, hashes)
-
-
-def digest(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(file: Path, path: Path, source: Any, geobox: GeoBox) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from models.runtime.hashes import sha256_now
 from models.spec import Classes
 from pipelines.grids import align
-from pipelines.review import beside, package
+from pipelines.review import package
 from pipelines.samples.corrected import Piece
 from pipelines.samples.polygon_files import check_polygons, check_tables
 from pipelines.samples.splits import some
@@ -79,7 +80,7 @@ def read_corrections(path: Path, classes: Classes, number: int) -> Returned:
     if not pieces:
         raise InputError(f"{path}: holds no answer that tells a class; there is nothing to learn from: answer some")
     named = str(header["map"]) if _plain(header.get("map")) else ""
-    return Returned(path, beside.digest(path), pieces, scene, named, tuple(notes))
+    return Returned(path, sha256_now(path), pieces, scene, named, tuple(notes))
 
 
 def _check(path: Path) -> None:
@@ -114,7 +115,7 @@ def _scene(path: Path, header: Mapping[str, Any]) -> tuple[Path, ...]:
     name, hashes = header.get("map"), header.get("hashes")
     if not _plain(name) or not (made := path.parent / str(name)).is_file():
         return ()
-    if not isinstance(hashes, Mapping) or hashes.get("map") != beside.digest(made):
+    if not isinstance(hashes, Mapping) or hashes.get("map") != sha256_now(made):
         raise InputError(
             f"{path}: a review of before {name} changed; review the map as it is now, or restore the one of then"
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
@@ -126,4 +127,9 @@ def clouded(layer: Layer, geobox: GeoBox, window: Window) -> Mask:
     )
     unknown = np.isnan(values)
     flags = np.where(unknown, 0, values).astype(np.int32)
-    return np.asarray(unknown | ((flags & code.bits) != 0) | np.isin(flags, code.classes))
+    return np.asarray(unknown | hides(flags, code))
+
+
+def hides(flags: NDArray[Any], code: sensors.CloudCode) -> Mask:
+    """Where values of a cloud layer hide the ground."""
+    return np.asarray(((flags & code.bits) != 0) | np.isin(flags, code.classes))

@@ -16,8 +16,8 @@ def counted(tmp_path, monkeypatch):
     monkeypatch.setenv("EARTHTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(hashes, "SMALL", 0)
     monkeypatch.setattr(hashes, "SETTLED", 0)
-    read, digest = [], hashes._digest
-    monkeypatch.setattr(hashes, "_digest", lambda path: (read.append(path), digest(path))[1])
+    read, digest = [], hashes.sha256_now
+    monkeypatch.setattr(hashes, "sha256_now", lambda path: (read.append(path), digest(path))[1])
     return read
 
 

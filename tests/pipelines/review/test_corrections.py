@@ -17,11 +17,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 
 from models.errors import InputError
+from models.runtime.hashes import sha256_now
 from models.spec import Classes
 from pipelines.commands.review import review
 from pipelines.review import corrections
 from pipelines.review.answers import Answer, open_answers, read_header, read_lines
-from pipelines.review.beside import digest
 from pipelines.review.corrections import read_corrections
 from pipelines.review.review import Page
 from tests.pipelines.review.scenes_to_review import CLASSES, make_map, write_review
@@ -58,7 +58,7 @@ def test_a_review_on_its_map_is_read_with_the_scene_that_it_is_of(tmp_path):
     assert (one.region, KNOWN.codes[one.label]) == ("1", table["code"][1]) and one.shape.equals(table.geometry[1])
     assert (two.file, two.region, KNOWN.codes[two.label]) == (4, "2", 40) and two.shape.equals(table.geometry[2])
     assert found.scene == (tmp_path / "scene.tif",) and found.map == "scene_map.tif"
-    assert found.sha256 == digest(package) and found.notes == ()
+    assert found.sha256 == sha256_now(package) and found.notes == ()
     change(package, "UPDATE regions SET answer = 'agree', label = NULL WHERE id IN (2, 3)")
     assert "2 regions were agreed to since" in read_corrections(package, KNOWN, 0).notes[0]
     with rasterio.open(path, "r+") as file:
@@ -75,7 +75,7 @@ def test_names_that_lead_to_other_folders_are_not_followed(tmp_path):
         target.write_bytes(secret.read_bytes())
         with rasterio.open(target, "r+") as file:
             file.update_tags(EARTHTUNE_INPUT=named)
-        header = {"format": 1, "map": name, "hashes": {"map": digest(target)}}
+        header = {"format": 1, "map": name, "hashes": {"map": sha256_now(target)}}
         say = [(inside(2, 2), Answer("class", 30))]
         found = read_corrections(write_review(tmp_path / "a" / "x.gpkg", GRID, say, header=header), KNOWN, 0)
         assert found.scene == ()

@@ -180,9 +180,9 @@ def new_scene(tmp_path):
     said = [Answer("class", GRASS), Answer("agree"), Answer("class", WATER), Answer("unsure")]
     with rasterio.open(tmp_path / "new_map.tif") as source:
         assert source.count == 1
-    from pipelines.review.beside import digest
+    from models.runtime.hashes import sha256_now
 
-    header = {"format": 1, "map": "new_map.tif", "hashes": {"map": digest(tmp_path / "new_map.tif")}}
+    header = {"format": 1, "map": "new_map.tif", "hashes": {"map": sha256_now(tmp_path / "new_map.tif")}}
     say = list(zip(inside, said, strict=True))
     return write_review(tmp_path / "new_review.gpkg", geobox, say, CLASSES, codes=codes[0], header=header)
 
