@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # commands that only read a bundle start without numpy
 
 Array: TypeAlias = "NDArray[np.float32]"
 Mask: TypeAlias = "NDArray[np.bool_]"  # True where there is data
+Source = Path | str  # a file of this machine, or an address
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]  # wraps what is gone through, and says what it is
 Say = Callable[[str], None]  # takes a line for the person who waits
 Inputs: TypeAlias = Mapping[str, Array]  # a batch by name: what a model eats, and what goes with it

@@ -13,7 +13,7 @@ from models.errors import EarthtuneError, InputError, explained
 from pipelines.access.bring import Room, bring, is_sound
 from pipelines.access.catalogues import Catalogue, catalogue_of, product_of
 from pipelines.access.offers import LeftOut, Offer, offers
-from pipelines.access.place import Place, read_days, read_place
+from pipelines.access.place import Place, read_place
 from pipelines.access.plan import Plan, plan
 from pipelines.access.record import terms
 from pipelines.access.request import Request
@@ -21,6 +21,7 @@ from pipelines.access.search import find_items
 from pipelines.access.seen import by_layer
 from pipelines.access.web import RefusedError, Web
 from pipelines.outputs.parts import open_raster
+from pipelines.recipes.days import read_days
 from pipelines.records.ledger import Entry, digest
 from pipelines.scenes.scene import wanted_bands
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 from dataclasses import dataclass
@@ -133,46 +132,3 @@ def _checked(text: str, outline: Any) -> Place:
     if east - west > 180:
         raise InputError(f"--place {text}: spans {east - west:.0f} degrees; across the antimeridian give two places")
     return Place(outline)
-
-
-@dataclass(frozen=True)
-class Days:
-    """The first and the last day."""
-
-    first: datetime.date
-    last: datetime.date
-
-    def __str__(self) -> str:
-        """As STAC has it, whole days."""
-        return f"{self.first}T00:00:00Z/{self.last}T23:59:59Z"
-
-
-def read_days(text: str) -> Days:
-    """FROM/TO as days; a month or a year counts whole.
-
-    Raises:
-        InputError: they are no days, or end before they begin.
-    """
-    words = text.split("/")
-    if len(words) not in (1, 2):
-        raise InputError(f"--dates {text}: wanted FROM/TO, such as 2021-06-01/2021-08-31")
-    first, last = _span(text, words[0])[0], _span(text, words[-1])[1]
-    if last < first:
-        raise InputError(f"--dates {text}: {last} is before {first}; wanted FROM/TO")
-    return Days(first, last)
-
-
-def _span(text: str, word: str) -> tuple[datetime.date, datetime.date]:
-    """The first and last day of a year, a month or a day."""
-    found = re.fullmatch(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", word.strip())
-    try:
-        if found is None:
-            raise ValueError
-        year, month, day = (int(part) if part else None for part in found.groups())
-        first = datetime.date(year or 0, month or 1, day or 1)
-        if day:
-            return first, first
-        after = datetime.date(first.year + (month in (None, 12)), (month or 12) % 12 + 1, 1)
-        return first, after - datetime.timedelta(days=1)
-    except ValueError as error:
-        raise InputError(f"--dates {text}: {word!r} is no day; wanted FROM/TO, each YYYY-MM-DD") from error

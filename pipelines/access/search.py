@@ -10,8 +10,9 @@ from urllib.parse import urljoin
 
 from models.errors import InputError, explained
 from pipelines.access.offers import LeftOut, bare
-from pipelines.access.place import Days, Place
+from pipelines.access.place import Place
 from pipelines.access.web import RefusedError, Web
+from pipelines.recipes.days import Days
 from pipelines.scenes.sensors import find_date
 
 MOST_ITEMS = 5000

@@ -16,13 +16,13 @@ from models.files import draft
 from models.runtime.hashes import sha256_now
 from pipelines.access.bring import is_sound
 from pipelines.access.catalogues import ARCHIVES, Archive
-from pipelines.access.place import Days, Place, read_days, read_place
+from pipelines.access.place import Place, read_place
 from pipelines.access.request import Request
 from pipelines.outputs.netcdf import write_netcdf
+from pipelines.recipes.days import Days, read_days
 from pipelines.records.ledger import Entry, digest
 from pipelines.weather.dataset import open_parts
-from pipelines.weather.formats.addresses import is_address
-from pipelines.weather.formats.detect import Format
+from pipelines.weather.formats.detect import Format, is_address
 from pipelines.weather.formats.netcdf import open_netcdf
 from pipelines.weather.joining import having
 from pipelines.weather.regions import Region, around

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import shtab
 
 from models.backbones.catalogue import VARIANTS, WXC_VARIANTS
-from models.types import is_list
+from models.types import entry, is_list, only
 from pipelines.cli.options import call_of, recipe_names
 from pipelines.cli.parser import FLAGS
 from pipelines.cli.table import COMMANDS
@@ -47,7 +47,7 @@ def completion(shell: Shell) -> str:
             nargs = "*" if option.several or (option.positional and is_list(option.kind)) else None
             spelled = option.name if option.positional else f"--{option.name}"
             action: Any = parser.add_argument(spelled, choices=words, nargs=nargs, help=option.help.replace("%", "%%"))
-            if words is None and Path in (option.kind, *get_args(option.kind)):
+            if words is None and only(entry(option.kind) if is_list(option.kind) else option.kind) is Path:
                 action.complete = shtab.FILE
     return str(shtab.complete(root, shell))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any, NoReturn
 
 from models.errors import InputError
-from models.types import entry, is_list
+from models.types import entry, is_list, only
 from pipelines.cli.options import Call, Option
 from pipelines.cli.table import COMMANDS
 from pipelines.recipes.reading import is_switch
@@ -105,7 +106,7 @@ def _add(group: Any, option: Option) -> None:
         return
     if is_switch(option.kind):
         last = "" if option.default is False else "{true,false}"
-    elif is_list(option.kind) and entry(option.kind).__name__ != "Path":
+    elif is_list(option.kind) and only(entry(option.kind)) is not Path:
         last = f"{last},..."
     name = f"--{option.name}"
     group.add_argument(name, dest=option.name, metavar=last, action="append", required=option.required, help=told)

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.errors import InputError
 from models.files import check_folder
-from models.types import Array, Progress, Say
+from models.types import Array, Progress, Say, Source
 from pipelines.records.energy import READ, TILES, Account, Meter
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MEANINGLESS = "weights random: this forecast means nothing; it shows that the wa
 
 def forecast(
     backbone: str,
-    analyses: list[Path],
+    analyses: list[Source],
     *,
     out: Path,
     steps: int = 4,
@@ -39,7 +39,7 @@ def forecast(
     weights: str = "hub",
     climatology: str | None = None,
     region: list[float] | None = None,
-    verify: list[Path] | None = None,
+    verify: list[Source] | None = None,
     rain: Path | None = None,
     precision: str = "float32",
     device: str = "auto",
@@ -57,7 +57,7 @@ def forecast(
 
     Args:
         backbone: prithvi_wxc_2300m_rollout, tuned for steps of 6 hours; or another that `earthtune backbones` lists.
-        analyses: MERRA-2 files of the surface, of the model levels and of the constants.
+        analyses: MERRA-2 files of the surface, of the model levels and of the constants, or addresses of Zarr stores.
         out: the folder to write.
         steps: how many steps of 6 hours.
         start: time of the last analysis used (YYYY-MM-DDTHH:MM, UTC); the newest with another 6 hours before it.

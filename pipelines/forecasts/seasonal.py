@@ -8,7 +8,7 @@ from typing import Any
 from models.baselines.seasons import ENOUGH, METHODS, cross_validate, predict, skill
 from models.errors import InputError
 from models.files import check_folder
-from models.types import Progress, Say
+from models.types import Progress, Say, Source
 from pipelines.forecasts.months import Season
 from pipelines.forecasts.seasonal_files import write_outlook
 from pipelines.forecasts.seasonal_skill import headline, not_told
@@ -18,7 +18,7 @@ from pipelines.records.energy import READ, TILES, Account
 
 
 def seasonal(
-    files: list[Path],
+    files: list[Source],
     *,
     target: str,
     season: str,
@@ -26,7 +26,7 @@ def seasonal(
     lead: int = 1,
     year: int | None = None,
     method: str = "ridge",
-    predictors: list[Path] | None = None,
+    predictors: list[Source] | None = None,
     region: list[float] | None = None,
     account: Account = Account(),
     overwrite: bool = False,
@@ -43,7 +43,8 @@ def seasonal(
     Writes into a folder: probabilities.tif (three bands), outlook.nc, skill.json and most_likely.png.
 
     Args:
-        files: weather files (NetCDF, Zarr, GRIB) of the target and other fields, years in any order.
+        files: weather files (NetCDF, Zarr, GRIB) or addresses of Zarr stores: the target and other fields, years in any
+            order.
         target: the variable to predict.
         season: first letters of its months, two or more, such as DJF; DJF 2021 ends in February 2021.
         out: the folder to write.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from models.baselines.seasons import LEAST, Years
 from models.errors import InputError
-from models.types import Array, Mask
+from models.types import Array, Mask, Source
 from pipelines.forecasts.months import Floats, Months, Season, month_name
 from pipelines.weather import regions
-from pipelines.weather.dataset import open_weather
+from pipelines.weather.dataset import called, open_weather
 from pipelines.weather.joining import instead
 from pipelines.weather.regions import cell_areas
 
@@ -59,16 +58,16 @@ class Case:
 
 
 def gather(
-    files: list[Path],
+    files: list[Source],
     target: str,
     when: Season,
     year: int | None,
-    predictors: list[Path] | None,
+    predictors: list[Source] | None,
     region: list[float] | None,
 ) -> Case:
     """Read what is known of every year."""
     data = open_weather(files)
-    name, source = Path(files[0]).name, Path((predictors or files)[0]).name
+    name, source = called(files[0]), called((predictors or files)[0])
     mine = _target(data, target, region, name)
     others = open_weather(predictors) if predictors else data
     wanted = Months.of(mine[target], name=name)

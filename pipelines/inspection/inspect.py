@@ -118,10 +118,6 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path |
     from pipelines.inspection.weather_contents import describe_weather
     from pipelines.weather.dataset import named
 
-    if bundle is not None and "://" in path:
-        raise InputError(
-            f"{path}: --for wants weather files of this machine; `earthtune fetch` brings the region and days"
-        )
     found = describe_weather(named(path), group=group)
     if bundle is None:
         return Inspection(path, weather=found)
@@ -140,7 +136,7 @@ def _weather_needs(path: str, run: Path, bundle: Bundle) -> tuple[tuple[Need, ..
     task, fields = task_named(bundle.spec.task), ", ".join(bundle.spec.weather.channels)
     assert task.unlabelled is not None
     try:
-        samples = task.unlabelled(bundle.spec, [Path(path)], data_for(bundle))
+        samples = task.unlabelled(bundle.spec, [path], data_for(bundle))
     except InputError as error:
         return (Need("fields", False, str(error)),), ()
     needs = Need("fields", True, fields), Need("times", True, f"{len(samples.samples)} to tell of")

@@ -181,9 +181,9 @@ def typed_list(texts: Sequence[str], kind: Any, where: str) -> Any:
         InputError: an entry is not of the type, or there are more or fewer than wanted.
     """
     item = entry(kind)
-    if is_record(item) or get_origin(item) is not None:
+    if is_record(item) or get_origin(only(item)) is not None:
         return convert([one for text in texts for one in parse(text.encode(), where)], kind, where)
-    words = [word for text in texts for word in ([text] if item is Path else _bare(text).split(","))]
+    words = [word for text in texts for word in ([text] if only(item) is Path else _bare(text).split(","))]
     words = [word.strip().strip("'\"") for word in words]
     return convert([_scalar(word, item) for word in words if word], only(kind), where)
 

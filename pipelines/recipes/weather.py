@@ -15,7 +15,9 @@ class WeatherData:
 
     Attributes:
         root: folder that the patterns start from.
-        inputs: patterns of the files of the fields.
+        inputs: patterns of the files of the fields, or addresses of Zarr stores (https://, s3://, gs://).
+        region: west, south, east, north in degrees; all that the files cover when empty.
+        dates: FROM/TO, each a day, a month or a year; all times when empty.
         variables: names of the fields; VARIABLE_LEVEL for a level, such as U_51.
         times: time steps of the input.
         step: hours between them.
@@ -26,6 +28,8 @@ class WeatherData:
 
     root: Path = Path()
     inputs: list[str] = field(default_factory=lambda: ["*.nc*"])
+    region: list[float] = field(default_factory=list)
+    dates: str = ""
     variables: list[str] = field(default_factory=list)
     times: int = 1
     step: float = 0.0

@@ -16,7 +16,7 @@ from models import files
 from models.baselines.fields import Forecast
 from models.bundle import Bundle, bundle_id, load_familiar, read_bundle
 from models.confidence.intervals import interval_of
-from models.errors import InputError, shown
+from models.errors import shown
 from models.runtime.engines import load_runtime
 from models.spec import Quantiles, Spec, Values
 from models.types import Array, Progress
@@ -34,6 +34,7 @@ from pipelines.scoring.rows import ENDS
 from pipelines.tasks.task import data_for, task_named
 from pipelines.tasks.weather import forecast
 from pipelines.weather import regions
+from pipelines.weather.dataset import called
 
 UNFAMILIAR = "distance from training weather, above 1 is outside"
 
@@ -55,7 +56,7 @@ def score_weather(
 
     Args:
         run: a run over weather.
-        sources: weather files that go together, in time or side by side.
+        sources: weather files, or addresses of Zarr stores, that go together, in time or side by side.
         out: folder for the maps.
         engine: how the model is run; auto is torch, on any grid.
         elevation: elevation of the files' place, for a downscaling run whose own does not cover it.
@@ -89,13 +90,11 @@ def _scored(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """The steps of `score_weather`; `places` are those of its data."""
-    if away := next((source for source in sources if "://" in source), None):
-        raise InputError(f"{away}: wanted files of this machine; `earthtune fetch` brings a region and its days")
     bundle = read_bundle(run)
     task = task_named(bundle.spec.task)
     assert task.unlabelled is not None
     data = data_for(bundle, **places)
-    samples = task.unlabelled(bundle.spec, [Path(s) for s in sources], data)
+    samples = task.unlabelled(bundle.spec, sources, data)
     for note in samples.notes:
         say(note)
     familiar = load_familiar(run, bundle)
@@ -126,7 +125,7 @@ def _scored(
         doubted = (values[i, None] for values, _, _ in doubts.values())
         bands = np.concatenate((made.quantiles[i], made.mean[i, None], made.exceedance[i], *doubted)).astype(np.float32)
         filled = write_rows(path, [(0, bands)], layouts[sample], overwrite=overwrite)
-        about = {"scene": ",".join(sources), "run": str(run), "status": "done", "map": str(path)}
+        about = {"scene": shown(",".join(sources)), "run": str(run), "status": "done", "map": str(path)}
         results.append(about | {"valid": filled / bands[0].size})
     for lead, path in series.items():
         write_series(path, samples, made, lead, tags, doubts=doubts)
@@ -148,7 +147,7 @@ def tags_of(run: Path, bundle: Bundle, sources: Sequence[str]) -> dict[str, str]
         "EARTHTUNE_BUNDLE": bundle_id(run),
         "EARTHTUNE_BACKBONE": bundle.backbone,
         "EARTHTUNE_BASE": str(bundle.base),
-        "EARTHTUNE_INPUT": shown(",".join(Path(s).name for s in sources)),
+        "EARTHTUNE_INPUT": ",".join(map(called, sources)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from models.baselines.fields import Forecast, fit_finer
 from models.errors import InputError
 from models.networks.downscale import DownscaleNetwork, area_means, bicubic, repeated, unresolved
 from models.spec import WEATHER, Cells, Spec, Values
-from models.types import Array
+from models.types import Array, Source
+from pipelines.recipes.days import Days
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
-from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, read_weather
+from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import Item
+from pipelines.samples.weather import Weather, find_files, read_weather, within
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import regions, regrid
@@ -221,7 +224,7 @@ def reopen(spec: Spec, data: DownscaleData) -> FineSamples:
     return FineSamples(spec, _checked(spec, weather), fine, _height(spec, data))
 
 
-def inputs(spec: Spec, files: Sequence[Path], data: DownscaleData) -> FineSamples:
+def inputs(spec: Spec, files: Sequence[Source], data: DownscaleData) -> FineSamples:
     """Coarse files alone, to be scored.
 
     Raises:
@@ -264,10 +267,14 @@ def load(data: DownscaleData, channels: Sequence[str], units: Sequence[str] = ()
         raise InputError(f"data.factor {data.factor}: wanted 2 to 16")
     files = find_files(data.root, data.inputs)
     if data.coarse:
-        coarse = read_weather(find_files(data.root, data.coarse), channels, units=units)
+        coarse = read_weather(find_files(data.root, data.coarse), channels, units=units, **within(data))
         unit = coarse.units[list(channels).index(data.target)]
-        return _together(coarse, read_weather(files, [data.target], units=[unit]), data.factor)
-    fine = read_weather(files, channels, units=units)
+        first, last = (coarse.times[at].astype("datetime64[D]").astype(date) for at in (0, -1))
+        near: dict[str, Any] = {"cut": regions.around, "days": Days(first, last)}
+        if data.region:
+            near["region"] = regions.to_edges(coarse.lat, coarse.lon)
+        return _together(coarse, read_weather(files, [data.target], units=[unit], **near), data.factor)
+    fine = read_weather(files, channels, units=units, **within(data))
     _cell(fine)
     rows, columns = (len(axis) // data.factor for axis in (fine.lat, fine.lon))
     if min(rows, columns) < 2:

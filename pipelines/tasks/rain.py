@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,15 +18,16 @@ from models.baselines.fields import Forecast, Predict, fit_rain_baselines
 from models.errors import InputError
 from models.networks.rain import RainNetwork
 from models.spec import LEVELS, WEATHER, Cells, Quantiles, Spec
-from models.types import Array
+from models.types import Array, Source
 from pipelines.recipes.weather import WeatherData, WeatherRecipe
 from pipelines.samples.climatology import Climatology
-from pipelines.samples.fields import FieldSamples, Moment, Weather, find_files, mean_of_members, read_weather
+from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import evenly
+from pipelines.samples.weather import Weather, find_files, mean_of_members, read_weather, within
 from pipelines.tasks.task import Teller
 from pipelines.tasks.weather import weather_task
 from pipelines.weather import intervals, regrid
-from pipelines.weather.dataset import open_weather
+from pipelines.weather.dataset import called, open_weather
 from pipelines.weather.products import PRODUCTS, RainProduct, Stamp
 
 
@@ -164,23 +166,38 @@ class Rain:
         return out.astype(np.float32)
 
 
-def read_rain(files: Sequence[Path], product: RainProduct, weather: Weather, *, unit: str = "mm/h") -> Rain:
+def read_rain(
+    files: Sequence[Source], product: RainProduct, weather: Weather, *, unit: str = "mm/h", reach: float = math.inf
+) -> Rain:
     """Read a rain product onto the grid of some weather; a finer one is averaged by area, and an ensemble to its mean.
+
+    Args:
+        files: its files.
+        product: what it is.
+        weather: fields, for their grid and times.
+        unit: that of the rates.
+        reach: hours before the first and after the last of these times from which rain is read.
 
     Raises:
         InputError: the variable is not there, its unit is no rate or amount of rain, or its grid is coarser.
     """
-    wanted = product.variable
+    wanted, name = product.variable, called(files[0])
     data = open_weather(files, [wanted], product=product)
     if "time" not in data.dims:
-        raise InputError(f"{files[0].name}: {wanted} has no time axis; pass dated files")
+        raise InputError(f"{name}: {wanted} has no time axis; pass dated files")
     field = data[wanted]
     field = field if field.attrs.get("units") else field.assign_attrs(units=product.unit)
     if "level" in field.dims:
-        raise InputError(f"{files[0].name}: {wanted} has dimensions {field.dims}, wanted time, lat, lon")
-    field = mean_of_members(intervals.in_unit(field, unit, name=files[0].name))
-    values = regrid.on_grid(field, weather.lat, weather.lon, name=files[0].name)
+        raise InputError(f"{name}: {wanted} has dimensions {field.dims}, wanted time, lat, lon")
+    field = intervals.in_unit(field, unit, name=name)
     start, end = (field[key].values.astype("datetime64[s]") for key in ("interval_start", "interval_end"))
+    if math.isfinite(reach):
+        more = np.timedelta64(math.ceil(reach * 3600), "s")
+        near = np.flatnonzero((end >= weather.times[0] - more) & (start <= weather.times[-1] + more))
+        if not len(near):
+            raise InputError(f"{name}: no {wanted} at the times of {weather.name}; pass files of the same days")
+        field, start, end = field.isel(time=near), start[near], end[near]
+    values = regrid.on_grid(mean_of_members(field), weather.lat, weather.lon, name=name)
     return Rain(values, start, end, unit)
 
 
@@ -270,9 +287,18 @@ def load(data: RainData, channels: Sequence[str] = (), units: Sequence[str] = ()
     product = data.product()
     files = find_files(data.root, data.inputs)
     check = partial(check_inputs, target=product.variable)
-    weather = read_weather(files, channels or data.variables, units=units, static=data.static, check=check)
+    how: dict[str, Any] = {"units": units, "static": data.static, "check": check, **within(data)}
+    weather = read_weather(files, channels or data.variables, **how)
     rain_files = find_files(data.root, data.target_files) if data.target_files else files
-    return weather, read_rain(rain_files, product, weather, unit=data.unit)
+    return weather, read_rain(rain_files, product, weather, unit=data.unit, reach=_reach(data))
+
+
+def _reach(data: RainData) -> float:
+    """Hours before and after the fields' times of which the rain counts; all where all times of the fields are read."""
+    if not data.dates:
+        return math.inf
+    ahead = max(data.leads) + max(map(abs, data.window))
+    return ahead + max(abs(data.window[0]), data.persistence, ahead)
 
 
 def prepare(recipe: RainRecipe) -> RainSamples:
@@ -324,7 +350,7 @@ def reopen(spec: Spec, data: RainData) -> RainSamples:
     return RainSamples(spec, *found, persistence=data.persistence, climatology=_taken(spec, data))
 
 
-def inputs(spec: Spec, files: Sequence[Path], data: RainData) -> RainSamples:
+def inputs(spec: Spec, files: Sequence[Source], data: RainData) -> RainSamples:
     """Weather files alone, to be scored.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from models.bundle import Bundle
 from models.errors import InputError
-from models.types import Predict
+from models.types import Predict, Source
 from pipelines.recipes.reading import read_recipe, read_values
 from pipelines.recipes.recipe import Recipe, SceneRecipe, data_of
 
@@ -87,7 +87,7 @@ class Task:
     prepare: Callable[[Any], Samples]
     fitted: Callable[[Any, Sequence[str]], Spec]
     reopen: Callable[[Spec, Any], Samples]
-    unlabelled: Callable[[Spec, Sequence[Path], Any], Any] | None
+    unlabelled: Callable[[Spec, Sequence[Source], Any], Any] | None
     objective: Callable[[Any, Any, Any, Sequence[Any]], Labelled | Ensemble]
     teller: Callable[[Predict], Teller]
     baselines: Callable[[Any, Sequence[Any], int], Mapping[str, Teller]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,15 @@ from models.networks.quantiles import forecast_of
 from models.networks.weather import WeatherNetwork, inputs_told
 from models.spec import Spec
 from models.training.objectives import Ensemble
-from models.types import Array, Predict, Progress
+from models.types import Array, Predict, Progress, Source
 from pipelines.recipes.recipe import check_ranges
 from pipelines.recipes.weather import WeatherRecipe
 from pipelines.reports.comparison import Comparison
 from pipelines.reports.fields import FieldExample, field_parts, shown_of
 from pipelines.reports.weather_scores import compared, rmse_of_days, weather_scores
-from pipelines.samples.fields import FieldSamples, Moment, describe
+from pipelines.samples.fields import FieldSamples, Moment
 from pipelines.samples.sets import SPLITS, inputs_of
+from pipelines.samples.weather import describe
 from pipelines.tasks.task import Judgement, Task, Teller
 
 EXAMPLES = 3
@@ -148,7 +148,7 @@ def weather_task(
     losses: tuple[str, ...],
     prepare: Callable[[Any], FieldSamples],
     reopen: Callable[[Spec, Any], FieldSamples],
-    unlabelled: Callable[[Spec, Sequence[Path], Any], FieldSamples],
+    unlabelled: Callable[[Spec, Sequence[Source], Any], FieldSamples],
     baselines: Callable[[Any, Sequence[Moment], int], Mapping[str, Teller]],
 ) -> Task:
     """A task over weather fields."""

@@ -9,8 +9,10 @@ import numpy as np
 import xarray as xr
 
 from models.errors import InputError, shown
+from models.types import Source
+from pipelines.recipes.days import Days
 from pipelines.weather import canonical, intervals
-from pipelines.weather.formats.detect import Format, format_of
+from pipelines.weather.formats.detect import Format, format_of, is_address
 from pipelines.weather.formats.grib import open_grib
 from pipelines.weather.formats.netcdf import by_grid, open_netcdf
 from pipelines.weather.joining import having, joined, merged, require_variables, source_name
@@ -18,7 +20,7 @@ from pipelines.weather.products import RainProduct, Stamp
 
 
 def open_weather(
-    source: str | Path | Sequence[str | Path],
+    source: Source | Sequence[Source],
     variables: Sequence[str] | None = None,
     *,
     levels: Sequence[float] | None = None,
@@ -67,12 +69,32 @@ def open_weather(
     return canonical.check(data, name=source_name(data))
 
 
-def named(source: str | Path) -> Path | str:
+def named(source: Source) -> Source:
     """A path of this machine, or an address as it is."""
-    return str(source) if "://" in str(source) else Path(source)
+    return str(source) if is_address(source) else Path(source)
 
 
-def open_parts(path: Path | str, *, group: str | None = None) -> list[xr.Dataset]:
+def called(source: Source) -> str:
+    """The last part of a path or of an address, for messages."""
+    return shown(str(source)).rstrip("/").rpartition("/")[2] if is_address(source) else Path(source).name
+
+
+def in_days(data: xr.Dataset, days: Days, *, name: str = "dataset") -> xr.Dataset:
+    """The times of a canonical dataset that lie in some days, UTC; one without times stays as it is.
+
+    Raises:
+        InputError: there is none.
+    """
+    if "time" not in data.dims:
+        return data
+    times = data["time"].values.astype("datetime64[D]")
+    at = np.flatnonzero((times >= np.datetime64(days.first)) & (times <= np.datetime64(days.last)))
+    if not len(at):
+        raise InputError(f"{name}: no time in {days.first} to {days.last}, it has {times.min()} to {times.max()}")
+    return data.isel(time=slice(int(at[0]), int(at[-1]) + 1))
+
+
+def open_parts(path: Source, *, group: str | None = None) -> list[xr.Dataset]:
     """What a file, or a Zarr store behind an address, holds, in the canonical form.
 
     One dataset for each set of variables that share times, levels and grid.
@@ -81,7 +103,7 @@ def open_parts(path: Path | str, *, group: str | None = None) -> list[xr.Dataset
         InputError: as in `open_weather`.
     """
     kind = Format.ZARR if isinstance(path, str) else format_of(path)
-    source = shown(path).rstrip("/").rpartition("/")[2] if isinstance(path, str) else path.name
+    source = called(path)
     raw = open_grib(Path(path)) if kind is Format.GRIB else by_grid(open_netcdf(path, kind, group))
     parts, problems = [], []
     for part in raw:

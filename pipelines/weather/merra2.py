@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 
 from models.backbones.wxc_inputs import MISSING, STATIC, Batch, kept_rows, make_batch, stack_channels
 from models.errors import InputError
+from models.types import Source
 from pipelines.weather import intervals, regions, units
-from pipelines.weather.dataset import open_parts, select_levels
+from pipelines.weather.dataset import named, open_parts, select_levels
 from pipelines.weather.joining import instead, source_name
 
 _HALF = np.timedelta64(30, "m")
@@ -133,7 +133,7 @@ class Merra2:
 
 
 def open_merra2(
-    files: Sequence[Path],
+    files: Sequence[Source],
     channels: Sequence[str],
     *,
     static: Sequence[str] = STATIC,
@@ -145,7 +145,7 @@ def open_merra2(
     for the same time, as some collections do, is read from the first of them.
 
     Args:
-        files: NetCDF files.
+        files: NetCDF files, or Zarr stores behind addresses.
         channels: what is wanted, such as `WxCConfig().channels`.
         static: static fields that are wanted; none of them need a date.
         region: the part of the grid to read, as `regions.window` takes it.
@@ -157,7 +157,7 @@ def open_merra2(
     levels: dict[str, set[float]] = {}
     for name, level in map(split_channel, channels):
         levels.setdefault(name, set()).update(() if level is None else (level,))
-    parts = [part for path in files for part in open_parts(Path(path))]
+    parts = [part for path in files for part in open_parts(named(path))]
     if not parts:
         raise InputError("no MERRA-2 file given: pass those of the surface and of the model levels")
     parts = [_placed(part, region) for part in parts]
@@ -185,12 +185,12 @@ def split_channel(channel: str) -> tuple[str, float | None]:
     return (match[1], float(match[2])) if match else (channel, None)
 
 
-def holders(files: Sequence[Path], channels: Sequence[str]) -> list[str]:
+def holders(files: Sequence[Source], channels: Sequence[str]) -> list[str]:
     """The variable that holds each channel: that of its name on levels, or as in forecasts one of the channel's own."""
     bases = [split_channel(name)[0] for name in channels]
     deep = [name for name, base in zip(channels, bases, strict=True) if name != base]
     for path in files if deep else ():
-        held = {str(key) for part in open_parts(path) for key in part.data_vars}
+        held = {str(key) for part in open_parts(named(path)) for key in part.data_vars}
         own = held.intersection(deep)
         if own or held.intersection(bases):
             return [name if name in own else base for name, base in zip(channels, bases, strict=True)]
@@ -198,14 +198,20 @@ def holders(files: Sequence[Path], channels: Sequence[str]) -> list[str]:
 
 
 def static_series(
-    files: Sequence[Path], names: Sequence[str], times: NDArray[Any], *, lat: NDArray[Any], lon: NDArray[Any]
+    files: Sequence[Source],
+    names: Sequence[str],
+    times: NDArray[Any],
+    *,
+    lat: NDArray[Any],
+    lon: NDArray[Any],
+    region: regions.Region | None = None,
 ) -> NDArray[np.float32]:
     """Static fields at some times, (T, S, H, W), those that come by month as at each time.
 
     Raises:
         InputError: one is not there, has holes, or lies on another grid than that of `lat` and `lon`.
     """
-    opened = open_merra2(files, (), static=names)
+    opened = open_merra2(files, (), static=names, region=region)
     for axis, mine, theirs in (("lat", lat, opened.lat), ("lon", lon, opened.lon)):
         if len(mine) != len(theirs) or np.abs(mine - theirs).max() > SAME_PLACE:
             raise InputError(

@@ -183,6 +183,13 @@ def edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]])
 
 
+def to_edges(lat: np.ndarray, lon: np.ndarray) -> Region:
+    """The region that cells cover; two or more each way."""
+    down, across = edges(lat), edges(lon)
+    south, north = np.sort(down[[0, -1]].clip(-90, 90))
+    return Region(float(across[0]), float(south), float(across[-1]), float(north))
+
+
 def cell_areas(lat: np.ndarray) -> np.ndarray:
     """Relative areas of cells by row, from the sines of their edges, half way between centres and at most at the poles.
 

@@ -18,6 +18,7 @@ from pipelines.weather import regions
 _MARGIN = 2
 _OFF = -1e9  # a position far outside of any grid
 _MOST_BYTES = 2 << 30
+_AT_ONCE = 1 << 28  # bytes of a field that are read in one go
 
 
 def onto(
@@ -231,6 +232,7 @@ def area_mean(
         raise InputError(f"{name}: cells of {fine:g} deg are no finer than the {size:g} deg wanted; use regrid.onto")
     box = regions.Region(west[0], north[-1], west[0] + min(west[-1] - west[0], 360.0), north[0])
     part = regions.around(field.to_dataset(name="field"), box, name=name)["field"]
+    part = part.load() if part.nbytes <= _AT_ONCE else part  # a chunk of many times is read once then
     theirs = part["lon"].values
     turn = 360.0 * np.round((theirs.mean() - across.mean()) / 360.0)
     rows = _shared(np.sin(np.deg2rad(regions.edges(part["lat"].values).clip(-90, 90))), np.sin(np.deg2rad(north)))
@@ -256,7 +258,7 @@ def on_grid(field: xr.DataArray, wanted_lat: np.ndarray, wanted_lon: np.ndarray,
     columns = [int(np.abs(lon - value).argmin()) for value in wanted_lon]
     near = np.allclose(lat[rows], wanted_lat, atol=1e-3) and np.allclose(lon[columns], wanted_lon, atol=1e-3)
     if near:
-        return np.asarray(field.values[:, rows][:, :, columns], np.float32)
+        return np.asarray(field.isel(lat=rows, lon=columns).values, np.float32)
     return np.asarray(area_mean(field, wanted_lat, wanted_lon, name=name).values, np.float32)
 
 

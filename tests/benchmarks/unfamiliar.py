@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from models.backbones.catalogue import BANDS
 from models.confidence.calibration import FOLDS, auroc
 from models.confidence.familiar import features_of, features_of_fields, fit, flagged
-from pipelines.samples.fields import read_weather
+from pipelines.samples.weather import read_weather
 
 STEP = 8  # pixels
 L1C = [1, 2, 3, 8, 11, 12]  # the six bands among the 13 of EuroSAT

@@ -37,11 +37,6 @@ _RETRY: RetryConfig = {
 }
 
 
-def is_address(source: object) -> bool:
-    """Whether a name is an address, not a path of this machine."""
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", str(source)) is not None
-
-
 class RemoteStore(WrapperStore[ObjectStore[Any]]):
     """A store whose metadata are those that were looked through, whatever its server says later."""
 

@@ -24,9 +24,14 @@ class Format(enum.Enum):
     GRIB = "GRIB"
 
 
+def is_address(source: object) -> bool:
+    """Whether a name is an address, not a path of this machine."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", str(source)) is not None
+
+
 def is_weather(path: str) -> bool:
     """Whether a path looks like weather data: by suffix, as a Zarr store, or else by its first bytes."""
-    if "://" in path:
+    if is_address(path):
         return re.search(r"\.zarr(-v\d)?/*$", path) is not None
     file = Path(path)
     if file.suffix.lower() in _RASTERS or not _exists(file):

@@ -10,7 +10,8 @@ import pytest
 import shapely
 
 from models.errors import InputError
-from pipelines.access.place import read_days, read_place
+from pipelines.access.place import read_place
+from pipelines.recipes.days import read_days
 
 
 def test_a_square_around_a_point_reaches_the_kilometres_each_way():

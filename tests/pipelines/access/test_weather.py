@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -11,14 +13,27 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from models.backbones.wxc_inputs import VERTICAL
 from models.errors import InputError, RunError
 from pipelines.access.request import Request
 from pipelines.cli.main import main
 from pipelines.commands.fetch import fetch
+from pipelines.forecasts.months import Season
+from pipelines.forecasts.seasonal_years import gather
+from pipelines.samples import weather as samples_weather
+from pipelines.samples.weather import read_weather
+from pipelines.tasks.downscale import DownscaleData
+from pipelines.tasks.downscale import load as load_fine
+from pipelines.tasks.rain import RainData, RainTarget
+from pipelines.tasks.rain import load as load_rain
 from pipelines.weather.dataset import open_weather
 from pipelines.weather.formats import addresses
+from pipelines.weather.merra2 import open_merra2
 from tests.catalogue_server import serving_catalogue
+from tests.pipelines.forecasts.test_forecast import hours, write_analyses
+from tests.pipelines.forecasts.test_seasonal import world
 
+H5 = xr.backends.H5netcdfBackendEntrypoint
 NAMES = ("2m_temperature", "total_precipitation")
 
 
@@ -55,6 +70,17 @@ def server(stores, monkeypatch):
     with serving_catalogue() as one:
         one.files = {f"/{p.relative_to(stores)}": p.read_bytes() for p in stores.rglob("*") if p.is_file()}
         yield one
+
+
+def publish(server, folder, data, *, chunks):
+    """Serve a dataset as a store; returns its address."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoding = {name: {"chunks": chunks[: data[name].ndim]} for name in data.data_vars}
+        data.to_zarr(folder, zarr_format=2, consolidated=True, encoding=encoding)
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    server.files |= {f"/{folder.name}/{p.relative_to(folder)}": p.read_bytes() for p in paths}
+    return f"{server.url}/{folder.name}"
 
 
 def get(server, out, *, say=lambda line: None, **options):
@@ -174,6 +200,84 @@ def test_inspect_takes_an_address(server, capsys):
     assert main(["inspect", f"{server.url}/a3.zarr"]) == 0
     out = capsys.readouterr().out
     assert "Zarr, 3 variables" in out and "40 times 2022-07-26T00:00 to 2022-08-04T18:00" in out
+
+
+BOX, DAYS = [8, 43, 12, 47], "2022-07-30/2022-07-31"
+
+
+def test_training_reads_the_fields_region_and_days_that_are_named(server, tmp_path):
+    rain = RainTarget("total_precipitation", "end", 6.0, "m")
+    how = {"inputs": [f"{server.url}/a2.zarr"], "variables": ["2m_temperature"], "target": rain}
+    data = RainData(tmp_path, **how, region=BOX, dates=DAYS)
+    weather, wet = load_rain(data)
+    truth = fields().sel(time=slice("2022-07-30", "2022-07-31"), latitude=slice(47, 43), longitude=slice(8, 12))
+    np.testing.assert_array_equal(weather.fields[:, 0], truth["2m_temperature"])
+    assert (weather.times[0], weather.times[-1]) == (np.datetime64("2022-07-30"), np.datetime64("2022-07-31T18:00"))
+    # Six hours' metres as millimetres an hour; those of the last time end with it.
+    got = wet.over(weather.times - np.timedelta64(6, "h"), weather.times)
+    np.testing.assert_allclose(got, truth["total_precipitation"] * 1000 / 6, rtol=1e-5)
+    chunks = {path for path in server.served if any(name in path for name in (*NAMES, "unwanted"))}
+    # 30 and 31 July are chunks 4 and 5 of four times, of rain some hours before and after count; rows 13 to 17.
+    assert {path for path in chunks if "2m" in path} == {f"/a2.zarr/2m_temperature/{at}.1.0" for at in (4, 5)}
+    wets = {path for path in chunks if "total" in path}
+    assert wets == {f"/a2.zarr/total_precipitation/{at}.1.0" for at in (4, 5, 6)} and len(chunks) == 5
+
+
+def test_what_the_disk_does_not_hold_is_refused_before_it_is_read(server, monkeypatch):
+    monkeypatch.setattr(samples_weather, "HELD", 0)
+    monkeypatch.setattr(samples_weather.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2, 1, 1000))
+    with pytest.raises(InputError, match="0.0 GB are free .* data.region"):
+        read_weather([f"{server.url}/a2.zarr"], NAMES[:1])
+    assert not [path for path in server.served if "2m_temperature/" in path and not path.endswith("z")]
+
+
+def test_days_and_regions_that_are_not_there(server, tmp_path):
+    how = {"inputs": [f"{server.url}/a2.zarr"], "variables": ["2m_temperature"], "target": "2m_temperature"}
+    for changes, why in (
+        ({"dates": "2021"}, "a2.zarr: no time in 2021-01-01 to 2021-12-31, it has 2022-07-26 to 2022-08-04"),
+        ({"dates": "july"}, "data.dates july: 'july' is no day"),
+        ({"region": [0, 70, 5, 80]}, "choose inside"),
+        ({"region": [0, 70, 5]}, "wanted west, south, east, north"),
+    ):
+        with pytest.raises(InputError, match=why):
+            load_fine(DownscaleData(tmp_path, **how, **changes), ["2m_temperature"])
+
+
+def test_downscaling_of_two_stores_reads_the_fine_one_under_the_coarse_cells_alone(server, tmp_path):
+    fine = fields()[["2m_temperature"]].isel(time=slice(0, 2))
+    coarse = fine.isel(latitude=slice(0, 30), longitude=slice(0, 360))
+    coarse = coarse.coarsen(latitude=3, longitude=3).mean()
+    address = publish(server, tmp_path / "coarse.zarr", coarse, chunks=(2, 10, 120))
+    data = DownscaleData(
+        tmp_path, [f"{server.url}/a2.zarr"], coarse=[address], target="2m_temperature", region=[100, 40, 120, 50]
+    )
+    weather, truth, _ = load_fine(data, ["2m_temperature"])
+    assert truth.shape == (2, 3 * len(weather.lat), 3 * len(weather.lon)) and len(weather.lon) == 7
+    row, column = round(60 - weather.lat[0]) - 1, round(weather.lon[0]) - 1  # of the first fine cell
+    inside = fine["2m_temperature"].values[:, row:, column:]
+    np.testing.assert_array_equal(truth, inside[:, : truth.shape[1], : truth.shape[2]])
+    served = {path for path in server.served if "/a2.zarr/2m_temperature/" in path and path[-1].isdigit()}
+    assert served == {f"/a2.zarr/2m_temperature/0.{row}.{column}" for row in (0, 1, 2) for column in (1, 2)}
+
+
+def test_forecasts_start_from_stores_as_from_files(server, tmp_path):
+    paths = write_analyses(tmp_path, hours(0, 6), drop=[name for name in VERTICAL if name not in ("U", "QV")])
+    addresses = [
+        publish(server, tmp_path / f"{path.stem}.zarr", xr.load_dataset(path, engine=H5), chunks=(1, 5, 9, 8))
+        for path in paths
+    ]
+    channels = ("T2M", "U_51")
+    near, far = (open_merra2(sources, channels).batch(hours(0, 6), lead=6) for sources in (paths, addresses))
+    assert all((near[key] == far[key]).all() for key in near)
+    assert not [path for path in server.served if "/QV/" in path or "/SLP/" in path]
+
+
+def test_outlooks_learn_from_a_store_as_from_its_file(server, tmp_path):
+    path = world(tmp_path / "monthly.nc", first=1990, last=1999)
+    address = publish(server, tmp_path / "monthly.zarr", xr.load_dataset(path, engine=H5), chunks=(24, 8, 12))
+    near, far = (gather([source], "pr", Season.of("DJF", 1), None, None, None) for source in (path, address))
+    for one, two in zip(dataclasses.astuple(near.data), dataclasses.astuple(far.data), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_a_store_that_does_not_answer(monkeypatch):

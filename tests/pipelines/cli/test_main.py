@@ -226,7 +226,7 @@ def test_options_are_spelled_with_dashes_too_and_switches_may_stand_alone():
         ("finetune", "downscale --data.coarse c*.nc --conserve false", "data.coarse", ["c*.nc"]),
         ("forecast", "b a.nc --out f --region -100 30 -70 45", "region", [-100.0, 30.0, -70.0, 45.0]),
         ("forecast", "b a.nc --out f --region -100,30,-70,45", "region", [-100.0, 30.0, -70.0, 45.0]),
-        ("forecast", "b a.nc --verify c.nc d.nc --out f", "verify", [Path("c.nc"), Path("d.nc")]),
+        ("forecast", "b a.nc --verify c.nc d.nc --out f", "verify", ["c.nc", "d.nc"]),
     ],
 )
 def test_lists_take_commas_and_more_words(command, words, name, value):

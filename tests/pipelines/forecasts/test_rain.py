@@ -23,8 +23,9 @@ from models.training.settings import Augmentation, WeatherArchitecture
 from pipelines.cli.main import main
 from pipelines.commands.score import score
 from pipelines.forecasts.forecast import forecast
-from pipelines.samples.fields import FieldSamples, read_weather
+from pipelines.samples.fields import FieldSamples
 from pipelines.samples.sets import inputs_of
+from pipelines.samples.weather import read_weather
 from pipelines.tasks.rain import TASK, RainSamples
 from pipelines.weather.merra2 import UNITS, open_merra2, split_channel
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses

@@ -24,6 +24,7 @@ from pipelines.scoring.fields import UNFAMILIAR
 from pipelines.scoring.jobs import Engine
 from pipelines.scoring.plan import Maps, Share
 from pipelines.tasks.downscale import load, prepare
+from tests.catalogue_server import serving_catalogue
 from tests.downscale_files import SHAPE, coarsened, downscale_recipe, make_fine_day
 
 pytestmark = pytest.mark.usefixtures("unrendered")  # but for the run of all, which is made whole
@@ -110,6 +111,20 @@ def test_maps_lie_where_the_cells_are_and_keep_the_means(maps):
     with xr.open_dataset(out / "T2M_20200330T0000.nc", engine=xr.backends.H5netcdfBackendEntrypoint) as series:
         assert series.attrs["Conventions"] == "CF-1.8" and series.T2M.attrs["units"] == "K"
         np.testing.assert_array_equal(series.T2M.sel(time="2020-03-30T05:00").values, band)
+
+
+def test_a_store_behind_an_address_is_mapped_as_its_file_is(run, maps, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    coarse, out, _ = maps
+    with xr.open_dataset(coarse, engine=xr.backends.H5netcdfBackendEntrypoint) as data:
+        data.isel(time=[5]).drop_encoding().to_zarr(tmp_path / "coarse.zarr", zarr_format=2, consolidated=True)
+    with serving_catalogue() as server:
+        paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+        server.files = {f"/{path.relative_to(tmp_path)}": path.read_bytes() for path in paths}
+        (result,) = score(run, [f"{server.url}/coarse.zarr"], out=tmp_path / "maps")
+    with rasterio.open(result["map"]) as far, rasterio.open(out / "T2M_20200330T0500.tif") as near:
+        np.testing.assert_array_equal(far.read(), near.read())
+        assert far.tags()["EARTHTUNE_INPUT"] == "coarse.zarr"
 
 
 def test_openvino_maps_as_torch_does(run, maps, tmp_path):

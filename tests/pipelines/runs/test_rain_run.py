@@ -26,7 +26,7 @@ from pipelines.recipes.reading import read_recipe
 from pipelines.runs import finetune as module
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
-from pipelines.samples.fields import read_weather
+from pipelines.samples.weather import read_weather
 from pipelines.scoring.fields import UNFAMILIAR, band_names
 from pipelines.scoring.jobs import Engine
 from pipelines.tasks.rain import TASK, RainRecipe, RainSamples, read_rain

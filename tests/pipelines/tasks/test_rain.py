@@ -13,9 +13,9 @@ import xarray as xr
 from models.errors import InputError
 from models.spec import WEATHER
 from models.training.settings import Augmentation
-from pipelines.samples import fields as module
-from pipelines.samples.fields import cell_notes, find_files, read_weather
+from pipelines.samples import weather as module
 from pipelines.samples.sets import ItemSet
+from pipelines.samples.weather import cell_notes, find_files, read_weather
 from pipelines.tasks.rain import (
     LEAKS,
     Rain,

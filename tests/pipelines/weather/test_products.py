@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from models.errors import InputError
-from pipelines.samples.fields import read_weather
+from pipelines.samples.weather import read_weather
 from pipelines.tasks.rain import RainData, RainTarget, read_rain
 from pipelines.weather import products
 from pipelines.weather.canonical import notes_of, to_canonical
