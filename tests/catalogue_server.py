@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -99,6 +101,19 @@ class CatalogueServer:
         """Forget what was asked and served."""
         self.served.clear(), self.asked.clear(), self.seen.clear()
 
+    def asked_in(self, path: str, query: str, headers: Message) -> tuple[int, bytes, dict[str, str]] | None:
+        """As Earthdata has it: a file leads to the login on another host, this back, with a cookie in the end."""
+        port = self._server.server_port
+        if "session=" in headers.get("Cookie", ""):
+            return None
+        if query == "code=7":
+            return 302, b"", {"Location": path, "Set-Cookie": "session=1; Path=/"}
+        if headers.get("Host", "").startswith("127.0.0.1"):
+            return 302, b"", {"Location": f"http://localhost:{port}{path}"}
+        if headers.get("Authorization") != "Basic " + base64.b64encode(b"me:hidden").decode():
+            return 401, b"who are you", {}
+        return 302, b"", {"Location": f"http://127.0.0.1:{port}{path}?code=7"}
+
     def document(self, path: str, query: dict[str, list[str]]) -> str | None:
         """An answer of the API."""
         if path == "/stac":
@@ -164,6 +179,8 @@ def _handler(home: CatalogueServer) -> type[BaseHTTPRequestHandler]:
         do_POST = do_GET
 
         def _file(self, path: str, query: str, content: bytes) -> None:
+            if "login" in home.faults and (answer := home.asked_in(path, query, self.headers)):
+                return self._send(*answer)
             if "refused" in home.faults:
                 return self._send(401, b"who are you")
             if "signed" in home.faults and query != f"sig={home.signature}":

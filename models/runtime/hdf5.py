@@ -6,6 +6,7 @@ leads to. https://docs.hdfgroup.org/hdf5/v1_14/_u_g.html
 
 from __future__ import annotations
 
+from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def is_hdf5(path: Path) -> bool:
     return False
 
 
-def check_alone(path: Path) -> None:
+def check_alone(path: Path | RawIOBase) -> None:
     """Refuse an HDF5 file that reads other files; nothing is read from these.
 
     Raises:

@@ -91,10 +91,12 @@ PRODUCTS: Mapping[str, Offered] = {
 
 @dataclass(frozen=True)
 class Archive:
-    """Weather as one Zarr store.
+    """Weather as one Zarr store, or as dated files of a folder.
 
     Attributes:
-        url: its address; empty where no open one is known.
+        url: its address; empty where no open one is known. {collection} is the one that is asked for, %Y and %m are
+            year and month.
+        advice: what to give where there is no address.
         licence: SPDX's name of its licence, or other.
         attribution: what has to be said of it; {year} is that of the times.
     """
@@ -102,17 +104,31 @@ class Archive:
     url: str
     licence: str
     attribution: str
+    advice: str = ""
 
 
-# ERA5: https://github.com/google-research/arco-era5 (a chunk is an hour of the globe).
+# ERA5: https://github.com/google-research/arco-era5 (a chunk is an hour of the globe). MERRA-2: GES DISC,
+# https://disc.gsfc.nasa.gov/datasets?project=MERRA-2.
 ARCHIVES: Mapping[str, Archive] = {
     "era5": Archive(
         "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3",
         "CC-BY-4.0",
         "Contains modified Copernicus Climate Change Service information {year}",
     ),
-    "era5_land": Archive("", "CC-BY-4.0", "Contains modified Copernicus Climate Change Service information {year}"),
-    "merra2": Archive("", "CC0-1.0", "MERRA-2, NASA Global Modeling and Assimilation Office (GMAO), GES DISC"),
+    "era5_land": Archive(
+        "",
+        "CC-BY-4.0",
+        "Contains modified Copernicus Climate Change Service information {year}",
+        "no copy is known here that is open without an account; --catalogue ADDRESS names a Zarr store (https://, "
+        "s3://, gs://) or a folder of NetCDF files (https://.../); or pass files of the Climate Data Store",
+    ),
+    "merra2": Archive(
+        "https://data.gesdisc.earthdata.nasa.gov/data/MERRA2/{collection}/%Y/%m/",
+        "CC0-1.0",
+        "MERRA-2, NASA Global Modeling and Assimilation Office (GMAO), GES DISC",
+        "--collection names one, such as M2T1NXSLV.5.12.4 (T2M, hourly) or M2T1NXFLX.5.12.4 (rain); "
+        "or --catalogue ADDRESS a Zarr store or a folder of NetCDF files (https://.../)",
+    ),
 }
 
 

@@ -32,9 +32,26 @@ class Remote:
         name: its address, for messages.
     """
 
-    def __init__(self, web: Web, name: str, address: Callable[[bool], str]) -> None:
-        """Read by way of `address`, which gives where to ask; asked with True, it signs or looks it up anew."""
+    def __init__(
+        self,
+        web: Web,
+        name: str,
+        address: Callable[[bool], str],
+        *,
+        chunk: int = _CHUNK,
+        most: int = _MOST_AROUND,
+    ) -> None:
+        """Read by way of `address`, which gives where to ask; asked with True, it signs or looks it up anew.
+
+        Args:
+            web: what is asked.
+            name: the file's address, for messages.
+            address: see above.
+            chunk: bytes that are read at once where fewer are asked for.
+            most: bytes besides those of held blocks; more are refused.
+        """
         self.name = name
+        self._chunk, self._most = chunk, most
         self._web, self._address = web, address
         self._chunks: dict[int, bytes] = {}
         self._blocks: dict[Range, bytes] = {}
@@ -58,18 +75,18 @@ class Remote:
         for (first, count), content in self._blocks.items():
             if first <= start and start + length <= first + count:
                 return content[start - first : start - first + length]
-        first, last = start // _CHUNK, (start + length - 1) // _CHUNK
-        if len(self._chunks) * _CHUNK > _MOST_AROUND:
-            raise InputError(f"{self.name}: its header has more than {_MOST_AROUND >> 20} MiB; it is not read")
+        first, last = start // self._chunk, (start + length - 1) // self._chunk
+        if len(self._chunks) * self._chunk > self._most:
+            raise InputError(f"{self.name}: more than {self._most >> 20} MiB of it would have to be read; ask for less")
         missing = [number for number in range(first, last + 1) if number not in self._chunks]
         if missing:
-            begin = missing[0] * _CHUNK
-            content = self._ask(begin, (missing[-1] + 1) * _CHUNK - begin)
+            begin = missing[0] * self._chunk
+            content = self._ask(begin, (missing[-1] + 1) * self._chunk - begin)
             for number in range(missing[0], missing[-1] + 1):
-                at = number * _CHUNK - begin
-                self._chunks[number] = content[at : at + _CHUNK]
+                at = number * self._chunk - begin
+                self._chunks[number] = content[at : at + self._chunk]
         joined = b"".join(self._chunks[number] for number in range(first, last + 1))
-        return joined[start - first * _CHUNK :][:length]
+        return joined[start - first * self._chunk :][:length]
 
     def hold(self, ranges: Sequence[Range]) -> None:
         """Have these blocks at hand, and no others; neighbours come in one answer."""

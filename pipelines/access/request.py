@@ -22,8 +22,9 @@ class Request:
         variables: names of weather fields, as their archive has them.
         max_cloud: percent of what a scene shows of the place that clouds may hide.
         catalogue: earth_search, planetary_computer, lpdaac, or the address of any STAC API or static catalogue; the
-            product's usual one when not given. For weather the address of a Zarr store, https://, s3:// or gs://.
-        collection: names of collections to look in; those of the product when not given.
+            product's usual one when not given. For weather the address of a Zarr store, https://, s3:// or gs://, or of
+            a folder of dated NetCDF files, https://.../, in which %Y and %m are year and month.
+        collection: names of collections to look in; those of the product when not given. Of MERRA-2 the one to take.
         max_gb: how much may be fetched.
         dry_run: tell what would be fetched, how much, and how much of the place is seen clear.
         overwrite: replace what was fetched to OUT for another request.

@@ -22,10 +22,11 @@ def fetch(
     what is not; a scene appears whole or not at all. Where a place is clear is told by the cloud layer over the place,
     not by the catalogue's word for the whole scene.
 
-    Weather comes from a Zarr store as a NetCDF file for each month, which all that reads weather takes; ERA5 from
-    Google's open copy, other products by the address of a store (--catalogue).
+    Weather comes as a NetCDF file for each month, which all that reads weather takes: from a Zarr store, or from the
+    dated NetCDF files of a folder behind https, by range. ERA5 is Google's open copy, MERRA-2 is at NASA's GES DISC
+    (--collection M2T1NXSLV.5.12.4), others by the address of a store or a folder (--catalogue).
 
-    HLS from NASA's LP DAAC wants a login: EARTHDATA_TOKEN in the environment, or urs.earthdata.nasa.gov in ~/.netrc.
+    HLS and MERRA-2 from NASA want a login: EARTHDATA_TOKEN in the environment, or urs.earthdata.nasa.gov in ~/.netrc.
 
     Args:
         asked: what is asked for.
@@ -43,7 +44,7 @@ def fetch(
     from pipelines.access.catalogues import ARCHIVES
 
     if asked.product in ARCHIVES:
-        from pipelines.access.weather import fetch_weather
+        from pipelines.access.archives.weather import fetch_weather
 
         return fetch_weather(asked, progress=progress, say=say)
     from pipelines.access.fetch import fetch_scenes

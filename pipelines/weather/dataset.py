@@ -103,12 +103,20 @@ def open_parts(path: Source, *, group: str | None = None) -> list[xr.Dataset]:
         InputError: as in `open_weather`.
     """
     kind = Format.ZARR if isinstance(path, str) else format_of(path)
-    source = called(path)
     raw = open_grib(Path(path)) if kind is Format.GRIB else by_grid(open_netcdf(path, kind, group))
-    parts, problems = [], []
+    return canonical_parts(raw, str(path))
+
+
+def canonical_parts(raw: Sequence[xr.Dataset], path: str) -> list[xr.Dataset]:
+    """Datasets of a file or store of this path or address, in the canonical form.
+
+    Raises:
+        InputError: none of them has one.
+    """
+    parts, problems = list[xr.Dataset](), list[str]()
     for part in raw:
         try:
-            parts.append(canonical.to_canonical(part, name=str(path)).assign_attrs(earthtune_source=source))
+            parts.append(canonical.to_canonical(part, name=path).assign_attrs(earthtune_source=called(path)))
         except InputError as error:
             problems.append(str(error))
     if not parts:

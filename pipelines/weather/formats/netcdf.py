@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from pipelines.weather.formats.netcdf3 import check_whole
 _INDEX_BYTES = 1 << 28
 
 
-def open_netcdf(path: Path | str, kind: Format, group: str | None) -> xr.Dataset:
+def open_netcdf(path: Path | str | RawIOBase, kind: Format, group: str | None) -> xr.Dataset:
     """A NetCDF file, or a Zarr store (here, or an address as text), as xarray decodes it; times left for `canonical`.
 
-    The engine is passed as a class: by name, xarray would import every engine that is installed.
+    NetCDF 4 may be a stream; the dataset is to be closed then, or the process aborts at its end. The engine is passed
+    as a class: by name, xarray would import every engine that is installed.
 
     Raises:
         InputError: it cannot be read, or its variables lie in groups and none is chosen.
@@ -32,6 +34,7 @@ def open_netcdf(path: Path | str, kind: Format, group: str | None) -> xr.Dataset
             warnings.simplefilter("ignore")
             data = _decoded(path, kind, group)
             if group is None and not data.data_vars:
+                data.close()
                 data = _decoded(path, kind, _only_group(path, kind))
     except InputError:
         raise
@@ -41,33 +44,47 @@ def open_netcdf(path: Path | str, kind: Format, group: str | None) -> xr.Dataset
     return _phony(data)
 
 
-def _decoded(path: Path | str, kind: Format, group: str | None) -> xr.Dataset:
+def _decoded(path: Path | str | RawIOBase, kind: Format, group: str | None) -> xr.Dataset:
+    """Open and decode; closing what comes closes the file."""
+    raw = _raw(path, kind, group)
+    try:
+        for key, var in raw.variables.items():
+            never = var.dtype.kind == "f" or var.dims == (key,)
+            if kind is Format.ZARR and never and var.attrs.get("_FillValue") == 0:
+                # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
+                del var.attrs["_FillValue"]
+            fill.declare(var)
+        data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
+        data = data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})
+    except BaseException:
+        raw.close()
+        raise
+    data.set_close(raw.close)
+    return data
+
+
+def _raw(path: Path | str | RawIOBase, kind: Format, group: str | None) -> xr.Dataset:
     """Open with the engine of a format."""
     decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
     plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:
-        check_whole(Path(path))
-        raw = xr.open_dataset(path, engine=backends.ScipyBackendEntrypoint, **plain)
+        check_whole(_local(path))
+        raw = xr.open_dataset(_local(path), engine=backends.ScipyBackendEntrypoint, **plain)
     elif kind is Format.HDF5:
-        _check_hdf5(Path(path), group)
+        _check_hdf5(path if isinstance(path, RawIOBase) else Path(path), group)
         engine = backends.H5netcdfBackendEntrypoint
-        raw = xr.open_dataset(path, engine=engine, group=group, phony_dims="access", **plain)
+        source: Any = path  # a stream is one, whatever xarray's types say
+        raw = xr.open_dataset(source, engine=engine, group=group, phony_dims="access", **plain)
     else:
         store, how = _store(path), {"engine": backends.ZarrBackendEntrypoint, "group": group, **plain}
         try:
             raw = xr.open_dataset(store, consolidated=True, **how)
         except (KeyError, ValueError):  # no consolidated metadata
             raw = xr.open_dataset(store, consolidated=False, **how)
-    for key, var in raw.variables.items():
-        if kind is Format.ZARR and (var.dtype.kind == "f" or var.dims == (key,)) and var.attrs.get("_FillValue") == 0:
-            # Zarr's default for what was never written, which xarray takes for a code: no rain would be no data.
-            del var.attrs["_FillValue"]
-        fill.declare(var)
-    data = xr.decode_cf(raw, decode_times=False, decode_timedelta=False)
-    return data.assign({key: lazy.named(var.variable, f"{path}: {key}") for key, var in data.data_vars.items()})
+    return raw
 
 
-def _store(path: Path | str) -> Any:
+def _store(path: Path | str | RawIOBase) -> Any:
     """A Zarr store, looked through; zarr takes a while to import."""
     if isinstance(path, str):
         from pipelines.weather.formats.addresses import open_remote
@@ -75,10 +92,16 @@ def _store(path: Path | str) -> Any:
         return open_remote(path)
     from pipelines.weather.formats.stores import open_store
 
-    return open_store(path)
+    return open_store(_local(path))
 
 
-def _check_hdf5(path: Path, group: str | None) -> None:
+def _local(path: Path | str | RawIOBase) -> Path:
+    """A path; what is read as a stream is NetCDF 4."""
+    assert not isinstance(path, RawIOBase)
+    return Path(path)
+
+
+def _check_hdf5(path: Path | RawIOBase, group: str | None) -> None:
     """Look through a file before h5netcdf does, which leaves a traceback behind where it fails.
 
     Raises:
@@ -100,7 +123,7 @@ def _check_hdf5(path: Path, group: str | None) -> None:
                 raise InputError(f"{size}, coordinates of 256 MB at most are read; cut it")
 
 
-def _only_group(path: Path | str, kind: Format) -> str:
+def _only_group(path: Path | str | RawIOBase, kind: Format) -> str:
     """The group that holds the variables."""
     if kind is Format.NETCDF3:
         raise InputError(f"{path}: holds no variable; fetch the file again")

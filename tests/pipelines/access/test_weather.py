@@ -158,7 +158,7 @@ def test_a_dry_run_writes_nothing_and_the_command_tells(server, tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"product": "merra2", "catalogue": None}, "--catalogue ADDRESS"),
+        ({"product": "merra2", "catalogue": None}, "M2T1NXSLV.* --catalogue ADDRESS"),
         ({"variables": ("t2m",)}, "t2m is wanted"),
         ({"dates": "2021"}, "has no time"),
         ({"max_gb": 1e-6}, "--max_gb is 1e-06"),
