@@ -28,6 +28,7 @@ def score(
     reading: Reading = Reading(),
     overlap: int | None = None,
     engine: Engine = Engine(),
+    periods: list[str] | None = None,
     elevation: Path | None = None,
     climatology: str | None = None,
     share: Share = Share(),
@@ -56,6 +57,9 @@ def score(
         reading: what the files do not say themselves.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when not given.
         engine: how models are run.
+        periods: of the frames of a model of several dates, one for each, where scenes are folders of dated scenes of a
+            place, or files of many dates: 2022-03, FROM/TO, or 03 and 06/08 of any year; the clearest date of each is
+            taken. Those of the training when not given.
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
         climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
             not given.
@@ -78,14 +82,22 @@ def score(
         from pipelines.scoring.fields import score_weather
 
         why = "for scenes; a run over weather writes its maps and a series without"
-        given = {"bundle": [*bundle]}, maps, ground, reading, {"overlap": overlap, "batch": engine.batch}, share
+        given = (
+            {"bundle": [*bundle], "periods": periods},
+            maps,
+            ground,
+            reading,
+            {"overlap": overlap, "batch": engine.batch},
+            share,
+        )
         _refuse_unused(why, *given)
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
         how: dict[str, Any] = {"account": account, "overwrite": overwrite, "progress": progress, "say": say}
         return score_weather(run, scenes, out=out, engine=engine, **places, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
-    plan = Plan(out, maps, reading, engine, overlap, overwrite, ground, debug=debug, trust=trust)
+    how = {"debug": debug, "trust": trust, "periods": periods}
+    plan = Plan(out, maps, reading, engine, overlap, overwrite, ground, **how)
     return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 

@@ -43,6 +43,9 @@ class Data:
         find_fill: also leave out what looks like fill: 0, -9999 or the type's extreme in all bands, from the
             edge inwards.
         dates: day of each frame (YYYY-MM-DD), where the files do not say.
+        periods: of each frame, where the images are folders of dated scenes of a place each, or files of many dates:
+            2022-03, FROM/TO, or 03 and 06/08 of any year. The clearest date of each is taken; a place without one is
+            left out.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
         pixel: side of the images' pixels on the ground in metres, where the files do not say.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
@@ -75,6 +78,7 @@ class Data:
     nodata: float | None = None
     find_fill: bool = True
     dates: list[str] = field(default_factory=list)
+    periods: list[str] = field(default_factory=list)
     mask_clouds: bool = False
     pixel: float | None = None
     tile: int = 0

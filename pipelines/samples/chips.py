@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +21,10 @@ from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
 from pipelines.samples.corrected import Corrected, Key
 from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
-from pipelines.samples.names import plain, read_table, shortened
+from pipelines.samples.names import plain, read_groups, shortened
 from pipelines.samples.polygons import Polygons
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
+from pipelines.scenes.periods import GapError, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import Scene, open_scene
 
 SAID = "said"  # a split that is never learned from: labelled by all that reviewers said, and by nothing else
@@ -75,11 +77,13 @@ class Tile:
 def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Scene:
     """Open the frames of a chip, or the files of its bands, as the recipe says."""
     source: Path | list[Path] = [*images] if len(images) > 1 else images[0]
+    periods = read_periods(data.periods, "data.periods") if len(images) == 1 else []
+    source = [Path(one) for one in sources_in(images[0], periods)] if periods else source
     names = data.bands or None
     if isinstance(data.images, dict):
         files = (glob.escape(path.relative_to(data.root).as_posix()) for path in images)
         source, names = data.root, [f"{name}={file}" for name, file in zip(data.images, files, strict=True)]
-    return open_scene(
+    scene = open_scene(
         source,
         bands,
         file_bands=names,
@@ -91,13 +95,22 @@ def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Sce
         frames=data.frames,
         mask_clouds=data.mask_clouds,
     )
+    return frames_by(periods, scene, name=plain(images[0].name)) if periods else scene
 
 
-def find_images(data: Data, answer: Answer) -> list[tuple[tuple[Path, ...], Path | str | None]]:
-    """Images (one file per frame) with their label files or class names, checked to be complete.
+Images = tuple[Path, ...]  # one file per frame, or per band; or one that holds all
+
+
+def find_images(
+    data: Data, answer: Answer, bands: Sequence[str], notes: list[str] | None = None
+) -> list[tuple[Images, Path | str | None]]:
+    """Images with their label files or class names, checked to be complete.
+
+    Places without a date in one of the data's periods are left out; `notes` gets a sentence of them.
 
     Raises:
-        InputError: no such folder, nothing matches, or images and labels that do not pair one to one.
+        InputError: no such folder, nothing matches, or images and labels that do not pair one to one; no place has all
+            of the periods.
     """
     if not data.root.is_dir():
         raise InputError(f"{data.root}: no such folder; give the data with --data.root DIR")
@@ -108,9 +121,31 @@ def find_images(data: Data, answer: Answer) -> list[tuple[tuple[Path, ...], Path
     elif data.labels is None:
         raise InputError("data.labels: wanted a pattern for the label files; none was given")
     else:
-        labelled = pair(data.root, patterns[0], data.labels)
+        labelled = pair(data.root, patterns[0], data.labels, places=bool(data.periods))
+    if data.periods:
+        return _with_frames(data, labelled, bands, notes)
     others = [{a: b for a, b in pair(data.root, patterns[0], pattern) if b} for pattern in patterns[1:]]
     return [((first, *(other[first] for other in others)), label) for first, label in labelled]
+
+
+def _with_frames(
+    data: Data, labelled: Sequence[tuple[Path, Path | str | None]], bands: Sequence[str], notes: list[str] | None
+) -> list[tuple[Images, Path | str | None]]:
+    """The places with data in each period: the files of their frames, or the one file of all dates."""
+    if not isinstance(data.images, str) or data.dates:
+        raise InputError("data.periods: wanted with one pattern of places in data.images, and without data.dates")
+    found, gaps = list[tuple[Images, Path | str | None]](), list[GapError]()
+    for place, label in labelled:
+        try:
+            scene = open_images((place,), bands, data)
+            found.append((tuple(map(Path, scene.sources)) if place.is_dir() else (place,), label))
+        except GapError as error:
+            gaps.append(error)
+    if gaps and not found:
+        raise gaps[0]
+    if gaps and notes is not None:
+        notes.append(f"{len(gaps)} of {len(labelled)} places are left out, such as {gaps[0]}")
+    return found
 
 
 def glance(data: Data, bands: Sequence[str]) -> None:
@@ -122,8 +157,10 @@ def glance(data: Data, bands: Sequence[str]) -> None:
     patterns = _patterns(data)
     if not data.root.is_dir():
         raise InputError(f"{data.root}: no such folder; give the data with --data.root DIR")
-    pairs = [pair(data.root, pattern, data.labels if i == 0 else None) for i, pattern in enumerate(patterns)]
-    open_images([found[0][0] for found in pairs], bands, data)
+    labels, places = data.labels, bool(data.periods)
+    pairs = [pair(data.root, pattern, None if i else labels, places=places) for i, pattern in enumerate(patterns)]
+    with suppress(GapError):  # another place may have all periods
+        open_images([found[0][0] for found in pairs], bands, data)
 
 
 def _patterns(data: Data) -> list[str]:
@@ -148,12 +185,12 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
         InputError: as `find_images`, `open_scene` and the splits.
     """
     chips, boxes = [], []
-    for images, label in find_images(data, spec.answer):
+    for images, label in find_images(data, spec.answer, spec.imagery.channels):
         scene = open_images(images, spec.imagery.channels, data)
         windows = cells(*scene.shape, spec.imagery.tile)  # a pixel in two chips would leak between splits
         for window in windows:
             corner = f"_{window[0].start}_{window[1].start}" if len(windows) > 1 else ""
-            chips.append(Chip(images[0].stem + corner, images, label, window))
+            chips.append(Chip(_name(images, data) + corner, images, label, window))
             boxes.append(scene.geobox[window] if data.block_km else None)
     if not split and data.groups and not (data.root / data.groups).is_file():
         data = replace(data, groups=None)
@@ -164,8 +201,8 @@ def find_chips(data: Data, spec: Spec, *, seed: int, split: bool = True) -> list
 
 def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str]:
     if data.groups:
-        table = _read_groups(data.root / data.groups)
-        names = [c.images[0].stem for c in chips]
+        table = read_groups(data.root / data.groups)
+        names = [_name(c.images, data) for c in chips]
         keys = {name: next((stem for stem in shortened(name) if stem in table), None) for name in names}
         missing = [name for name, key in keys.items() if key is None]
         if missing:
@@ -173,33 +210,19 @@ def _groups(data: Data, chips: Sequence[Chip], boxes: Sequence[Any]) -> list[str
         return [table[str(keys[name])] for name in names]
     if data.block_km:
         return spatial_blocks(boxes, block_km=data.block_km)
-    return [c.images[0].stem for c in chips]
+    return [_name(c.images, data) for c in chips]
 
 
-def _read_groups(path: Path) -> dict[str, str]:
-    """Group of each image's name."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; data.groups names a CSV with columns chip and group")
-    head, *rows = read_table(path, "a CSV file with columns chip and group")
-    if not {"chip", "group"} <= set(head) or not rows:
-        raise InputError(
-            f"{path}: wanted columns chip and group, came {', '.join(head)}{'' if rows else ' and no rows'}"
-        )
-    chip, group = head.index("chip"), head.index("group")
-    table: dict[str, str] = {}
-    for row in rows:
-        if len(row) <= max(chip, group):
-            raise InputError(f"{path}: the row {','.join(row)} has no chip or no group; wanted both in every row")
-        name = plain(row[chip])
-        if table.setdefault(name, row[group]) != row[group]:
-            raise InputError(f"{path}: {name} is in the groups {table[name]} and {row[group]}; keep it in one")
-    return table
+def _name(images: Images, data: Data) -> str:
+    """What images are called in lists, without folders: by the first file, or by the folder of a place."""
+    return images[0].parent.name if data.periods and len(images) > 1 else images[0].stem
 
 
 def _splits(data: Data, chips: Sequence[Chip], groups: Sequence[str], seed: int) -> list[str]:
     lists = {name: data.root / path for name in ("train", "val", "test") if (path := getattr(data, name))}
     if lists:
-        files = [c.images[0].relative_to(data.root) for c in chips]
+        paths = [c.images[0].parent if data.periods and len(c.images) > 1 else c.images[0] for c in chips]
+        files = [path.relative_to(data.root) for path in paths]
         return split_by_lists([(file.parent / plain(file.name)).as_posix() for file in files], lists)
     try:
         return split_by_group(groups, seed=seed, fractions=data.fractions)

@@ -97,7 +97,7 @@ def _fill_values(path: str, changed: int) -> tuple[float, ...]:
     return fill.values if fill else ()
 
 
-def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path | None]]:
+def pair(root: Path, images: str, labels: str | None, *, places: bool = False) -> list[tuple[Path, Path | None]]:
     """Pair images with labels by what the wildcards of two patterns matched.
 
     `S2/*_S2Hand.tif` and `Labels/*_LabelHand.tif` pair where `*` stands for the same text; patterns with different
@@ -107,6 +107,7 @@ def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path |
         root: the folder that the patterns start from.
         images: pattern of the images, with `*`, `?` or `**`.
         labels: pattern of the labels; None gives None for each image.
+        places: images may be folders, one for each place.
 
     Returns:
         (image, label) in the order of the images' paths.
@@ -114,7 +115,7 @@ def pair(root: Path, images: str, labels: str | None) -> list[tuple[Path, Path |
     Raises:
         InputError: nothing matches, the patterns share files, or labels are missing, left over or doubled.
     """
-    pictures = _matches(root, images, "images")
+    pictures = _matches(root, images, "images", folders=places)
     if labels is None:
         return [(path, None) for path in pictures]
     if not re.search(r"[*?\[]", labels):
@@ -174,13 +175,13 @@ def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[in
     return np.asarray(read)  # (rows, columns)
 
 
-def _matches(root: Path, pattern: str, what: str) -> list[Path]:
-    """Files below a folder that match a pattern, sorted."""
+def _matches(root: Path, pattern: str, what: str, *, folders: bool = False) -> list[Path]:
+    """Files, or folders too, below a folder that match a pattern, sorted."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; check the path")
     if not pattern or Path(pattern).is_absolute():
         raise InputError(f"{what} {pattern!r}: wanted a pattern that starts from {root}, such as *_image.tif")
-    found = sorted(path for path in root.glob(pattern) if path.is_file())
+    found = sorted(path for path in root.glob(pattern) if path.is_file() or folders)
     if not found:
         raise InputError(f"{root}: no {what} match {pattern}; check folder and pattern")
     return found

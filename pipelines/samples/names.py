@@ -58,6 +58,30 @@ def read_table(path: Path, what: str) -> list[list[str]]:
     return rows
 
 
+def read_groups(path: Path) -> dict[str, str]:
+    """Group of each image's name.
+
+    Raises:
+        InputError: no such file, or one that does not tell the group of each image.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; data.groups names a CSV with columns chip and group")
+    head, *rows = read_table(path, "a CSV file with columns chip and group")
+    if not {"chip", "group"} <= set(head) or not rows:
+        raise InputError(
+            f"{path}: wanted columns chip and group, came {', '.join(head)}{'' if rows else ' and no rows'}"
+        )
+    chip, group = head.index("chip"), head.index("group")
+    table: dict[str, str] = {}
+    for row in rows:
+        if len(row) <= max(chip, group):
+            raise InputError(f"{path}: the row {','.join(row)} has no chip or no group; wanted both in every row")
+        name = plain(row[chip])
+        if table.setdefault(name, row[group]) != row[group]:
+            raise InputError(f"{path}: {name} is in the groups {table[name]} and {row[group]}; keep it in one")
+    return table
+
+
 def listed(path: Path, images: Collection[str], what: str) -> list[str]:
     """The images that a list names.
 

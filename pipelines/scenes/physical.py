@@ -62,7 +62,7 @@ def doubt(scene: Scene) -> Doubt:
     chosen = [i for i, band in enumerate(scene.bands) if band in BANDS and band not in AS_STORED]
     if not chosen:
         return Doubt()
-    read = (x[chosen][..., valid] for x, valid in map(scene.read, _windows(scene.shape)))
+    read = (x[chosen][..., valid] for x, valid in map(scene.read, windows_of(scene.shape)))
     parts = [*itertools.islice((x for x in read if x.shape[-1]), 5)]
     if not parts:
         return Doubt()
@@ -101,7 +101,7 @@ def unit_notes(scene: Scene, *, as_is: bool = False) -> list[str]:
     return [f"WARNING: {found.told}: is it {REFLECTANCE}?"] if found.told else []
 
 
-def _windows(shape: Sequence[int]) -> list[Window]:
+def windows_of(shape: Sequence[int]) -> list[Window]:
     """Windows over a scene, the middle and the middles of the four quarters first; the whole of a small scene."""
     height, width = shape
     if max(shape) <= 2 * _SIDE:

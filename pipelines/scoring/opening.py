@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from models.errors import InputError, shown
 from models.runtime.engines import Runtime
 from models.spec import Spec
 from models.types import Progress
+from pipelines.scenes.periods import Period, frames_by, read_periods, sources_in
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.pixel_size import at_size, resampling_of, size_notes
 from pipelines.scenes.reading import Reading
@@ -17,17 +19,30 @@ from pipelines.scenes.scene import Scene, open_told
 from pipelines.scoring.rows import draw, layouts, map_rows
 
 
-def open_for(bundle: Bundle, source: str, reading: Reading = Reading()) -> Scene:
+def open_for(
+    bundle: Bundle, source: str, reading: Reading = Reading(), *, periods: Sequence[str] | None = None
+) -> Scene:
     """Open a scene for a bundle: as told, else as the files say, else as the training files were read.
 
     Where its pixels are of quite another size than those of the training, it may be read on pixels of theirs.
+
+    Args:
+        bundle: the run.
+        source: files, joined by commas where a model of several dates wants them.
+        reading: what a person says.
+        periods: of the frames, where `source` is a folder of dated scenes or a file of many dates; those of the
+            training when None.
 
     Raises:
         InputError: the scene lacks bands, frames, dates or a place that the model wants, or has no place on the Earth.
     """
     pixels = bundle.spec.imagery
     files = source.split(",") if pixels.times > 1 else [source]
-    scene = open_told(files, pixels.channels, reading, times=pixels.times, like=bundle.data)
+    said = periods_of(bundle, periods)
+    if len(files) == 1 and said:
+        scene = _of_place(bundle, source, reading, read_periods(said))
+    else:
+        scene = open_told(files, pixels.channels, reading, times=pixels.times, like=bundle.data)
     if scene.frames != pixels.times:
         raise InputError(
             f"{source}: wanted {pixels.times} frames, came {scene.frames}; give one file per date, joined by commas"
@@ -38,6 +53,27 @@ def open_for(bundle: Bundle, source: str, reading: Reading = Reading()) -> Scene
         scene.location((slice(0, 1), slice(0, 1)))
     _check_place(source, scene)
     return at_size(scene, pixels.pixel, reading.resample)
+
+
+def periods_of(bundle: Bundle, said: Sequence[str] | None) -> Sequence[str]:
+    """The periods of a run's frames: as told, else those of its training; empty where frames are given one by one.
+
+    Raises:
+        InputError: another number of them than of the run's dates.
+    """
+    times = bundle.spec.imagery.times
+    periods = bundle.data.get("periods", ()) if said is None else said
+    if said and len(said) != times:
+        raise InputError(f"--periods {','.join(said)}: {len(said)} periods; this run wants {times}, one for each date")
+    return tuple(map(str, periods)) if times > 1 else ()
+
+
+def _of_place(bundle: Bundle, place: str, reading: Reading, periods: Sequence[Period]) -> Scene:
+    """The dates of a place that lie in some periods; of a folder it bears the name."""
+    folder = "://" not in place and Path(place).is_dir()
+    sources = sources_in(Path(place), periods) if folder else [place]
+    every = open_told(sources, bundle.spec.imagery.channels, reading, times=len(sources), like=bundle.data)
+    return frames_by(periods, every, name=Path(place).name if folder else "")
 
 
 def _check_place(source: str, scene: Scene) -> None:

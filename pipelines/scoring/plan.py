@@ -25,11 +25,12 @@ from pipelines.records.energy import READ, START, TILES, Account, Meter
 from pipelines.records.ledger import Entry, digest, fingerprint
 from pipelines.samples.unfamiliar import strange
 from pipelines.scenes.find import find_scenes
+from pipelines.scenes.periods import find_places
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.names import by_name, files_of
-from pipelines.scoring.opening import open_for, tags_for, warnings_about
+from pipelines.scoring.opening import open_for, periods_of, tags_for, warnings_about
 from pipelines.scoring.rows import ENDS, Grid, layouts
 from pipelines.scoring.tables import check_tables, failed, tabulated
 from pipelines.scoring.watch import check_confidence
@@ -116,6 +117,7 @@ class Plan:
         named: whether the run's name is part of the maps' names.
         debug: whether what a scene fails of is raised, not told.
         trust: whether virtual rasters may read whatever they ask for.
+        periods: of the frames, see `commands.score`; those of the training when None.
     """
 
     out: Path
@@ -128,6 +130,7 @@ class Plan:
     named: bool = False
     debug: bool = False
     trust: bool = False
+    periods: Sequence[str] | None = None
 
 
 def score_scenes(
@@ -174,7 +177,8 @@ def _scored(
         check_confidence(path, bundle, plan.maps.kinds)
     part, parts = shard_of(share.shard) if share.shard else (0, 1)
     told = any("=" in band for band in plan.reading.bands or ())  # each folder is one scene, its files are named
-    sources = [*dict.fromkeys(scenes)] if told else find_scenes(scenes)
+    places = any([bool(periods_of(bundle, plan.periods)) for bundle in runs.values()])
+    sources = [*dict.fromkeys(scenes)] if told else find_places(scenes) if places else find_scenes(scenes)
     mine = sources[part::parts] if len(sources) >= parts else sources
     check_tables(plan, share)
     engine = dataclasses.replace(plan.engine, threads=threads_each(share.workers))
@@ -224,12 +228,15 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
 
 
+READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
+
+
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
     """Runs that can be predicted from the same tiles, together, with the overlap of those tiles."""
     groups: dict[Any, list[Path]] = {}
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
-        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds")]
+        read = [bundle.data.get(key) for key in READ_LIKE]
         inputs = (
             pixels.channels,
             pixels.times,
@@ -318,7 +325,7 @@ class _Survey:
         """
         plan, runs = self.plan, {folder: self.runs[folder] for folder in folders}
         first = next(iter(runs.values()))
-        scene = open_for(first, source, plan.reading)
+        scene = open_for(first, source, plan.reading, periods=plan.periods)
         area = Area(plan.ground.aoi, scene.geobox) if plan.ground.aoi else None
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)

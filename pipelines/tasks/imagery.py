@@ -71,7 +71,8 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     bands = tuple(sensors.tidy(band) for band in recipe.bands) or BANDS
     fields = prithvi_eo.config(recipe.backbone, **recipe.model.overrides)
     patch = int(fields["patch_size"][-1])
-    first, _ = find_images(data, answer)[0]
+    gaps = list[str]()
+    first, _ = find_images(data, answer, bands, gaps)[0]
     scene = open_images(first, bands, data)
     tile = data.tile or min(LARGEST_TILE // patch, max(min(scene.shape) // patch, 1)) * patch
     mean, std = (tuple(known.get(band, (0.0, 1.0))[i] for band in bands) for i in (0, 1))
@@ -86,7 +87,7 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     if not any(chip.split == "test" for chip in chips):
         notes.append("no test split: the scores are those of the validation split, which also picked the epoch")
     samples = Chips(spec, data, chips, recipe.training)
-    samples.notes = [*scene.notes, *notes]
+    samples.notes = [*scene.notes, *gaps, *notes]
     for split, least in (("train", 2), ("val", 1)):
         if len(samples.of(split)) < least:
             few = f"fewer than {least} samples in the {split} split"

@@ -33,9 +33,8 @@ from models.bundle import Bundle, read_bundle, write_bundle
 from models.errors import EarthtuneError
 from models.training.settings import Architecture
 from pipelines.grids import align
-from pipelines.samples.chips import _read_groups
 from pipelines.samples.labels import read_labels
-from pipelines.samples.names import listed
+from pipelines.samples.names import listed, read_groups
 from pipelines.samples.polygons import Polygons
 from pipelines.scenes.scene import open_scene
 from pipelines.tasks.task import load_recipe
@@ -160,7 +159,7 @@ KINDS: dict[str, tuple[str, Callable[..., Path], Callable[[Path], object]]] = {
     "recipe": ("x.yaml", text((RECIPES / "landuse.yaml").read_text()), load_recipe),
     "list": ("x.txt", text("a_hls\nb_hls\nc_hls\n"), lambda path: listed(path, STEMS, "names")),
     "table": ("x.csv", text("id,name\n1,a_hls\n2,b\n3,c_hls.tif\n"), lambda path: listed(path, STEMS, "names")),
-    "groups": ("x.csv", text("chip,group\na,1\nb,1\nc,2\n"), _read_groups),
+    "groups": ("x.csv", text("chip,group\na,1\nb,1\nc,2\n"), read_groups),
     "bundle": ("bundle.json", bundle, lambda path: read_bundle(path.parent)),
 }
 VALUES: dict[str, tuple[str, Callable[..., Path], Callable[[Path], object]]] = {

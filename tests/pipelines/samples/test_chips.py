@@ -17,7 +17,8 @@ from models.spec import IMAGERY
 from models.training.settings import Training
 from pipelines.recipes.recipe import Data
 from pipelines.samples import sets
-from pipelines.samples.chips import Chips, Reader, _read_groups, augment, find_chips
+from pipelines.samples.chips import Chips, Reader, augment, find_chips, find_images
+from pipelines.samples.names import read_groups
 from pipelines.samples.sets import EpochSampler, ItemSet
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
@@ -106,10 +107,10 @@ def test_what_is_wrong_with_files_is_told_before_torch_is_imported(tmp_path):
 def test_groups_are_read_by_whole_names(tmp_path, text, right):
     (tmp_path / "g.csv").write_text(text, encoding="utf-8")
     if isinstance(right, dict):
-        assert _read_groups(tmp_path / "g.csv") == right
+        assert read_groups(tmp_path / "g.csv") == right
     else:
         with pytest.raises(InputError, match=right):
-            _read_groups(tmp_path / "g.csv")
+            read_groups(tmp_path / "g.csv")
 
 
 def test_groups_never_fall_into_two_splits(tmp_path):
@@ -189,3 +190,35 @@ def test_ranks_share_out_an_epoch(monkeypatch):
         monkeypatch.setattr(sets, "_ranks", lambda rank=rank: (rank, 3))
         shares.append([i for _, i in EpochSampler(10, seed=0)])
     assert {len(share) for share in shares} == {4} and {i for share in shares for i in share} == set(range(10))
+
+
+def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_path):
+    days = {"a": ("2021-03-02", "2021-06-10", "2021-09-05"), "b": ("2021-03-09", "2021-06-20"), "c": ("2021-03-05",)}
+    for number, (name, dates) in enumerate(days.items()):
+        (tmp_path / name).mkdir()
+        bands, codes = make_chip(number)
+        for day in dates:
+            path = tmp_path / name / f"{day}.tif"
+            write(path, bands + int(day[5:7]), names=BANDS, tags={"ACQUISITION_DATE": day})
+        write(tmp_path / f"{name}_lc.tif", codes)
+    how = {"images": "?", "labels": "?_lc.tif", "periods": ["03", "06/08"]}
+    data, spec = Data(tmp_path, **how), spec_of().revised(times=2)
+    notes = []
+    assert [place for place, _ in find_images(data, spec.answer, BANDS, notes)] == [
+        tuple(tmp_path / name / f"{day}.tif" for day in days[name][:2]) for name in "ab"
+    ]
+    assert "1 of 3 places are left out, such as c: no date in 06/08; its dates are 2021-03-05" in notes[0]
+    chips = find_chips(data, spec, seed=0, split=False)
+    assert [(chip.name, chip.group) for chip in chips] == [("a", "a"), ("b", "b")]
+    reader = Reader(spec, data)
+    sample = reader(chips[1])
+    np.testing.assert_array_equal(sample.x[:, 1], make_chip(1)[0] + 6)
+    assert [str(day) for day in reader.scene(chips[1]).dates] == ["2021-03-09", "2021-06-20"]
+    (tmp_path / "train.txt").write_text("a\n")
+    (tmp_path / "val.txt").write_text("b\n")
+    lists = dataclasses.replace(data, train="train.txt", val="val.txt")
+    assert [chip.split for chip in find_chips(lists, spec, seed=0)] == ["train", "val"]
+    with pytest.raises(InputError, match="no date in 2020-01"):
+        find_chips(dataclasses.replace(data, periods=["2020-01", "03"]), spec, seed=0)
+    with pytest.raises(InputError, match="one pattern of places"):
+        find_chips(dataclasses.replace(data, dates=["2020-01-01"]), spec, seed=0)
