@@ -40,7 +40,7 @@ def inspect(
     """
     bundle = None if for_run is None else read_bundle(for_run)
     if detect.is_weather(str(path)):
-        return _weather(str(path), bundle, group, run=for_run)
+        return _weather(str(path), bundle, group, reading, run=for_run)
     from pipelines.grids.rasters import trusting
 
     contents = _folder_contents(Path(path))
@@ -113,7 +113,7 @@ def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, .
     return tuple(needs)
 
 
-def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path | None) -> Inspection:
+def _weather(path: str, bundle: Bundle | None, group: str | None, reading: Reading, *, run: Path | None) -> Inspection:
     """Look at a weather file, put beside a model where there is one."""
     from pipelines.inspection.weather_contents import describe_weather
     from pipelines.weather.dataset import named
@@ -124,8 +124,13 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path |
     if WEATHER in bundle.spec.inputs and run:
         needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
-    reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"
-    return Inspection(path, weather=found, needs=(Need("scene", False, reason),))
+    try:  # its variables may be the bands of a scene
+        seen = _raster(path, bundle, reading, run=run)
+    except InputError as error:
+        return Inspection(path, weather=found, needs=(Need("scene", False, str(error)),))
+    told = "this is a weather file; where it holds satellite bands, name its variables, or pass netcdf:FILE:VARIABLE"
+    notes = seen.notes if seen.needs[0].ok else (*seen.notes, told)
+    return Inspection(path, weather=found, needs=seen.needs, notes=notes)
 
 
 def _weather_needs(path: str, run: Path, bundle: Bundle) -> tuple[tuple[Need, ...], tuple[str, ...]]:

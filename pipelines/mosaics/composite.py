@@ -18,7 +18,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_edt
 
-from models.bundle import read_bundle
+from models.bundle import Bundle, read_bundle
 from models.errors import InputError
 from models.types import Array, Mask, Progress, Say
 from pipelines.grids.align import crop
@@ -74,7 +74,8 @@ def composite(
     done.
 
     Args:
-        scenes: scenes of one date each: rasters, folders of band files, STAC items, patterns, or folders of many.
+        scenes: rasters, folders of band files, STAC items, patterns, or folders of many; files of many dates are taken
+            apart.
         out: folder for the pictures.
         for_run: a run folder: its bands, read as in its training.
         channels: bands, where no run says: the six of HLS that Prithvi knows when not given.
@@ -133,9 +134,8 @@ def _opened(
     if reading.mask_clouds is None:
         reading = dataclasses.replace(reading, mask_clouds=True)
     found, refused = [], list[InputError]()
-    for source in find_scenes(said):
+    for source, scene in _dates(find_scenes(said), bands, reading, bundle, refused):
         try:
-            scene = open_told([source], bands, reading, times=1, like=bundle.data if bundle else None)
             if scene.dates[0] is None:
                 raise InputError(f"{source}: nothing tells its date; name the file by it, or give --dates")
             if scene.geobox.crs is None:
@@ -153,6 +153,20 @@ def _opened(
     for why in refused:
         say(f"left out: {why}")
     return sorted(found, key=lambda scene: (str(scene.dates[0]), scene.name))
+
+
+def _dates(
+    sources: Sequence[str], bands: Sequence[str], reading: Reading, bundle: Bundle | None, refused: list[InputError]
+) -> Iterator[tuple[str, Scene]]:
+    """The dates of sources as scenes; `refused` gets why others cannot be opened."""
+    for source in sources:
+        try:
+            every = open_told([source], bands, reading, times=1, like=bundle.data if bundle else None)
+        except InputError as error:
+            refused.append(error)
+            continue
+        for scene in every.apart():
+            yield source, scene
 
 
 def _period(day: datetime.date, by: By) -> str:

@@ -6,6 +6,7 @@ of HLS, Sentinel-2 and Landsat, from a STAC item, or as `file_bands` says; never
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import math
@@ -199,6 +200,13 @@ class Scene:
         x, y = a * col + b * row + c, d * col + e * row + f
         (longitude,), (latitude,) = transform(str(self.geobox.crs), "EPSG:4326", [x], [y])
         return np.array([latitude, longitude], np.float32)
+
+    def apart(self) -> list[Scene]:
+        """Its dates as scenes of their own, called by their day where there are several."""
+        if self.frames == 1:
+            return [self]
+        named = [(frame, f"{self.name}_{frame.date or number}") for number, frame in enumerate(self.stack, 1)]
+        return [dataclasses.replace(self, name=name, stack=(frame,)) for frame, name in named]
 
     def close(self) -> None:
         """Close the files that this thread holds open; reading opens them again."""

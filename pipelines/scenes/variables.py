@@ -18,6 +18,12 @@ _STEPS |= {"nanosecond": 1e-9}
 _SINCE = re.compile(
     r"(day|hour|minute|(?:milli|micro|nano)?second)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}):(\d{2}))?"
 )
+_BEGIN = (
+    (re.compile(r"(?:s2|sentinel-?2)(?![0-9])", re.IGNORECASE), "S2"),
+    (re.compile(r"(?:hls[-_.]?)?s30(?![0-9])", re.IGNORECASE), "S30"),
+    (re.compile(r"(?:hls[-_.]?)?l30(?![0-9])", re.IGNORECASE), "L30"),
+    (re.compile(r"(?:l|lc|landsat)-?0?[89](?![0-9])", re.IGNORECASE), "OLI"),
+)
 
 
 def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[Product]:
@@ -31,7 +37,7 @@ def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[P
         raise InputError(
             f"{path}: has the variables {', '.join(words)}, {len(ask.file_bands)} names were given; name each once"
         )
-    names = sensors.name_bands(ask.file_bands or words)
+    names = sensors.name_bands(ask.file_bands) if ask.file_bands else _names(path, words)
     found = [(name, address) for name, address in zip(names, subdatasets, strict=True) if name]
     if not found:
         such = f", or pass one by its GDAL name, such as {subdatasets[0]}" if subdatasets else ""
@@ -51,6 +57,30 @@ def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[P
         date = _date(sources[0], index) or (sensors.find_date(Path(path).name) if count == 1 else None)
         products.append(Product(Path(path).stem, path, date, bands, clouds, "names of variables"))
     return products
+
+
+def _names(path: str, words: Sequence[str]) -> list[str | None]:
+    """The bands that variables are: by their names, or by codes of the sensor that a name or the file begins with.
+
+    Raises:
+        InputError: several are the same.
+    """
+    names = list(sensors.name_bands(words))
+    for at, word in enumerate(words):
+        lead, _, code = word.replace("_", "-").rpartition("-")
+        if names[at] is None and (sensor := _sensor(lead) or _sensor(Path(path).name)):
+            names[at] = sensors.name_bands([code], sensor)[0]
+    for name in {name for name in names if name and names.count(name) > 1}:
+        same = [word for word, one in zip(words, names, strict=True) if one == name]
+        raise InputError(
+            f"{path}: {' and '.join(same)} are both {name}; name all variables with --bands, in this order"
+        )
+    return names
+
+
+def _sensor(text: str) -> str | None:
+    """The sensor, a key of SENSORS, whose name a text begins with."""
+    return next((sensor for begins, sensor in _BEGIN if begins.match(text)), None)
 
 
 def _date(source: Any, index: int) -> datetime.date | None:

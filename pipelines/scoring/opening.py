@@ -65,7 +65,7 @@ def periods_of(bundle: Bundle, said: Sequence[str] | None) -> Sequence[str]:
     periods = bundle.data.get("periods", ()) if said is None else said
     if said and len(said) != times:
         raise InputError(f"--periods {','.join(said)}: {len(said)} periods; this run wants {times}, one for each date")
-    return tuple(map(str, periods)) if times > 1 else ()
+    return tuple(map(str, periods)) if times > 1 or said else ()
 
 
 def _of_place(bundle: Bundle, place: str, reading: Reading, periods: Sequence[Period]) -> Scene:

@@ -9,6 +9,7 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+import xarray as xr
 from scipy.ndimage import binary_dilation
 
 from models.errors import EarthtuneError
@@ -17,6 +18,7 @@ from pipelines.mosaics.composite import composite
 from pipelines.mosaics.ground import Ground
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import open_scene
+from tests.pipelines.scenes.test_variables import write_cube
 from tests.runs import write
 
 BANDS = ("RED", "NIR_NARROW")
@@ -203,3 +205,26 @@ def test_what_a_person_says_of_the_files_makes_another_picture(tmp_path):
     for other in ({"dates": ["2024-07-20"]}, {"find_fill": False}):
         with pytest.raises(EarthtuneError, match="exists already"):
             make([str(scene)], tmp_path / "out", reading=Reading(**(said | other)))
+
+
+def test_the_dates_of_a_cube_are_scenes_and_empty_ones_are_told(tmp_path):
+    days = ("2021-06-01", "2021-06-20", "2021-07-05", "2021-08-01")
+    path = write_cube(tmp_path / "cube.nc", ("S2-B04", "S2-B8A"), days)
+    with xr.open_dataset(path, engine=xr.backends.H5netcdfBackendEntrypoint, mask_and_scale=False) as held:
+        cube = held.load()
+    cube["S2-B04"].values[2] = cube["S2-B8A"].values[2] = -9999
+    cube.to_netcdf(tmp_path / "holes.nc", engine="h5netcdf")
+    made = make([str(tmp_path / "holes.nc")], tmp_path / "out", reading=Reading(mask_clouds=False))
+    assert {month: one["status"] for month, one in made.items()} == {
+        "2021-06": "done",
+        "2021-07": "empty",
+        "2021-08": "done",
+    }
+    june = read(made["2021-06"]["file"])
+    # The cube's values are the date's number more than 1000 and 2000; the mean of two is half of it more.
+    assert (
+        (june[0, 1:, 1:] == pytest.approx(1000.5, abs=0.51))
+        and (june[2, 1:, 1:] == 2).all()
+        and june[0, 0, 0] == -32768
+    )
+    assert (read(made["2021-08"]["file"])[1, 1:, 1:] == 2003).all()

@@ -1,5 +1,7 @@
 """NetCDF files whose variables are the bands of a scene."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ import xarray as xr
 from pyproj import CRS
 
 from models.errors import InputError
+from pipelines.scenes.periods import GapError, frames_by, read_periods
 from pipelines.scenes.scene import open_scene
 from tests.pipelines.scenes.test_scene import per_band
 
+REAL = Path(__file__).parents[4] / "shared" / "data" / "worldcereal" / "worldcereal_preprocessed_inputs.nc"
 WHOLE = (slice(0, 8), slice(0, 8))
 
 
@@ -44,3 +48,47 @@ def test_names_may_be_given_in_the_order_of_the_variables(tmp_path):
         open_scene(path, ["RED"])
     with pytest.raises(InputError, match="has the variables a, b, 1 names were given"):
         open_scene(path, ["RED"], file_bands=["RED"])
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "wanted"),
+    [
+        ("cube.nc", ("S2-L2A-B02", "S2-L2A-B05", "AGERA5-B05"), {"BLUE": 1000, "RED_EDGE_1": 2000}),
+        ("S2_L2A_10m.nc", ("B02", "B08"), {"BLUE": 1000, "NIR_BROAD": 2000}),
+        ("L8_SR_10m.nc", ("B04", "B05", "B10"), {"RED": 1000, "NIR_NARROW": 2000}),
+        ("x.nc", ("HLS.S30_B04", "HLS.S30_B8A"), {"RED": 1000, "NIR_NARROW": 2000}),
+    ],
+)
+def test_codes_are_those_of_the_sensor_that_a_variable_or_the_file_is_called_by(tmp_path, file, words, wanted):
+    scene = open_scene(write_cube(tmp_path / file, words), [*wanted])
+    assert per_band(scene, 0) == pytest.approx([*wanted.values()])
+
+
+def test_two_variables_of_one_band_are_refused(tmp_path):
+    path = write_cube(tmp_path / "cube.nc", ("S2-B04", "L8-B04"))
+    with pytest.raises(InputError, match="S2-B04 and L8-B04 are both RED; name all variables"):
+        open_scene(path, ["RED"])
+    with pytest.raises(InputError, match="none named as a band"):  # of no sensor that is known
+        open_scene(write_cube(tmp_path / "x.nc", ("B04", "B05")), ["RED"])
+
+
+def test_a_cube_is_dates_of_their_own(tmp_path):
+    scene = open_scene(write_cube(tmp_path / "cube.nc"), ["NIR_NARROW", "BLUE"])
+    first, second = scene.apart()
+    assert (first.name, second.name) == ("cube_2021-06-01", "cube_2021-07-01") and second.frames == 1
+    assert per_band(second) == pytest.approx([2001, 1001])
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the real data is not at {REAL}")
+def test_of_a_real_cube_frames_are_chosen_and_empty_months_are_told():
+    bands = ["BLUE", "RED", "NIR_BROAD", "SWIR_1"]
+    every = open_scene(REAL, bands)
+    assert every.frames == 12 and every.geobox.crs.epsg == 32631 and every.shape == (100, 100)
+    scene = frames_by(read_periods(["2020-11", "04", "07/08"]), every)
+    assert [str(day) for day in scene.dates] == ["2020-11-01", "2021-04-01", "2021-07-01"]
+    x, valid = scene.read(scene.window)
+    with xr.open_dataset(REAL, engine=xr.backends.H5netcdfBackendEntrypoint, mask_and_scale=False) as raw:
+        np.testing.assert_array_equal(x[1, 1][valid], raw["S2-L2A-B04"].values[5].view("uint16")[valid])
+    assert valid.mean() > 0.99
+    with pytest.raises(GapError, match="no data in 2020-12, at 1 date; no date in 2022"):
+        frames_by(read_periods(["2020-12", "2021-04", "2022"]), every)
