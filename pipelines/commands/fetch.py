@@ -7,11 +7,14 @@ from typing import Any
 
 from pipelines.access.request import Request
 from pipelines.commands.outcome import Outcome
+from pipelines.records.attempts import PAGE
+from pipelines.records.energy import READ, Account
 
 
 def fetch(
     *,
     asked: Request,
+    account: Account = Account(),
     progress: Callable[[Iterable[Any], str], Iterable[Any]] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def fetch(
 
     Args:
         asked: what is asked for.
+        account: on whose account this machine's energy goes, see energy.json in OUT; the network's is not known.
         progress: wraps the scenes to show progress.
         say: takes a line for the person who waits.
 
@@ -43,13 +47,18 @@ def fetch(
     """
     from pipelines.access.catalogues import ARCHIVES
 
-    if asked.product in ARCHIVES:
-        from pipelines.access.archives.weather import fetch_weather
-
-        return fetch_weather(asked, progress=progress, say=say)
-    from pipelines.access.fetch import fetch_scenes
-
-    return fetch_scenes(asked, progress=progress, say=say)
+    with account.booked("fetch", say) as meter:
+        if asked.product in ARCHIVES:
+            from pipelines.access.archives.weather import fetch_weather as bring
+        else:
+            from pipelines.access.fetch import fetch_scenes as bring
+        result = bring(asked, progress=progress, say=say)
+        brought = sum(one["status"] == "done" for one in result["scenes"])
+        meter.lap(READ)
+        meter.made(samples=brought)
+        meter.bind(asked.out / PAGE)
+        meter.done = brought > 0
+        return result
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:

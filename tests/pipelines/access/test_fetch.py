@@ -21,6 +21,7 @@ from pipelines.access.catalogues import Catalogue
 from pipelines.access.request import Request
 from pipelines.cli.main import main
 from pipelines.commands.fetch import fetch
+from pipelines.records.attempts import PAGE
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.scene import open_scene
 from tests.catalogue_server import cog, publish_s2, serving_catalogue
@@ -46,7 +47,9 @@ def get(server, out, *, say=lambda line: None, **options):
 
 def tree(folder):
     return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.*")) if ".earthtune" not in p.parts
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*.*"))
+        if ".earthtune" not in p.parts and p.name != PAGE
     }
 
 
@@ -82,6 +85,19 @@ def test_the_window_alone_with_its_units_clouds_and_terms(server, tmp_path, vali
         assert scene.name == name and str(scene.dates[0]) == "2022-07-01" and valid.all()
         with rasterio.open(tmp_path / "out" / name / "BLUE.tif") as made:
             np.testing.assert_allclose(x[0, 0], made.read(1) - 1000.0, atol=0.01)
+
+
+def test_what_it_cost_lies_beside_what_came(server, tmp_path):
+    for day in (1, 2):
+        publish_s2(server, day)
+    get(server, tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    get(server, tmp_path / "out")
+    (record,) = json.loads((tmp_path / "out" / PAGE).read_text())["records"]
+    assert record["command"] == "fetch" and record["made"]["samples"] == 2 and record["phases"]["read"]["cpu"] > 0
+    before = (tmp_path / "out" / PAGE).read_bytes()
+    get(server, tmp_path / "out")  # what is kept costs too little to count
+    assert (tmp_path / "out" / PAGE).read_bytes() == before
 
 
 def test_no_more_bytes_than_the_blocks_of_the_window(server, tmp_path):
