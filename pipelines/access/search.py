@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
@@ -30,7 +31,7 @@ def find_items(
         root: address of a STAC API, or of a catalogue, collection, item or list of items.
         place: ground.
         days: first and last.
-        out: takes documents of a static catalogue that cannot be had.
+        out: takes documents of a static catalogue that cannot be had, and items whose place is no place.
         collections: names of collections to look in; all when empty.
 
     Raises:
@@ -50,7 +51,9 @@ def find_items(
     found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     for address, item in items:
         collection = str(item.get("collection") or "")
-        if _may_show(item, place, days) and (not collections or collection in collections):
+        if (why := _nowhere(item, days)) and LeftOut(str(item.get("id")), why) not in out:
+            out.append(LeftOut(str(item.get("id")), why))
+        elif _may_show(item, place, days) and (not collections or collection in collections):
             found.setdefault((collection, str(item.get("id"))), (address, item))
         if len(found) > MOST_ITEMS:
             raise InputError(f"{root}: more than {MOST_ITEMS} items; give fewer days, or a smaller place")
@@ -187,6 +190,17 @@ def _overlaps(span: Sequence[Any], days: Days) -> bool:
     """Whether a span of time stamps, open where there is none, has some of the days."""
     first, last = (find_date(str(one)) if one else None for one in (span[0], span[1]))
     return (first or datetime.date.min) <= days.last and (last or datetime.date.max) >= days.first
+
+
+def _nowhere(item: Mapping[str, Any], days: Days) -> str:
+    """Why nothing can be told of the place of an item of some days; empty where it can, or where it says nothing."""
+    properties, box = item.get("properties"), item.get("bbox")
+    date = day_of(properties) if isinstance(properties, dict) else None
+    try:
+        lost = isinstance(box, list) and not all(math.isfinite(float(side)) for side in box)
+    except (TypeError, ValueError, OverflowError):
+        return ""
+    return f"its bbox {box} is no place" if lost and (date is None or days.first <= date <= days.last) else ""
 
 
 def _may_show(item: Mapping[str, Any], place: Place, days: Days) -> bool:

@@ -31,6 +31,7 @@ from pipelines.mosaics.strips import Reach, keep_rows
 from pipelines.outputs.geotiff import join
 from pipelines.outputs.item import composite_item, write_stac_item
 from pipelines.outputs.layout import BLOCK, Layout, Pixels, check_memory, check_target
+from pipelines.outputs.parts import open_raster
 from pipelines.records.attempts import PAGE
 from pipelines.records.energy import START, TILES, Account
 from pipelines.records.ledger import Entry, digest, fingerprint
@@ -44,6 +45,7 @@ Method = Literal["median", "medoid", "clearest"]
 SIX = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 VIEWS = "VIEWS"
 NODATA = -32768
+LARGEST = 32767
 CACHE = 64 << 20  # bytes of blocks of the scenes that GDAL keeps
 SIDE = 128  # pixels; all views of a square of that side are held at once
 SEASONS = ("DJF", "MAM", "JJA", "SON")
@@ -92,7 +94,8 @@ def composite(
         say: takes a line for the person who waits.
 
     Returns:
-        For each period: period, status (done, kept from before, or empty), file, item, scenes (how many), valid.
+        For each period: period, status (done, kept from before, or empty), file, item, scenes (how many), valid,
+        and clipped, how many pixels are brighter than a picture can tell, where some are.
 
     Raises:
         InputError: no scene can be read, scenes without dates, or a picture that is there.
@@ -113,6 +116,8 @@ def composite(
         for period, members in periods.items():
             work = _Work(out, period, tuple(members), geobox, area, method, buffer)
             results.append(work.made(overwrite=overwrite, progress=progress))
+            if clipped := results[-1].get("clipped"):
+                say(f"{period}: reflectance above 3.2767 is told as 3.2767 ({clipped} pixels)")
             if results[-1]["status"] == "done":
                 height, width = geobox.shape
                 meter.made(km2=height * width * ((pixel_side(geobox) or 0.0) / 1000) ** 2, samples=len(members))
@@ -273,11 +278,13 @@ class _Work:
             draft = entry.parts / "item.json"
             sources = [source for scene in self.scenes for source in scene.sources]
             dates = [_date(scene) for scene in self.scenes]
+            bright = _brightest(self.file, layout.bands - 1)
             about = f"{self.method} of {len(sources)} scenes, clear of clouds"
+            about += f"; of {bright} pixels reflectance above 3.2767 is told as 3.2767" if bright else ""
             write_stac_item(draft, composite_item(self.period, self.geobox, self.file, sources, dates, about))
             draft.replace(self.item)
             height, width = self.geobox.shape
-            page = {"valid": round(valid / (height * width), 6)}
+            page = {"valid": round(valid / (height * width), 6)} | ({"clipped": bright} if bright else {})
             entry.finish(page, [self.file, self.item])
         return told | {"status": "done"} | page
 
@@ -379,8 +386,15 @@ def _joined(views: Array, method: Method, asked: Mask | None) -> Pixels:
             picked = away.argmin(axis=0)
     if method != "median":
         values = np.take_along_axis(views, picked[None, None], axis=0)[0]
-    whole = np.rint(np.where(count > 0, values, 0)).clip(NODATA + 1, 32767)
+    whole = np.rint(np.where(count > 0, values, 0)).clip(NODATA + 1, LARGEST)
     return np.where(count > 0, np.concatenate((whole, count[None])), NODATA).astype(np.int16)
+
+
+def _brightest(file: Path, bands: int) -> int:
+    """Pixels of a picture where a band has the largest value that it can tell."""
+    with open_raster(file) as source:
+        windows = (window for _, window in source.block_windows(1))
+        return sum(int((source.read([*range(1, bands + 1)], window=w) == LARGEST).any(axis=0).sum()) for w in windows)
 
 
 def _clearest_first(scenes: Sequence[Scene]) -> list[int]:

@@ -57,7 +57,7 @@ class Ground:
             raise InputError(f"--pixel {self.pixel:g}: wanted metres, above 0")
 
     def check(self) -> None:
-        """Refuse a grid or a coordinate system that is none, before the work that wants it.
+        """Refuse a grid, a coordinate system or polygons that are none, before the work that wants it.
 
         Raises:
             InputError: which it is.
@@ -66,6 +66,8 @@ class Ground:
             _system(self.crs)
         if self.grid:
             self.whole()
+        if self.aoi:
+            read_outlines(self.aoi, "--aoi")
 
     def whole(self) -> GeoBox:
         """The grid that was named."""

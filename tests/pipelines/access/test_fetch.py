@@ -340,6 +340,24 @@ def test_what_cannot_be_had_is_left_out_with_the_reason(server, tmp_path, change
     assert [one["status"] for one in result["scenes"]] == (["done"] if place == PLACE else [])
 
 
+@pytest.mark.parametrize("api", [True, False])
+def test_an_item_whose_place_is_no_place_is_told_once(server, tmp_path, api):
+    for day, box in ((1, [float("nan")] * 4), (2, [8.9, 45.0, 9.2, 45.2]), (3, [8.9, float("inf"), 9.2, 45.2])):
+        publish_s2(server, day)["bbox"] = box
+    server.faults = {"twice"}
+    catalogue = f"{server.url}/stac"
+    if not api:
+        links = [{"rel": "item", "href": f"ROOT/stac/items/{item['id']}"} for item in server.items]
+        server.files["/static.json"] = json.dumps({"type": "Catalog", "id": "all", "links": links})
+        catalogue = f"{server.url}/static.json"
+    result = get(server, tmp_path, dry_run=True, catalogue=catalogue)
+    assert [one["date"][-1] for one in result["scenes"]] == ["2"]
+    assert [one["scene"] for one in result["left_out"]] == [server.items[at]["id"] for at in (2, 0)]
+    assert all("is no place" in one["why"] for one in result["left_out"])
+    other = get(server, tmp_path, dry_run=True, catalogue=catalogue, dates="2022-07-02")  # of other days is no matter
+    assert len(other["scenes"]) == 1 and not other["left_out"]
+
+
 def test_what_an_item_tells_of_units_has_to_make_sense_and_counts_when_it_changes(server, tmp_path):
     item = publish_s2(server, 1)
     told = item["assets"]["blue"]["raster:bands"][0]

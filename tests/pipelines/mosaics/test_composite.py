@@ -12,7 +12,7 @@ import rasterio
 import xarray as xr
 from scipy.ndimage import binary_dilation
 
-from models.errors import EarthtuneError
+from models.errors import EarthtuneError, InputError
 from pipelines.mosaics import composite as module
 from pipelines.mosaics.composite import composite
 from pipelines.mosaics.ground import Ground
@@ -228,3 +228,29 @@ def test_the_dates_of_a_cube_are_scenes_and_empty_ones_are_told(tmp_path):
         and june[0, 0, 0] == -32768
     )
     assert (read(made["2021-08"]["file"])[1, 1:, 1:] == 2003).all()
+
+
+def test_what_is_brighter_than_a_picture_can_tell_is_told(tmp_path, capsys):
+    x = np.full((2, 40, 40), 3000, np.float32)
+    x[0, 3, :5] = 40000  # of which a band is cut off in five pixels, and neither in the rest
+    x[1, 3, :2] = 50000
+    x[:, 9, 9] = 32766
+    write(tmp_path / "s.tif", x, names=BANDS, tags={"ACQUISITION_DATE": "2024-01-03"})
+    said = []
+    how = {"reading": Reading(mask_clouds=False, as_is=True), "say": said.append}
+    (made,) = make([str(tmp_path / "s.tif")], tmp_path / "out", **how).values()
+    line = "2024-01: reflectance above 3.2767 is told as 3.2767 (5 pixels)"
+    assert made["clipped"] == 5 and line in said
+    item = json.loads(Path(made["item"]).read_text())
+    assert "; of 5 pixels reflectance above 3.2767 is told as 3.2767" in item["properties"]["processing:lineage"]
+    said.clear()
+    (again,) = make([str(tmp_path / "s.tif")], tmp_path / "out", **how).values()
+    assert (again["status"], again["clipped"]) == ("kept", 5) and line in said
+
+
+def test_lines_are_no_ground_before_any_scene_is_opened(tmp_path):
+    line = {"type": "LineString", "coordinates": [[9, 45], [9.1, 45.1]]}
+    path = tmp_path / "lines.geojson"
+    path.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": line}))
+    with pytest.raises(InputError, match=r"--aoi .*lines.geojson: holds no polygons; give some with an area"):
+        Ground(aoi=path).check()
