@@ -76,7 +76,7 @@ def embed(
         tile: side of a tile in pixels, a multiple of the patch.
         overlap: pixels that neighbouring tiles share, a multiple of the patch; half a tile when not given.
         dtype: float32 (nodata NaN), or int8 with a scale and an offset for each band, a quarter of it (nodata -128).
-        vectors: also write one vector a scene, the mean of its tokens: a CSV, or a GeoPackage.
+        vectors: also write one vector a scene, the mean of its tokens: .csv, .gpkg or .parquet (GeoParquet).
         places: polygons, each of which gets a vector instead of the scene.
         reading: what the files do not say themselves.
         account: on whose account the energy goes, see energy.json in the folder or NAME.energy.json beside the file.

@@ -21,7 +21,7 @@ from pipelines.samples.polygons import read_shapes
 FINER = 8  # cells along a token by which its share in a polygon is found
 _OURS = re.compile("fid|geom|scene|longitude|latitude|feature_.*", re.IGNORECASE)  # columns
 COLUMNS = 1900  # that a GeoPackage holds, with room for what a person has of polygons
-_KINDS = (".csv", ".gpkg")
+_KINDS = (".csv", ".gpkg", ".parquet")
 
 
 def check_vectors(file: Path | None, places: Path | None, *, overwrite: bool) -> None:
@@ -33,7 +33,8 @@ def check_vectors(file: Path | None, places: Path | None, *, overwrite: bool) ->
     if places and not file:
         raise InputError(f"{places}: polygons of vectors, and no table for them; name one: --vectors places.gpkg")
     if file and file.suffix.lower() not in _KINDS:
-        raise InputError(f"{file}: wanted a name that ends in {' or '.join(_KINDS)}; rename it")
+        kinds = f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
+        raise InputError(f"{file}: wanted a name that ends in {kinds}; rename it")
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         check_target(file, file.suffix.lower(), overwrite=overwrite)
@@ -44,11 +45,11 @@ def write_vectors(
 ) -> None:
     """Write a row for each scene, or for each polygon on a scene: its name, where its middle is, and its vector.
 
-    A GeoPackage holds the outline, too. A polygon weighs each token by how much of it lies inside; one that lies
+    A GeoPackage and a GeoParquet hold the outline, too. A polygon weighs each token by how much of it lies inside; one that lies
     between the cells of that is told by the token under its middle. Where no token was seen there is no row.
 
     Args:
-        file: a CSV or a GeoPackage.
+        file: a CSV, a GeoPackage or a GeoParquet.
         results: what `embed` tells of scenes.
         places: polygons, in any coordinate system; their columns come along.
         overwrite: replace a file that is there.
@@ -67,7 +68,7 @@ def write_vectors(
         tokens = read_stored(Path(result["file"]))
         if file.suffix.lower() == ".gpkg" and len(tokens.values) > COLUMNS:
             told = f"{len(tokens.values)} features, and a GeoPackage holds {COLUMNS} columns"
-            raise InputError(f"{file}: {told}; name a .csv")
+            raise InputError(f"{file}: {told}; name a .csv or .parquet")
         frames.append(_rows(Path(result["file"]), tokens, places, say))
     frames = [frame for frame in frames if len(frame)]
     if not frames:
@@ -77,6 +78,8 @@ def write_vectors(
     with replacing(file) as draft:
         if file.suffix.lower() == ".gpkg":
             write_layer(file, draft, table, "vectors")
+        elif file.suffix.lower() == ".parquet":
+            table.to_parquet(draft, index=False)
         else:
             table.drop(columns="geometry").to_csv(draft, index=False)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pyogrio
 import pytest
 import rasterio
@@ -249,6 +250,13 @@ def test_one_vector_a_scene_or_a_polygon(run, made, tmp_path):
     np.testing.assert_allclose(vectors[0], (a[:, 0, 0] + a[:, 0, 1] / 2) / 1.5, atol=0.02)
     np.testing.assert_allclose(vectors[1], a[:, 2, 2], rtol=1e-6)
     assert [line for line in lines if "1 of 3 places" in line]
+    embed(str(run), scenes[:1], out=folder / "made", vectors=tmp_path / "v.parquet", **how)
+    same = geopandas.read_parquet(tmp_path / "v.parquet")
+    assert same.crs == "EPSG:4326" and same["scene_given"].tolist() == ["x", "y"]
+    np.testing.assert_array_equal(same.filter(like="feature").to_numpy(), vectors)
+    assert same.geometry.to_wkb().tolist() == geopandas.read_file(tmp_path / "v.gpkg").geometry.to_wkb().tolist()
+    held = pyarrow.parquet.read_metadata(tmp_path / "v.parquet").metadata
+    assert json.loads(held[b"geo"])["primary_column"] == "geometry"
 
 
 def test_items_are_those_of_the_proposal(valid, made):
@@ -263,7 +271,7 @@ def test_items_are_those_of_the_proposal(valid, made):
     [
         ({"out": "t.tif"}, "is one file, and 2 scenes"),
         ({"out": "a.tif"}, "is one file"),
-        ({"vectors": Path("v.parquet")}, "wanted a name that ends in .csv or .gpkg"),
+        ({"vectors": Path("v.json")}, "wanted a name that ends in .csv, .gpkg or .parquet"),
         ({"places": Path("p.gpkg")}, "no table for them"),
     ],
 )
