@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import read_bundle
-from models.errors import InputError
+from models.errors import InputError, shown
 from models.runtime.engines import load_runtime
 from models.types import Progress
 from pipelines.commands.outcome import Outcome
@@ -16,6 +16,7 @@ from pipelines.runs.assess import assess, tested, training_samples
 from pipelines.runs.folder import read_curves
 from pipelines.samples.sets import read_split
 from pipelines.tasks.task import data_for, task_named
+from pipelines.weather.formats.detect import is_address
 
 
 def evaluate(
@@ -50,7 +51,8 @@ def evaluate(
         climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
             not given.
         batch: tiles predicted at once.
-        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; for those you know.
+        trust: let virtual rasters (.vrt) read whatever they ask for: addresses, archives, formulas; and ask for data at
+            the addresses that the run names; for those you know.
         progress: wraps the samples to show progress.
 
     Returns:
@@ -63,6 +65,7 @@ def evaluate(
         bundle = read_bundle(run)
         task = task_named(bundle.spec.task)
         data = data_for(bundle)
+        check_addresses(run, data, trust=trust)
         predict = load_runtime(run, runtime=runtime, precision=precision, weights=weights)
         own = data_root is None or data_root.resolve() == data.root.resolve()
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
@@ -85,6 +88,13 @@ def evaluate(
         curves = read_curves(run / "metrics.csv")
         how: dict[str, Any] = {"codes": codes or [], "batch": batch, "progress": progress}
         return assess(out or run, bundle, samples, chosen, models, curves=curves, notes=notes, **how)
+
+
+def check_addresses(run: Path, data: Any, *, trust: bool) -> None:
+    """Refuse to ask the network for what a bundle names, which may come from a stranger."""
+    named = (pattern for key in ("inputs", "target_files", "coarse") for pattern in getattr(data, key, []))
+    if not trust and (away := next((pattern for pattern in named if is_address(pattern)), None)):
+        raise InputError(f"{run}: its data lie at {shown(away)}; --trust asks there, for runs that you know")
 
 
 def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:

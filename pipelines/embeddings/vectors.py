@@ -33,8 +33,8 @@ def check_vectors(file: Path | None, places: Path | None, *, overwrite: bool) ->
     if places and not file:
         raise InputError(f"{places}: polygons of vectors, and no table for them; name one: --vectors places.gpkg")
     if file and file.suffix.lower() not in _KINDS:
-        kinds = f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
-        raise InputError(f"{file}: wanted a name that ends in {kinds}; rename it")
+        told = f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
+        raise InputError(f"{file}: wanted a name that ends in {told}; rename it")
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         check_target(file, file.suffix.lower(), overwrite=overwrite)
@@ -45,8 +45,8 @@ def write_vectors(
 ) -> None:
     """Write a row for each scene, or for each polygon on a scene: its name, where its middle is, and its vector.
 
-    A GeoPackage and a GeoParquet hold the outline, too. A polygon weighs each token by how much of it lies inside; one that lies
-    between the cells of that is told by the token under its middle. Where no token was seen there is no row.
+    A GeoPackage and a GeoParquet hold the outline, too. A polygon weighs each token by how much of it lies inside; one
+    that lies between the cells of that is told by the token under its middle. Where no token was seen there is no row.
 
     Args:
         file: a CSV, a GeoPackage or a GeoParquet.

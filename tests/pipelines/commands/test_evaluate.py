@@ -11,11 +11,12 @@ from sklearn.metrics import accuracy_score, jaccard_score
 
 from models.bundle import read_bundle
 from models.errors import InputError
-from pipelines.commands.evaluate import evaluate
+from pipelines.commands.evaluate import check_addresses, evaluate
 from pipelines.commands.score import score
 from pipelines.runs.assess import baselines_of
 from pipelines.scoring.opening import open_for
 from pipelines.scoring.rows import class_map
+from pipelines.tasks.rain import RainData
 from tests.runs import make_chips
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -118,3 +119,11 @@ def test_climatology_is_for_runs_that_take_it(run, rain_run, tmp_path):
     with pytest.raises(InputError, match="this model wants imagery|eats imagery|no weather|imagery"):
         evaluate(run, climatology=str(tmp_path), out=tmp_path / "b")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_addresses_that_a_run_names_are_asked_with_trust_alone(tmp_path):
+    away = RainData(tmp_path, target_files=["a.nc", "https://user:secret@example.org/a.zarr"])
+    with pytest.raises(InputError, match="its data lie at https://example.org/a.zarr; --trust asks there"):
+        check_addresses(tmp_path, away, trust=False)
+    check_addresses(tmp_path, away, trust=True)
+    check_addresses(tmp_path, RainData(tmp_path, target_files=["a.nc"]), trust=False)
