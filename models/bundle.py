@@ -245,7 +245,7 @@ def load_familiar(folder: Path, bundle: Bundle) -> Familiar | None:
     path = folder / FILES["familiar"]
     check_file(path, bundle.familiar)
     spec = bundle.spec
-    wide = len(spec.weather.channels) if WEATHER in spec.inputs else count(spec.imagery.channels)
+    wide = len(spec.weather.channels) if WEATHER in spec.inputs else count(spec.imagery.channels, spec.imagery.times)
     try:
         return Familiar.of_arrays(load_file(path), wide)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:

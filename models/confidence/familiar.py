@@ -79,13 +79,13 @@ class Familiar:
         return cls(found["mean"], found["turn"], found["kept"], float(found["scale"][0]))
 
 
-def count(channels: Sequence[str]) -> int:
-    """How many features a pixel of these bands has."""
-    return int(features_of(np.ones((1, len(channels), 1, 1, 1), np.float32), channels).shape[2])
+def count(channels: Sequence[str], times: int = 1) -> int:
+    """How many features a pixel of these bands has, at so many dates."""
+    return int(features_of(np.ones((1, len(channels), times, 1, 1), np.float32), channels).shape[2])
 
 
 def features_of(x: Array, channels: Sequence[str]) -> Array:
-    """Bands and indices of each pixel and frame: (B, C, T, H, W) in reflectance x10000 to (B, H * W, F) float32."""
+    """Bands and indices of each pixel, by frame: (B, C, T, H, W) in reflectance x10000 to (B, H * W, F) float32."""
     found = with_indices(x, channels).astype(np.float32)
     return found.reshape(*found.shape[:2], -1).transpose(0, 2, 1)
 

@@ -97,10 +97,25 @@ def _raster(path: str, bundle: Bundle | None, reading: Reading, run: Path | None
     return dataclasses.replace(found, notes=tuple(dict.fromkeys((*found.notes, *remarks))), needs=tuple(wants))
 
 
+def _place_need(place: str, bundle: Bundle, reading: Reading) -> Need:
+    """Whether a place has the dates that a model wants."""
+    from pipelines.scoring.opening import open_for
+
+    try:
+        with open_for(bundle, place, reading) as scene:
+            return Need(scene.name, True, scene.notes[-1])
+    except InputError as error:
+        return Need(Path(place).name, False, str(error))
+
+
 def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, ...]:
     """Whether a model can read each of the scenes that `score` would find in a folder."""
     from pipelines.scenes.find import find_scenes
+    from pipelines.scenes.periods import find_places
+    from pipelines.scoring.opening import periods_of
 
+    if periods_of(bundle, None):
+        return tuple(_place_need(place, bundle, reading) for place in find_places([folder]))
     needs = []
     for source in find_scenes([folder]):
         name = str(Path(source).relative_to(folder))

@@ -134,3 +134,13 @@ def test_pixels_that_are_none_are_refused_as_they_are_read(make_spec, tmp_path, 
     write_bundle(tmp_path, bundle)
     with pytest.raises(InputError, match=r"familiar.safetensors: damaged \(.*wanted .*copy the whole run folder again"):
         load_familiar(tmp_path, read_bundle(tmp_path))
+
+
+def test_pixels_of_two_dates_are_read_again(make_spec, tmp_path):
+    spec = make_spec(frames=2)
+    x = np.random.default_rng(0).random((1, 3, 2, 20, 20))
+    known = fit(features_of(x, spec.imagery.channels)[0], np.arange(400) % 8)
+    write_familiar(tmp_path, known)
+    write_bundle(tmp_path, Bundle(spec, "prithvi_eo_v2_300_tl", Architecture()))
+    again = load_familiar(tmp_path, read_bundle(tmp_path))
+    np.testing.assert_array_equal(again.kept, known.kept)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 
+from models.bundle import Bundle, write_bundle
 from models.errors import InputError
+from models.training.settings import Architecture
 from pipelines.commands.score import score
+from pipelines.inspection.inspect import inspect
 from pipelines.scenes.periods import GapError, find_places, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import open_scene
 from tests.runs import write
@@ -121,3 +124,14 @@ def test_score_takes_places_and_cubes_by_periods_as_files_one_by_one(exported, t
         score(run, [str(tmp_path / "places")], out=tmp_path / "other", periods=["2021-03"])
     (gap, _) = score(run, [str(tmp_path / "places")], out=tmp_path / "other", periods=["2021-03", "2021-07"])
     assert gap["status"] == "failed" and "no date in 2021-07" in gap["error"] and gap["exit_code"] == 2
+
+
+def test_inspect_tells_whether_places_have_the_periods_of_a_run(make_spec, tmp_path):
+    dated(tmp_path / "places" / "one"), dated(tmp_path / "places" / "two", DAYS[:2])
+    run = tmp_path / "run"
+    run.mkdir()
+    data = {"periods": ["2021-03", "06/08"]}
+    write_bundle(run, Bundle(make_spec(frames=2), "prithvi_eo_v2_300_tl", Architecture(), data=data))
+    one, two = inspect(tmp_path / "places", for_run=run).needs
+    assert one.ok and one.need == "one" and "frames are 2021-03-0" in one.reason
+    assert not two.ok and "no date in 06/08" in two.reason
