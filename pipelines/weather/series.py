@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import InputError
 from models.types import Array, Mask
-from pipelines.weather import intervals, joining, products, regrid, units
+from pipelines.weather import canonical, intervals, joining, products, regrid, units
 from pipelines.weather.dataset import open_parts
 from pipelines.weather.formats.detect import is_weather
 from pipelines.weather.regions import check_rectilinear, extent
@@ -59,7 +59,7 @@ class Before:
         """Check the settings.
 
         Raises:
-            InputError: days_before is no whole number of steps, or join none of those there are.
+            InputError: days_before is no whole number of steps, join none of those there are, or hours come alone.
         """
         if self.join not in get_args(Join):
             raise InputError(f"data.weather.join {self.join!r}: wanted one of {', '.join(get_args(Join))}")
@@ -69,6 +69,10 @@ class Before:
         whole = self.steps * self.step
         if abs(whole - hours) > 1e-6 * hours:
             raise InputError(f"{told}: wanted a whole number of steps; say {whole / 24:g} days")
+        if self.hours is not None and (self.stamp is None or not 0 < self.hours < float("inf")):
+            raise InputError(
+                f"data.weather.hours {self.hours:g}: wanted a length above 0, and data.weather.stamp with it"
+            )
 
     @property
     def steps(self) -> int:
@@ -185,6 +189,7 @@ def open_series(before: Before, *, root: Path = Path()) -> WeatherSeries:
     notes: list[str] = []
     for members in groups.values():
         data = _with_intervals(joining.joined(members), before)
+        notes += canonical.notes_of(data)
         for key in data.data_vars:
             found = _field(data, str(key), before, notes)
             if found and found.name in fields:
@@ -253,7 +258,7 @@ def _field(data: xr.Dataset, key: str, before: Before, notes: list[str]) -> _Fie
     if key in _sums(data):
         field = _rate(field, name)
     ends, lengths, told = _complete(field)
-    notes += [f"{name}: {key}: {told}"] if told else []
+    notes += [f"{name}: {told}"] if told else []
     longest = float(lengths.max()) / _HOUR
     if (lengths <= 0).any() or (np.diff(ends) < 0).any():
         raise InputError(f"{name}: the intervals of {key} do not end in the order of its times; correct their bounds")
@@ -306,9 +311,8 @@ def _complete(field: xr.DataArray) -> tuple[Integers, NDArray[np.float64], str]:
     months = times.astype("datetime64[M]")
     monthly = len(times) > 1 and step <= 31 * _DAY and bool((times == months).all())
     ends = _since(months + 1) if monthly else stamps + step
-    told = (
-        f"nothing tells what its times stand for, values count {'a month' if monthly else f'{step / _HOUR:g} h'} later"
-    )
+    later = "a month" if monthly else f"{step / _HOUR:g} h"
+    told = f"where nothing tells what a time stands for, its values count {later} later"
     return ends, (ends - stamps).astype(np.float64), told
 
 
@@ -324,8 +328,11 @@ def _since(times: NDArray[Any]) -> Integers:
 
 def _seconds(times: ArrayLike, count: int) -> Integers:
     """Times of samples as seconds since 1970; parts of a second are cut off, so that they look no further."""
+    given = np.asarray(times).reshape(-1)
+    if given.size and given.dtype.kind not in "MOSU":
+        raise InputError(f"times of samples: {given.dtype.name} are no dates; write YYYY-MM-DDTHH:MM")
     try:
-        when = np.asarray(times).astype("datetime64[s]").reshape(-1)
+        when = given.astype("datetime64[s]")
     except (ValueError, TypeError) as error:
         raise InputError(f"times of samples: {error}; write YYYY-MM-DDTHH:MM") from error
     if len(when) != count or np.isnat(when).any():

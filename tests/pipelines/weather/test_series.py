@@ -171,7 +171,7 @@ def test_the_mean_of_a_day_belongs_to_that_day(tmp_path):
     assert opened.notes == []
     untold = series(tmp_path, daily, days_before=3)
     np.testing.assert_array_equal(untold.at([0], [0], [NOON])[0], values[1:2])
-    assert "t2m: nothing tells what its times stand for, values count 24 h later" in untold.notes[0]
+    assert untold.notes == ["0.nc: where nothing tells what a time stands for, its values count 24 h later"]
     instants = series(tmp_path, hold([10, 20, 30, 40, 50], cell_methods="time: point"), days_before=3)
     assert instants.at([0], [0], [NOON])[0][0, :, 0].tolist() == [30, 40, 50]
 
@@ -220,6 +220,31 @@ def test_values_weigh_as_long_as_they_stand_for(tmp_path):
     ends = np.append(starts[1:], starts[-1:] + DAY)
     opened = series(tmp_path, bounded(data.assign_coords(time=starts), starts, ends), days_before=1)
     assert opened.at([0], [0], [np.datetime64("2020-01-02")])[0].item() == pytest.approx((18 * 1 + 6 * 4) / 24)
+
+
+def test_instants_beside_means_count_at_their_times(tmp_path):
+    data = hold([10, 20, 30])
+    data["gust"] = data.t2m.assign_attrs(cell_methods="time: point")
+    opened = series(tmp_path, bounded(data, data.time.values, data.time.values + DAY), days_before=1)
+    values, _ = opened.at([0], [0], [np.datetime64("2020-01-02")])
+    assert opened.channels == ("t2m", "gust") and values.ravel().tolist() == [10, 20]
+
+
+def test_bounds_without_a_length_are_those_of_instants(tmp_path):
+    data = hold([10, 20, 30])
+    opened = series(tmp_path, bounded(data, data.time.values, data.time.values), days_before=1)
+    assert opened.at([0], [0], [np.datetime64("2020-01-02")])[0].item() == 20
+
+
+def test_energy_becomes_watts_and_members_their_mean(tmp_path):
+    data = hold([7.2e6, 3.6e6], hours=1, name="ssrd", units="J m-2", cell_methods="time: sum")
+    data = bounded(data, data.time.values, data.time.values + np.timedelta64(1, "h"))
+    data["ssrd"] = xr.concat([data.ssrd, 3 * data.ssrd], "number", combine_attrs="override").assign_attrs(
+        data.ssrd.attrs
+    )
+    opened = series(tmp_path, data, days_before=0.25, step=6)
+    values, _ = opened.at([0], [0], [np.datetime64("2020-01-01T02:00")])
+    assert opened.units == ("W m-2",) and values.item() == pytest.approx(3000)
 
 
 def test_samples_come_in_any_order_and_share_places(tmp_path):
@@ -281,7 +306,7 @@ def test_what_has_no_times_or_levels_is_left_out_unless_it_is_asked_for(tmp_path
     data["land"] = data.t2m[0].drop_vars("time")
     data["one"] = data.t2m.expand_dims(member=[1])
     opened = series(tmp_path, data, days_before=2)
-    assert opened.channels == ("t2m",) and sum("left out" in note for note in opened.notes) == 3
+    assert opened.channels == ("t2m",) and sum("was left out" in note for note in opened.notes) == 3
     for name in ("high", "land"):
         with pytest.raises(InputError, match=f"variable {name} has"):
             series(tmp_path, data, days_before=2, variables=(name,))
@@ -298,6 +323,8 @@ def test_what_has_no_times_or_levels_is_left_out_unless_it_is_asked_for(tmp_path
         ({"step": float("nan")}, "wanted 1 to"),
         ({"days_before": 1e9}, "wanted 1 to"),
         ({"days_before": float("inf"), "step": float("inf")}, "wanted 1 to"),
+        ({"hours": 24}, "data.weather.stamp with it"),
+        ({"hours": 0, "stamp": "start"}, "a length above 0"),
     ],
 )
 def test_settings_that_make_no_series_are_refused(settings, told):
@@ -347,6 +374,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
         (([0], [0, 1], [NOON]), {}, "1 latitudes and 2 longitudes"),
         (([0], [0], [np.datetime64("NaT")]), {}, "1 places have 0 times"),
         (([0], [0], ["someday"]), {}, "write YYYY"),
+        (([0], [0], [20200101]), {}, "int64 are no dates"),
         (([0], [0], [NOON]), {"join": "area"}, "1 samples have 0 areas"),
         (([0], [0], [NOON]), {"join": "area", "bounds": [(0, 5, 1, -5)]}, "wanted west, south"),
         (([0], [0], [NOON]), {"join": "area", "bounds": [(1, -5, 1, 5)]}, "no width"),
