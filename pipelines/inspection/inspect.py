@@ -8,7 +8,6 @@ from typing import Any
 
 from models.bundle import Bundle, load_familiar, read_bundle
 from models.errors import EarthtuneError, InputError
-from models.spec import WEATHER
 from pipelines.inspection.findings import BandInfo, Inspection, Need
 from pipelines.scenes import sensors
 from pipelines.scenes.reading import Reading
@@ -125,7 +124,7 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, *, run: Path |
     found = describe_weather(named(path), group=group)
     if bundle is None:
         return Inspection(path, weather=found)
-    if WEATHER in bundle.spec.inputs and run:
+    if bundle.spec.over_weather and run:
         needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
     reason = "this is a weather file; where it holds satellite bands, pass one by its GDAL name, netcdf:FILE:VARIABLE"

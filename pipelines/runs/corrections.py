@@ -201,7 +201,7 @@ def without(task: Task, recipe: Recipe, samples: Any, out: Path, launch: Launch,
     launch.say("the same training without the corrections, which tells what they change")
     seed_everything(recipe.seed, workers=True, verbose=False)
     if recipe.folds:
-        return crossfit(task, recipe, plain, folder, launch, first=first, alone=True).tokens[tokens.AS_IS]
+        return crossfit(task, recipe, plain, folder, launch, first=first, alone=True).asked[tokens.AS_IS]
     network, _, _ = build(recipe, plain.spec)
     module = module_of(task, recipe, network, plain, plain.of("train"), folder)
     train(module, recipe, plain, plain.of("train"), folder, launch)

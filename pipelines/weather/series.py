@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.errors import InputError
 from models.types import Array, Mask
+from pipelines.recipes.fused import Before
 from pipelines.weather import canonical, intervals, joining, products, regrid, units
 from pipelines.weather.dataset import open_parts
 from pipelines.weather.formats.detect import is_weather
@@ -28,56 +29,8 @@ from pipelines.weather.regrid import Join
 Integers = NDArray[np.int64]
 
 PART = 1 << 22  # values that are read from files at once
-MOST = 20_000  # steps of a series
 _HOUR, _DAY = 3600, 86400  # seconds
 _UNEVEN = 31 / 28  # months may be as much longer than the step that is to hold them
-
-
-@dataclass(frozen=True)
-class Before:
-    """The weather before each sample.
-
-    Attributes:
-        files: weather files, Zarr stores, folders of them, or patterns.
-        variables: names of the variables; all that have times and no levels when empty.
-        days_before: days that a series reaches back from the time of its sample.
-        step: hours that a value of the series stands for.
-        join: the cell that holds the place, an interpolation between centres, or the mean over the sample's area.
-        stamp: where in its interval the time of a mean or an amount lies, where the files do not tell.
-        hours: length of that interval.
-    """
-
-    files: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
-    days_before: float = 90
-    step: float = 24
-    join: Join = "bilinear"
-    stamp: products.Stamp | None = None
-    hours: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            InputError: days_before is no whole number of steps, join none of those there are, or hours come alone.
-        """
-        if self.join not in get_args(Join):
-            raise InputError(f"data.weather.join {self.join!r}: wanted one of {', '.join(get_args(Join))}")
-        told, hours = f"data.weather.days_before {self.days_before:g}, step {self.step:g} h", self.days_before * 24
-        if not 0 < self.step <= hours <= MOST * self.step < float("inf"):
-            raise InputError(f"{told}: wanted 1 to {MOST} steps in these days; change one of them")
-        whole = self.steps * self.step
-        if abs(whole - hours) > 1e-6 * hours:
-            raise InputError(f"{told}: wanted a whole number of steps; say {whole / 24:g} days")
-        if self.hours is not None and (self.stamp is None or not 0 < self.hours < float("inf")):
-            raise InputError(
-                f"data.weather.hours {self.hours:g}: wanted a length above 0, and data.weather.stamp with it"
-            )
-
-    @property
-    def steps(self) -> int:
-        """Values of a series."""
-        return round(self.days_before * 24 / self.step)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import xarray as xr
 
 from models.errors import InputError
 from pipelines.weather import lazy
-from pipelines.weather.series import Before, open_series
+from pipelines.recipes.fused import Before
+from pipelines.weather.series import open_series
 from tests.weather_files import field, save
 
 DAY = np.timedelta64(1, "D")
