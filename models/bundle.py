@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import InputError, RunError
 from models.files import replacing
 from models.runtime.hashes import sha256
-from models.spec import WEATHER, Spec
+from models.spec import Spec
 from models.training.settings import Architecture, Lora, WeatherArchitecture
 from models.types import convert
 
@@ -177,7 +177,7 @@ def bundle_id(folder: Path) -> str:
 def _from_json(content: dict[str, Any]) -> Bundle:
     """A bundle from what `write_bundle` wrote, each value of the type that it has to be."""
     spec = Spec.from_json(content.pop("spec"))
-    kind: type[Architecture | WeatherArchitecture] = WeatherArchitecture if WEATHER in spec.inputs else Architecture
+    kind: type[Architecture | WeatherArchitecture] = WeatherArchitecture if spec.over_weather else Architecture
     architecture = convert(content.pop("architecture"), kind, "architecture")
     hints: dict[str, Any] = {
         **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
@@ -245,7 +245,7 @@ def load_familiar(folder: Path, bundle: Bundle) -> Familiar | None:
     path = folder / FILES["familiar"]
     check_file(path, bundle.familiar)
     spec = bundle.spec
-    wide = len(spec.weather.channels) if WEATHER in spec.inputs else count(spec.imagery.channels, spec.imagery.times)
+    wide = len(spec.weather.channels) if spec.over_weather else count(spec.imagery.channels, spec.imagery.times)
     try:
         return Familiar.of_arrays(load_file(path), wide)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:

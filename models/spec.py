@@ -17,8 +17,9 @@ from models.types import convert
 
 REFLECTANCE = "reflectance x10000"
 LARGEST_TILE = 8192  # pixels; a bundle that wants more is damaged, or wants the machine's memory
+LONGEST = 4096  # steps of a series
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-IMAGERY, WEATHER = "imagery", "weather"  # the names of the inputs
+IMAGERY, WEATHER, CONTEXT = "imagery", "weather", "context"  # the names of the inputs
 Kind = TypeVar("Kind")
 
 
@@ -113,7 +114,43 @@ class Cells:
             raise InputError(f"elevation {list(self.elevation)}: wanted a mean and two deviations above 0, or nothing")
 
 
-Input = Pixels | Cells
+@dataclass(frozen=True)
+class Series:
+    """Values at a sample's place before its time, or a vector of what is known of it; any of them may be missing.
+
+    A batch holds them as (B, T, C), the last step the one that ends at the sample's time, with `NAME_valid` (B, T, C)
+    beside it: 1 where there is a value, 0 where there is none.
+
+    Attributes:
+        channels: names of the variables in the order of the model's channels.
+        units: the unit of each; empty where none is known.
+        mean: mean of each over the training, used to normalise inside the model.
+        std: standard deviation of each.
+        times: steps (T); 1 is a vector.
+        step: hours that a step stands for; 0 for a vector.
+    """
+
+    kind: ClassVar[str] = "series"
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    times: int = 1
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the contract at birth."""
+        _check_channels("variables", self.channels, self.mean, self.std, self.units)
+        if not 1 <= self.times <= LONGEST or (self.times > 1 and self.step <= 0):
+            raise InputError(f"times {self.times}, step {self.step} h: wanted 1 to {LONGEST} steps, and a step above 0")
+
+
+Input = Pixels | Cells | Series
+
+
+def valid_of(name: str) -> str:
+    """What the mask of an input is called, which says what of it is there."""
+    return f"{name}_valid"
 
 
 def _check_channels(what: str, names: tuple[str, ...], *others: tuple[Any, ...]) -> None:
@@ -307,7 +344,7 @@ class Spec:
 
     Attributes:
         task: the downstream task, a module of `pipelines.tasks`.
-        inputs: what it eats by name: "imagery", "weather".
+        inputs: what it eats by name: "imagery", "weather", "context".
         answers: what it says, by the name of the quantity.
     """
 
@@ -339,6 +376,16 @@ class Spec:
             InputError: the model eats none.
         """
         return self._input(WEATHER, Cells)
+
+    @property
+    def over_weather(self) -> bool:
+        """Whether it maps weather fields, without imagery."""
+        return IMAGERY not in self.inputs
+
+    @property
+    def series(self) -> dict[str, Series]:
+        """What comes beside the imagery, by name."""
+        return {name: given for name, given in self.inputs.items() if isinstance(given, Series)}
 
     @property
     def answer(self) -> Answer:
@@ -386,7 +433,7 @@ class Spec:
         try:
             return cls(
                 convert(data["task"], str, "task"),
-                {name: _part(name, part, (Pixels, Cells)) for name, part in data["inputs"].items()},
+                {name: _part(name, part, (Pixels, Cells, Series)) for name, part in data["inputs"].items()},
                 {name: _part(name, part, (Classes, Values, Quantiles)) for name, part in data["answers"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:

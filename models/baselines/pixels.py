@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines.statistics import neighbourhoods, own, scenes, summary
-from models.spec import Answer, Classes, Pixels
+from models.spec import IMAGERY, Answer, Classes, Pixels
 from models.types import Array, Inputs, Predict
 
 Sample = tuple[Inputs, NDArray[Any]]
@@ -34,7 +34,13 @@ _kept: OrderedDict[Hashable, Told] = OrderedDict()
 
 
 def fit_baselines(
-    answer: Answer, pixels: Pixels, samples: Iterable[Sample], *, count: int, seed: int = 0
+    answer: Answer,
+    pixels: Pixels,
+    samples: Iterable[Sample],
+    *,
+    count: int,
+    seed: int = 0,
+    beside: Mapping[str, Callable[[Inputs], Array]] | None = None,
 ) -> Mapping[str, Predict]:
     """Fit the baselines of an answer on the training samples, the simplest first.
 
@@ -50,6 +56,8 @@ def fit_baselines(
             classes.
         count: how many samples come, so that pixels are drawn evenly from all.
         seed: seeds the draw and the trees.
+        beside: what else is known of a sample, (B, F) by its name: boosting learns from each beside the
+            neighbourhoods, and from each alone.
     """
     fits: dict[str, tuple[Features, Callable[[Array, NDArray[Any]], Told]]]
     boosting = partial(_boosting, answer, seed)
@@ -72,6 +80,10 @@ def fit_baselines(
             "pixel forest": (own, partial(_forest, answer, seed)),
             "boosting on neighbourhoods": (neighbourhoods, boosting),
         }
+    near = scenes if answer.support == "tile" else neighbourhoods
+    for name, more in (beside or {}).items():
+        fits[f"boosting on imagery, {name}"] = (partial(_joined, near, more), boosting)
+        fits[f"boosting on {name}"] = (partial(_joined, _none_of_tiles if near is scenes else _none, more), boosting)
     every = list(dict.fromkeys(features for features, _ in fits.values()))
     most, rng = -(-PIXELS // count), np.random.default_rng(seed)
     drawn = [_drawn(answer, pixels, inputs, y, every, most, rng) for inputs, y in samples]
@@ -85,6 +97,23 @@ def fit_baselines(
         )
         for name, (features, fit) in fits.items()
     }
+
+
+def _joined(features: Features, beside: Callable[[Inputs], Array], inputs: Inputs, channels: Sequence[str]) -> Array:
+    """Features of the imagery with what else is known of each sample: (B, F), or (B, F, H, W)."""
+    found, more = features(inputs, channels), beside(inputs)
+    more = more.reshape(*more.shape, *[1] * (found.ndim - 2))
+    return np.concatenate((found, np.broadcast_to(more, (*more.shape[:2], *found.shape[2:]))), 1, dtype=np.float32)
+
+
+def _none(inputs: Inputs, _: Sequence[str]) -> Array:
+    """Nothing of any pixel, (B, 0, H, W)."""
+    return np.zeros((len(inputs[IMAGERY]), 0, *inputs[IMAGERY].shape[3:]), np.float32)
+
+
+def _none_of_tiles(inputs: Inputs, _: Sequence[str]) -> Array:
+    """Nothing of any tile, (B, 0)."""
+    return np.zeros((len(inputs[IMAGERY]), 0), np.float32)
 
 
 def _once(about: Hashable, fit: Callable[[Array, NDArray[Any]], Told], features: Array, targets: NDArray[Any]) -> Told:

@@ -17,6 +17,7 @@ from models.backbones.wxc_files import WxCFiles, locate_files
 from models.bundle import Base
 from models.errors import InputError
 from models.networks.downscale import DownscaleNetwork
+from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.networks.rain import RainNetwork
 from models.networks.weather import WeatherNetwork
@@ -42,7 +43,7 @@ def assemble(
         InputError: names or sizes that do not exist or do not fit each other.
     """
     if isinstance(architecture, Architecture):
-        return Network(spec, backbone, architecture)
+        return (FusedNetwork if spec.series else Network)(spec, backbone, architecture)
     kind = RainNetwork if isinstance(spec.answer, Quantiles) else DownscaleNetwork
     return kind(spec, backbone, architecture, pretrained=pretrained)
 

@@ -18,7 +18,7 @@ from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.detail import FirstLayers, SceneStatistics
 from models.runtime.graphs import EXACT as EXACT_NAME
-from models.spec import IMAGERY, Pixels
+from models.spec import IMAGERY, Spec, valid_of
 
 EXACT = (FirstLayers, SceneStatistics)  # their differences of squares do not survive bfloat16
 
@@ -49,7 +49,7 @@ def export_onnx(network: AnyNetwork, path: Path, inputs: Mapping[str, Tensor] | 
     Raises:
         OnnxExporterError: the network cannot be exported (of `torch.onnx`).
     """
-    inputs = dict(inputs or example_inputs(network.spec.imagery, batch=2))
+    inputs = dict(inputs or example_inputs(network.spec, batch=2))
     free = {0: torch.export.Dim("batch", min=1, max=4096)}
     quiet = logging.getLogger("torch.onnx")
     quiet.setLevel(logging.ERROR)
@@ -86,8 +86,9 @@ def _name_exact(graph: Any, modules: Sequence[str]) -> None:
                 value.name = f"{EXACT_NAME}{value.name}"
 
 
-def example_inputs(imagery: Pixels, *, batch: int) -> dict[str, Tensor]:
-    """Plausible inputs by name: bands around their means, and where they are used a date and a place."""
+def example_inputs(spec: Spec, *, batch: int) -> dict[str, Tensor]:
+    """Plausible inputs by name: values around their means, and where they are used a date and a place."""
+    imagery = spec.imagery
     generator = torch.Generator().manual_seed(0)
     shape = (batch, len(imagery.channels), imagery.times, imagery.tile, imagery.tile)
     mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (imagery.mean, imagery.std))
@@ -96,4 +97,8 @@ def example_inputs(imagery: Pixels, *, batch: int) -> dict[str, Tensor]:
         inputs["time"] = torch.tensor([2020.0, 180.0]).expand(batch, imagery.times, 2).clone()
     if imagery.uses_location:
         inputs["location"] = torch.tensor([45.0, 9.0]).expand(batch, 2).clone()
-    return inputs
+    for name, series in spec.series.items():
+        values = torch.randn((batch, series.times, len(series.channels)), generator=generator)
+        inputs[name] = values * torch.tensor(series.std) + torch.tensor(series.mean)
+        inputs[valid_of(name)] = torch.ones_like(values)
+    return inputs | ({valid_of(IMAGERY): torch.ones(batch, 1)} if spec.series else {})

@@ -89,7 +89,7 @@ class Labelled(nn.Module):
     def _run(self, batch: Batch) -> Tensor:
         """The members' outputs, (M, B, K, ...)."""
         features = batch["features"].unbind(1) if "features" in batch else None  # L maps (B, D, h, w)
-        output: Tensor = self.network[0](batch, features=features)
+        output: Tensor = self.network[0].members(batch, features=features)
         return output
 
     def of_output(self, output: Tensor, batch: Batch) -> Tensor:

@@ -26,6 +26,8 @@ class Architecture:
             are averaged with those of the tokens. 0 leaves it out.
         share: weight of the member of statistics in the average, 0 to 1; the tokens' has the rest. With folds it
             is learned from the groups that these leave out.
+        gate: how much of what the weather adds to the imagery's answer counts, 0 to 1; learned from the groups that
+            folds, or else the validation split, leave out.
         dropout: share of features dropped in the head while training.
         drop_path: share of samples that skip a block of the backbone while training.
     """
@@ -38,13 +40,15 @@ class Architecture:
     pixel: tuple[int, int] = (96, 64)
     statistics: int = 128
     share: float = 0.5
+    gate: float = 1.0
     dropout: float = 0.1
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none."""
-        if not 0 <= self.share <= 1:
-            raise InputError(f"model.share {self.share:g}: wanted 0 to 1")
+        """Refuse shares that are none."""
+        for key in ("share", "gate"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"model.{key} {getattr(self, key):g}: wanted 0 to 1")
 
 
 @dataclass(frozen=True)

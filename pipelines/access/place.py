@@ -17,7 +17,7 @@ from rasterio.transform import from_bounds
 
 from models.errors import InputError
 from models.types import Mask
-from pipelines.samples.polygon_files import read_outlines
+from pipelines.samples.labelling.polygon_files import read_outlines
 
 _SIDE = 200  # cells each way of the grid on which a place is looked at
 _FORMS = "W,S,E,N or lat,lon,km in degrees, or a file of polygons"

@@ -47,7 +47,7 @@ def demo(
     from pipelines.runs.assess import baselines_of
     from pipelines.runs.finetune import finetune
     from pipelines.runs.folder import Launch
-    from pipelines.samples.labels import read_labels
+    from pipelines.samples.labelling.labels import read_labels
     from pipelines.scenes.reading import Reading
     from pipelines.scoring.opening import open_for, write_map
     from pipelines.scoring.rows import class_map

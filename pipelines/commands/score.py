@@ -8,7 +8,6 @@ from typing import Any
 
 from models.bundle import read_bundle
 from models.errors import InputError, RunError
-from models.spec import WEATHER
 from pipelines.commands.outcome import Outcome
 from pipelines.mosaics.ground import Ground
 from pipelines.records.energy import Account
@@ -31,6 +30,7 @@ def score(
     periods: list[str] | None = None,
     elevation: Path | None = None,
     climatology: str | None = None,
+    weather: Sequence[str] = (),
     share: Share = Share(),
     account: Account = Account(),
     overwrite: bool = False,
@@ -63,6 +63,8 @@ def score(
         elevation: elevation of another place, for a downscaling run; that of the training when not given.
         climatology: another place of it (hub, a folder), for a run of rain that takes it; that of the training when
             not given.
+        weather: weather files or Zarr stores, for a run that takes the weather before a scene, too; may be given
+            again. Without, the map is by the imagery alone.
         share: who does the work.
         account: on whose account the energy goes, see energy.json beside the maps.
         overwrite: replace maps that exist.
@@ -78,18 +80,12 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
-    if WEATHER in read_bundle(run).spec.inputs:
+    if read_bundle(run).spec.over_weather:
         from pipelines.scoring.fields import score_weather
 
         why = "for scenes; a run over weather writes its maps and a series without"
-        given = (
-            {"bundle": [*bundle], "periods": periods},
-            maps,
-            ground,
-            reading,
-            {"overlap": overlap, "batch": engine.batch},
-            share,
-        )
+        lists = {"bundle": [*bundle], "periods": periods, "weather": [*weather]}
+        given = lists, maps, ground, reading, {"overlap": overlap, "batch": engine.batch}, share
         _refuse_unused(why, *given)
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
         how: dict[str, Any] = {"account": account, "overwrite": overwrite, "progress": progress, "say": say}
@@ -97,7 +93,7 @@ def score(
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
     how = {"debug": debug, "trust": trust, "periods": periods}
-    plan = Plan(out, maps, reading, engine, overlap, overwrite, ground, **how)
+    plan = Plan(out, maps, reading, engine, overlap, tuple(weather), overwrite, ground, **how)
     return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 

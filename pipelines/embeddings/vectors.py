@@ -16,7 +16,7 @@ from models.types import Array, Say
 from pipelines.embeddings.stored import read_stored
 from pipelines.grids.tokens import Tokens
 from pipelines.outputs.geopackage import write_layer
-from pipelines.samples.polygons import read_shapes
+from pipelines.samples.labelling.polygons import read_shapes
 
 FINER = 8  # cells along a token by which its share in a polygon is found
 _OURS = re.compile("fid|geom|scene|longitude|latitude|feature_.*", re.IGNORECASE)  # columns

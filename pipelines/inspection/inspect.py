@@ -8,7 +8,6 @@ from typing import Any
 
 from models.bundle import Bundle, load_familiar, read_bundle
 from models.errors import EarthtuneError, InputError
-from models.spec import WEATHER
 from pipelines.inspection.findings import BandInfo, Inspection, Need
 from pipelines.scenes import sensors
 from pipelines.scenes.reading import Reading
@@ -136,7 +135,7 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, reading: Readi
     found = describe_weather(named(path), group=group)
     if bundle is None:
         return Inspection(path, weather=found)
-    if WEATHER in bundle.spec.inputs and run:
+    if bundle.spec.over_weather and run:
         needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
     try:  # its variables may be the bands of a scene

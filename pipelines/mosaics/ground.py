@@ -22,7 +22,7 @@ from pipelines.grids import align
 from pipelines.grids.areas import pixel_side
 from pipelines.grids.positions import footprint, pixel_ratio
 from pipelines.grids.windows import Window
-from pipelines.samples.polygon_files import read_outlines
+from pipelines.samples.labelling.polygon_files import read_outlines
 
 DEGREE = 111_320.0  # metres; a degree of latitude, and of longitude at the equator
 EMPTY = 100_000_000, 0.01  # pixels, and the share that maps cover, above and below which a grid is mostly empty work

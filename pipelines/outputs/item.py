@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
-from models.spec import IMAGERY, ClassDef, Spec
+from models.spec import IMAGERY, ClassDef, Series, Spec, valid_of
 from pipelines.outputs.footprint import footprint
 from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, classes_of, relative
 
@@ -39,7 +39,11 @@ EXTENSIONS: Mapping[str, str] = {
     # A proposal: https://github.com/geo-embeddings/embeddings-stac-specification
     "emb": "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
 }
-_TASKS = {"segmentation": "semantic-segmentation", "classification": "scene-classification", "regression": "regression"}
+_TASKS = {  # by what is told of what
+    ("classes", "pixel"): "semantic-segmentation",
+    ("classes", "tile"): "scene-classification",
+    ("values", "pixel"): "regression",
+}
 MOST_NAMED = 20  # sources that the lineage of a mosaic names
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
@@ -307,7 +311,7 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     return {
         "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
         "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
-        "mlm:tasks": [_TASKS[bundle.spec.task]],
+        "mlm:tasks": [_task(bundle.spec)],
         "mlm:framework": "PyTorch",
         "mlm:pretrained": pretrained,
         "mlm:pretrained_source": str(bundle.base) if pretrained else None,
@@ -317,8 +321,13 @@ def _model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def _task(spec: Spec) -> str:
+    """What the model does, in the extension's words."""
+    return _TASKS[spec.answer.kind, spec.answer.support]
+
+
 def _inputs(spec: Spec) -> list[dict[str, Any]]:
-    """The image; and dates and place, where the model takes them."""
+    """The image; dates, place and series, where the model takes them, and which of their values are there."""
     image = {
         "name": IMAGERY,
         "description": f"{spec.imagery.unit}, frames by date",
@@ -336,7 +345,21 @@ def _inputs(spec: Spec) -> list[dict[str, Any]]:
     }
     time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.imagery.times, 2], "time")
     place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
-    return [image, *([time] if spec.imagery.uses_time else []), *([place] if spec.imagery.uses_location else [])]
+    beside = [part for name, series in spec.series.items() for part in _series(name, series)]
+    seen = [_vector(valid_of(IMAGERY), "1, or 0 where the image is missing", [-1, 1])] if beside else []
+    dated, placed = ([time] if spec.imagery.uses_time else []), ([place] if spec.imagery.uses_location else [])
+    return [image, *dated, *placed, *beside, *seen]
+
+
+def _series(name: str, series: Series) -> list[dict[str, Any]]:
+    """A series, and which of its values are there."""
+    steps = f", {series.times} steps of {series.step:g} h, the last before the image" if series.times > 1 else ""
+    units = zip(series.channels, series.units, strict=True)
+    told = ", ".join(f"{channel} in {unit}" if unit not in ("", "1") else channel for channel, unit in units)
+    shape = [-1, series.times, len(series.channels)]
+    scaling = [{"type": "z-score", "mean": m, "stddev": s} for m, s in zip(series.mean, series.std, strict=True)]
+    values = _vector(name, told + steps, shape, "time") | {"value_scaling": scaling}
+    return [values, _vector(valid_of(name), f"1, or 0 where a value of {name} is missing", shape, "time")]
 
 
 def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
@@ -353,7 +376,7 @@ def _output(spec: Spec) -> dict[str, Any]:
     return {
         "name": spec.answer.name,
         "description": f"{spec.answer.name}{unit}" if not spec.answer.classes else "probability of each class",
-        "tasks": [_TASKS[spec.task]],
+        "tasks": [_task(spec)],
         "result": {
             "shape": [-1, spec.answer.channels, *[spec.imagery.tile for _ in pixels]],
             "dim_order": ["batch", axis, *pixels],

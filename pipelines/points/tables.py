@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
 from models.types import Say
-from pipelines.samples.polygons import read_shapes
+from pipelines.samples.labelling.polygons import read_shapes
 
 _CLASS = ("class", "label", "code")
 _GROUP = ("group", "place", "site")

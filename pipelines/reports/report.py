@@ -37,6 +37,7 @@ PARTS: View = {
     "agreement": None,
     "charts": [],
     "tokens": None,
+    "inputs": None,
     "confidence": None,
     "groups": None,
     "corrections": [],

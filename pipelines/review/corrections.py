@@ -14,8 +14,8 @@ from models.runtime.hashes import sha256_now
 from models.spec import Classes
 from pipelines.grids import align
 from pipelines.review import package
-from pipelines.samples.corrected import Piece
-from pipelines.samples.polygon_files import check_polygons, check_tables
+from pipelines.samples.labelling.corrected import Piece
+from pipelines.samples.labelling.polygon_files import check_polygons, check_tables
 from pipelines.samples.splits import some
 
 MOST, BYTES = 100_000, 256 << 20  # polygons of a layer, and bytes of a file, at most

@@ -21,7 +21,7 @@ from pipelines.outputs.forms import classes_form, regions_form
 from pipelines.outputs.geopackage import write_layer, write_styles
 from pipelines.review.answers import MOST_POLYGONS, Answer, answer_of
 from pipelines.review.regions import Region
-from pipelines.samples.polygon_files import check_polygons, check_tables
+from pipelines.samples.labelling.polygon_files import check_polygons, check_tables
 
 _SAID = 200  # characters of an error of GDAL
 MOST_HOLES = 1000  # of a polygon

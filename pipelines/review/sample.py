@@ -15,7 +15,7 @@ from models.spec import ClassDef
 from pipelines.outputs.forms import choices_of
 from pipelines.review.answers import Answer
 from pipelines.review.package import check_closed
-from pipelines.samples.polygon_files import check_polygons
+from pipelines.samples.labelling.polygon_files import check_polygons
 
 LAYERS, NUMBERS, LABEL = ("sample", "points"), ("id", "point"), "label"
 _COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#1f78b4")

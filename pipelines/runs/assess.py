@@ -13,7 +13,7 @@ from pipelines.records.energy import ASSESS, Meter
 from pipelines.reports import cost, groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
-from pipelines.runs import distil, tokens, trust
+from pipelines.runs import distil, inputs, tokens, trust
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
 from pipelines.samples.sets import Samples, key_of, read_split
@@ -48,7 +48,8 @@ def assess(
         samples: where the samples come from.
         chosen: those that are asked about.
         models: the model and its baselines.
-        asked: the model with other tokens, see `tokens.tellers`; what they are worth is told where it is given.
+        asked: the model with other tokens and inputs, see `tokens.tellers` and `inputs.tellers`; what they are worth is
+            told where it is given.
         codes: class codes whose mean IoU is told, too.
         curves: the training log.
         answers: what the model says of groups that it never saw, kept while it is asked; confidence is learned of it.
@@ -62,7 +63,7 @@ def assess(
 
     Returns:
         {"headline", "data", "samples", "model": scores, "baselines": {name: scores}, "compared", "groups": {group:
-        {"model": leading score, and that of the best baseline}}, "tokens",
+        {"model": leading score, and that of the best baseline}}, "tokens", "inputs",
         "confidence", see `trust.confidence`, "unfamiliar", "corrections", "student",
         "notes"},
         and for classes the model's "confusion": rows of true classes, columns of predicted ones.
@@ -83,6 +84,7 @@ def assess(
     compared = found.compare("model", best) if best else None
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
+    weather = inputs.worth(task, samples, chosen, asked or {}, batch=batch)
     sure = trust.confidence(samples, answers)
     by_group = _by_group(found, best)
     result = {
@@ -94,6 +96,7 @@ def assess(
         "compared": compared and compared.to_json(),
         "groups": by_group,
         "tokens": worth,
+        "inputs": weather,
         "confidence": sure,
         "unfamiliar": ground,
         "corrections": corrections,
@@ -111,6 +114,7 @@ def _views(found: Judgement, best: str | None, result: Mapping[str, Any]) -> dic
     unit, compared, corrections = found.shown.unit, result["compared"], result["corrections"]
     return {
         "tokens": tokens.view(result["tokens"], unit),
+        "inputs": tokens.view(result["inputs"], unit),
         "confidence": trust.view(result["confidence"], result["unfamiliar"]),
         "groups": groups.view(
             result["groups"], found.shown, best, counted=compared["counted"] if compared else "group"

@@ -26,7 +26,7 @@ from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.chips import SAID, Chip, Chips
-from pipelines.samples.corrected import Corrected, Key, windows_on
+from pipelines.samples.labelling.corrected import Corrected, Key, windows_on
 from pipelines.samples.splits import some, spatial_blocks
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.pixel_size import differing_sizes
@@ -201,7 +201,7 @@ def without(task: Task, recipe: Recipe, samples: Any, out: Path, launch: Launch,
     launch.say("the same training without the corrections, which tells what they change")
     seed_everything(recipe.seed, workers=True, verbose=False)
     if recipe.folds:
-        return crossfit(task, recipe, plain, folder, launch, first=first, alone=True).tokens[tokens.AS_IS]
+        return crossfit(task, recipe, plain, folder, launch, first=first, alone=True).asked[tokens.AS_IS]
     network, _, _ = build(recipe, plain.spec)
     module = module_of(task, recipe, network, plain, plain.of("train"), folder)
     train(module, recipe, plain, plain.of("train"), folder, launch)

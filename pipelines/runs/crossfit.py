@@ -14,17 +14,17 @@ import numpy as np
 
 from models.baselines.fields import Forecast
 from models.bundle import FILES, stored_whole, write_weights
-from models.networks.assembly import AnyNetwork
-from models.networks.network import Network
 from models.spec import Spec
 from pipelines.recipes.recipe import Recipe
-from pipelines.runs import tokens
+from pipelines.runs import inputs, tokens
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import Launch
-from pipelines.runs.shares import losses_of, shares_of
+from pipelines.runs.shares import LEARNED, SAMPLES, losses_of, set_weights, shares_of
 from pipelines.runs.training import FOLDS, build, module_of, train, trained
 from pipelines.samples.sets import Samples, key_of
 from pipelines.tasks.task import Task, Teller
+
+KEPT = -1  # the fold of the model that learns from all
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class LeftOut:
     Attributes:
         chosen: all samples, fold by fold.
         models: the model and the baselines, each asked fold by fold.
-        tokens: the model with other tokens, see `tokens.tellers`.
+        asked: the model with other tokens and inputs, see `tokens.tellers` and `inputs.tellers`.
         answers: what was kept of the model's answers.
-        share: of the member of statistics, as the left-out groups say; None for networks of one member.
+        weights: of the parts of the network by name, as the left-out groups say; see `shares.LEARNED`.
     """
 
     chosen: list[Any]
     models: Mapping[str, Teller]
-    tokens: Mapping[str, Teller]
+    asked: Mapping[str, Teller]
     answers: Answers
-    share: float | None
+    weights: Mapping[str, float]
 
 
 def crossfit(
@@ -76,17 +76,17 @@ def crossfit(
     samples.fold(count, None, seed=recipe.seed)
     samples.spec = task.fitted(samples, ("train",))
 
-    share, shares = None, dict[int, float | None]()
+    weights = dict[int, dict[str, float]]()
     if first:
-        share, shares = _shares(recipe, samples, specs, out, chosen, fold_of)
-    if share is not None:
-        launch.say(f"weight of the member of statistics, by left-out groups: {share:g}")
+        weights = _weights(recipe, samples, specs, out, chosen, fold_of)
+    for name, weight in weights.get(KEPT, {}).items():
+        launch.say(f"{LEARNED[name][2]}, by left-out groups: {weight:g}")
 
     @lru_cache(maxsize=1)  # the samples come fold by fold
     def asked(fold: int) -> Mapping[str, Teller]:
         network = trained(recipe, specs[fold], out / FOLDS / str(fold + 1))
-        set_share(network, shares[fold])
-        return tokens.tellers(task, network)
+        set_weights(network, weights[fold])
+        return {**tokens.tellers(task, network), **inputs.tellers(task, network)}
 
     def by_fold(tellers: Callable[[int], Teller]) -> Teller:
         def tell(samples: Samples, some: Sequence[Any]) -> Any:
@@ -99,31 +99,34 @@ def crossfit(
     model = answers.kept(by_fold(partial(_named, asked, tokens.AS_IS)))
     names = dict.fromkeys(name for found in baselines for name in found)
     told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
-    changed = {name: by_fold(partial(_named, asked, name)) for name in tokens.TELLERS}
-    return LeftOut(chosen, {"model": model, **told}, changed, answers, share)
+    changed = {name: by_fold(partial(_named, asked, name)) for name in (*tokens.TELLERS, *inputs.names(samples.spec))}
+    return LeftOut(chosen, {"model": model, **told}, changed, answers, weights.get(KEPT, {}))
 
 
-def _shares(
+def _weights(
     recipe: Recipe,
     samples: Samples,
     specs: Sequence[Spec],
     out: Path,
     chosen: Sequence[Any],
     fold_of: Mapping[tuple[str, ...], int],
-) -> tuple[float | None, dict[int, float | None]]:
-    """See `shares.shares_of`: of all groups, and for each fold of those of the others."""
-    losses = {}
-    for fold, spec in enumerate(specs):
-        left = [sample for sample in chosen if fold_of[key_of(samples, sample)] == fold]
-        network = trained(recipe, spec, out / FOLDS / str(fold + 1))
-        losses[fold] = losses_of(network, samples, left, folds=len(specs))
-    return shares_of(losses)
-
-
-def set_share(network: AnyNetwork, share: float | None) -> None:
-    """Let the member of statistics count so much, where that is known."""
-    if share is not None and isinstance(network, Network):
-        network.share = share
+) -> dict[int, dict[str, float]]:
+    """The weights of a network's parts: of all groups (`KEPT`), and for each fold of those of the others."""
+    weights: dict[int, dict[str, float]] = {fold: {} for fold in (KEPT, *range(len(specs)))}
+    for name, (ends, sparing, _) in LEARNED.items():
+        losses = {}
+        for fold, spec in enumerate(specs):
+            left = [sample for sample in chosen if fold_of[key_of(samples, sample)] == fold]
+            network = trained(recipe, spec, out / FOLDS / str(fold + 1))
+            set_weights(network, weights[fold])
+            losses[fold] = losses_of(network, samples, left, ends, most=-(-SAMPLES // len(specs)))
+            if not losses[fold]:
+                break
+        else:
+            best, each = shares_of(losses, sparing=sparing)
+            for fold, share in ((KEPT, best), *each.items()):
+                weights[fold] |= {} if share is None else {name: share}
+    return weights
 
 
 def _named(tellers: Callable[[int], Mapping[str, Teller]], name: str, fold: int) -> Teller:

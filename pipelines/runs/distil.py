@@ -190,7 +190,7 @@ def rivals(
     plain = dataclasses.replace(cast("SceneRecipe", recipe), distil=None)
     if recipe.folds:
         theirs = load_recipe(distil.teacher / "recipe.yaml", **{"data.root": str(recipe.data.root)})
-        asked = crossfit(task, theirs, samples, distil.teacher, launch, first=first, alone=True).tokens
+        asked = crossfit(task, theirs, samples, distil.teacher, launch, first=first, alone=True).asked
     else:
         asked = tokens.tellers(task, teacher)
     found[TEACHER] = asked, teacher
@@ -199,7 +199,7 @@ def rivals(
         seed_everything(recipe.seed, workers=True, verbose=False)
         network, _, _ = build(plain, samples.spec)
         if recipe.folds:
-            asked = crossfit(task, plain, samples, out / SCRATCH, launch, first=first, alone=True).tokens
+            asked = crossfit(task, plain, samples, out / SCRATCH, launch, first=first, alone=True).asked
         else:
             module = module_of(task, plain, network, samples, samples.of("train"), out / SCRATCH)
             train(module, plain, samples, samples.of("train"), out / SCRATCH, launch)
@@ -265,7 +265,7 @@ def products(network: AnyNetwork) -> int:
     """Multiply-adds of a network over one tile; those of its convolutions and linear layers, which are nearly all."""
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        network.eval().predict(example_inputs(network.spec.imagery, batch=1))
+        network.eval().predict(example_inputs(network.spec, batch=1))
     return int(counter.get_total_flops()) // 2
 
 

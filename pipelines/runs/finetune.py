@@ -29,12 +29,13 @@ from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
 from pipelines.records.energy import ASSESS, WRITE
-from pipelines.runs import corrections, distil, tokens, trust
+from pipelines.runs import corrections, distil, inputs, tokens, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
-from pipelines.runs.crossfit import LeftOut, crossfit, set_share
+from pipelines.runs.crossfit import LeftOut, crossfit
 from pipelines.runs.folder import Launch, booked_run, is_first, lap, make_folder, replacing_run, result_before
+from pipelines.runs.shares import LEARNED, learn_gate, set_weights
 from pipelines.runs.training import build, module_of, train
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, Teller, task_named
@@ -109,7 +110,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     bundle = Bundle(
         samples.spec,
         recipe.backbone,
-        _architecture(recipe, network, left),
+        _architecture(recipe, network, samples, left),
         base,
         recipe.mode,
         stored_whole(base, recipe.mode),
@@ -149,26 +150,25 @@ def _samples(task: Task, recipe: Recipe) -> Samples:
     return samples
 
 
-def _architecture(recipe: Recipe, network: AnyNetwork, left: LeftOut | None) -> Any:
-    """The settings of the network, with the weight of its members that the folds learned, which it gets, too."""
-    if left is None or left.share is None:
-        return recipe.model
-    set_share(network, left.share)
-    return dataclasses.replace(recipe.model, share=left.share)
+def _architecture(recipe: Recipe, network: AnyNetwork, samples: Samples, left: LeftOut | None) -> Any:
+    """The settings of the network, with the weights of its parts that left-out groups tell, which it gets, too."""
+    weights = left.weights if left else learn_gate(network, samples)
+    set_weights(network, weights)
+    return dataclasses.replace(recipe.model, **weights)
 
 
 def _asked(
     task: Task, recipe: Recipe, samples: Samples, network: AnyNetwork, predict: Predict, left: LeftOut | None
 ) -> tuple[list[Any], Mapping[str, Teller], Mapping[str, Teller], Answers]:
-    """Samples that judge a run; the model and its baselines; the model with other tokens; answers as they are kept."""
+    """Samples that judge a run; the model and its baselines; the model with other tokens and inputs; answers, kept."""
     if left:
-        return left.chosen, left.models, left.tokens, left.answers
+        return left.chosen, left.models, left.asked, left.answers
     tested = samples.of("test") or samples.of("val")
     answers = Answers(len(samples.of("val", "test")))
     model = answers.kept(task.teller(predict))
     _asked_of_rest(samples, tested, model)
     models = {"model": model, **task.baselines(samples, samples.of("train"), recipe.seed)}
-    return tested, models, tokens.tellers(task, network), answers
+    return tested, models, {**tokens.tellers(task, network), **inputs.tellers(task, network)}, answers
 
 
 def _asked_of_rest(samples: Samples, tested: Sequence[Any], model: Teller) -> None:
@@ -184,6 +184,7 @@ def _refitted(
     """Train anew on all samples, and write that model in place of the one that was scored."""
     launch.say("training anew on all samples")
     network = _trained_anew(task, recipe, samples, out, launch)
+    set_weights(network, {name: getattr(bundle.architecture, name, 0.0) for name in LEARNED})
     said = (
         "The model in this folder was trained anew on all samples; the scores are those of the one that never saw "
         "the test split."
@@ -230,7 +231,7 @@ def save(
     merge_lora(network)
     if isinstance(network, Network):
         launch.say("exporting and checking model.onnx")
-        inputs = example_inputs(bundle.spec.imagery, batch=3)
+        inputs = example_inputs(bundle.spec, batch=3)
         scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
         predict = _export(out, bundle, network, inputs, scale)
         lap(launch, WRITE)

@@ -24,7 +24,7 @@ from models.spec import IMAGERY, Classes
 from models.types import Progress, Say
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs.assess import tested
-from pipelines.runs.crossfit import set_share
+from pipelines.runs.shares import LEARNED, set_weights
 from pipelines.runs.training import FOLDS, trained
 from pipelines.samples.sets import Samples, evenly, inputs_of, key_of, read_split
 from pipelines.tasks.task import Task, load_recipe, task_named
@@ -93,7 +93,7 @@ def _bundle_of(
 
 def _folds(run: Path, place: Path, bundle: Bundle, recipe: Recipe, task: Task, say: Say) -> Iterator[Pair]:
     """Each network of the folds, exported and in bytes, with the samples that it never saw."""
-    samples, share = task.prepare(recipe), getattr(bundle.architecture, "share", None)
+    samples = task.prepare(recipe)
     for fold in range(recipe.folds):
         weights = run / FOLDS / str(fold + 1)
         if not (weights / FILES["sha256"]).is_file():
@@ -102,7 +102,7 @@ def _folds(run: Path, place: Path, bundle: Bundle, recipe: Recipe, task: Task, s
         samples.fold(recipe.folds, fold, seed=recipe.seed)
         samples.spec = task.fitted(samples, ("train",))
         network = trained(recipe, samples.spec, weights)
-        set_share(network, share)
+        set_weights(network, {name: getattr(bundle.architecture, name) for name in LEARNED})
         own, folder = dataclasses.replace(bundle, spec=samples.spec), place / str(fold + 1)
         _bundle_of(folder, own, samples, samples.of("train"), graph=partial(export_onnx, network))
         yield Pair(folder, samples.of("test"))

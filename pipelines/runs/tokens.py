@@ -15,7 +15,7 @@ from torch import Tensor
 from models.networks.assembly import AnyNetwork, predict_by
 from pipelines.reports.measures import named, number, with_unit
 from pipelines.samples.sets import Samples, evenly, key_of
-from pipelines.tasks.task import Task, Teller
+from pipelines.tasks.task import Judgement, Task, Teller
 
 MOST = 200  # samples that are asked about: the model runs three times more over each
 AS_IS, ZEROED, SWAPPED = "model", "tokens at zero", "tokens of another sample"
@@ -40,9 +40,9 @@ def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
             return maps
 
         with _tokens(network, keep):
-            ask(samples, _others(samples, chosen))
-        others = iter(kept)  # in the same batches
-        with _tokens(network, lambda maps: next(others)):
+            ask(samples, others(samples, chosen))
+        theirs = iter(kept)  # in the same batches
+        with _tokens(network, lambda maps: next(theirs)):
             return ask(samples, chosen)
 
     return {AS_IS: ask, ZEROED: zeroed, SWAPPED: swapped}
@@ -57,12 +57,8 @@ def worth(
         "score", the leading one; "scores" of the three by name; "compared", how the model as it is does beside the
         other two; "told", what that means, in words.
     """
-    some = [chosen[i] for i in evenly(len(chosen), MOST)]
-    found = task.judge(samples, some, asked, batch=batch)
-    lead, unit = found.shown.said[0], found.shown.unit
-    scores = {name: found.scores[name].get(lead) for name in asked}
-    compared = {name: found.compare(AS_IS, name) for name in (ZEROED, SWAPPED)}
-    without = compared[ZEROED]
+    found, result = differences(task, samples, chosen, {name: asked[name] for name in TELLERS}, batch=batch)
+    lead, unit, without = found.shown.said[0], found.shown.unit, found.compare(AS_IS, ZEROED)
     gain = with_unit(lead, number(lead, without.gain, sign="+"), unit)
     if without.interval is None:
         said = f"Tokens: {gain} over the same model without them; {without.told(unit)}"
@@ -71,13 +67,19 @@ def worth(
         worth_it = "" if without.verdict == "ahead" else " They are worth nothing that could be told from chance."
         many = f"{without.groups} {without.counted}s"
         said = f"Tokens: {gain} over the same model without them ({low} to {high} with 95 %, {many}).{worth_it}"
-    return {
-        "score": lead,
-        "samples": len(some),
-        "scores": scores,
-        "compared": {name: c.to_json() for name, c in compared.items()},
-        "told": said,
-    }
+    return {**result, "told": said}
+
+
+def differences(
+    task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, batch: int
+) -> tuple[Judgement, dict[str, Any]]:
+    """How the model as it is, the first of those asked, does beside each of the others, on some of the samples."""
+    some = [chosen[i] for i in evenly(len(chosen), MOST)]
+    found = task.judge(samples, some, asked, batch=batch)
+    lead, (first, *others) = found.shown.said[0], asked
+    compared = {name: found.compare(first, name).to_json() for name in others}
+    scores = {name: found.scores[name].get(lead) for name in asked}
+    return found, {"score": lead, "samples": len(some), "scores": scores, "compared": compared}
 
 
 def view(found: Mapping[str, Any] | None, unit: str) -> dict[str, Any] | None:
@@ -104,7 +106,7 @@ def _tokens(network: AnyNetwork, change: Callable[[Maps], Maps]) -> Iterator[Non
         handle.remove()
 
 
-def _others(samples: Samples, chosen: Sequence[Any]) -> list[Any]:
+def others(samples: Samples, chosen: Sequence[Any]) -> list[Any]:
     """For each sample one of another group, or the one half-way around where all are of one group."""
     every = samples.samples
     place = {key_of(samples, sample): i for i, sample in enumerate(every)}

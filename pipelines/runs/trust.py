@@ -39,7 +39,7 @@ def confidence(samples: Samples, answers: Answers | None) -> dict[str, Any] | No
     said_of, truth, group = answers.joined()
     positive = spec.answer.positive or _never_negative(samples, truth)
     kept, told = intervals.learn(intervals.Told.of(said_of, truth, group, positive=positive), spec.answer.levels)
-    over, place = ("day", "cell") if WEATHER in spec.inputs else ("place", "pixel")
+    over, place = ("day", "cell") if spec.over_weather else ("place", "pixel")
     said = [kept.said, *intervals.words(told, unit=spec.answer.unit, over=over, place=place)]
     return {"calibration": kept.to_json(), "measures": told, "told": said}
 

@@ -19,10 +19,10 @@ from models.types import Array, Mask
 from pipelines.grids.mosaic import fill_invalid, pad_tile
 from pipelines.grids.windows import Window, cells
 from pipelines.recipes.recipe import Data
-from pipelines.samples.corrected import Corrected, Key
-from pipelines.samples.labels import folder_classes, pair, read_labels, read_values
+from pipelines.samples.labelling.corrected import Corrected, Key
+from pipelines.samples.labelling.labels import folder_classes, pair, read_labels, read_values
+from pipelines.samples.labelling.polygons import Polygons
 from pipelines.samples.names import plain, read_groups, shortened
-from pipelines.samples.polygons import Polygons
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
 from pipelines.scenes.periods import GapError, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import Scene, open_scene

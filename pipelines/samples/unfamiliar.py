@@ -11,7 +11,6 @@ import numpy as np
 
 from models.bundle import Bundle, load_familiar
 from models.confidence.familiar import Familiar, features_of, features_of_fields, looks_like
-from models.spec import WEATHER
 from models.types import Array
 from pipelines.scenes.scene import Scene
 
@@ -111,7 +110,7 @@ def limit(bundle: Bundle) -> float:
 
 def unlike(share: float, bundle: Bundle) -> str:
     """That a share of a scene is unlike all training ground, in words."""
-    weather = WEATHER in bundle.spec.inputs
+    weather = bundle.spec.over_weather
     return (
         f"{share:.0%} of it is unlike {'all training weather' if weather else 'all training ground'} (95 of 100 "
         f"{'days' if weather else 'places'} left out of the training had less than {max(limit(bundle), 0.01):.0%}): "

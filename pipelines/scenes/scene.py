@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import transform
@@ -195,10 +196,8 @@ class Scene:
         """
         if self.geobox.crs is None:
             raise InputError(f"{self.name}: a location is wanted and the scene has no coordinate system; give it one")
-        a, b, c, d, e, f = tuple(self.geobox.affine)[:6]
         row, col = ((side.start + side.stop) / 2 for side in window)
-        x, y = a * col + b * row + c, d * col + e * row + f
-        (longitude,), (latitude,) = transform(str(self.geobox.crs), "EPSG:4326", [x], [y])
+        (latitude,), (longitude,) = self._degrees([row], [col])
         return np.array([latitude, longitude], np.float32)
 
     def apart(self) -> list[Scene]:
@@ -207,6 +206,22 @@ class Scene:
             return [self]
         named = [(frame, f"{self.name}_{frame.date or number}") for number, frame in enumerate(self.stack, 1)]
         return [dataclasses.replace(self, name=name, stack=(frame,)) for frame, name in named]
+
+    def area(self, window: Window) -> np.ndarray:
+        """West, south, east and north of a window in degrees, west above east across the antimeridian: float64 (4,)."""
+        (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
+        latitudes, longitudes = self._degrees([top, top, bottom, bottom], [left, right, left, right])
+        away = (longitudes - longitudes[0] + 180) % 360 - 180
+        west, east = ((longitudes[0] + end + 180) % 360 - 180 for end in (away.min(), away.max()))
+        return np.array([west, latitudes.min(), east, latitudes.max()])
+
+    def _degrees(self, rows: ArrayLike, columns: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Latitudes and longitudes of corners of pixels."""
+        a, b, c, d, e, f = tuple(self.geobox.affine)[:6]
+        row, col = np.asarray(rows, float), np.asarray(columns, float)
+        x, y = a * col + b * row + c, d * col + e * row + f
+        longitudes, latitudes = transform(str(self.geobox.crs), "EPSG:4326", x, y)
+        return np.asarray(latitudes), np.asarray(longitudes)
 
     def close(self) -> None:
         """Close the files that this thread holds open; reading opens them again."""

@@ -31,6 +31,7 @@ from pipelines.records.energy import START, TILES, WRITE, Meter
 from pipelines.records.ledger import Entry, fingerprint
 from pipelines.samples.unfamiliar import limit, unlike
 from pipelines.scenes.scene import Scene
+from pipelines.scoring.beside import Beside
 from pipelines.scoring.rows import Grid, draw, map_rows, rows_on_files
 from pipelines.scoring.watch import share_outside, watching
 
@@ -118,6 +119,7 @@ class Job:
         least_area: hectares; smaller patches are merged into their neighbours. 0 leaves them.
         grid: see `plan.Maps.map_grid`.
         area: see `rows.map_rows`.
+        beside: what else the models take of the scene's tiles.
         rows: first row and end, in rows of the map; the first is that of a part.
         whole: whether these are all the rows.
         replace: whether maps of these names may be replaced.
@@ -135,6 +137,7 @@ class Job:
     least_area: float
     grid: Grid
     area: Area | None
+    beside: Beside | None
     rows: tuple[int, int]
     whole: bool = True
     replace: bool = False
@@ -211,6 +214,7 @@ def _score(job: Job, outputs: Sequence[Output], meter: Meter, progress: Progress
     for gap in gaps:
         writers = [_Writer(output, kind, gap) for output in outputs for kind in output.layouts]
         how: dict[str, Any] = {"overlap": job.overlap, "extra": len(watched), "rows": gap, "area": job.area}
+        how["beside"] = job.beside and job.beside.of
         how |= {"meter": meter, "progress": progress}
         counts = [*(spec.answer.channels for spec in specs), *[1] * len(watched)]
         for first, block, valid in make(job.scene, specs, runtime, **how):
@@ -339,7 +343,7 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
         write_stac_item(drafts["json"], item)
         os.replace(drafts["json"], beside["json"])
         _, height, width = output.layouts["map"].shape
-        notes = [*job.scene.remarks, *([banner] if banner else [])]
+        notes = [*job.scene.remarks, *(job.beside.notes if job.beside else ()), *([banner] if banner else [])]
         page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in notes]}
         entry.finish(page, output.files)
     except OSError as error:

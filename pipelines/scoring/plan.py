@@ -28,6 +28,7 @@ from pipelines.scenes.find import find_scenes
 from pipelines.scenes.periods import find_places
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
+from pipelines.scoring.beside import Beside, beside, opened
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.names import by_name, files_of
 from pipelines.scoring.opening import open_for, periods_of, tags_for, warnings_about
@@ -35,6 +36,7 @@ from pipelines.scoring.rows import ENDS, Grid, layouts
 from pipelines.scoring.tables import check_tables, failed, tabulated
 from pipelines.scoring.watch import check_confidence
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
+from pipelines.weather.series import WeatherSeries
 
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
@@ -112,6 +114,7 @@ class Plan:
         reading: what a person says about the files.
         engine: how models are run.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when None.
+        weather: files of the weather before the scenes.
         overwrite: whether maps that exist are replaced.
         ground: where the mosaic lies, and what is asked for.
         named: whether the run's name is part of the maps' names.
@@ -125,6 +128,7 @@ class Plan:
     reading: Reading = Reading()
     engine: Engine = Engine()
     overlap: int | None = None
+    weather: tuple[str, ...] = ()
     overwrite: bool = False
     ground: Ground = Ground()
     named: bool = False
@@ -228,7 +232,7 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
 
 
-READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
+READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods", "weather")
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
@@ -245,6 +249,7 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
             pixels.pixel,
             pixels.uses_time,
             pixels.uses_location,
+            tuple(bundle.spec.series.items()),
         )
         groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
     passes = []
@@ -309,6 +314,7 @@ class _Survey:
         inputs: the files of all scenes, as far as their names tell.
         say: takes a line for the person who waits.
         taken: the scene whose maps have a name.
+        opened: the weather, once it was asked for.
     """
 
     runs: Mapping[Path, Bundle]
@@ -316,6 +322,7 @@ class _Survey:
     inputs: frozenset[Path]
     say: Callable[[str], None]
     taken: dict[str, str] = field(default_factory=dict)
+    opened: WeatherSeries | None = None
 
     def job(self, source: str, folders: Sequence[Path], overlap: int) -> tuple[Job | None, list[dict[str, Any]]]:
         """Open and check a scene.
@@ -329,9 +336,10 @@ class _Survey:
         area = Area(plan.ground.aoi, scene.geobox) if plan.ground.aoi else None
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)
+        joined = beside(first, scene, overlap, self.weather(first))
         outputs, kept = [], []
         for run, bundle in runs.items():
-            output = _output(run, bundle, scene, plan, overlap, area)
+            output = _output(run, bundle, scene, plan, overlap, area, joined)
             if self.taken.setdefault(output.entry.stem, source) != source:
                 stem, other = output.entry.stem, self.taken[output.entry.stem]
                 same = f"would be written as {stem}_map.tif, as {other} is"
@@ -348,6 +356,8 @@ class _Survey:
         check_memory(source, [layout for output in outputs for layout in output.layouts.values()], strip=strip)
         for note in warnings_about(scene, first.spec, as_is=plan.reading.as_is):
             self.say(f"{scene.name}: {note}")
+        for note in joined.notes if joined else ():
+            self.say(f"{scene.name}: {note}")
         for output in outputs:
             for note in strange(scene, output.run, output.bundle):
                 self.say(f"{scene.name}: {note}")
@@ -357,8 +367,14 @@ class _Survey:
         height = next(iter(outputs[0].layouts.values())).shape[1]
         prints = tuple((path, fingerprint(path)) for path in sorted(scene.files) if not str(path).endswith(_MADE_LATER))
         maps = plan.maps
-        what = (source, scene, tuple(outputs), overlap, plan.engine, maps.min_area, maps.map_grid, area, (0, height))
-        return Job(*what, replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
+        what = (source, scene, tuple(outputs), overlap, plan.engine, maps.min_area, maps.map_grid, area, joined)
+        return Job(*what, (0, height), replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
+
+    def weather(self, bundle: Bundle) -> WeatherSeries | None:
+        """The weather of all scenes, opened once."""
+        if self.plan.weather and self.opened is None:
+            self.opened = opened(bundle, self.plan.weather)
+        return self.opened
 
     def _check_targets(self, output: Output, scene: Scene) -> None:
         """Refuse to replace what is not to be replaced."""
@@ -374,7 +390,9 @@ class _Survey:
             check_target(output.path(kind), layout, overwrite=overwrite)
 
 
-def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int, area: Area | None) -> Output:
+def _output(
+    run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int, area: Area | None, joined: Beside | None
+) -> Output:
     """The maps of a scene by a run, and their page in the ledger."""
     identity = bundle_id(run)
     paths = {layer.path for frame in scene.stack for layer in frame.every}
@@ -389,6 +407,7 @@ def _output(run: Path, bundle: Bundle, scene: Scene, plan: Plan, overlap: int, a
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap, phase(scene.geobox)],
         "area": area and area.shape.wkb_hex,
+        "beside": joined and joined.identity,
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
     made = layouts(bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene), grid=plan.maps.map_grid)

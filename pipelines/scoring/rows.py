@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from models.confidence.intervals import interval_of
 from models.errors import InputError, RunError
 from models.runtime.engines import Runtime
 from models.spec import IMAGERY, Spec
-from models.types import Array, Mask, Predict, Progress
+from models.types import Array, Inputs, Mask, Predict, Progress
 from pipelines.grids.align import crop
 from pipelines.grids.mosaic import Prediction, Rows, blend, fill_invalid, first_largest, pad_tile
 from pipelines.grids.positions import Lattice, clip, coarser, footprint, phase, pixel_ratio
@@ -165,6 +165,7 @@ def map_rows(
     extra: int = 0,
     rows: tuple[int, int] | None = None,
     area: Area | None = None,
+    beside: Callable[[Sequence[Window]], Inputs] | None = None,
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -178,6 +179,7 @@ def map_rows(
         extra: channels that the runtime gives after the models' answers.
         rows: first row and end of the rows of the map that are wanted; all of them when None.
         area: on the grid of the scene; nothing is told outside of it, and tiles outside are not computed.
+        beside: what else the models take, of tiles by their windows on the map.
         meter: books the reading, and counts the tiles.
         progress: wraps the tiles to show progress.
 
@@ -189,7 +191,7 @@ def map_rows(
     """
     tiles = grid_of_tiles(scene, specs[0], overlap, rows=rows)
     windows = progress(tiles, scene.name) if progress else tiles
-    answers = predict_tiles(scene, specs[0], runtime, windows, meter, area)
+    answers = predict_tiles(scene, specs[0], runtime, windows, meter, area, beside)
     return blend(answers, tiles, channels=sum(spec.answer.channels for spec in specs) + extra, rows=rows)
 
 
@@ -202,6 +204,7 @@ def rows_on_files(
     extra: int = 0,
     rows: tuple[int, int] | None = None,
     area: Area | None = None,
+    beside: Callable[[Sequence[Window]], Inputs] | None = None,
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Rows]:
@@ -217,7 +220,8 @@ def rows_on_files(
     windows = [(slice(row, min(row + _STRIP, end)), slice(0, width)) for row in range(first, end, _STRIP)]
     unders = [_rows_under(scene, crop(own.geobox, window)) for window in windows]
     wanted = unders[0].start, unders[-1].stop
-    how: dict[str, Any] = {"extra": extra, "rows": wanted, "area": area, "meter": meter, "progress": progress}
+    how: dict[str, Any] = {"extra": extra, "rows": wanted, "area": area, "beside": beside, "meter": meter}
+    how["progress"] = progress
     feed = map_rows(scene, specs, runtime, overlap=overlap, **how)
     channels, top = sum(spec.answer.channels for spec in specs) + extra, wanted[0]
     held = np.empty((channels, 0, scene.shape[1]), np.float32)
@@ -258,6 +262,7 @@ def predict_tiles(
     windows: Iterable[Window],
     meter: Meter | None = None,
     area: Area | None = None,
+    beside: Callable[[Sequence[Window]], Inputs] | None = None,
 ) -> Iterator[Prediction]:
     """Predict windows of a map, in order; reading and prediction run beside each other and beside the caller.
 
@@ -270,6 +275,7 @@ def predict_tiles(
         windows: in pixels of the map, row by row.
         meter: books the reading, and counts the tiles.
         area: see `map_rows`.
+        beside: see `map_rows`.
 
     Yields:
         The window, predictions (sum of the models' K, h, w) or None, and the valid mask (h, w).
@@ -285,7 +291,7 @@ def predict_tiles(
                 tiles = readers.submit(_read, scene, spec, batch, meter, area)
                 if meter:
                     meter.made(samples=len(batch))
-                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles))
+                waiting.append(lanes.submit(_predict, scene, spec, runtime, batch, tiles, beside))
                 if len(waiting) > ahead:
                     yield from waiting.popleft().result()
             while waiting:
@@ -330,6 +336,7 @@ def _predict(
     runtime: Runtime,
     windows: Sequence[Window],
     reading: Future[list[tuple[Array, Mask, Mask]]],
+    beside: Callable[[Sequence[Window]], Inputs] | None,
 ) -> list[Prediction]:
     """Predict a batch that is being read."""
     tiles = reading.result()
@@ -343,6 +350,7 @@ def _predict(
             inputs["time"] = np.repeat(scene.time()[None], len(full), axis=0)
         if spec.imagery.uses_location:
             inputs["location"] = np.stack([scene.location(pixels[i]) for i in full])
+        inputs |= beside([windows[i] for i in full]) if beside else {}
         y = np.concatenate(runtime.run(inputs), axis=1)  # (B, K, tile, tile), or (B, K) for classes of tiles
         if not np.isfinite(y).all():
             rows, columns = pixels[full[0]]

@@ -25,7 +25,7 @@ from models.types import convert
 from pipelines.outputs.forms import points_form
 from pipelines.outputs.geopackage import write_layer, write_styles
 from pipelines.records.ledger import digest
-from pipelines.samples.polygon_files import check_polygons, check_tables
+from pipelines.samples.labelling.polygon_files import check_polygons, check_tables
 from pipelines.surveys.population import side
 
 LAYER, KEY, DESIGN = "points", "sample_key", "sample_design"

@@ -18,8 +18,8 @@ from pipelines.grids import align
 from pipelines.grids.areas import BLOCK, open_classes, read
 from pipelines.grids.windows import Window, cells
 from pipelines.outputs.categories import read_categories, sidecar
-from pipelines.samples.polygon_files import check_polygons
-from pipelines.samples.polygons import Polygons, is_vector, polygon_codes
+from pipelines.samples.labelling.polygon_files import check_polygons
+from pipelines.samples.labelling.polygons import Polygons, is_vector, polygon_codes
 
 Index = NDArray[np.int64]
 Rule = Callable[[GeoBox, Window, Index], Index]

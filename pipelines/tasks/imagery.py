@@ -362,7 +362,7 @@ def imagery_task(name: str, summary: str, *, losses: Iterable[str], unused: tupl
         summary,
         SceneRecipe,
         ("frozen", "lora", "full"),
-        unused,
+        (*unused, "model.gate"),
         least=2,  # batch norm wants two samples
         losses=tuple(losses),
         packages=("terratorch",),

@@ -22,8 +22,9 @@ import xarray as xr
 from pyproj import CRS
 
 from models.errors import InputError
-from pipelines.weather import axes, fill, lazy, times, units
+from pipelines.weather import axes, lazy, times, units
 from pipelines.weather.axes import Roles
+from pipelines.weather.formats import fill
 
 NOTES = "earthtune_notes"
 ORDER = ("time", "level", "lat", "lon")

@@ -17,7 +17,7 @@ from models.errors import InputError
 from pipelines.weather import canonical, lazy, units
 from pipelines.weather.products import SLACK, Interval, Known, RainProduct, Stamp, doubts, known
 
-_ASKS = "earthtune_interval"  # attribute of an amount: why its intervals are not known
+ASKS = "earthtune_interval"  # attribute of an amount: why its intervals are not known
 
 
 def with_intervals(
@@ -106,7 +106,7 @@ def _spread(data: xr.Dataset, interval: Interval) -> xr.Dataset:
 def _asking(data: xr.Dataset, told: Known) -> xr.Dataset:
     """The dataset whose amounts say why nothing is known of their intervals."""
     every = told.sums if told.sums is not None else list(data.data_vars)
-    asks = {key: data[key].assign_attrs({_ASKS: told.reason}) for key in every}
+    asks = {key: data[key].assign_attrs({ASKS: told.reason}) for key in every}
     return canonical.noted(data.assign(asks), [*canonical.notes_of(data), f"intervals are not known: {told.reason}"])
 
 
@@ -167,7 +167,7 @@ def per_step(field: xr.DataArray, *, name: str = "dataset") -> xr.DataArray:
 def _intervals(field: xr.DataArray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends along time."""
     if "interval_start" not in field.coords or "time" not in field.dims:
-        why = field.attrs.get(_ASKS, "nothing tells its intervals")
+        why = field.attrs.get(ASKS, "nothing tells its intervals")
         raise InputError(
             f"{name}: {field.name} is an amount and {why}; pass stamp (start, middle, end), hours, or the product, "
             "which recipes call data.target"

@@ -1,24 +1,30 @@
-"""Weather onto another grid: interpolated onto pixels of a satellite scene, or averaged by area into coarser cells."""
+"""Weather onto another grid: interpolated onto pixels of a scene, averaged by area into coarser cells; or at places."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from models.errors import InputError
 from pipelines.grids import resample
-from pipelines.weather import regions
+from pipelines.weather import lazy, regions
+
+Join = Literal["cell", "bilinear", "area"]
+Part = tuple[NDArray[np.int64], NDArray[np.float64]]  # cells along an axis, and their weights
 
 _MARGIN = 2
 _OFF = -1e9  # a position far outside of any grid
 _MOST_BYTES = 2 << 30
 _AT_ONCE = 1 << 28  # bytes of a field that are read in one go
+_MOST_CELLS = 1 << 26  # of all places together
 
 
 def onto(
@@ -277,3 +283,140 @@ def _weighted(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
     weight = rows @ known.astype(np.float64) @ cols.T
     enough = weight >= 0.5 - 1e-9
     return np.asarray(np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of each cell of a grid is seen at places.
+
+    Attributes:
+        weights: (U, cells), cells of `rows` and `spans` row by row; they sum to one for what lies on the grid.
+        inside: whether a place lies on the grid (U,).
+        rows: rows that any place sees, and those in between.
+        spans: spans (first, last + 1) of columns, one after the other from west to east.
+    """
+
+    weights: Any
+    inside: NDArray[np.bool_]
+    rows: slice
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def cells(self) -> int:
+        """Cells that are read for each time."""
+        return int(self.weights.shape[1])
+
+    def means(self, values: xr.Variable, times: slice) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The mean of what has data at each place and time, and where that is half of what is seen or more: (U, S).
+
+        Args:
+            values: (time, lat, lon), with members first where it is of an ensemble: their mean is taken.
+            times: those that are read.
+        """
+        part = lazy.runs(values.isel(time=times, lat=self.rows), "lon", self.spans)
+        part = part.mean("number") if "number" in part.dims else part
+        cells = np.asarray(part.transpose("time", "lat", "lon").values, np.float64).reshape(-1, self.cells).T
+        known = np.abs(cells) <= np.finfo(np.float32).max  # neither NaN nor infinite
+        total = self.weights @ np.where(known, cells, 0.0)
+        weight = self.weights @ known.astype(np.float64)
+        enough = weight >= 0.5 - 1e-9
+        return np.divide(total, weight, out=np.zeros_like(total), where=enough), enough
+
+
+def shares(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], places: NDArray[np.float64], *, join: Join, name: str
+) -> Shares:
+    """How much of each cell is seen at places.
+
+    Args:
+        lat: centres of the rows of a canonical grid.
+        lon: centres of its columns.
+        places: latitude and longitude (U, 2), of either convention; for areas west, south, east, north (U, 4).
+        join: the cell that a place lies in; linear between centres and the nearest beyond the outermost; or the overlap
+            with an area.
+        name: file name, for messages.
+
+    Raises:
+        InputError: the grid has a single row or column, or areas are of too many cells.
+    """
+    from scipy.sparse import csr_array
+
+    found = _overlaps(lat, lon, places, name) if join == "area" else _between(lat, lon, places, join, name)
+    inside = np.array([len(down[0]) > 0 and len(across[0]) > 0 for down, across in found], bool)
+    found = [pair for pair, there in zip(found, inside, strict=True) if there]
+    if sum(len(down[0]) * len(across[0]) for down, across in found) > _MOST_CELLS:
+        raise InputError(
+            f"{name}: areas of samples have more than {_MOST_CELLS} cells of weather; take smaller samples"
+        )
+    if not found:
+        return Shares(csr_array((len(places), 0)), inside, slice(0, 0), ((0, 0),))
+    used = np.unique(np.concatenate([down[0] for down, _ in found]))
+    rows = slice(int(used[0]), int(used[-1]) + 1)
+    spans = _arc(np.unique(np.concatenate([across[0] for _, across in found])), len(lon))
+    column = np.zeros(len(lon), np.int64)
+    every = np.concatenate([np.arange(*span) for span in spans])
+    column[every] = np.arange(len(every))
+    cells = [((down[0] - rows.start)[:, None] * len(every) + column[across[0]]).ravel() for down, across in found]
+    weights = np.concatenate([np.outer(down[1], across[1]).ravel() for down, across in found])
+    owners = np.repeat(np.flatnonzero(inside), [len(of) for of in cells])
+    shape = (len(places), (rows.stop - rows.start) * len(every))
+    return Shares(csr_array((weights, (owners, np.concatenate(cells))), shape), inside, rows, spans)
+
+
+def _arc(used: NDArray[np.int64], count: int) -> tuple[tuple[int, int], ...]:
+    """The columns used and those in between, without the widest gap that there is on the way round."""
+    gaps = np.diff(used)
+    at = int(np.argmax(gaps)) if len(gaps) else 0
+    if len(gaps) and gaps[at] > used[0] + count - used[-1]:
+        return (int(used[at + 1]), count), (0, int(used[at]) + 1)
+    return ((int(used[0]), int(used[-1]) + 1),)
+
+
+def _round(lon: NDArray[np.float64]) -> bool:
+    """Whether columns go round the globe."""
+    return regions.extent(xr.Dataset(coords={"lat": [0.0], "lon": lon})).width == 360
+
+
+def _between(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], places: NDArray[np.float64], join: Join, name: str
+) -> list[tuple[Part, Part]]:
+    """Rows and columns of places, each with weights; none for places off the grid."""
+    nodes = np.concatenate([[lon[-1] - 360], lon, [lon[0] + 360]]) if _round(lon) else lon
+    west = lon[0] - (lon[1] - lon[0]) / 2 if len(lon) > 1 else lon[0]
+    turned = west + np.mod(places[:, 1] - west + 1e-9, 360) - 1e-9  # rounding turns none at the edge round
+    down, across = _places(lat, places[:, 0], name), _places(nodes, turned, name)
+    shift = int(len(nodes) > len(lon))
+    parts = []
+    for row, col in zip(down, across, strict=True):
+        cells, weights = _along(col, len(nodes), join)
+        parts.append((_along(row, len(lat), join), ((cells - shift) % len(lon), weights)))
+    return parts
+
+
+def _along(place: float, count: int, join: Join) -> Part:
+    """The cells along an axis that are seen at a place in cells, and their weights."""
+    if place == _OFF:
+        return np.empty(0, np.int64), np.empty(0)
+    if join == "cell":
+        return np.array([min(int(place), count - 1)]), np.ones(1)
+    first = min(max(place - 0.5, 0.0), count - 1.0)
+    low = min(int(first), count - 2)
+    return np.array([low, low + 1]), np.array([low + 1 - first, first - low])
+
+
+def _overlaps(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], boxes: NDArray[np.float64], name: str
+) -> list[tuple[Part, Part]]:
+    """Rows and columns that areas overlap, each with the share of the area; none for areas off the grid."""
+    if min(len(lat), len(lon)) < 2:
+        raise InputError(f"{name}: one row or column of cells has no size, areas have no mean of it; pass more of them")
+    rows, cols = np.sin(np.deg2rad(regions.edges(lat).clip(-90, 90))), regions.edges(lon)
+    parts = []
+    for box in boxes:
+        region = regions.Region(*box)
+        west = cols[0] + (region.west - cols[0]) % 360
+        ends = np.array([west, west + region.width])
+        down = _shared(rows, np.sin(np.deg2rad([region.south, region.north])))[0]
+        across = _shared(cols, ends)[0] + _shared(cols + 360, ends)[0]
+        parts.append(tuple((np.flatnonzero(of), of[of > 0]) for of in (down, across)))
+    return [(down, across) for down, across in parts]

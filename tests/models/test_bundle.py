@@ -63,7 +63,7 @@ def from_file(path, **changes):
 
 
 def same_answers(a, b):
-    inputs = example_inputs(a.spec.imagery, batch=2)
+    inputs = example_inputs(a.spec, batch=2)
     with torch.inference_mode():
         torch.testing.assert_close(b.predict(inputs), a.predict(inputs), rtol=1e-4, atol=1e-5)
 

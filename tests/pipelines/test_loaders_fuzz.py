@@ -33,9 +33,9 @@ from models.bundle import Bundle, read_bundle, write_bundle
 from models.errors import EarthtuneError
 from models.training.settings import Architecture
 from pipelines.grids import align
-from pipelines.samples.labels import read_labels
+from pipelines.samples.labelling.labels import read_labels
+from pipelines.samples.labelling.polygons import Polygons
 from pipelines.samples.names import listed, read_groups
-from pipelines.samples.polygons import Polygons
 from pipelines.scenes.scene import open_scene
 from pipelines.tasks.task import load_recipe
 from pipelines.weather.dataset import open_weather

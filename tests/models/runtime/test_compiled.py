@@ -28,7 +28,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def answer(exported, monkeypatch):
     """A function that loads a run, gives its answer to one tile and whether it was compiled anew."""
-    examples = example_inputs(exported["segmentation"][0].spec.imagery, batch=1)
+    examples = example_inputs(exported["segmentation"][0].spec, batch=1)
     inputs = {name: tensor.numpy() for name, tensor in examples.items()}
     made = []
     prepared = runtime._prepared

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def inputs_of(network, batch=3):
-    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec.imagery, batch=batch).items()}
+    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec, batch=batch).items()}
 
 
 def alone(inputs, i):

@@ -20,7 +20,7 @@ def compiled(model, precision="f32"):
 
 
 def given(network):
-    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec.imagery, batch=1).items()}
+    return {name: tensor.numpy() for name, tensor in example_inputs(network.spec, batch=1).items()}
 
 
 def heavy(model):

@@ -30,7 +30,7 @@ def built(spec, seed=0, **settings):
 
 def answers(network, spec):
     with torch.inference_mode():
-        return network(example_inputs(spec.imagery, batch=2))
+        return network(example_inputs(spec, batch=2))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_network_of_the_same_size_answers_as_its_teacher(make_spec, task, abou
     settings = {"decoder": "linear", "channels": 8, "detail": detail, "statistics": 0, "blocks": (1, 3)}
     teacher, student = built(spec, **settings), built(spec, seed=5, **settings)
     assert not torch.allclose(answers(student, spec)[0], answers(teacher, spec)[0], atol=1e-3)
-    kept = prune(teacher, student, [example_inputs(spec.imagery, batch=2)])
+    kept = prune(teacher, student, [example_inputs(spec, batch=2)])
     torch.testing.assert_close(answers(student, spec), answers(teacher, spec))
     assert kept.tolist() == list(range(32))
 
@@ -72,7 +72,7 @@ def test_channels_that_say_nothing_go_and_no_answer_changes(make_spec):
         body.weight[:, off], body.bias[off] = 0, 0
         for block in teacher.backbone.vit.blocks:
             block.mlp.fc2.weight[:, idle(128)] = 0
-    prune(teacher, student, [example_inputs(spec.imagery, batch=2)])
+    prune(teacher, student, [example_inputs(spec, batch=2)])
     torch.testing.assert_close(answers(student, spec), answers(teacher, spec), atol=1e-4, rtol=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_narrower_heads_attend_as_sharply(make_spec):
         qkv = teacher.backbone.vit.blocks[0].attn.qkv
         rows = torch.cat([torch.arange(8, 16) + part * 32 + head * 16 for part in (0, 1) for head in (0, 1)])
         qkv.weight[rows], qkv.bias[rows] = 0, 0  # half of each head's pairs are idle
-    kept = prune(teacher, student, [example_inputs(spec.imagery, batch=2)])
+    kept = prune(teacher, student, [example_inputs(spec, batch=2)])
     x = torch.zeros(1, 5, 32)
     x[..., kept] = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(1))
 
@@ -133,7 +133,7 @@ def test_other_decoders_are_learned_anew_and_the_rest_stays(make_spec, decoder):
     made = smaller(spec, BACKBONE, given, int(0.8 * parameters(spec, BACKBONE, given)))
     student = Network(spec, BACKBONE, made).eval()
     own = {name: value.clone() for name, value in student.head.decoder.state_dict().items()}
-    kept = prune(teacher, student, [example_inputs(spec.imagery, batch=2)])
+    kept = prune(teacher, student, [example_inputs(spec, batch=2)])
     assert all(torch.equal(value, own[name]) for name, value in student.head.decoder.state_dict().items())
     patch = teacher.backbone.vit.patch_embed.proj.weight[kept]
     assert torch.equal(student.backbone.vit.patch_embed.proj.weight, patch)

@@ -16,8 +16,8 @@ from rasterio.warp import transform
 from shapely.geometry import LineString, Point, Polygon, box
 
 from models.errors import InputError
-from pipelines.samples import labels
-from pipelines.samples.polygons import Polygons
+from pipelines.samples.labelling import labels
+from pipelines.samples.labelling.polygons import Polygons
 from pipelines.scenes.scene import open_scene
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -203,7 +203,7 @@ def test_what_no_polygon_covers_may_be_a_class(tmp_path):
 
 
 def test_blocks_that_are_burnt_at_once_meet(tmp_path, monkeypatch):
-    from pipelines.samples import polygons
+    from pipelines.samples.labelling import polygons
 
     path = squares(tmp_path / "a.gpkg")
     whole = polygons.polygon_codes(path, GRID, ALL, Polygons())

@@ -10,8 +10,8 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 
 from models.errors import InputError
-from pipelines.samples.labels import read_labels
-from pipelines.samples.polygon_files import check_polygons
+from pipelines.samples.labelling.labels import read_labels
+from pipelines.samples.labelling.polygon_files import check_polygons
 
 GRID = GeoBox((8, 8), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32632")
 WHOLE = (slice(0, 8), slice(0, 8))
@@ -76,7 +76,7 @@ FAR = json.dumps(LINK)
     ],
 )
 def test_a_coordinate_system_that_is_an_address_is_not_asked(tmp_path, text, refused):
-    from pipelines.samples.polygon_files import check_polygons
+    from pipelines.samples.labelling.polygon_files import check_polygons
 
     (tmp_path / "a.geojson").write_text(f'{{"type": "FeatureCollection", {text}, "features": []}}')
     if not refused:

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
-from pipelines.samples.polygon_files import POLYGONS, check_polygons
+from pipelines.samples.labelling.polygon_files import POLYGONS, check_polygons
 from pipelines.samples.splits import some
 
 _INDEXED = (".gpkg", ".shp", ".fgb")  # by place: what is near one is found without reading all

@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from models.errors import InputError
 from pipelines.grids import align
 from pipelines.grids.windows import Window
-from pipelines.samples.polygons import Polygons, is_vector, other_ground, polygon_codes
+from pipelines.samples.labelling.polygons import Polygons, is_vector, other_ground, polygon_codes
 from pipelines.samples.splits import some
 from pipelines.scenes.bands import Layer, open_layer
 from pipelines.scenes.layers import fill_of, settled

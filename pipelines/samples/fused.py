@@ -1,0 +1,124 @@
+"""Chips with the weather before their day, and what is known of their place and day."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.errors import InputError
+from models.spec import CONTEXT, IMAGERY, WEATHER, Series, valid_of
+from models.types import Array
+from pipelines.recipes.fused import FusedData
+from pipelines.samples.chips import Chip, Chips
+from pipelines.weather.series import WeatherSeries, open_series
+
+KNOWN = ("day of year, sine", "day of year, cosine", "place, x", "place, y", "place, z")
+YEAR = 365.25  # days
+
+
+def context(day: datetime.date, latitude: float, longitude: float) -> Array:
+    """The day of year as a point of a circle, the place as one of a sphere, as `KNOWN`: (1, 5)."""
+    angle = 2 * np.pi * (day.timetuple().tm_yday - 1) / YEAR
+    north, east = np.radians((latitude, longitude))
+    place = np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)
+    return np.array([[np.sin(angle), np.cos(angle), *place]], np.float32)
+
+
+def inputs_at(series: WeatherSeries, days: Sequence[datetime.date], places: Array) -> dict[str, Array]:
+    """The weather before the days and the context of samples, as a batch of the model's inputs.
+
+    Args:
+        series: the weather.
+        days: of the images (B,); nothing of the day itself is seen.
+        places: latitude, longitude, west, south, east, north of each in degrees (B, 6).
+    """
+    times = np.array(days, "datetime64[D]")
+    values, valid = series.at(places[:, 0], places[:, 1], times, bounds=places[:, 2:])
+    known = np.stack([context(day, *place) for day, place in zip(days, places[:, :2], strict=True)])
+    some = valid.any(axis=(1, 2), keepdims=True)  # else the answer is the imagery's
+    return {
+        WEATHER: values,
+        valid_of(WEATHER): valid.astype(np.float32),
+        CONTEXT: known,
+        valid_of(CONTEXT): np.broadcast_to(some, known.shape).astype(np.float32),
+        valid_of(IMAGERY): np.ones((len(days), 1), np.float32),
+    }
+
+
+def withheld(series: Mapping[str, Series], count: int) -> dict[str, Array]:
+    """A batch of the model's inputs beside imagery, of which none is there."""
+    shapes = {name: (count, given.times, len(given.channels)) for name, given in series.items()}
+    empty = {key: np.zeros(shape, np.float32) for name, shape in shapes.items() for key in (name, valid_of(name))}
+    return {**empty, valid_of(IMAGERY): np.ones((count, 1), np.float32)}
+
+
+def series_of(weather: WeatherSeries, step: float) -> dict[str, Series]:
+    """The inputs of a Spec beside the imagery, not yet fitted."""
+
+    def unfitted(names: tuple[str, ...], units: tuple[str, ...], times: int = 1, step: float = 0.0) -> Series:
+        return Series(names, units, (0.0,) * len(names), (1.0,) * len(names), times, step)
+
+    weather_series = unfitted(weather.channels, weather.units, weather.steps, step)
+    return {WEATHER: weather_series, CONTEXT: unfitted(KNOWN, ("1",) * len(KNOWN))}
+
+
+class FusedChips(Chips):
+    """Chips with series beside them, see `sets.Samples`."""
+
+    @classmethod
+    def beside_weather(cls, chips: Chips, data: FusedData) -> FusedChips:
+        """Chips as they are, with the weather that is opened here.
+
+        Raises:
+            InputError: the weather cannot be read or reaches none of the chips; a chip has no date or no place.
+        """
+        weather = open_series(data.weather, root=data.root)
+        inputs = {**chips.spec.inputs, **series_of(weather, data.weather.step)}
+        spec = dataclasses.replace(chips.spec, inputs=inputs)
+        made = cls(spec, data, chips.samples, chips.training, notes=chips.notes)
+        made.reader = chips.reader
+        made.beside = made._joined(weather)
+        made.notes += weather.notes
+        return made
+
+    data: FusedData
+    beside: dict[Any, dict[str, Array]]
+
+    def _joined(self, weather: WeatherSeries) -> dict[Any, dict[str, Array]]:
+        """What stands beside each chip, by its key: joined once, since many chips share their weather."""
+        days, places = [], []
+        for chip in self.samples:
+            scene = self.reader.scene(chip)
+            if scene.dates[-1] is None:
+                raise InputError(f"{chip.images[0]}: wanted a date, to know what weather came before; give data.dates")
+            days.append(scene.dates[-1])
+            places.append(np.concatenate((scene.location(chip.window), scene.area(chip.window))))
+        batch = inputs_at(weather, days, np.stack(places))
+        if not batch[valid_of(WEATHER)].any():
+            raise InputError(
+                f"data.weather: nothing of it lies at the chips' places in the {self.data.weather.days_before:g} days "
+                "before; look at both with `earthtune inspect`"
+            )
+        return {chip.key: {name: a[i] for name, a in batch.items()} for i, chip in enumerate(self.samples)}
+
+    def item(self, sample: Chip) -> dict[str, Any]:
+        """As of `Chips`, and `weather` (T, C) and `context` (1, C) with what of them is there."""
+        return super().item(sample) | self.beside[sample.key]
+
+    def fitted(self, splits: Sequence[str]) -> dict[str, Series]:
+        """The series with mean and deviation over what some splits hold."""
+        items = [self.beside[chip.key] for chip in self.of(*splits)]
+        found = {}
+        for name, series in self.spec.series.items():
+            values = np.concatenate([item[name] for item in items]).astype(np.float64)  # (N * T, C)
+            valid = np.concatenate([item[valid_of(name)] for item in items]) > 0
+            count = np.maximum(valid.sum(0), 1)
+            mean = (values * valid).sum(0) / count
+            std = np.sqrt((np.square(values - mean) * valid).sum(0) / count)
+            std = np.where(std > 1e-9 * np.abs(mean) + 1e-12, std, 1.0)
+            found[name] = dataclasses.replace(series, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+        return found

@@ -1,0 +1,96 @@
+"""What stands beside the tiles of a scene for a run that takes it: the weather before its day, its place and season."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.errors import InputError
+from models.spec import WEATHER, valid_of
+from models.types import Array
+from pipelines.grids.windows import Window, enlarged
+from pipelines.recipes.fused import FusedData
+from pipelines.recipes.recipe import data_of
+from pipelines.samples.fused import inputs_at, withheld
+from pipelines.scenes.scene import Scene
+from pipelines.scoring.rows import grid_of_tiles, zoom
+from pipelines.weather.series import WeatherSeries, open_series
+
+SHARE = 0.5  # of the wanted values; what has fewer is told of
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Inputs of the tiles of a scene.
+
+    Attributes:
+        place: the number of each tile by its first row and column, in pixels of the map.
+        arrays: the inputs by name, a row a tile.
+        notes: what a person should know.
+    """
+
+    place: Mapping[tuple[int, int], int]
+    arrays: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+
+    def of(self, windows: Sequence[Window]) -> dict[str, Array]:
+        """The inputs of some tiles, as a batch."""
+        rows = [self.place[window[0].start, window[1].start] for window in windows]
+        return {name: array[rows] for name, array in self.arrays.items()}
+
+    @property
+    def identity(self) -> str:
+        """What tells these inputs from any others."""
+        held = hashlib.sha256()
+        for name, array in self.arrays.items():
+            held.update(f"{name} {array.shape}".encode() + array.tobytes())
+        return held.hexdigest()
+
+
+def opened(bundle: Bundle, files: Sequence[str]) -> WeatherSeries | None:
+    """The weather for a run, from other files than those of its training; None where no files are given.
+
+    Raises:
+        InputError: the run takes no weather, or the files lack a variable or are in another unit than the training's.
+    """
+    if not files:
+        return None
+    if not bundle.spec.series:
+        raise InputError(f"--weather {files[0]}: this run takes imagery alone; leave it out")
+    wanted, before = bundle.spec.series[WEATHER], data_of(bundle, FusedData).weather
+    weather = open_series(dataclasses.replace(before, files=tuple(files), variables=wanted.channels))
+    for name, here, there in zip(wanted.channels, weather.units, wanted.units, strict=True):
+        if here != there:
+            here, there = here or "no unit", there or "no unit"
+            raise InputError(f"--weather {files[0]}: {name} is in {here}; wanted {there}, as in training")
+    return weather
+
+
+def beside(bundle: Bundle, scene: Scene, overlap: int, weather: WeatherSeries | None) -> Beside | None:
+    """What stands beside the tiles of a scene; None for a run of imagery alone.
+
+    Raises:
+        InputError: weather is given, and the scene has no date or no place to join it by.
+    """
+    spec = bundle.spec
+    if not spec.series:
+        return None
+    windows = [*grid_of_tiles(scene, spec, overlap)]
+    place = {(window[0].start, window[1].start): i for i, window in enumerate(windows)}
+    if weather is None:
+        plain = withheld(spec.series, len(windows))
+        return Beside(place, plain, ("no weather is given (--weather): the map is by the imagery alone",))
+    day = scene.dates[-1]
+    if day is None:
+        raise InputError(f"{scene.name}: wanted a date, to know what weather came before; --date gives it")
+    pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
+    places = np.stack([np.concatenate((scene.location(window), scene.area(window))) for window in pixels])
+    arrays = inputs_at(weather, [day] * len(windows), places)
+    there = float(arrays[valid_of(WEATHER)].mean())
+    notes = () if there >= SHARE else (f"of the weather before {day} {there:.0%} is in the files; the rest is missing",)
+    return Beside(place, arrays, notes)
