@@ -88,7 +88,17 @@ def deforestation(tmp):
     return {"data.root": tmp}
 
 
-MADE = (crops, burn_scars, deforestation)
+def fused_demo(tmp):
+    fused = Path(__file__).parents[3] / "sample_data" / "fused"
+    places = [f"p{i:02d}" for i in range(4)]
+    return {
+        "data.root": copy(
+            fused, [p.name for n in places for p in fused.glob(f"{n}*")] + ["chips.csv", "weather.nc"], tmp
+        )
+    }
+
+
+MADE = (crops, burn_scars, deforestation, fused_demo)
 REAL = (landuse, floods, scene_classes, regression)
 
 
@@ -118,7 +128,8 @@ def test_recipe_runs(build, tmp_path):
     bundle = read_bundle(tmp_path / "run")
     assert bundle.spec.task == recipe.task and result["model"]["n"] > 0
     assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
-    assert len(result["baselines"]) == (4 if bundle.spec.answer.support == "tile" else 3)
+    more = 4 * len(bundle.spec.series) // 2  # with season and weather, and of these alone
+    assert len(result["baselines"]) == more + (4 if bundle.spec.answer.support == "tile" else 3)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipelines.samples.labelling import labels
 from pipelines.samples.labelling.polygons import Polygons
 from pipelines.scenes.scene import open_scene
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="real data is not here (../shared/data)")
 UTM = "EPSG:32633"
 GRID = GeoBox((20, 30), Affine(10, 0, 500000, 0, -10, 5000000), UTM)
