@@ -1,0 +1,73 @@
+"""A sample of a place that is watched date by date, to tell what a date's pixels share from what a pixel does alone.
+
+What already stands as changed no longer tells what is shared. A kind whose middle departs in a run of dates has changed
+as a whole: a drought, a sensor, or a die-back of all of it. That is told, but alarms no pixel by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.changes.history import Ground, History
+from models.changes.runs import Runs, step
+from models.changes.shared import Shared, apart, find_shared
+from models.types import Array
+
+
+@dataclass
+class Watch:
+    """The sample, as far as it was watched.
+
+    Attributes:
+        history: of the place.
+        ground: the sample's N pixels.
+        runs: theirs.
+        of_kinds: the same of the K kinds' middles.
+        rate: of unchanged pixels that are falsely alarmed in a year.
+    """
+
+    history: History
+    ground: Ground
+    runs: Runs
+    of_kinds: Runs
+    rate: float
+
+    @classmethod
+    def begin(cls, history: History, y: Array, rate: float) -> Watch:
+        """Watch a sample (T, F, N), of the history's dates, from here on."""
+        ground = history.ground(y)
+        kinds, features = history.usual.shape
+        return cls(history, ground, Runs.begin(features, y.shape[2]), Runs.begin(features, kinds), rate)
+
+    @functools.cached_property
+    def threshold(self) -> Array:
+        """Of the sample's pixels (N,)."""
+        return self.history.threshold(self.rate, self.ground)
+
+    @functools.cached_property
+    def of_kind(self) -> Array:
+        """The threshold of the middle pixel of each kind (K,); of all where the sample has none of it."""
+        each = [self.threshold[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
+        return np.array([np.median(part if part.size else self.threshold) for part in each], np.float32)
+
+    def date(self, y: Array, day: int) -> Shared:
+        """Take in the sample (F, N) on a day; returns what its kinds share then (T is 1)."""
+        season, kinds, free = self.ground.season, self.ground.kinds, self.runs.changed == 0
+        away = (y - season.expected(np.array([day]))[0])[None]
+        shared = find_shared(away[..., free], season.scale[:, free], kinds[free], len(self.history.usual))
+        take(self.runs, self.ground, y, day, shared, self.threshold)
+        usual = np.asarray(self.history.usual.T, np.float32)  # (F, K)
+        middle = np.where(shared.own[0], shared.centre[0], np.nan) / usual
+        step(self.of_kinds, middle.astype(np.float32), day, threshold=self.of_kind, scale=usual)
+        return shared
+
+
+def take(runs: Runs, ground: Ground, y: Array, day: int, shared: Shared, threshold: Array) -> None:
+    """Take a date's values (F, N) of pixels into their runs, what is shared (T is 1) taken off."""
+    away = (y - ground.season.expected(np.array([day]))[0])[None]
+    z = apart(away, ground.season.scale, ground.kinds, shared)[0]
+    step(runs, z, day, threshold=threshold, scale=ground.season.scale)
