@@ -1,7 +1,7 @@
 """Make a series of synthetic scenes of one place over years, with what changed in it, the same for the same seed.
 
-Usage: ``python sample_data/make_series.py OUT [SEED]``. Woods, grass, fields that rotate, a town and water grow and fade with the
-year, each year a little otherwise; light, haze, two sensors of which one drifts, clouds, shadows and noise come after.
+Usage: ``python sample_data/make_series.py OUT [SEED]``. Woods, grass, fields that rotate, a town and water grow and
+fade with the year, each year a little otherwise; light, haze, two sensors of which one drifts, clouds, shadows, noise.
 One summer is a drought. Clearings of one hectare, thinnings and a burn come at known days. No real place is shown.
 """
 
@@ -206,7 +206,9 @@ def write(out: Path, plan: Plan, day: int, counts: NDArray[np.int16], bits: NDAr
     date = datetime.date(1970, 1, 1) + datetime.timedelta(days=day)
     profile = {"driver": "GTiff", "height": plan.shape[0], "width": plan.shape[1], "crs": "EPSG:32632"}
     profile |= {"transform": from_origin(600000, 5600000, PIXEL, PIXEL), "compress": "deflate", "tiled": True}
-    profile |= {"blockxsize": 512, "blockysize": 512} if min(plan.shape) > 512 else {"blockxsize": 128, "blockysize": 128}
+    profile |= (
+        {"blockxsize": 512, "blockysize": 512} if min(plan.shape) > 512 else {"blockxsize": 128, "blockysize": 128}
+    )
     files = {"hls": (counts, "int16", NODATA, BANDS), "fmask": (bits[None], "uint8", 255, ("FMASK",))}
     for name, (data, dtype, nodata, names) in files.items():
         path = out / f"{date:%Y%m%d}_{name}.tif"

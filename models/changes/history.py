@@ -1,4 +1,4 @@
-"""What a place was like before: kinds of ground, what they share, and how far years go astray of which nothing is known.
+"""What a place was like before: kinds of ground, what they share, and how far years go that nothing is known of.
 
 Learned from a sample of pixels. The threshold of an alarm is the score that a stated share of unchanged pixels reaches
 in a year that was left out of the fit; so it knows errors of the fit, haze, crops that rotate, and what masks miss.
@@ -16,7 +16,7 @@ from models.changes.runs import CONFIRM, highest
 from models.changes.seasons import YEAR, Season, fit
 from models.changes.shared import Kinds, Shared, apart, find_kinds, find_shared
 from models.errors import InputError
-from models.types import Array
+from models.types import Array, Mask
 
 LEAST_YEARS = 2
 ROUNDS = 2  # of fitting and taking off what is shared
@@ -33,7 +33,7 @@ class Ground:
     Attributes:
         season: theirs.
         kinds: of ground (N,).
-        astray: how far each went from its season in its own history, as a score (N,).
+        astray: how far each went from its season in its own history, as a score; NaN of too few dates (N,).
     """
 
     season: Season
@@ -70,7 +70,7 @@ class History:
         return _ground(y, self.days, self.shared, kinds, self.usual)
 
     def threshold(self, rate: float, ground: Ground) -> Array:
-        """The score that `rate` of unchanged pixels like each reaches in a year (N,)."""
+        """The score that `rate` of unchanged pixels like each reaches in a year; NaN where none is watched (N,)."""
         each = np.array([np.interp(1 - rate, TAIL, tail) for tail in self.tails], np.float32)
         return np.asarray(each[ground.kinds] * ground.unit)
 
@@ -89,7 +89,13 @@ class History:
 def _ground(y: Array, days: NDArray[np.int64], shared: Shared, kinds: NDArray[np.uint8], usual: Array) -> Ground:
     """See `History.ground`."""
     season = fit(_less(y, shared, kinds), days, weights=shared.weights, usual=usual[kinds].T)
-    return Ground(season, kinds, highest(apart(y - season.expected(days), season.scale, kinds, shared)))
+    astray = highest(apart(y - season.expected(days), season.scale, kinds, shared))
+    return Ground(season, kinds, np.where(_enough(y), astray, np.float32(np.nan)))
+
+
+def _enough(y: Array) -> Mask:
+    """Pixels of (T, F, N) with dates enough for a season."""
+    return np.asarray(np.isfinite(y[:, 0]).sum(axis=0) >= LEAST_DATES)
 
 
 def check_years(days: NDArray[np.int64]) -> None:
@@ -131,7 +137,7 @@ def learn(y: Array, days: NDArray[np.int64], *, seed: int = 0) -> History:
         InputError: the history is too short, or hardly a pixel was seen often enough.
     """
     check_years(days)
-    y = y[..., np.isfinite(y[:, 0]).sum(axis=0) >= LEAST_DATES]
+    y = y[..., _enough(y)]
     if y.shape[2] < LEAST_PIXELS:
         raise InputError(
             f"{y.shape[2]} pixels have {LEAST_DATES} clear dates in the history, at least {LEAST_PIXELS} are wanted to "
@@ -182,4 +188,6 @@ def _left_out(y: Array, days: NDArray[np.int64], kinds: Kinds) -> Iterator[tuple
         _, _, ground = _settled(y[~out], days[~out], kinds)
         away = y[out] - ground.season.expected(days[out])
         shared = find_shared(away, ground.season.scale, ground.kinds, len(kinds.centres))
-        yield highest(apart(away, ground.season.scale, ground.kinds, shared)) / ground.unit, ground.kinds
+        known = _enough(y[~out])
+        score = highest(apart(away, ground.season.scale, ground.kinds, shared)) / ground.unit
+        yield score[known], ground.kinds[known]

@@ -74,7 +74,7 @@ class Runs:
         self.last[..., clear] = np.concatenate((self.last[1:][..., clear], z[None]))
         self.days[:, clear] = np.concatenate((self.days[1:, clear], np.full((1, z.shape[1]), day)))
         self.seen += clear
-        return clear
+        return np.asarray(clear)
 
     def agreed(self) -> Array:
         """What the last dates agree on (F, N); 0 where they are too few."""
@@ -84,7 +84,7 @@ class Runs:
 
 def length(z: Array) -> Array:
     """Root of the sum of squares over features: (F, N) to (N,)."""
-    return np.sqrt(np.square(z).sum(axis=0))
+    return np.asarray(np.sqrt(np.square(z).sum(axis=0)))
 
 
 def step(runs: Runs, z: Array, day: int, *, threshold: Array, scale: Array) -> None:

@@ -69,14 +69,14 @@ def fit(y: Array, days: NDArray[np.int64], *, weights: Array | None = None, usua
 
 def _fit(y: Array, x: Array, weights: Array | None, usual: Array | None) -> Season:
     """See `fit`; x are the `waves` (T, P)."""
-    dates, features, pixels = y.shape
+    dates, _, pixels = y.shape
     clear = np.isfinite(y[:, 0])  # (T, N)
     known = np.where(clear[:, None], y, np.float32(0))
     even = clear.astype(np.float32) * (1 if weights is None else weights[:, None].astype(np.float32))
     pairs = (x[:, :, None] * x[:, None]).reshape(dates, -1)  # (T, P * P)
     weight, count = even, clear.sum(axis=0)
     for _ in range(ROUNDS):
-        normal = (weight.T @ pairs).reshape(pixels, TERMS, TERMS) + np.diag(np.float32(PENALTY))
+        normal = (weight.T @ pairs).reshape(pixels, TERMS, TERMS) + np.diag(np.array(PENALTY, np.float32))
         right = np.tensordot(weight[:, None] * known, x, (0, 0)).transpose(1, 2, 0)  # (N, P, F)
         terms = np.linalg.solve(normal, right).transpose(1, 2, 0).astype(np.float32)  # (P, F, N)
         away = np.abs(known - np.tensordot(x, terms, (1, 0)))

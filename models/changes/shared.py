@@ -35,7 +35,7 @@ class Kinds:
         """The kind of each pixel (N,)."""
         numbers = _numbers(season) / self.unit
         near = [np.square(numbers - centre).sum(axis=1) for centre in self.centres]
-        return np.argmin(near, axis=0).astype(np.uint8)
+        return np.asarray(np.argmin(near, axis=0), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.changes.history import Ground, History
 from models.changes.runs import Runs, step
@@ -51,8 +50,9 @@ class Watch:
     @functools.cached_property
     def of_kind(self) -> Array:
         """The threshold of the middle pixel of each kind (K,); of all where the sample has none of it."""
-        each = [self.threshold[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
-        return np.array([np.median(part if part.size else self.threshold) for part in each], np.float32)
+        limits = self.threshold
+        each = [limits[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
+        return np.array([np.nanmedian(part if np.isfinite(part).any() else limits) for part in each], np.float32)
 
     def date(self, y: Array, day: int) -> Shared:
         """Take in the sample (F, N) on a day; returns what its kinds share then (T is 1)."""
