@@ -18,7 +18,8 @@ HARMONICS = 2
 TERMS = 1 + 2 * HARMONICS  # P
 PENALTY = (1e-6, 1.0, 1.0, 3.0, 3.0)  # of each term, in dates: few dates hold a mean, but no wave between them
 ROUNDS = 5  # of weighting; the sixth moves no coefficient by a hundredth of the scale
-OUTLIER = 2.5  # scales; departures as large count a quarter (Geman-McClure)
+OUTLIER = 1.8  # scales; departures as large count a quarter (Geman-McClure)
+SPREAD = 1.73  # of a normal distribution, over its mean departure so weighted
 NEIGHBOURS = 20.0  # dates that the scale of the kind counts for beside a pixel's own
 LEAST = 1e-4  # of a scale, for what is constant
 _AT_ONCE = 1 << 25  # values of (T, F, N); more are fitted part by part
@@ -81,7 +82,7 @@ def _fit(y: Array, x: Array, weights: Array | None, usual: Array | None) -> Seas
         terms = np.linalg.solve(normal, right).transpose(1, 2, 0).astype(np.float32)  # (P, F, N)
         away = np.abs(known - np.tensordot(x, terms, (1, 0)))
         total = np.maximum(weight.sum(axis=0), 1e-6)
-        scale = 1.2533 * np.einsum("tn,tfn->fn", weight, away) / total  # sqrt(pi / 2): of a normal distribution
+        scale = SPREAD * np.einsum("tn,tfn->fn", weight, away) / total
         if usual is not None:
             scale = np.sqrt((count * scale**2 + NEIGHBOURS * usual**2) / (count + NEIGHBOURS))
         scale = np.maximum(scale, LEAST).astype(np.float32)

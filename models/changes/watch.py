@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.changes.history import Ground, History
-from models.changes.runs import Runs, step
+from models.changes.runs import Runs, highest, step
 from models.changes.shared import Shared, apart, find_shared
 from models.types import Array
+
+FARTHER = 1.5  # times the farthest that the middle of a kind went in its history: a dry summer is no news
 
 
 @dataclass
@@ -49,10 +51,16 @@ class Watch:
 
     @functools.cached_property
     def of_kind(self) -> Array:
-        """The threshold of the middle pixel of each kind (K,); of all where the sample has none of it."""
+        """Threshold of the middle of each kind (K,): that of its middle pixel, and farther than it ever was."""
         limits = self.threshold
         each = [limits[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
-        return np.array([np.nanmedian(part if np.isfinite(part).any() else limits) for part in each], np.float32)
+        middle = [np.nanmedian(part if np.isfinite(part).any() else limits) for part in each]
+        was = self._in_usual(self.history.shared)
+        return np.maximum(np.array(middle, np.float32), FARTHER * highest(was))
+
+    def _in_usual(self, shared: Shared) -> Array:
+        """Middles of kinds in their usual scales (T, F, K), NaN where they are not told by themselves."""
+        return np.where(shared.own[:, None], shared.centre, np.float32(np.nan)) / self.history.usual.T
 
     def date(self, y: Array, day: int) -> Shared:
         """Take in the sample (F, N) on a day; returns what its kinds share then (T is 1)."""
@@ -60,9 +68,7 @@ class Watch:
         away = (y - season.expected(np.array([day]))[0])[None]
         shared = find_shared(away[..., free], season.scale[:, free], kinds[free], len(self.history.usual))
         take(self.runs, self.ground, y, day, shared, self.threshold)
-        usual = np.asarray(self.history.usual.T, np.float32)  # (F, K)
-        middle = np.where(shared.own[0], shared.centre[0], np.nan) / usual
-        step(self.of_kinds, middle.astype(np.float32), day, threshold=self.of_kind, scale=usual)
+        step(self.of_kinds, self._in_usual(shared)[0], day, threshold=self.of_kind, scale=self.history.usual.T)
         return shared
 
 
