@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.types import Array, Mask
 
 CONFIRM = 3  # clear dates
-USUAL = 0.5  # of the threshold; scores of single dates below it are usual
+USUAL = 0.75  # of the threshold; dates below it are usual: lower, and noise would keep what is over
 _FAR = np.float32(100)  # scales; none counts as farther
 
 

@@ -257,10 +257,11 @@ class Work:
         if page.mapped == page.generation and all(file.is_file() for file in files.values()):
             return self._told(watch, Alerts.read(generation / NOW, page.shape).held, files)
         series = self.series
+        alerts = Alerts.read(generation / BEFORE, page.shape)
         each = each_strip(series, self.windows, self.state.folder / "ground", generation)
         made, found = write_maps(out, series.geobox, series.features, watch.history, watch.of_kinds, each)
         today = datetime.date.fromisoformat(max((*page.history, *page.dates)))
-        alerts = updated(Alerts.read(generation / BEFORE, page.shape), found, today, page.least)
+        alerts = updated(alerts, found, today, page.least)
         for alert in alerts.held:
             alert.reason = reason(alert, held["days"], held["centre"])
         alerts.write(generation / NOW)

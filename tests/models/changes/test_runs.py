@@ -49,9 +49,9 @@ def test_highest_is_of_any_three_dates_in_a_row():
 
 
 def test_values_that_are_usual_again_take_it_back():
-    back = watched(0.1, -4, -5, -6, 0.2, 1.4, -0.3)
+    back = watched(0.1, -4, -5, -6, 0.2, 2.2, -0.3)
     assert back.changed[0] == 0 and back.ended[0] == 140
-    assert watched(0.1, -4, -5, -6, 0.2, 1.4, -1.6).changed[0] == 110  # 1.6 is above half of the threshold
+    assert watched(0.1, -4, -5, -6, 0.2, 2.2, -2.3).changed[0] == 110  # above three quarters of the threshold
     assert watched(0.1, -4, -5, -6, 0.2, -4, 0.2, 0.1).changed[0] == 110  # not in a row
 
 
