@@ -33,6 +33,7 @@ def changes(
     rate: float = 0.01,
     least: float = 0.0,
     buffer: int = 3,
+    weather: Sequence[str] | None = None,
     update: bool = False,
     ground: Ground = Ground(),
     reading: Reading = Reading(),
@@ -58,6 +59,7 @@ def changes(
         rate: share of unchanged pixels that may be falsely alarmed in a year.
         least: hectares of the smallest alert.
         buffer: pixels around clouds and around what has no data that are left out, too.
+        weather: files of daily rain or temperature of at least six years: whether the 90 days before were unusual.
         update: take in the dates after the last that was watched.
         ground: where it lies.
         reading: what the files do not say themselves; clouds are masked where nothing else is said.
@@ -90,7 +92,7 @@ def changes(
                 work = Work.begun(state, opened, said, ground, overwrite=overwrite, progress=progress)
                 meter.lap(START)
                 work.watched()
-            told = work.mapped()
+            told = work.mapped(weather)
             height, width = work.series.geobox.shape
             side = pixel_side(work.series.geobox) or 0.0
             meter.made(km2=height * width * (side / 1000) ** 2, samples=told["dates"]["new"])

@@ -28,6 +28,7 @@ from pipelines.changes.pixels import each_strip, first_pass, read_sample, sample
 from pipelines.changes.pixels import update as update_strip
 from pipelines.changes.series import EPOCH, Day, Series, bands_of, by_day
 from pipelines.changes.state import Page, State
+from pipelines.changes.weather import read_weather
 from pipelines.grids.windows import Window
 from pipelines.mosaics.composite import open_dated
 from pipelines.mosaics.ground import Ground, ground_of
@@ -249,12 +250,12 @@ class Work:
         self.state.write(self.page)
         return self.page
 
-    def mapped(self) -> dict[str, Any]:
+    def mapped(self, weather: Sequence[str] | None = None) -> dict[str, Any]:
         """Write maps, alerts, item and picture, where they do not show the generation yet; what a person is told."""
         out, generation, page = self.state.out, self.state.generation(self.page.generation), self.page
         watch, held = self._watch(generation)
         files = {kind: out / f"changes{end}" for kind, end in FILES.items()}
-        if page.mapped == page.generation and all(file.is_file() for file in files.values()):
+        if page.mapped == page.generation and not weather and all(file.is_file() for file in files.values()):
             return self._told(watch, Alerts.read(generation / NOW, page.shape).held, files)
         series = self.series
         alerts = Alerts.read(generation / BEFORE, page.shape)
@@ -262,8 +263,11 @@ class Work:
         made, found = write_maps(out, series.geobox, series.features, watch.history, watch.of_kinds, each)
         today = datetime.date.fromisoformat(max((*page.history, *page.dates)))
         alerts = updated(alerts, found, today, page.least)
+        known = read_weather(weather, _centre(series.geobox)) if weather else None
         for alert in alerts.held:
             alert.reason = reason(alert, held["days"], held["centre"])
+            if known:
+                alert.weather = known.words(datetime.date.fromisoformat(alert.changed))
         alerts.write(generation / NOW)
         write_alerts(files["alerts"], alerts.held, series.features, series.geobox)
         write_quicklook(files["picture"], made["map"], classes=CLASSES)
@@ -285,6 +289,14 @@ class Work:
             "kinds": kinds_changed(watch, self.page.features),
             "files": {kind: str(file) for kind, file in files.items()},
         }
+
+
+def _centre(geobox: GeoBox) -> tuple[float, float]:
+    """Latitude and longitude of the middle of a grid."""
+    assert geobox.crs is not None  # others are not watched
+    x, y = geobox.affine * (geobox.shape[1] / 2, geobox.shape[0] / 2)
+    longitude, latitude = geobox.crs.transformer_to_crs("EPSG:4326")(x, y)
+    return float(latitude), float(longitude)
 
 
 def _more_dates(y: Array, before: Sequence[Day], samples: Sequence[Array], new: Sequence[Day]) -> float:

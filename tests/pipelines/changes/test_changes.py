@@ -18,6 +18,7 @@ from pipelines.changes.changes import changes
 from pipelines.mosaics.ground import Ground
 from pipelines.outputs.categories import read_categories
 from pipelines.review.beside import open_map
+from tests.pipelines.changes.test_weather import store
 from tests.runs import write
 
 SHAPE = 40, 36
@@ -147,6 +148,17 @@ def test_alerts_keep_their_names(updated):
     table = alerts(out)
     assert table.name.is_unique
     assert (table.status == "stands").any()
+
+
+def test_weather_before_an_alert_is_told_also_later(scenes, updated, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(updated[0], out)
+    before = alerts(out)
+    told = changes([str(scenes)], out=out, update=True, weather=[str(store(tmp_path / "w.nc"))])
+    after = alerts(out)
+    assert told["dates"]["new"] == 0 and list(after.status) == list(before.status)
+    summer = after[after.changed >= "2023-03-01"]
+    assert len(summer) and summer.weather.str.startswith("dry: ").all()
 
 
 def test_what_is_usual_again_is_taken_back(scenes, updated, tmp_path):
