@@ -56,11 +56,12 @@ class Watch:
         each = [limits[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
         middle = [np.nanmedian(part if np.isfinite(part).any() else limits) for part in each]
         was = self._in_usual(self.history.shared)
-        return np.maximum(np.array(middle, np.float32), FARTHER * highest(was))
+        return np.asarray(np.maximum(middle, FARTHER * highest(was)), np.float32)
 
     def _in_usual(self, shared: Shared) -> Array:
         """Middles of kinds in their usual scales (T, F, K), NaN where they are not told by themselves."""
-        return np.where(shared.own[:, None], shared.centre, np.float32(np.nan)) / self.history.usual.T
+        told = np.where(shared.own[:, None], shared.centre, np.float32(np.nan))
+        return np.asarray(told / self.history.usual.T, np.float32)
 
     def date(self, y: Array, day: int) -> Shared:
         """Take in the sample (F, N) on a day; returns what its kinds share then (T is 1)."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from models.changes.history import check_years, learn
@@ -198,7 +199,8 @@ class Work:
         y = np.stack([self._sampled(day) for day in self.before])
         history = learn(y, np.array([day.number for day in self.before], np.int64))
         samples = [self._sampled(day) for day in self.new]
-        kept = self.page.rate * _more_dates(y, self.before, samples, self.new)
+        had, has = (np.array([day.number for day in days], np.int64) for days in (self.before, self.new))
+        kept = self.page.rate * more_chances(y, had, samples, has)
         watch = Watch.begin(history, y, kept)
         del y
         shared = [watch.date(sample, day.number) for sample, day in zip(samples, self.new, strict=True)]
@@ -299,12 +301,19 @@ def _centre(geobox: GeoBox) -> tuple[float, float]:
     return float(latitude), float(longitude)
 
 
-def _more_dates(y: Array, before: Sequence[Day], samples: Sequence[Array], new: Sequence[Day]) -> float:
-    """By what a rate is lowered where more dates a year are watched than the history had: more chances to be wrong."""
-    span = (new[-1].number - new[0].number) / YEAR if new else 0.0
+def more_chances(y: Array, days: NDArray[np.int64], samples: Sequence[Array], later: NDArray[np.int64]) -> float:
+    """By what a rate is lowered where more dates a year are watched than the history had: each is a chance to be wrong.
+
+    Args:
+        y: the history of a sample (T, F, N).
+        days: its days.
+        samples: the same on each date that is watched (F, N).
+        later: their days.
+    """
+    span = (later[-1] - later[0]) / YEAR if len(later) else 0.0
     if span < ENOUGH:
         return 1.0
-    had = np.isfinite(y[:, 0]).sum() / ((before[-1].number - before[0].number) / YEAR)
+    had = np.isfinite(y[:, 0]).sum() / ((days[-1] - days[0]) / YEAR)
     has = sum(int(np.isfinite(one[0]).sum()) for one in samples) / span
     return float(min(had / max(has, 1.0), 1.0))
 
