@@ -51,12 +51,8 @@ class Watch:
 
     @functools.cached_property
     def of_kind(self) -> Array:
-        """Threshold of the middle of each kind (K,): that of its middle pixel, and farther than it ever was."""
-        limits = self.threshold
-        each = [limits[self.ground.kinds == kind] for kind in range(len(self.history.usual))]
-        middle = [np.nanmedian(part if np.isfinite(part).any() else limits) for part in each]
-        was = self._in_usual(self.history.shared)
-        return np.asarray(np.maximum(middle, FARTHER * highest(was)), np.float32)
+        """Threshold of the middle of each kind (K,)."""
+        return np.asarray(FARTHER * np.maximum(highest(self._in_usual(self.history.shared)), 1), np.float32)
 
     def _in_usual(self, shared: Shared) -> Array:
         """Middles of kinds in their usual scales (T, F, K), NaN where they are not told by themselves."""
