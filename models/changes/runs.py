@@ -112,9 +112,9 @@ def step(runs: Runs, z: Array, day: int, *, threshold: Array, scale: Array) -> N
     runs.ended[over], runs.changed[over], runs.usual[over] = runs.days[1, over], 0, 0
 
 
-def highest(z: Array) -> Array:
+def highest(z: Array, *, confirm: int = CONFIRM) -> Array:
     """The highest score over dates (T, F, N), whether or not a change stands: (N,)."""
-    runs = Runs.begin(z.shape[1], z.shape[2])
+    runs = Runs.begin(z.shape[1], z.shape[2], confirm=confirm)
     best = np.zeros(z.shape[2], np.float32)
     for date in z:
         clear = runs.note(date, 0)

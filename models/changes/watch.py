@@ -16,6 +16,7 @@ from models.changes.runs import Runs, highest, step
 from models.changes.shared import Shared, apart, find_shared
 from models.types import Array
 
+LASTING = 9  # dates that confirm a change of a kind: some pixel of it is clear on most, and early springs pass
 FARTHER = 1.5  # times the farthest that the middle of a kind went in its history: a dry summer is no news
 
 
@@ -42,7 +43,9 @@ class Watch:
         """Watch a sample (T, F, N), of the history's dates, from here on."""
         ground = history.ground(y)
         kinds, features = history.usual.shape
-        return cls(history, ground, Runs.begin(features, y.shape[2]), Runs.begin(features, kinds), rate)
+        return cls(
+            history, ground, Runs.begin(features, y.shape[2]), Runs.begin(features, kinds, confirm=LASTING), rate
+        )
 
     @functools.cached_property
     def threshold(self) -> Array:
@@ -52,7 +55,9 @@ class Watch:
     @functools.cached_property
     def of_kind(self) -> Array:
         """Threshold of the middle of each kind (K,)."""
-        return np.asarray(FARTHER * np.maximum(highest(self._in_usual(self.history.shared)), 1), np.float32)
+        return np.asarray(
+            FARTHER * np.maximum(highest(self._in_usual(self.history.shared), confirm=LASTING), 1), np.float32
+        )
 
     def _in_usual(self, shared: Shared) -> Array:
         """Middles of kinds in their usual scales (T, F, K), NaN where they are not told by themselves."""

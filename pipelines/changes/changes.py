@@ -87,8 +87,9 @@ def changes(
                 meter.lap(START)
                 work.added()
             else:
-                opened = open_dated(scenes, out, (bands_of(watch), None), reading, say)
                 said = Said(since, history, tuple(watch), rate, least, buffer)
+                said.ends()
+                opened = open_dated(scenes, out, (bands_of(watch), None), reading, say)
                 work = Work.begun(state, opened, said, ground, overwrite=overwrite, progress=progress)
                 meter.lap(START)
                 work.watched()

@@ -142,7 +142,7 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("packed by another program")
         with np.load(path, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, MemoryError) as error:
         raise InputError(f"{path}: cannot be read ({error}); --overwrite watches the place anew") from error
 
 

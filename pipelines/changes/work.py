@@ -63,8 +63,12 @@ class Said:
     least: float
     buffer: int
 
-    def split(self, days: Sequence[Day]) -> tuple[tuple[Day, ...], tuple[Day, ...]]:
-        """Days of the history, and those that are watched."""
+    def ends(self) -> tuple[datetime.date, datetime.date, datetime.date]:
+        """First and last day that the history may have, and the first that is watched.
+
+        Raises:
+            InputError: they are no days, or not in this order.
+        """
         if not self.since:
             raise InputError("--since: from which day on are changes wanted? such as --since 2024-01-01")
         since = _day(self.since, "--since")
@@ -76,6 +80,11 @@ class Said:
             first, last = (_day(end, "--history") for end in ends)
             if last >= since:
                 raise InputError(f"--history {self.history}: reaches into what is watched since {since}")
+        return first, last, since
+
+    def split(self, days: Sequence[Day]) -> tuple[tuple[Day, ...], tuple[Day, ...]]:
+        """Days of the history, and those that are watched."""
+        first, last, since = self.ends()
         before = tuple(day for day in days if first <= day.date <= last)
         return before, tuple(day for day in days if day.date >= since)
 
