@@ -159,6 +159,9 @@ class Work:
                 f"{state.out}: holds what was watched otherwise; --update adds dates to it, --overwrite makes it anew, "
                 "--out names another folder"
             )
+        there = [file for end in FILES.values() if (file := state.out / f"changes{end}").exists()]
+        if held is None and there and not overwrite:
+            raise InputError(f"{there[0]}: exists already; --overwrite makes it anew, --out names another folder")
         if held is None or held.key != page.key:
             state.forget()
             state.write(page)

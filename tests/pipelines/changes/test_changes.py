@@ -265,6 +265,13 @@ def test_refusals_say_what_to_do(told, how, scenes, tmp_path):
     assert not (tmp_path / "changes.tif").exists()
 
 
+def test_a_file_of_others_is_not_replaced(scenes, tmp_path):
+    (tmp_path / "changes.gpkg").write_text("mine")
+    with pytest.raises(InputError, match=r"changes.gpkg: exists already"):
+        changes([str(scenes)], out=tmp_path, since=SINCE)
+    assert (tmp_path / "changes.gpkg").read_text() == "mine"
+
+
 def test_a_state_that_is_damaged_or_strange_is_refused(updated, scenes, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(updated[0], out)
