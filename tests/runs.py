@@ -6,6 +6,7 @@ What is heavy is imported by those who ask for it: the process that only hands o
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,18 @@ def make_chips(root: Path, count: int = 12, *, side: int = 32, size: float = 30.
         tags = {"ACQUISITION_DATE": "2021-06-15"}
         write(root / f"c{i:02d}_hls.tif", bands, corner=corner, size=size, names=BANDS, tags=tags, nodata=-9999)
         write(root / f"c{i:02d}_lc.tif", codes, corner=corner, size=size, nodata=0)
+    return root
+
+
+def make_series(root: Path, *, days: int = 24) -> Path:
+    """A chip seen every 50 days from 2020 on, NAME.tif with its Fmask inside; nothing changes in it."""
+    chip = make_chip(1)[0]
+    for n in range(days):
+        day = datetime.date(2020, 1, 5) + datetime.timedelta(days=50 * n)
+        noise = np.random.default_rng(n).normal(0, 30, chip.shape)
+        bands = np.concatenate(((chip + noise).clip(1), np.zeros_like(chip[:1]))).astype(np.int16)
+        tags = {"ACQUISITION_DATE": day.isoformat()}
+        write(root / f"{day:%Y%m%d}.tif", bands, names=(*BANDS, "FMASK"), tags=tags, nodata=-9999)
     return root
 
 

@@ -93,6 +93,16 @@ COMMANDS: Mapping[str, Command] = {
         resumes="the same command goes on from here",
         spelled={"for_run": "for"},
     ),
+    "changes": Command(
+        "what changed in a place, since when, and what did so alone",
+        "SCENE [SCENE ...] --out DIR --since DAY [--update] ...",
+        "pipelines.commands.changes:changes",
+        (
+            "changes 'hls/*' --since 2024-01-01 --out watched",
+            "changes 'hls/*' --update --out watched",
+        ),
+        resumes="the same command goes on from here",
+    ),
     "mosaic": Command(
         "join maps of overlapping ground into one",
         "MAP [MAP ...] --out FILE [--aoi FILE] ...",

@@ -18,7 +18,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_edt
 
-from models.bundle import Bundle, read_bundle
+from models.bundle import read_bundle
 from models.errors import InputError
 from models.types import Array, Mask, Progress, Say
 from pipelines.grids.align import crop
@@ -106,7 +106,7 @@ def composite(
             raise InputError(f"--buffer {buffer}: wanted 0 to 100 pixels")
         if reading.resample != "never":
             raise InputError(f"--resample {reading.resample}: --pixel says the pixels of a picture; leave it out")
-        opened = _opened(scenes, out, for_run, channels, reading, say)
+        opened = open_dated(scenes, out, _bands(for_run, channels), reading, say)
         geobox, area = ground_of([scene.geobox for scene in opened], ground)
         periods = _periods(opened, by)
         for missing in _gaps(periods, by):
@@ -127,19 +127,35 @@ def composite(
         return results
 
 
-def _opened(
-    said: Sequence[str], out: Path, run: Path | None, channels: Sequence[str] | None, reading: Reading, say: Say
+def _bands(run: Path | None, channels: Sequence[str] | None) -> tuple[Sequence[str], Mapping[str, Any] | None]:
+    """The bands that are wanted, and what is known of a training's data."""
+    bundle = read_bundle(run) if run else None
+    return (bundle.spec.imagery.channels, bundle.data) if bundle else (tuple(channels or SIX), None)
+
+
+def open_dated(
+    said: Sequence[str], out: Path, wanted: tuple[Sequence[str], Mapping[str, Any] | None], reading: Reading, say: Say
 ) -> list[Scene]:
     """The scenes that can be read, each of one date, sorted by date; why others are left out is said.
 
-    What lies in `out` is none: a picture is not made of pictures of an earlier call.
+    What lies in `out` is none: a picture is not made of pictures of an earlier call. Clouds are masked where nothing
+    else is said.
+
+    Args:
+        said: scenes, patterns or folders.
+        out: where the work goes.
+        wanted: names of the bands, and what is known of a training's data, if there was one.
+        reading: what the files do not say themselves.
+        say: takes what a person should know.
+
+    Raises:
+        InputError: none can be read; why not the first.
     """
-    bundle = read_bundle(run) if run else None
-    bands = bundle.spec.imagery.channels if bundle else tuple(channels or SIX)
+    bands, like = wanted
     if reading.mask_clouds is None:
         reading = dataclasses.replace(reading, mask_clouds=True)
     found, refused = [], list[InputError]()
-    for source, scene in _dates(find_scenes(said), bands, reading, bundle, refused):
+    for source, scene in _dates(find_scenes(said), bands, reading, like, refused):
         try:
             if scene.dates[0] is None:
                 raise InputError(f"{source}: nothing tells its date; name the file by it, or give --dates")
@@ -161,12 +177,16 @@ def _opened(
 
 
 def _dates(
-    sources: Sequence[str], bands: Sequence[str], reading: Reading, bundle: Bundle | None, refused: list[InputError]
+    sources: Sequence[str],
+    bands: Sequence[str],
+    reading: Reading,
+    like: Mapping[str, Any] | None,
+    refused: list[InputError],
 ) -> Iterator[tuple[str, Scene]]:
     """The dates of sources as scenes; `refused` gets why others cannot be opened."""
     for source in sources:
         try:
-            every = open_told([source], bands, reading, times=1, like=bundle.data if bundle else None)
+            every = open_told([source], bands, reading, times=1, like=like)
         except InputError as error:
             refused.append(error)
             continue

@@ -186,6 +186,30 @@ def composite_item(
     return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent)})
 
 
+def changes_item(
+    geobox: GeoBox, assets: Mapping[str, Path], days: Sequence[str], about: str, classes: Sequence[ClassDef]
+) -> dict[str, Any]:
+    """Describe what changed in a place as a STAC item.
+
+    Args:
+        geobox: ground of the maps.
+        assets: the files by what they are.
+        days: when the place was seen.
+        about: what was watched, in words.
+        classes: of the map.
+    """
+    folder = _folder(assets)
+    properties = {
+        "title": about,
+        **_when([datetime.date.fromisoformat(day) for day in days]),
+        "processing:level": "L4",
+        "processing:lineage": f"{about}, against the same season of earlier years",
+        "processing:software": {"earthtune": version("earthtune")},
+    }
+    described = {kind: asset(kind, path, folder, classes) for kind, path in assets.items()}
+    return _item("changes", geobox, properties, [], described)
+
+
 def _item(
     name: str,
     geobox: GeoBox,

@@ -13,7 +13,7 @@ from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.pipelines.surveys.test_survey import ground, label, scene
 from tests.rain_files import rain_recipe
-from tests.runs import BANDS, TINY_MAE, make_chip, make_points, tiny_recipe, write
+from tests.runs import BANDS, TINY_MAE, make_chip, make_points, make_series, tiny_recipe, write
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +48,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     dated = {"names": BANDS, "tags": {"ACQUISITION_DATE": "2021-01-01"}}
     one, two = (write(tmp_path / f"{i}.tif", make_chip(i)[0], **dated) for i in (1, 2))
     make_points(tmp_path / "few.csv", 1)
+    series = make_series(tmp_path / "series")
     weather = next(rain_day.glob("*inst1*"))
     truth, codes, _ = ground()
     sample([scene(tmp_path, codes)], out=tmp_path / "labelled.gpkg", n=60)
@@ -66,6 +67,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         f"evaluate {run} --out elsewhere",
         f"score {run} {one} {two} --out maps --confidence --workers 2 --runtime openvino --mosaic all_map.tif",
         f"composite {one} {two} --mask_clouds false --out months",
+        f"changes {series} --since 2022-06-01 --out watched",
         "mosaic maps --out joined.tif --pixel 60",
         f"score {rain_run} {weather} --out rain",
         f"embed {run} {one} --out tokens.tif --tile 32",

@@ -26,7 +26,7 @@ from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.pipelines.scenes.test_scene import stac_item
 from tests.rain_files import make_day
-from tests.runs import BANDS, TINY, TINY_MAE, make_chip, make_points, write
+from tests.runs import BANDS, TINY, TINY_MAE, make_chip, make_points, make_series, write
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -95,6 +95,7 @@ def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
     for name in ("scene.tif", "new.tif", "scenes/a.tif", "scenes/b.tif", "folder/c.tif"):
         write(tmp_path / name, bands, **dated)
     make_points(tmp_path / "labels.csv", 3)
+    make_series(tmp_path / "series")
     ring = [[8.9975, 45.1475], [9.0025, 45.1475], [9.0025, 45.1525], [8.9975, 45.1525], [8.9975, 45.1475]]
     (tmp_path / "county.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
     for code, band in zip((2, 3, 4, 5, 6, 7), bands, strict=True):
