@@ -84,7 +84,9 @@ def assess(
     compared = found.compare("model", best) if best else None
     about = dict(task.facts(samples))
     worth = tokens.worth(task, samples, chosen, asked, batch=batch) if asked else None
-    weather = inputs.worth(task, samples, chosen, asked or {}, batch=batch)
+    weather = inputs.worth(
+        task, samples, chosen, asked or {}, gate=getattr(bundle.architecture, "gate", 1.0), batch=batch
+    )
     sure = trust.confidence(samples, answers)
     by_group = _by_group(found, best)
     result = {

@@ -80,16 +80,22 @@ def _swapped(part: tuple[slice, slice], inputs: Inputs, samples: Samples, chosen
 
 
 def worth(
-    task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, batch: int
+    task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, gate: float, batch: int
 ) -> dict[str, Any] | None:
-    """Scores with all inputs and with fewer on held-out samples, see `tokens.worth`; None of a model of one input."""
+    """Scores with all inputs and with fewer on held-out samples, see `tokens.worth`; None of a model of one input.
+
+    Beside these "gate", how much of the correction is let in, and "helps", the share of resamples in which it does.
+    """
     mine = {name: asked[name] for name in names(samples.spec) if name in asked}
     if not mine:
         return None
     found, result = differences(task, samples, chosen, mine, batch=batch)
     lead, unit, gain = found.shown.said[0], found.shown.unit, found.compare(BOTH, SEASON)
     adds = with_unit(lead, number(lead, gain.gain, sign="+"), unit)
-    said = f"The weather adds {adds} to imagery with season and place"
+    said = (
+        f"Left-out groups let in {gate:.0%} of what the weather says. It adds {adds} to imagery with season and place"
+    )
+    result["gate"] = gate
     if gain.interval is None:
         return {**result, "helps": None, "told": f"{said}; {gain.groups} groups are too few to say whether it helps."}
     low, high = (number(lead, end, sign="+") for end in gain.interval)

@@ -92,5 +92,5 @@ def beside(bundle: Bundle, scene: Scene, overlap: int, weather: WeatherSeries | 
     places = np.stack([np.concatenate((scene.location(window), scene.area(window))) for window in pixels])
     arrays = inputs_at(weather, [day] * len(windows), places)
     there = float(arrays[valid_of(WEATHER)].mean())
-    notes = () if there >= SHARE else (f"of the weather before {day} {there:.0%} is in the files; the rest is missing",)
-    return Beside(place, arrays, notes)
+    few = [f"of the weather before {day} {there:.0%} is in the files; the rest is missing"] if there < SHARE else []
+    return Beside(place, arrays, (*weather.notes, *few))
