@@ -197,7 +197,7 @@ class Classes:
 
     Attributes:
         classes: the classes in the order of the model's output channels.
-        support: what has a class: a "pixel" or a "tile".
+        support: what has a class: a "pixel", a "tile" or a "sample" of a table.
     """
 
     kind: ClassVar[str] = "classes"
@@ -208,7 +208,7 @@ class Classes:
 
     def __post_init__(self) -> None:
         """Check the contract at birth."""
-        _check_support(self.support, "pixel", "tile")
+        _check_support(self.support, "pixel", "tile", "sample")
         if len(set(self.codes)) != len(self.codes):
             raise InputError(f"class codes {list(self.codes)}: a code is given twice")
         if len(self.codes) < 2:
@@ -239,7 +239,7 @@ class Values(Quantity):
     Attributes:
         name: of the quantity.
         unit: its unit; empty where none is known.
-        support: what has a value: a "pixel" or a "cell".
+        support: what has a value: a "pixel", a "cell" or a "sample" of a table.
         leads: hours from the last input time that the model was trained to look ahead.
         window: hours (from, to] around input time plus lead that are told of.
         scale: standard deviation of what is learned, of a cell.
@@ -264,7 +264,7 @@ class Values(Quantity):
 
     def __post_init__(self) -> None:
         """Check the contract at birth."""
-        _check_support(self.support, "pixel", "cell")
+        _check_support(self.support, "pixel", "cell", "sample")
         _check_leads(self.leads)
         if not 1 <= self.factor <= 16:
             raise InputError(f"factor {self.factor}: wanted 1 to 16")
@@ -383,8 +383,13 @@ class Spec:
         return IMAGERY not in self.inputs
 
     @property
+    def over_tables(self) -> bool:
+        """Whether it tells of rows of a table: vectors and series, no rasters."""
+        return all(isinstance(given, Series) for given in self.inputs.values())
+
+    @property
     def series(self) -> dict[str, Series]:
-        """What comes beside the imagery, by name."""
+        """What is no raster, by name: what comes beside imagery, or all that a table holds."""
         return {name: given for name, given in self.inputs.items() if isinstance(given, Series)}
 
     @property

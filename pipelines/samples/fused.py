@@ -111,29 +111,37 @@ class FusedChips(Chips):
         return super().item(sample) | self.beside[sample.key]
 
     def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Turned and mirrored as `Chips`; now and then without context, without weather, or without a stretch of it."""
-        out = super().varied(item, rng)
-        without, begin, length = rng.random(3)
-        if without < WITHHELD:
-            return out | {valid_of(CONTEXT): np.zeros_like(out[valid_of(CONTEXT)])}
-        valid = out[valid_of(WEATHER)].copy()
-        if without < 2 * WITHHELD:
-            valid[:] = 0
-        elif without < 3 * WITHHELD:
-            first = int(begin * len(valid))
-            valid[first : first + 1 + int(length * len(valid))] = 0
-        return out | {valid_of(WEATHER): valid}
+        """Turned and mirrored as `Chips`; see `withhold`."""
+        return withhold(super().varied(item, rng), rng)
 
     def fitted(self, splits: Sequence[str]) -> dict[str, Series]:
         """The series with mean and deviation over what some splits hold."""
         items = [self.beside[chip.key] for chip in self.of(*splits)]
-        found = {}
-        for name, series in self.spec.series.items():
-            values = np.concatenate([item[name] for item in items]).astype(np.float64)  # (N * T, C)
-            valid = np.concatenate([item[valid_of(name)] for item in items]) > 0
-            count = np.maximum(valid.sum(0), 1)
-            mean = (values * valid).sum(0) / count
-            std = np.sqrt((np.square(values - mean) * valid).sum(0) / count)
-            std = np.where(std > 1e-9 * np.abs(mean) + 1e-12, std, 1.0)
-            found[name] = dataclasses.replace(series, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-        return found
+        return {
+            name: fitted_series(series, *(np.stack([item[key] for item in items]) for key in (name, valid_of(name))))
+            for name, series in self.spec.series.items()
+        }
+
+
+def withhold(item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """A sample, now and then without context, without weather, or without a stretch of it."""
+    without, begin, length = rng.random(3)
+    if without < WITHHELD:
+        return item | {valid_of(CONTEXT): np.zeros_like(item[valid_of(CONTEXT)])}
+    valid = item[valid_of(WEATHER)].copy()
+    if without < 2 * WITHHELD:
+        valid[:] = 0
+    elif without < 3 * WITHHELD:
+        first = int(begin * len(valid))
+        valid[first : first + 1 + int(length * len(valid))] = 0
+    return item | {valid_of(WEATHER): valid}
+
+
+def fitted_series(series: Series, values: Array, there: Array) -> Series:
+    """A series with mean and deviation over values (N, T, C) and 1 where there are any."""
+    given, valid = values.astype(np.float64), there > 0
+    count = np.maximum(valid.sum((0, 1)), 1)
+    mean = (given * valid).sum((0, 1)) / count
+    std = np.sqrt((np.square(given - mean) * valid).sum((0, 1)) / count)
+    std = np.where(std > 1e-9 * np.abs(mean) + 1e-12, std, 1.0)
+    return dataclasses.replace(series, mean=tuple(map(float, mean)), std=tuple(map(float, std)))

@@ -1,0 +1,116 @@
+"""A forest that lives in a network: its trees are tensors, walked by gathers, and no library of trees is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import InputError
+
+DEEPEST = 64  # splits on a way down; deeper trees are not grown
+
+
+class Forest(nn.Module):
+    """The mean of what trees say of rows; nothing is said before trees are planted.
+
+    The nodes of all trees lie one after the other. A leaf is its own child, so that a walk of `depth` steps ends in one
+    whatever the tree.
+    """
+
+    root: Tensor  # (T,) node
+    feature: Tensor  # (N,) column that is asked about
+    threshold: Tensor  # (N,) at most: to the left
+    left: Tensor  # (N,) node
+    right: Tensor  # (N,) node
+    value: Tensor  # (N, K)
+    NODES: ClassVar = ("feature", "left", "right")
+
+    def __init__(self, features: int, outputs: int) -> None:
+        """Make room for trees over rows of so many numbers that say so many."""
+        super().__init__()
+        self.features, self.depth = features, 0
+        for name in ("root", *self.NODES):
+            self.register_buffer(name, torch.zeros(1, dtype=torch.int32))
+        self.register_buffer("threshold", torch.zeros(1))
+        self.register_buffer("value", torch.zeros(1, outputs))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows (B, F) to the mean of the trees' values (B, K)."""
+        at = self.root.long().expand(rows.shape[0], -1)  # (B, T)
+        for _ in range(self.depth):
+            asked = rows.gather(1, self.feature[at].long())
+            at = torch.where(asked <= self.threshold[at], self.left[at], self.right[at]).long()
+        return self.value[at].mean(1)
+
+    def plant(self, trees: list[Any], values: list[np.ndarray[Any, Any]]) -> None:
+        """Take the trees of scikit-learn, with what each of their nodes says, (n, K)."""
+        first = np.cumsum([0, *(tree.node_count for tree in trees)])
+        found: dict[str, list[Any]] = {name: [] for name in (*self.NODES, "threshold")}
+        for tree, begin in zip(trees, first, strict=False):
+            own, leaf = np.arange(tree.node_count), tree.children_left < 0
+            found["feature"].append(np.where(leaf, 0, tree.feature))
+            found["left"].append(begin + np.where(leaf, own, tree.children_left))
+            found["right"].append(begin + np.where(leaf, own, tree.children_right))
+            found["threshold"].append(np.where(leaf, 0, _below(tree.threshold)))
+        state = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in found.items()}
+        state |= {"root": torch.from_numpy(first[:-1]), "value": torch.from_numpy(np.concatenate(values))}
+        kept = {name: tensor.to(getattr(self, name).dtype) for name, tensor in state.items()}
+        self.load_state_dict(kept)
+
+    def make_room(self, state: Mapping[str, Tensor], prefix: str) -> None:
+        """Get the sizes of the trees of a file.
+
+        Raises:
+            InputError: they are no trees over such rows: a walk would leave them, or not end.
+        """
+        given = {name: state.get(f"{prefix}{name}") for name in ("root", *self.NODES, "threshold", "value")}
+        known = {name: tensor for name, tensor in given.items() if tensor is not None}
+        if len(known) < len(given):
+            return  # told by whoever loads it
+        self.depth = self._depth(known, prefix)
+        for name, tensor in known.items():
+            setattr(self, name, torch.zeros(tensor.shape, dtype=getattr(self, name).dtype))
+
+    def _depth(self, state: Mapping[str, Tensor], prefix: str) -> int:
+        """Steps of the longest way down; all nodes of a step are looked at together."""
+        root, feature, left, right = (state[name].long() for name in ("root", *self.NODES))
+        nodes = torch.arange(len(feature))
+        sound = feature.shape == left.shape == right.shape == state["threshold"].shape and root.ndim == 1
+        sound = sound and state["value"].shape == (len(nodes), self.value.shape[1]) and len(root) > 0
+        inside = sound and all(
+            bool(((0 <= at) & (at < most)).all())
+            for at, most in ((feature, self.features), *((at, len(nodes)) for at in (root, left, right)))
+        )
+        if inside:
+            at = root
+            for depth in range(DEEPEST + 1):
+                at = at[(left[at] != at) | (right[at] != at)]
+                if not len(at):
+                    return depth
+                at = torch.cat((left[at], right[at])).unique()
+        raise InputError(f"{prefix.rstrip('.')}: no trees over {self.features} numbers; copy the whole run folder again")
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        self.make_room(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def make_room(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Let the forests of a network get the sizes of those that are to be loaded.
+
+    Raises:
+        InputError: see `Forest.make_room`.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, Forest):
+            module.make_room(state, f"{name}.")
+
+
+def _below(threshold: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The largest float32 that is no more: a float32 is at most one exactly where it is at most the other."""
+    near = threshold.astype(np.float32)
+    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)
