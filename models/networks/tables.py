@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.networks.forest import Forest
+from models.networks.forest import Forests
 from models.networks.fusion import FARTHEST, pooled, spans
 from models.networks.indices import INDICES
 from models.spec import CONTEXT, IMAGERY, WEATHER, Classes, Series, Spec, valid_of
@@ -16,7 +17,7 @@ from models.training.settings import TableArchitecture
 
 LEAST = 1e-6  # probability
 SPREAD = 0.25  # of an index, about
-TOLD = {  # what each part hears; the forests, and the layers of the network
+HEARD = {  # by each part of the network, forests and layers
     "plain": (IMAGERY,),
     "season": (IMAGERY, CONTEXT),
     "every": (IMAGERY, CONTEXT, WEATHER),
@@ -25,7 +26,7 @@ TOLD = {  # what each part hears; the forests, and the layers of the network
 
 
 class Rows(nn.Module):
-    """A series (B, T, C) as rows for trees, every step in its unit, and for layers, means over windows of it.
+    """A series (B, T, C) as rows for trees, its steps and means over windows of it, and for layers, these means.
 
     Indices stand beside bands that are named as `indices.INDICES` names them.
     """
@@ -42,10 +43,11 @@ class Rows(nn.Module):
         self.register_buffer("std", torch.tensor((*series.std, *[SPREAD] * len(self.pairs))), persistent=False)
         self.register_buffer("windows", spans(series.times), persistent=False)
         self.channels = len(self.mean)
-        self.columns, self.means = self.channels * series.times, 2 * self.channels * len(self.windows)
+        self.means = 2 * self.channels * len(self.windows)
+        self.columns = self.channels * (series.times + (len(self.windows) if series.times > 1 else 0))
 
     def forward(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Physical values, and 1 where there are any, to every step (B, T * C) and means with their shares (B, F).
+        """Physical values, and 1 where there are any, to rows (B, columns) and to means with their shares (B, means).
 
         The mean of the training stands for what is missing.
         """
@@ -56,27 +58,36 @@ class Rows(nn.Module):
             index = ((a - b) / torch.where((a + b).abs() > LEAST, a + b, 1.0)).clamp(-1, 1)[..., None]
             x, valid = torch.cat((x, torch.where(both > 0, index, 0.0)), 2), torch.cat((valid, both), 2)
         z = ((x - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
-        return x.flatten(1), torch.cat(pooled(self.windows, z, valid), dim=2).flatten(1)
+        means, share = pooled(self.windows, z, valid)
+        steps = x.flatten(1)
+        rows = steps if x.shape[1] == 1 else torch.cat((steps, means.flatten(1)), dim=1)
+        return rows, torch.cat((means, share), dim=2).flatten(1)
 
 
 class Layers(nn.Module):
-    """Several networks of one hidden layer side by side, (B, F) to (E, B, K); new ones say nothing where asked so."""
+    """Several networks of one hidden layer side by side; new ones say nothing where that is asked for.
 
-    def __init__(self, features: int, outputs: int, architecture: TableArchitecture, *, silent: bool = False) -> None:
-        """Build with random weights."""
+    Sums of products stand for products of matrices by members: runtimes take the members for a batch.
+    """
+
+    def __init__(self, features: int, outputs: int, architecture: TableArchitecture, *, corrects: bool = False) -> None:
+        """Build with random weights; those that correct what others say hear that, too, and begin with 0."""
         super().__init__()
         members, width = architecture.members, architecture.width
         self.drop, self.drop_hidden = nn.Dropout(architecture.dropout), nn.Dropout(architecture.dropout)
-        self.hidden = nn.Parameter(torch.randn(members, features, width) / max(features, 1) ** 0.5)
-        self.bias = nn.Parameter(torch.randn(members, 1, width) / 4)
-        self.out = nn.Parameter(torch.randn(members, width, outputs) / width**0.5 * (not silent))
-        self.level = nn.Parameter(torch.zeros(members, 1, outputs))
+        self.hidden = nn.Parameter(torch.randn(features, members * width) / features**0.5)
+        self.bias = nn.Parameter(torch.randn(members, width) / 4)
+        self.heard = nn.Parameter(torch.randn(members, outputs, width)) if corrects else None
+        self.out = nn.Parameter(torch.randn(members, width, outputs) / width**0.5 * (not corrects))
+        self.level = nn.Parameter(torch.zeros(members, outputs))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Rows (B, F), or those of each (E, B, F), to what each says."""
-        heard = nn.functional.gelu(torch.matmul(self.drop(rows), self.hidden) + self.bias)
-        said: Tensor = torch.matmul(self.drop_hidden(heard), self.out) + self.level
-        return said
+    def forward(self, rows: Tensor, said: Tensor | None = None) -> Tensor:
+        """Rows (B, F), and what is to be corrected (E, B, K), to what each says (E, B, K)."""
+        hidden = (self.drop(rows) @ self.hidden).unflatten(1, self.bias.shape) + self.bias  # (B, E, D)
+        if said is not None and self.heard is not None:
+            hidden = hidden + (said.transpose(0, 1)[..., None] * self.heard).sum(2)
+        active = self.drop_hidden(nn.functional.gelu(hidden))
+        return ((active[..., None] * self.out).sum(2) + self.level).transpose(0, 1)
 
 
 class TableNetwork(nn.Module):
@@ -91,20 +102,17 @@ class TableNetwork(nn.Module):
     target_std: Tensor
 
     def __init__(self, spec: Spec, architecture: TableArchitecture) -> None:
-        """Build with random weights, and forests without trees; see `training.forests.plant`."""
+        """Build with random weights, and forests without trees; see `training.forests`."""
         super().__init__()
         self.spec, self.share, self.gate = spec, architecture.share, architecture.gate
         self.backbone = nn.Identity()  # there is none to be frozen
         self.rows = nn.ModuleDict({name: Rows(series) for name, series in spec.series.items()})
         outputs = spec.answer.channels
-        columns, means = (
-            {part: sum(getattr(self.rows[n], size) for n in self.inputs_of(part)) for part in TOLD}
-            for size in ("columns", "means")
-        )
-        asked = [part for part in TOLD if part != "plain" or CONTEXT in spec.inputs]  # else it is that of the season
-        self.forests = nn.ModuleDict({part: Forest(columns[part], outputs) for part in asked})
+        means = {part: sum(self.rows[n].means for n in self.inputs_of(part)) for part in HEARD}
+        self.parts = [part for part in HEARD if part != "plain" or CONTEXT in spec.inputs]  # else that of the season
+        self.forests = Forests(sum(rows.columns for rows in self.rows.values()), outputs, parts=len(self.parts))
         self.imagery = Layers(means["season"], outputs, architecture)
-        self.correction = Layers(means["every"] + outputs, outputs, architecture, silent=True)
+        self.correction = Layers(means["every"], outputs, architecture, corrects=True)
         self.alone = Layers(means["alone"], outputs, architecture)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
@@ -124,7 +132,7 @@ class TableNetwork(nn.Module):
         plain, both, alone = self._layers(rows)
         if self.training:
             return torch.cat((plain, both, alone))
-        trees = {part: self._trees(part, rows) for part in self.forests}
+        trees = self._trees(rows)
         there = {name: (inputs[valid_of(name)].flatten(1).sum(1) > 0)[:, None] for name in rows}
         if CONTEXT in rows:
             trees["season"] = torch.where(there[CONTEXT], trees["season"], trees["plain"])
@@ -155,25 +163,34 @@ class TableNetwork(nn.Module):
         layers, trees = self._physical(output[:2])
         return layers, trees
 
-    def heard(self, part: str, rows: Mapping[str, tuple[Tensor, Tensor]], form: int) -> Tensor:
-        """What a part hears of the inputs, rows for trees (form 0) or means for layers (1): (B, F)."""
-        return torch.cat([rows[name][form] for name in self.inputs_of(part)], dim=1)
+    def columns_of(self, part: str) -> list[int]:
+        """Where in a row of all inputs the numbers lie that a part hears."""
+        ends = [*accumulate((rows.columns for rows in self.rows.values()), initial=0)]
+        spans = dict(zip(self.rows, pairwise(ends), strict=True))
+        return [column for name in self.inputs_of(part) for column in range(*spans[name])]
+
+    def row(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """What trees ask about, of all inputs (B, F)."""
+        return torch.cat([steps for steps, _ in rows.values()], dim=1)
 
     def inputs_of(self, part: str) -> list[str]:
         """The inputs that a part hears, of those that there are."""
-        return [name for name in TOLD[part] if name in self.spec.inputs]
+        return [name for name in HEARD[part] if name in self.spec.inputs]
 
     def _layers(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
         """What each network of the layers says of the imagery, of that with the weather, and without (E, B, K)."""
-        plain = self.imagery(self.heard("season", rows, 1))
-        every = self.heard("every", rows, 1).expand(len(plain), -1, -1)
-        both = plain.detach() + self.correction(torch.cat((every, plain.detach()), dim=2))
-        return plain, both, self.alone(self.heard("alone", rows, 1))
+        season, every, without = (
+            torch.cat([rows[name][1] for name in self.inputs_of(part)], dim=1) for part in ("season", "every", "alone")
+        )
+        plain = self.imagery(season)
+        known = plain.detach()
+        return plain, known + self.correction(every, known), self.alone(without)
 
-    def _trees(self, part: str, rows: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """What a forest says (B, K), as the layers do."""
-        said: Tensor = self.forests[part](self.heard(part, rows, 0))
-        return said.clamp(min=LEAST).log() if isinstance(self.spec.answer, Classes) else said
+    def _trees(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """What each forest says (B, K), as the layers do."""
+        said = self.forests(self.row(rows))
+        said = said.clamp(min=LEAST).log() if isinstance(self.spec.answer, Classes) else said
+        return dict(zip(self.parts, said.unbind(1), strict=True))
 
     def _mean(self, output: Tensor) -> Tensor:
         """The answer (B, K) of layers and forests (2, B, K), by their weights."""

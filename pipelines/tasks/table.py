@@ -167,7 +167,7 @@ TASK = Task(
     "Fit forests and small layers to rows of a table, with the weather where it helps, and write a run folder.",
     TableRecipe,
     ("frozen",),
-    ("revision", "refit"),
+    ("revision",),
     least=2,
     losses=tuple(dict.fromkeys((*CLASS_LOSSES, *VALUE_LOSSES))),
     packages=("scikit-learn",),
