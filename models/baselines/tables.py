@@ -71,7 +71,12 @@ def _asked(names: Sequence[str], fit: Callable[[], Callable[[Array], Array]], in
 def _forest(answer: Answer, rows: Array, y: NDArray[Any], seed: int) -> Callable[[Array], Array]:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    how: dict[str, Any] = {"n_estimators": TREES, "min_samples_leaf": LEAF, "max_features": COLUMNS, "random_state": seed}
+    how: dict[str, Any] = {
+        "n_estimators": TREES,
+        "min_samples_leaf": LEAF,
+        "max_features": COLUMNS,
+        "random_state": seed,
+    }
     if not isinstance(answer, Classes):
         values = RandomForestRegressor(**how).fit(rows, y)
         return lambda x: values.predict(x)[:, None].astype(np.float32)

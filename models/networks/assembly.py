@@ -29,9 +29,7 @@ from models.types import Array, Inputs, Predict
 AnyNetwork = Network | WeatherNetwork | TableNetwork
 
 
-def assemble(
-    spec: Spec, backbone: str, architecture: AnyArchitecture, *, pretrained: bool = False
-) -> AnyNetwork:
+def assemble(spec: Spec, backbone: str, architecture: AnyArchitecture, *, pretrained: bool = False) -> AnyNetwork:
     """Build a network with random weights.
 
     Args:

@@ -49,7 +49,8 @@ class Forests(nn.Module):
         for _ in range(self.depth):
             asked = rows.gather(1, self.feature[at].long())
             at = torch.where(asked <= self.threshold[at], self.left[at], self.right[at]).long()
-        return self.value[at].unflatten(1, (parts, trees)).mean(2)
+        said: Tensor = self.value[at].reshape(rows.shape[0], parts, trees, -1).mean(2)
+        return said
 
     def plant(self, trees: Sequence[Any], values: Sequence[Floats], columns: Sequence[Any]) -> None:
         """Take the trees of scikit-learn, those of a forest after those of another, as many of each.
@@ -90,10 +91,11 @@ class Forests(nn.Module):
         """Steps of the longest way down; all nodes of a step are looked at together."""
         root, feature, left, right = (state[name].long() for name in ("root", *self.NODES))
         nodes = torch.arange(len(feature))
-        sound = feature.shape == left.shape == right.shape == state["threshold"].shape and root.ndim == 2
-        sound = sound and state["value"].shape == (len(nodes), self.value.shape[1]) and root.numel() > 0 and len(root) == len(self.root)
+        alike = feature.shape == left.shape == right.shape == state["threshold"].shape
+        fit = root.ndim == 2 and len(root) == len(self.root) and root.numel() > 0
+        sound = alike and fit and state["value"].shape == (len(nodes), self.value.shape[1])
         inside = sound and all(
-            bool(((0 <= at) & (at < most)).all())
+            bool(((at >= 0) & (at < most)).all())
             for at, most in ((feature, self.features), *((at, len(nodes)) for at in (root, left, right)))
         )
         if inside:
@@ -102,8 +104,10 @@ class Forests(nn.Module):
                 at = at[(left[at] != at) | (right[at] != at)]
                 if not len(at):
                     return depth
-                at = torch.cat((left[at], right[at])).unique()
-        raise InputError(f"{prefix.rstrip('.')}: no trees over {self.features} numbers; copy the whole run folder again")
+                at = torch.unique(torch.cat((left[at], right[at])))  # type: ignore[no-untyped-call]
+        raise InputError(
+            f"{prefix.rstrip('.')}: no trees over {self.features} numbers; copy the whole run folder again"
+        )
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         self.make_room(state_dict, prefix)

@@ -83,11 +83,12 @@ class Layers(nn.Module):
 
     def forward(self, rows: Tensor, said: Tensor | None = None) -> Tensor:
         """Rows (B, F), and what is to be corrected (E, B, K), to what each says (E, B, K)."""
-        hidden = (self.drop(rows) @ self.hidden).unflatten(1, self.bias.shape) + self.bias  # (B, E, D)
+        hidden = (self.drop(rows) @ self.hidden).reshape(-1, *self.bias.shape) + self.bias  # (B, E, D)
         if said is not None and self.heard is not None:
             hidden = hidden + (said.transpose(0, 1)[..., None] * self.heard).sum(2)
         active = self.drop_hidden(nn.functional.gelu(hidden))
-        return ((active[..., None] * self.out).sum(2) + self.level).transpose(0, 1)
+        out: Tensor = (active[..., None] * self.out).sum(2) + self.level
+        return out.transpose(0, 1)
 
 
 class TableNetwork(nn.Module):
@@ -106,11 +107,12 @@ class TableNetwork(nn.Module):
         super().__init__()
         self.spec, self.share, self.gate = spec, architecture.share, architecture.gate
         self.backbone = nn.Identity()  # there is none to be frozen
-        self.rows = nn.ModuleDict({name: Rows(series) for name, series in spec.series.items()})
+        rows = {name: Rows(series) for name, series in spec.series.items()}
+        self.rows, self.columns = nn.ModuleDict(rows), {name: of.columns for name, of in rows.items()}
         outputs = spec.answer.channels
-        means = {part: sum(self.rows[n].means for n in self.inputs_of(part)) for part in HEARD}
+        means = {part: sum(rows[n].means for n in self.inputs_of(part)) for part in HEARD}
         self.parts = [part for part in HEARD if part != "plain" or CONTEXT in spec.inputs]  # else that of the season
-        self.forests = Forests(sum(rows.columns for rows in self.rows.values()), outputs, parts=len(self.parts))
+        self.forests = Forests(sum(self.columns.values()), outputs, parts=len(self.parts))
         self.imagery = Layers(means["season"], outputs, architecture)
         self.correction = Layers(means["every"], outputs, architecture, corrects=True)
         self.alone = Layers(means["alone"], outputs, architecture)
@@ -165,8 +167,8 @@ class TableNetwork(nn.Module):
 
     def columns_of(self, part: str) -> list[int]:
         """Where in a row of all inputs the numbers lie that a part hears."""
-        ends = [*accumulate((rows.columns for rows in self.rows.values()), initial=0)]
-        spans = dict(zip(self.rows, pairwise(ends), strict=True))
+        ends = pairwise(accumulate(self.columns.values(), initial=0))
+        spans = dict(zip(self.columns, ends, strict=True))
         return [column for name in self.inputs_of(part) for column in range(*spans[name])]
 
     def row(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:

@@ -130,7 +130,7 @@ def _openvino(
     cells = bundles[0].spec.over_weather
     exact = cells or bundles[0].spec.over_tables  # trees compare numbers
     if exact and precision not in ("auto", "f32"):
-        raise InputError(f"precision {precision}: OpenVINO runs weather and tables in f32 only; leave it out, or --runtime torch")
+        raise InputError(f"precision {precision}: OpenVINO runs this in f32 only; leave it out, or --runtime torch")
     field = "int8" if precision == "int8" else "graph"
     files, hashes = [folder / FILES[field] for folder in folders], [str(getattr(one, field)) for one in bundles]
     for file, known in zip(files, hashes, strict=True):
@@ -316,4 +316,4 @@ def _base(bundle: Bundle) -> tuple[Any, ...]:
         return (id(bundle),)
     built = bundle.architecture
     blocks = built.blocks if isinstance(built, Architecture) else ()
-    return bundle.backbone, bundle.base.sha256, repr(bundle.spec.inputs), blocks, repr(built.overrides)
+    return bundle.backbone, bundle.base.sha256, repr(bundle.spec.inputs), blocks, repr(getattr(built, "overrides", {}))

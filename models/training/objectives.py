@@ -160,9 +160,9 @@ class Tabled(Labelled):
         class_weights: Tensor | None = None,
     ) -> None:
         """Make an objective of a network; see `Labelled`."""
-        super().__init__(network, training, class_weights=class_weights)
+        super().__init__(cast("Any", network), training, class_weights=class_weights)
         self.architecture = architecture
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Grow the forests; what they learned from, in words."""
-        return plant_forests(self.network[0], items, self.class_weights, self.architecture, seed=seed)
+        return plant_forests(cast("Any", self.network[0]), items, self.class_weights, self.architecture, seed=seed)

@@ -99,7 +99,10 @@ def crossfit(
     model = answers.kept(by_fold(partial(_named, asked, tokens.AS_IS)))
     names = dict.fromkeys(name for found in baselines for name in found)
     told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
-    changed = {name: by_fold(partial(_named, asked, name)) for name in (*tokens.names(samples.spec), *inputs.names(samples.spec))}
+    changed = {
+        name: by_fold(partial(_named, asked, name))
+        for name in (*tokens.names(samples.spec), *inputs.names(samples.spec))
+    }
     return LeftOut(chosen, {"model": model, **told}, changed, answers, weights.get(KEPT, {}))
 
 

@@ -24,7 +24,7 @@ from models.networks.tables import TableNetwork
 from models.runtime.engines import load_runtime
 from models.runtime.export import example_inputs, export_onnx
 from models.runtime.rounding import rounding
-from models.spec import IMAGERY, Classes
+from models.spec import Classes
 from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
@@ -280,8 +280,10 @@ def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samp
 
 
 def _rounded(out: Path, bundle: Bundle, inputs: Inputs, exact: Predict) -> dict[str, dict[str, float]]:
-    """What `Bundle.rounding` is to hold; nothing for runs over weather or tables, which OpenVINO computes in float32."""
-    return rounding(out, bundle.spec.answer, inputs, exact=exact) if IMAGERY in bundle.spec.inputs and not bundle.spec.over_tables else {}
+    """What `Bundle.rounding` is to hold; nothing for what OpenVINO computes in float32: over weather, and tables."""
+    if bundle.spec.over_weather or bundle.spec.over_tables:
+        return {}
+    return rounding(out, bundle.spec.answer, inputs, exact=exact)
 
 
 def _history(task: Task, recipe: Recipe, name: str, epochs: int, samples: Samples) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def losses_of(network: AnyNetwork, samples: Samples, chosen: Sequence[Any], ends
     found: Losses = {}
     if not isinstance(network, Network | TableNetwork):
         return found
-    rows = isinstance(network, TableNetwork)  # which cost little, and say little each
-    some = [chosen[i] for i in evenly(len(chosen), ROWS if rows else most)]
-    batch = PLACES if rows else _BATCH
+    table = isinstance(network, TableNetwork)  # rows, which cost little, and say little each
+    some = [chosen[i] for i in evenly(len(chosen), ROWS if table else most)]
+    batch = PLACES if table else _BATCH
     classes = isinstance(network.spec.answer, Classes)
     for first in range(0, len(some), batch):
         part = some[first : first + batch]

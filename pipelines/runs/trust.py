@@ -57,7 +57,8 @@ def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: in
     By cross-fitting within cross-fitting, so that who is asked about has no part in the scale.
 
     Returns:
-        "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups". None of rows of a table.
+        "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
+        None of rows of a table.
     """
     if samples.spec.over_tables:
         return None

@@ -82,7 +82,9 @@ def read_table(path: Path, missing: Sequence[float] = ()) -> Table:
     try:
         text = content.decode("utf-8-sig")
         first = text.partition("\n")[0]
-        lines = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)) if row]
+        lines = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)) if row
+        ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no table ({error}); write it again as CSV in UTF-8") from error
     names = tuple(name.strip() for name in lines[0]) if lines else ()
@@ -108,7 +110,9 @@ def chosen(columns: Columns, table: Sequence[str], what: str) -> dict[str, list[
         InputError: a pattern that no column matches, or channels with different numbers of steps.
     """
     named = columns if isinstance(columns, Mapping) else {_bare(column): column for column in columns}
-    found = {name: _steps(column, table, what) if isinstance(column, str) else list(column) for name, column in named.items()}
+    found = {
+        name: _steps(column, table, what) if isinstance(column, str) else list(column) for name, column in named.items()
+    }
     counts = {name: len(steps) for name, steps in found.items()}
     most = max(counts.values(), default=0)
     if odd := next((name for name, count in counts.items() if count not in (1, most)), None):
@@ -127,7 +131,9 @@ def _steps(column: str, table: Sequence[str], what: str) -> list[str]:
     if "*" not in column:
         return [column]
     begin, _, end = column.partition("*")
-    matches = [(m, name) for name in table if (m := re.fullmatch(re.escape(begin) + r"(\d{1,9})" + re.escape(end), name))]
+    matches = [
+        (m, name) for name in table if (m := re.fullmatch(re.escape(begin) + r"(\d{1,9})" + re.escape(end), name))
+    ]
     if not matches:
         raise InputError(f"{what}: no column matches {column} (* stands for a number); {nearest(column, table)}")
     return [name for _, name in sorted(matches, key=lambda pair: int(pair[0][1]))]

@@ -15,7 +15,7 @@ from models.errors import InputError
 from models.spec import CONTEXT, IMAGERY, WEATHER, Answer, Classes, Series, Spec, valid_of
 from models.types import Array
 from pipelines.recipes.tables import TableData
-from pipelines.samples.fused import KNOWN, WITHHELD, YEAR, fitted_series, withhold
+from pipelines.samples.fused import KNOWN, YEAR, fitted_series, withhold
 from pipelines.samples.splits import SPLITS, folds_by_group, split_by_group
 from pipelines.tables.columns import Table, chosen, read_table, series
 
@@ -252,7 +252,7 @@ def read_rows(data: TableData, spec: Spec, *, seed: int = 0, split: bool = True)
     inputs, batch, notes = read_inputs(table, data)
     y = read_truth(table, data.answer, spec.answer)
     told = y >= 0 if y.dtype.kind == "i" else np.isfinite(y)
-    some = told & (sum(batch[valid_of(name)].any((1, 2)) for name in (IMAGERY, WEATHER)) > 0)
+    some = told & (batch[valid_of(IMAGERY)].any((1, 2)) | batch[valid_of(WEATHER)].any((1, 2)))
     if not some.all():
         notes.append(f"{int((~some).sum())} of {len(some)} rows are left out: no {data.answer}, or no inputs")
     kept = np.flatnonzero(some)
@@ -265,6 +265,8 @@ def read_rows(data: TableData, spec: Spec, *, seed: int = 0, split: bool = True)
     if split:
         rows = _divided(rows, table, data, seed)
     made = Rows(dataclasses.replace(spec, inputs=inputs), data, rows, {k: a[kept] for k, a in batch.items()}, y[kept])
+    named = {name: getattr(data, name) for name in (IMAGERY, WEATHER)}
+    made.found = {name: chosen(columns, table.names, name) for name, columns in named.items() if columns}
     made.notes = notes
     return made
 
@@ -278,7 +280,9 @@ def _divided(rows: Sequence[Row], table: Table, data: TableData, seed: int) -> l
     texts = table.texts(data.split, "data.split")
     told = [dataclasses.replace(row, split=texts[row.line - 1].lower()) for row in rows]
     if wrong := next((row for row in told if row.split not in SPLITS), None):
-        raise InputError(f"{table.path}: line {wrong.line + 1}: {data.split} {wrong.split!r}: wanted train, val or test")
+        raise InputError(
+            f"{table.path}: line {wrong.line + 1}: {data.split} {wrong.split!r}: wanted train, val or test"
+        )
     if any(row.split == "val" for row in told):
         return told
     learned = [row for row in told if row.split == "train"]

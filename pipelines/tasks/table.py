@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -95,13 +95,13 @@ def check_inputs(came: Spec, wanted: Spec, name: str) -> None:
             raise InputError(f"{name}: {key}: wanted {', '.join(given.channels)} ({given.times} steps), came {told}")
 
 
-def objective(network: TableNetwork, recipe: TableRecipe, samples: Rows, chosen: Sequence[Row]) -> Tabled:
+def objective(network: TableNetwork, recipe: TableRecipe, samples: Rows, chosen: Sequence[Any]) -> Tabled:
     """Losses over rows, weighted by class where that is wanted; values in their deviations.
 
     Raises:
         InputError: nothing is told in a split, or one class only.
     """
-    balance, (mean, std) = imagery.label_statistics(samples, chosen, recipe.training.class_weights)
+    balance, (mean, std) = imagery.label_statistics(cast("Any", samples), chosen, recipe.training.class_weights)
     network.target_mean.fill_(mean)
     network.target_std.fill_(std)
     return Tabled(network, recipe.training, recipe.model, class_weights=balance)
@@ -116,7 +116,7 @@ def baselines(samples: Rows, chosen: Sequence[Row], seed: int) -> Mapping[str, T
 
 def judge(
     samples: Rows,
-    chosen: Sequence[Row],
+    chosen: Sequence[Any],
     models: Mapping[str, Teller],
     *,
     codes: Sequence[int] = (),
@@ -131,7 +131,8 @@ def judge(
         return said[-1]
 
     answer, batch = samples.spec.answer, max(batch, BATCH)
-    found = imagery.judge(samples, chosen, {**models, "model": kept}, codes=codes, batch=batch, progress=progress)
+    asked = {**models, "model": kept}
+    found = imagery.judge(cast("Any", samples), chosen, asked, codes=codes, batch=batch, progress=progress)
 
     def parts(best: str | None) -> Mapping[str, Any]:
         confusion = np.array(found.more["confusion"]) if "confusion" in found.more else None

@@ -56,7 +56,8 @@ def test_trees_go_through_a_file(grown):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("left", -1), ("right", 10**6), ("feature", 5), ("root", 10**6), ("left", None), ("value", None)]
+    ("name", "value"),
+    [("left", -1), ("right", 10**6), ("feature", 5), ("root", 10**6), ("left", None), ("value", None)],
 )
 def test_trees_that_a_walk_would_leave_or_not_end_in_are_refused(grown, name, value):
     state = {key: tensor.clone() for key, tensor in grown[0].state_dict().items()}

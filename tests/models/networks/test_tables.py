@@ -17,7 +17,8 @@ BANDS = Series(("RED", "NIR_NARROW"), ("", ""), (500.0, 3000.0), (200.0, 800.0),
 RAIN = Series(("rain",), ("mm",), (2.0,), (1.0,), times=3, step=730)
 SEASON = Series(("sine", "cosine"), ("1", "1"), (0.0, 0.0), (0.7, 0.7))
 SMALL = TableArchitecture(trees=12, members=2, width=4)
-KINDS = {"values": Values("y", "", "sample"), "classes": Classes((ClassDef(1, "a", "#000000"), ClassDef(2, "b", "#ffffff")), "sample")}
+PAIR = (ClassDef(1, "a", "#000000"), ClassDef(2, "b", "#ffffff"))
+KINDS = {"values": Values("y", "", "sample"), "classes": Classes(PAIR, "sample")}
 
 
 class Items(Dataset):

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from models.errors import InputError
-from pipelines.weather import lazy
 from pipelines.recipes.fused import Before
+from pipelines.weather import lazy
 from pipelines.weather.series import open_series
 from tests.weather_files import field, save
 
