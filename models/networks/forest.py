@@ -104,7 +104,7 @@ class Forests(nn.Module):
                 at = at[(left[at] != at) | (right[at] != at)]
                 if not len(at):
                     return depth
-                at = torch.unique(torch.cat((left[at], right[at])))  # type: ignore[no-untyped-call]
+                at = torch.unique(torch.cat((left[at], right[at])))
         raise InputError(
             f"{prefix.rstrip('.')}: no trees over {self.features} numbers; copy the whole run folder again"
         )

@@ -197,7 +197,8 @@ class TableNetwork(nn.Module):
     def _mean(self, output: Tensor) -> Tensor:
         """The answer (B, K) of layers and forests (2, B, K), by their weights."""
         layers, trees = self._physical(output)
-        return layers + self.share * (trees - layers)
+        said: Tensor = layers + self.share * (trees - layers)
+        return said
 
     def _physical(self, output: Tensor) -> Tensor:
         """Probabilities, or values in the target's unit."""

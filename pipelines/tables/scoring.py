@@ -15,7 +15,7 @@ from models.errors import InputError
 from models.files import check_folder, draft
 from models.runtime.engines import load_runtime
 from models.spec import IMAGERY, WEATHER, Classes, Spec, valid_of
-from models.types import Array, Say
+from models.types import Array, Mask, Say
 from pipelines.recipes.recipe import data_of
 from pipelines.recipes.tables import TableData
 from pipelines.tables.columns import Table, read_table
@@ -66,7 +66,8 @@ def score_tables(
     for path, target, (table, batch, notes) in zip(tables, targets, read, strict=True):
         for note in notes:
             say(f"{path}: {note}")
-        known = batch[valid_of(IMAGERY)].any((1, 2)) | batch[valid_of(WEATHER)].any((1, 2))
+        there: list[Mask] = [batch[valid_of(name)].any(axis=(1, 2)) for name in (IMAGERY, WEATHER)]
+        known = there[0] | there[1]
         parts = [
             predict({name: a[first : first + BATCH] for name, a in batch.items()})
             for first in range(0, len(known), BATCH)
@@ -94,7 +95,7 @@ def _read(path: Path, data: TableData, spec: Spec) -> tuple[Table, dict[str, Arr
     return table, batch, [*notes, *([f"has no {', '.join(gone)}: missing in all rows"] if gone else [])]
 
 
-def _write(target: Path, table: Table, bundle: Bundle, said: Array, known: Array) -> None:
+def _write(target: Path, table: Table, bundle: Bundle, said: Array, known: Mask) -> None:
     """Write the table with the answers beside its own columns."""
     answer = bundle.spec.answer
     names = [_free(table, name) for name in _answer_names(bundle.spec)]
