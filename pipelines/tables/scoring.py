@@ -66,8 +66,7 @@ def score_tables(
     for path, target, (table, batch, notes) in zip(tables, targets, read, strict=True):
         for note in notes:
             say(f"{path}: {note}")
-        there: list[Mask] = [batch[valid_of(name)].any(axis=(1, 2)) for name in (IMAGERY, WEATHER)]
-        known = there[0] | there[1]
+        known = np.any([batch[valid_of(name)].any(axis=(1, 2)) for name in (IMAGERY, WEATHER)], axis=0)
         parts = [
             predict({name: a[first : first + BATCH] for name, a in batch.items()})
             for first in range(0, len(known), BATCH)

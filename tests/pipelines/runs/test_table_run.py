@@ -141,7 +141,7 @@ def converted(folder):
 @pytest.mark.parametrize(
     ("name", "root", "rows", "groups", "steps"),
     [
-        ("fuel_moisture", converted, 2313, 125, 3),
+        ("fuel_moisture", converted, 2313, 150, 3),
         ("carbon_flux", lambda _: REAL / "carbon_flux", 975, 36, 1),
     ],
 )
