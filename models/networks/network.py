@@ -60,6 +60,10 @@ class Network(nn.Module):
         return maps
 
     def forward(self, inputs: Mapping[str, Tensor], *, features: Sequence[Tensor] | None = None) -> Tensor:
+        """What `members` gives."""
+        return self.members(inputs, features=features)
+
+    def members(self, inputs: Mapping[str, Tensor], *, features: Sequence[Tensor] | None = None) -> Tensor:
         """Logits, or values in standard deviations of the training target, of each member.
 
         Args:

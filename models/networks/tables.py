@@ -160,7 +160,7 @@ class TableNetwork(nn.Module):
         """The answers (B, K) with the gate closed, and open."""
         return self._mean(output[:2]), self._mean(output[2:4])
 
-    def members(self, output: Tensor) -> tuple[Tensor, Tensor]:
+    def by_kind(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """The answers (B, K) of the layers and of the forests, with the gate closed."""
         layers, trees = self._physical(output[:2])
         return layers, trees

@@ -91,7 +91,7 @@ class Labelled(nn.Module):
     def _run(self, batch: Batch) -> Tensor:
         """The members' outputs, (M, B, K, ...)."""
         features = batch["features"].unbind(1) if "features" in batch else None  # L maps (B, D, h, w)
-        output: Tensor = self.network[0](batch, features=features)
+        output: Tensor = self.network[0].members(batch, features=features)
         return output
 
     def of_output(self, output: Tensor, batch: Batch) -> Tensor:
@@ -166,3 +166,8 @@ class Tabled(Labelled):
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Grow the forests; what they learned from, in words."""
         return plant_forests(cast("Any", self.network[0]), items, self.class_weights, self.architecture, seed=seed)
+
+    def _run(self, batch: Batch) -> Tensor:
+        """What each of the layers says, (3 E, B, K), or after the training all parts, (5, B, K)."""
+        output: Tensor = self.network[0](batch)
+        return output

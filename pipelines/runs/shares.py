@@ -31,7 +31,7 @@ Ends = Callable[[Any, Tensor], "tuple[Tensor, Tensor] | None"]
 def members(network: Shared, output: Tensor) -> tuple[Tensor, Tensor] | None:
     """The answers (B, K, ...) of the members that hear tokens, and statistics; None of a network without the latter."""
     if isinstance(network, TableNetwork):
-        return network.members(output)
+        return network.by_kind(output)
     first = output[: len(output) // 2] if isinstance(network, FusedNetwork) else output
     return (Network.finish(network, first[:1]), Network.finish(network, first[1:])) if len(first) == 2 else None
 

@@ -17,8 +17,10 @@ from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
 from models.bundle import FILES, Base, fill, load_network, stored_whole
 from models.networks.assembly import AnyNetwork, assemble, load_backbone
+from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.spec import Spec
+from models.training.correction import fit_correction
 from models.training.distillation import Distilled
 from models.training.module import FineTuning, apply_mode
 from models.training.objectives import Ensemble, Labelled
@@ -127,6 +129,9 @@ def train(
     full = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
     loaders = Loaders(*sets, training, seed=recipe.seed, full=full)
     fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
+    if isinstance(network, FusedNetwork) and isinstance(module.objective, Labelled):
+        learned = module.objective.total, module.objective.class_weights
+        launch.say(fit_correction(network, sets[0], *learned, seed=recipe.seed))
 
 
 def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) -> None:

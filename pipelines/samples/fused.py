@@ -18,7 +18,6 @@ from pipelines.weather.series import WeatherSeries, open_series
 
 KNOWN = ("day of year, sine", "day of year, cosine", "place, x", "place, y", "place, z")
 YEAR = 365.25  # days
-WITHHELD = 0.15  # share of samples that are trained without each of context, weather and a stretch of it
 
 
 def context(day: datetime.date, latitude: float, longitude: float) -> Array:
@@ -110,10 +109,6 @@ class FusedChips(Chips):
         """As of `Chips`, and `weather` (T, C) and `context` (1, C) with what of them is there."""
         return super().item(sample) | self.beside[sample.key]
 
-    def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Turned and mirrored as `Chips`; see `withhold`."""
-        return withhold(super().varied(item, rng), rng)
-
     def fitted(self, splits: Sequence[str]) -> dict[str, Series]:
         """The series with mean and deviation over what some splits hold."""
         items = [self.beside[chip.key] for chip in self.of(*splits)]
@@ -121,20 +116,6 @@ class FusedChips(Chips):
             name: fitted_series(series, *(np.stack([item[key] for item in items]) for key in (name, valid_of(name))))
             for name, series in self.spec.series.items()
         }
-
-
-def withhold(item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """A sample, now and then without context, without weather, or without a stretch of it."""
-    without, begin, length = rng.random(3)
-    if without < WITHHELD:
-        return item | {valid_of(CONTEXT): np.zeros_like(item[valid_of(CONTEXT)])}
-    valid = item[valid_of(WEATHER)].copy()
-    if without < 2 * WITHHELD:
-        valid[:] = 0
-    elif without < 3 * WITHHELD:
-        first = int(begin * len(valid))
-        valid[first : first + 1 + int(length * len(valid))] = 0
-    return item | {valid_of(WEATHER): valid}
 
 
 def fitted_series(series: Series, values: Array, there: Array) -> Series:

@@ -37,6 +37,8 @@ from pipelines.scoring.watch import check_confidence
 from pipelines.scoring.workers import run_jobs, shard_of, threads_each
 from pipelines.weather.series import WeatherSeries
 
+# Settings of a training's data that say how the scenes, and what stands beside them, are read.
+_READ = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "weather")
 _MADE_LATER = (".aux.xml", ".ovr")  # what viewers put beside an image; it stays the same image
 BAND = 2048  # rows; a scene is split among workers into bands no lower than this, as each begins with tiles of its own
 
@@ -233,7 +235,7 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
     groups: dict[Any, list[Path]] = {}
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
-        read = [bundle.data.get(key) for key in ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds")]
+        read = [bundle.data.get(key) for key in _READ]
         inputs = (
             pixels.channels,
             pixels.times,
@@ -242,8 +244,7 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
             pixels.pixel,
             pixels.uses_time,
             pixels.uses_location,
-            bundle.spec.series,
-            bundle.data.get("weather"),
+            tuple(bundle.spec.series.items()),
         )
         groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
     passes = []
@@ -368,8 +369,6 @@ class _Survey:
         """The weather of all scenes, opened once."""
         if self.plan.weather and self.opened is None:
             self.opened = opened(bundle, self.plan.weather)
-            for note in self.opened.notes if self.opened else ():
-                self.say(note)
         return self.opened
 
     def _check_targets(self, output: Output, scene: Scene) -> None:

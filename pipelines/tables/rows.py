@@ -15,11 +15,12 @@ from models.errors import InputError
 from models.spec import CONTEXT, IMAGERY, WEATHER, Answer, Classes, Series, Spec, valid_of
 from models.types import Array
 from pipelines.recipes.tables import TableData
-from pipelines.samples.fused import KNOWN, YEAR, fitted_series, withhold
+from pipelines.samples.fused import KNOWN, YEAR, fitted_series
 from pipelines.samples.splits import SPLITS, folds_by_group, split_by_group
 from pipelines.tables.columns import Table, chosen, read_table, series
 
 DAYS = 30.4375  # of a month
+WITHHELD = 0.15  # share of samples that are trained without each of context, weather and a stretch of it
 SEASON, PLACE = KNOWN[:2], KNOWN[2:]
 
 
@@ -104,6 +105,20 @@ class Rows:
             for name, given in self.spec.series.items()
         }
         return dataclasses.replace(self.spec, inputs=found)
+
+
+def withhold(item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """A sample, now and then without context, without weather, or without a stretch of it."""
+    without, begin, length = rng.random(3)
+    if without < WITHHELD:
+        return item | {valid_of(CONTEXT): np.zeros_like(item[valid_of(CONTEXT)])}
+    valid = item[valid_of(WEATHER)].copy()
+    if without < 2 * WITHHELD:
+        valid[:] = 0
+    elif without < 3 * WITHHELD:
+        first = int(begin * len(valid))
+        valid[first : first + 1 + int(length * len(valid))] = 0
+    return item | {valid_of(WEATHER): valid}
 
 
 def read_inputs(table: Table, data: TableData) -> tuple[dict[str, Series], dict[str, Array], list[str]]:

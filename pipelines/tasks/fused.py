@@ -35,8 +35,6 @@ def check(recipe: FusedRecipe) -> None:
         raise InputError("data.weather.files: wanted weather files or addresses; none was given")
     if recipe.distil is not None:
         raise InputError("distil: students are made of runs over imagery alone; leave it out")
-    if recipe.mode == "full":
-        raise InputError("mode 'full': wanted frozen or lora, which leave Prithvi as it is")
 
 
 def prepare(recipe: FusedRecipe) -> FusedChips:

@@ -92,7 +92,7 @@ def test_without_imagery_the_gate_has_no_say(planted):
 
 def test_the_share_is_between_layers_and_forests(planted):
     output = planted(example_inputs(planted.spec, batch=4))
-    layers, trees = planted.members(output)
+    layers, trees = planted.by_kind(output)
     planted.gate, planted.share = 0.0, 0.25
 
     assert torch.allclose(planted.finish(output), 0.75 * layers + 0.25 * trees, atol=1e-6)

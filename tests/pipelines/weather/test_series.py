@@ -316,9 +316,8 @@ def test_what_has_no_times_or_levels_is_left_out_unless_it_is_asked_for(tmp_path
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"join": "nearest"}, "wanted one of cell, bilinear, area"),
         ({"days_before": 90, "step": 744}, "whole number of steps; say 93 days"),
-        ({"days_before": 0.5}, "wanted 1 to 20000 steps"),
+        ({"days_before": 0.5}, "wanted 1 to 4096 steps"),
         ({"step": 0}, "wanted 1 to"),
         ({"step": -24}, "wanted 1 to"),
         ({"step": float("nan")}, "wanted 1 to"),

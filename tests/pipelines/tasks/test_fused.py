@@ -1,0 +1,163 @@
+"""Imagery with the weather before it: nothing of the future, both needed, either optional, the core as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from models.bundle import load_network, read_bundle
+from models.errors import InputError
+from models.networks.assembly import predict_by
+from models.networks.network import Network
+from models.spec import CONTEXT, IMAGERY, WEATHER, valid_of
+from pipelines.commands.score import score
+from pipelines.recipes.fused import Before
+from pipelines.runs.finetune import finetune
+from pipelines.runs.training import build
+from pipelines.samples.sets import inputs_of
+from pipelines.tasks.task import prepare
+from tests.fused_files import DAYS, POISON, fused_recipe, make_fused_chips, rain_at, weather
+from tests.runs import trained
+
+
+@pytest.fixture(scope="session")
+def fused_chips(made_once):
+    return made_once("fused_chips", lambda root: make_fused_chips(root))
+
+
+@pytest.fixture(scope="session")
+def fused_run(fused_chips, made_once):
+    """A fused run; not to be changed."""
+    return made_once("fused_run", trained(fused_recipe(fused_chips)))
+
+
+@pytest.fixture(scope="module")
+def samples(fused_chips):
+    return prepare(fused_recipe(fused_chips))
+
+
+def mapped(run, source, out, **how):
+    """The map of a scene, and what was told."""
+    (told,) = score(run, [str(source)], out=out, **how)
+    assert told["status"] == "done", told
+    with rasterio.open(told["map"]) as file:
+        return file.read(1), told
+
+
+def test_a_sample_holds_the_weather_before_its_day_and_nothing_of_the_day_or_after(samples):
+    """The file is poisoned from the images' day on, and its days are stamped at their start."""
+    spec = samples.spec
+    assert (spec.series[WEATHER].channels, spec.series[WEATHER].times) == (("pr", "noise"), DAYS)
+    for chip in samples.samples:
+        item, number = samples.item(chip), int(chip.name[1:3])
+        assert item[valid_of(WEATHER)].all() and item[WEATHER].max() < POISON / 1e3
+        mean = rain_at(9.0 + 0.1 * (number % 8))
+        assert abs(item[WEATHER][:, 0].mean() - mean) < 0.45 * mean
+        north, east = np.degrees(np.arcsin(item[CONTEXT][0, 4])), np.degrees(np.arctan2(*item[CONTEXT][0, 3:1:-1]))
+        location = samples.reader.scene(chip).location(chip.window)
+        np.testing.assert_allclose((north, east), location, atol=1e-3)
+        angle = np.arctan2(*item[CONTEXT][0, :2]) % (2 * np.pi)
+        assert angle == pytest.approx(2 * np.pi * 165 / 365.25, abs=1e-5)  # the 166th day, counted from 0
+
+
+def test_both_inputs_are_needed_and_the_report_says_so(fused_run):
+    found = json.loads((fused_run / "metrics.json").read_text())
+    scores = found["inputs"]["scores"]
+
+    assert found["model"]["accuracy"] > 0.9 > scores["imagery alone"] and scores["weather alone"] < 0.6
+    assert found["inputs"]["told"].startswith("The weather adds +")
+    page = (fused_run / "report.html").read_text()
+    assert "Does the weather help here?" in page and "pr of another place or day" in page
+    assert "boosting on imagery, season, weather" in page
+    assert 0 < read_bundle(fused_run).architecture.gate <= 1
+
+
+def test_the_core_is_as_it_was(fused_run, samples, fused_chips):
+    fresh, _, _ = build(fused_recipe(fused_chips), samples.spec)
+    kept = load_network(fused_run).backbone.state_dict()
+    assert all(torch.equal(weight, kept[name]) for name, weight in fresh.backbone.state_dict().items())
+
+
+def test_a_map_with_weather_is_what_the_model_says_of_the_sample(fused_run, samples, fused_chips, tmp_path):
+    """As of torch on the training's sample; and without weather, or with none for this day, the imagery's."""
+    chip = samples.samples[1]
+    network = load_network(fused_run)
+    said = predict_by(network)(inputs_of(samples, [chip]))[0]
+    codes = np.array(network.spec.answer.codes)
+    with_it, _ = mapped(fused_run, chip.images[0], tmp_path / "with", weather=[str(fused_chips / "weather.nc")])
+    assert (with_it == codes[said.argmax(0)]).mean() > 0.99
+
+    batch = {name: torch.from_numpy(a) for name, a in inputs_of(samples, [chip]).items()}
+    with torch.inference_mode():
+        imagery = Network.finish(network, network.members(batch))[0].argmax(0).numpy()
+    plain, told = mapped(fused_run, chip.images[0], tmp_path / "without")
+    assert (plain == codes[imagery]).mean() > 0.99 and "no weather is given" in told["notes"][-1]
+    assert (plain != with_it).any()
+    late = weather(tmp_path / "late.nc", first="2021-06-16")  # begins after the image
+    again, told = mapped(fused_run, chip.images[0], tmp_path / "late", weather=[str(late)])
+    np.testing.assert_array_equal(again, plain)
+    assert "0% is in the files" in told["notes"][-1]
+
+
+def test_the_same_scene_with_other_weather_is_another_map_and_not_kept_from_before(fused_run, fused_chips, tmp_path):
+    source = str(fused_chips / "c01_hls.tif")
+    out, kept = tmp_path / "out", [str(fused_chips / "weather.nc")]
+    assert [score(fused_run, [source], out=out, weather=kept)[0]["status"] for _ in range(2)] == ["done", "kept"]
+    (told,) = score(fused_run, [source], out=out)
+    assert told["status"] == "failed" and "made with other options" in told["error"]
+
+
+def test_weather_that_does_not_fit_is_refused_in_a_line(fused_run, run, chips, fused_chips, tmp_path):
+    source = str(fused_chips / "c01_hls.tif")
+
+    def refused(run, files):
+        with pytest.raises(InputError) as caught:
+            score(run, [source], out=tmp_path / "out", weather=[str(file) for file in files], debug=True)
+        return str(caught.value)
+
+    assert "takes imagery alone" in refused(run, [fused_chips / "weather.nc"])
+    assert "pr" in refused(fused_run, [weather(tmp_path / "named.nc", name="snow")])
+    assert "wanted" in refused(fused_run, [weather(tmp_path / "unit.nc", unit="K")])
+    assert "neither NetCDF" in refused(fused_run, [chips / "c00_lc.tif"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mode": "full"}, "wanted one of frozen, lora"),
+        ({"data": {"weather": Before()}}, "data.weather.files: wanted"),
+        ({"data": {"weather": Before(("other.nc",))}}, "other.nc"),
+        ({"data": {"dates": ["1999-01-01"]}}, "nothing of it lies at the chips' places"),
+    ],
+)
+def test_recipes_that_cannot_be_joined_are_refused(fused_chips, tmp_path, changes, told):
+    recipe = fused_recipe(fused_chips)
+    changes = {key: dataclasses.replace(recipe.data, **v) if key == "data" else v for key, v in changes.items()}
+    with pytest.raises(InputError, match=told):
+        finetune(dataclasses.replace(recipe, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_chips_without_a_date_or_a_place_are_refused(fused_chips, tmp_path):
+    shutil.copytree(fused_chips, tmp_path / "chips")
+    path = tmp_path / "chips" / "c03_hls.tif"
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(ACQUISITION_DATE="")
+    with pytest.raises(InputError, match="c03_hls.tif: wanted a date"):
+        prepare(fused_recipe(tmp_path / "chips"))
+
+
+def test_a_missing_image_is_answered_by_the_weather(fused_run, samples):
+    inputs = inputs_of(samples, samples.samples[:4])
+    inputs[valid_of(IMAGERY)][:] = 0
+    said = predict_by(load_network(fused_run))(inputs)
+    assert np.isfinite(said).all() and (said == said[:, :, :1, :1]).all()
+    wet = np.array([rain_at(9.0 + 0.1 * i) > 3 for i in range(4)])
+    trees, grass = said[:, 0, 0, 0], said[:, 1, 0, 0]
+    assert ((grass > trees) == wet).all()
