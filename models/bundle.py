@@ -14,7 +14,7 @@ from models.errors import InputError, RunError
 from models.files import replacing
 from models.runtime.hashes import sha256
 from models.spec import Spec
-from models.training.settings import Architecture, Lora, WeatherArchitecture
+from models.training.settings import AnyArchitecture, Architecture, Lora, TableArchitecture, WeatherArchitecture
 from models.types import convert
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Bundle:
 
     spec: Spec
     backbone: str
-    architecture: Architecture | WeatherArchitecture
+    architecture: AnyArchitecture
     base: Base = field(default_factory=Base)
     mode: str = "full"
     whole: bool = True
@@ -177,7 +177,8 @@ def bundle_id(folder: Path) -> str:
 def _from_json(content: dict[str, Any]) -> Bundle:
     """A bundle from what `write_bundle` wrote, each value of the type that it has to be."""
     spec = Spec.from_json(content.pop("spec"))
-    kind: type[Architecture | WeatherArchitecture] = WeatherArchitecture if spec.over_weather else Architecture
+    kind: type[AnyArchitecture] = WeatherArchitecture if spec.over_weather else Architecture
+    kind = TableArchitecture if spec.over_tables else kind
     architecture = convert(content.pop("architecture"), kind, "architecture")
     hints: dict[str, Any] = {
         **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
@@ -294,6 +295,9 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, whole: 
     Raises:
         InputError: they are not those of this network, or no numbers.
     """
+    from models.networks.forest import make_room
+
+    make_room(network, state)
     wanted = {key: value for key, value in network.state_dict().items() if whole or _own(key)}
     wrong = set(wanted) ^ set(state) or {key for key in wanted if wanted[key].shape != state[key].shape}
     if wrong:

@@ -1,7 +1,4 @@
-"""What a model eats and says: inputs by name, answers by name. The Spec travels with the weights; loaders obey it.
-
-Plain data, standard library only.
-"""
+"""What a model eats and says, by name; travels with the weights, loaders obey it. Standard library only."""
 
 from __future__ import annotations
 
@@ -156,8 +153,8 @@ def valid_of(name: str) -> str:
 def _check_channels(what: str, names: tuple[str, ...], *others: tuple[Any, ...]) -> None:
     """Refuse channels that are named twice, or lack a mean, a deviation or a unit."""
     if not names or any(len(other) != len(names) for other in others):
-        counts = " and ".join(str(len(other)) for other in others)
-        raise InputError(f"{len(names)} {what}, {counts} means, deviations, units: one each is wanted")
+        told = f"{len(names)} {what}, {' and '.join(str(len(other)) for other in others)}"
+        raise InputError(f"{told} means, deviations, units: one each is wanted")
     if len(set(names)) < len(names):
         raise InputError(f"{what} {', '.join(names)}: one is named twice")
 
@@ -197,7 +194,7 @@ class Classes:
 
     Attributes:
         classes: the classes in the order of the model's output channels.
-        support: what has a class: a "pixel" or a "tile".
+        support: what has a class: a "pixel", a "tile" or a "sample" of a table.
     """
 
     kind: ClassVar[str] = "classes"
@@ -208,7 +205,7 @@ class Classes:
 
     def __post_init__(self) -> None:
         """Check the contract at birth."""
-        _check_support(self.support, "pixel", "tile")
+        _check_support(self.support, "pixel", "tile", "sample")
         if len(set(self.codes)) != len(self.codes):
             raise InputError(f"class codes {list(self.codes)}: a code is given twice")
         if len(self.codes) < 2:
@@ -239,7 +236,7 @@ class Values(Quantity):
     Attributes:
         name: of the quantity.
         unit: its unit; empty where none is known.
-        support: what has a value: a "pixel" or a "cell".
+        support: what has a value: a "pixel", a "cell" or a "sample" of a table.
         leads: hours from the last input time that the model was trained to look ahead.
         window: hours (from, to] around input time plus lead that are told of.
         scale: standard deviation of what is learned, of a cell.
@@ -264,7 +261,7 @@ class Values(Quantity):
 
     def __post_init__(self) -> None:
         """Check the contract at birth."""
-        _check_support(self.support, "pixel", "cell")
+        _check_support(self.support, "pixel", "cell", "sample")
         _check_leads(self.leads)
         if not 1 <= self.factor <= 16:
             raise InputError(f"factor {self.factor}: wanted 1 to 16")
@@ -354,7 +351,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         """Refuse a model that eats or says nothing."""
-        if not self.inputs or not self.answers:
+        if not (self.inputs and self.answers):
             raise InputError(f"task {self.task}: wanted an input and an answer at least")
         if self.answer.support == "cell" and self.field.factor > 1 and self.field.name not in self.weather.channels:
             raise InputError(f"target {self.field.name}: wanted one of the fields {', '.join(self.weather.channels)}")
@@ -383,8 +380,13 @@ class Spec:
         return IMAGERY not in self.inputs
 
     @property
+    def over_tables(self) -> bool:
+        """Whether it tells of rows of a table, without rasters."""
+        return len(self.series) == len(self.inputs)
+
+    @property
     def series(self) -> dict[str, Series]:
-        """What comes beside the imagery, by name."""
+        """What is no raster, by name."""
         return {name: given for name, given in self.inputs.items() if isinstance(given, Series)}
 
     @property
@@ -411,9 +413,9 @@ class Spec:
 
     def revised(self, *, answer: Mapping[str, Any] | None = None, **changes: Any) -> Spec:
         """The Spec with other fields of its first input, and of its first answer."""
-        given = {name: dataclasses.replace(found, **changes) for name, found in [next(iter(self.inputs.items()))]}
-        said = {name: dataclasses.replace(found, **answer or {}) for name, found in [next(iter(self.answers.items()))]}
-        return Spec(self.task, {**self.inputs, **given}, {**self.answers, **said})
+        (given, eaten), (said, told) = next(iter(self.inputs.items())), next(iter(self.answers.items()))
+        inputs = {**self.inputs, given: dataclasses.replace(eaten, **changes)}
+        return Spec(self.task, inputs, {**self.answers, said: dataclasses.replace(told, **answer or {})})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; `from_json` gives the same Spec back."""
@@ -442,7 +444,7 @@ class Spec:
 
 def _part(name: str, data: Mapping[str, Any], kinds: tuple[Any, ...]) -> Any:
     """An input or an answer from plain data that names its kind."""
-    kind = next((kind for kind in kinds if kind.kind == data["kind"]), None)
-    if kind is None:
-        raise InputError(f"{name}: kind {data['kind']!r}, wanted {', '.join(kind.kind for kind in kinds)}")
-    return convert({key: value for key, value in data.items() if key != "kind"}, kind, name)
+    known = {kind.kind: kind for kind in kinds}
+    if data["kind"] not in known:
+        raise InputError(f"{name}: kind {data['kind']!r}, wanted {', '.join(known)}")
+    return convert({key: value for key, value in data.items() if key != "kind"}, known[data["kind"]], name)

@@ -20,17 +20,16 @@ from models.networks.downscale import DownscaleNetwork
 from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.networks.rain import RainNetwork
+from models.networks.tables import TableNetwork
 from models.networks.weather import WeatherNetwork
 from models.spec import Quantiles, Spec
-from models.training.settings import Architecture, WeatherArchitecture
+from models.training.settings import AnyArchitecture, Architecture, TableArchitecture
 from models.types import Array, Inputs, Predict
 
-AnyNetwork = Network | WeatherNetwork
+AnyNetwork = Network | WeatherNetwork | TableNetwork
 
 
-def assemble(
-    spec: Spec, backbone: str, architecture: Architecture | WeatherArchitecture, *, pretrained: bool = False
-) -> AnyNetwork:
+def assemble(spec: Spec, backbone: str, architecture: AnyArchitecture, *, pretrained: bool = False) -> AnyNetwork:
     """Build a network with random weights.
 
     Args:
@@ -44,6 +43,8 @@ def assemble(
     """
     if isinstance(architecture, Architecture):
         return (FusedNetwork if spec.series else Network)(spec, backbone, architecture)
+    if isinstance(architecture, TableArchitecture):
+        return TableNetwork(spec, architecture)
     kind = RainNetwork if isinstance(spec.answer, Quantiles) else DownscaleNetwork
     return kind(spec, backbone, architecture, pretrained=pretrained)
 
@@ -86,6 +87,8 @@ def load_backbone(
     """
     if weights == "random":
         return Base(), None
+    if isinstance(network, TableNetwork):
+        raise InputError(f"weights {weights}: a network over tables has no backbone; leave them out")
     if isinstance(network, WeatherNetwork):
         files = (
             locate_files(backbone, revision=revision)

@@ -18,7 +18,7 @@ import numpy as np
 from models.bundle import FILES, Bundle, check_file, load_network, read_bundle
 from models.errors import InputError, RunError
 from models.runtime.compiled import Parts, compiled
-from models.spec import IMAGERY, WEATHER
+from models.spec import WEATHER
 from models.training.settings import Architecture
 from models.types import Array, Inputs, Predict
 
@@ -89,8 +89,8 @@ def load_runtimes(
         if value not in known:
             raise InputError(f"{what} {value!r}: wanted one of {', '.join(known)}")
     bundles = [read_bundle(folder) for folder in folders]
-    if runtime == "auto" and any(IMAGERY not in bundle.spec.inputs for bundle in bundles):
-        runtime = "torch"  # any grid, where model.onnx has that of the training
+    if runtime == "auto" and any(b.spec.over_weather or b.spec.over_tables for b in bundles):
+        runtime = "torch"  # any grid, where model.onnx has that of the training; and many rows of a table at once
     # torch needs the base of a bundle that stores its head only
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):
@@ -127,9 +127,10 @@ def _openvino(
     folders: Sequence[Path], bundles: Sequence[Bundle], *, precision: str, threads: int, keep: bool
 ) -> Runtime:
     """Compile model.onnx for single tiles, one thread each: what gets most tiles through a CPU."""
-    cells = IMAGERY not in bundles[0].spec.inputs
-    if cells and precision not in ("auto", "f32"):
-        raise InputError(f"precision {precision}: OpenVINO runs weather in f32 only; leave it out, or --runtime torch")
+    cells = bundles[0].spec.over_weather
+    exact = cells or bundles[0].spec.over_tables  # trees compare numbers
+    if exact and precision not in ("auto", "f32"):
+        raise InputError(f"precision {precision}: OpenVINO runs this in f32 only; leave it out, or --runtime torch")
     field = "int8" if precision == "int8" else "graph"
     files, hashes = [folder / FILES[field] for folder in folders], [str(getattr(one, field)) for one in bundles]
     for file, known in zip(files, hashes, strict=True):
@@ -143,7 +144,7 @@ def _openvino(
         raise InputError("precision i8: this processor has no dot products of bytes that are worth it; use auto")
     if precision == "auto" and multiplies_bytes() and all(bundle.bears("i8") for bundle in bundles):
         precision = "i8"
-    precision = "f32" if cells else precision
+    precision = "f32" if exact else precision
     asked = {"precision": precision, "threads": str(threads)}
     try:
         prepare = functools.partial(_prepared, files, precision=precision, threads=threads)
@@ -265,6 +266,7 @@ def _torch(
         torch.set_num_threads(threads)
     device = torch.device("cuda" if cuda else "cpu")
     half = precision == "bf16" or (precision == "auto" and cuda and torch.cuda.is_bf16_supported())
+    half = half and not bundles[0].spec.over_tables
     networks = [load_network(folder, weights=weights).to(device) for folder in folders]
     for network in networks:
         for module in network.modules() if isinstance(network, Network) else ():
@@ -314,4 +316,4 @@ def _base(bundle: Bundle) -> tuple[Any, ...]:
         return (id(bundle),)
     built = bundle.architecture
     blocks = built.blocks if isinstance(built, Architecture) else ()
-    return bundle.backbone, bundle.base.sha256, repr(bundle.spec.inputs), blocks, repr(built.overrides)
+    return bundle.backbone, bundle.base.sha256, repr(bundle.spec.inputs), blocks, repr(getattr(built, "overrides", {}))

@@ -88,8 +88,10 @@ def _name_exact(graph: Any, modules: Sequence[str]) -> None:
 
 def example_inputs(spec: Spec, *, batch: int) -> dict[str, Tensor]:
     """Plausible inputs by name: values around their means, and where they are used a date and a place."""
-    imagery = spec.imagery
     generator = torch.Generator().manual_seed(0)
+    if spec.over_tables:
+        return _example_series(spec, batch, generator)
+    imagery = spec.imagery
     shape = (batch, len(imagery.channels), imagery.times, imagery.tile, imagery.tile)
     mean, std = (torch.tensor(v).reshape(-1, 1, 1, 1) for v in (imagery.mean, imagery.std))
     inputs = {IMAGERY: torch.randn(shape, generator=generator) * std + mean}
@@ -97,8 +99,15 @@ def example_inputs(spec: Spec, *, batch: int) -> dict[str, Tensor]:
         inputs["time"] = torch.tensor([2020.0, 180.0]).expand(batch, imagery.times, 2).clone()
     if imagery.uses_location:
         inputs["location"] = torch.tensor([45.0, 9.0]).expand(batch, 2).clone()
+    beside = _example_series(spec, batch, generator)
+    return inputs | beside | ({valid_of(IMAGERY): torch.ones(batch, 1)} if beside else {})
+
+
+def _example_series(spec: Spec, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Plausible series, all of which are there."""
+    inputs = {}
     for name, series in spec.series.items():
         values = torch.randn((batch, series.times, len(series.channels)), generator=generator)
         inputs[name] = values * torch.tensor(series.std) + torch.tensor(series.mean)
         inputs[valid_of(name)] = torch.ones_like(values)
-    return inputs | ({valid_of(IMAGERY): torch.ones(batch, 1)} if spec.series else {})
+    return inputs

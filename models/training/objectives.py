@@ -14,10 +14,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from models.networks.decoders import SceneHead
 from models.networks.detail import StatisticsVote
 from models.networks.network import Network
+from models.networks.tables import TableNetwork
 from models.networks.weather import WeatherNetwork
 from models.spec import Classes
+from models.training.forests import plant_forests
 from models.training.losses import weighted_sum
-from models.training.settings import Training
+from models.training.settings import TableArchitecture, Training
 from models.training.statistics import fit_logistic, fit_statistics
 
 Batch = Mapping[str, Any]
@@ -54,7 +56,7 @@ class Labelled(nn.Module):
         self.network = [network]  # not a part of this module
         self.classes = isinstance(answer, Classes)
         # Scene sets are often so small that accuracy ties between epochs; their loss does not.
-        picks = {"tile": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
+        picks = {"tile": ("val_loss", "min"), "sample": ("val_loss", "min"), "pixel": ("val_mean_iou", "max")}
         self.monitor = picks[answer.support] if self.classes else ("val_rmse", "min")
         self.epochs = training.epochs
         self.total = weighted_sum(answer, training.loss, smoothing=training.smoothing)
@@ -144,3 +146,28 @@ class Ensemble(nn.Module):
         mean, known = network.averaged(network(batch)), y.isfinite()
         self.scores.update(network.expected(mean)[known], y[known])
         return network.loss(mean, y, self.weights)
+
+
+class Tabled(Labelled):
+    """Classes or values of samples of tables, see `Labelled`; forests are grown before the layers are trained."""
+
+    def __init__(
+        self,
+        network: TableNetwork,
+        training: Training,
+        architecture: TableArchitecture,
+        *,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        """Make an objective of a network; see `Labelled`."""
+        super().__init__(cast("Any", network), training, class_weights=class_weights)
+        self.architecture = architecture
+
+    def begin(self, items: Dataset[Any], *, seed: int) -> str:
+        """Grow the forests; what they learned from, in words."""
+        return plant_forests(cast("Any", self.network[0]), items, self.class_weights, self.architecture, seed=seed)
+
+    def _run(self, batch: Batch) -> Tensor:
+        """What each of the layers says, (3 E, B, K), or after the training all parts, (5, B, K)."""
+        output: Tensor = self.network[0](batch)
+        return output

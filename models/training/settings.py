@@ -82,6 +82,43 @@ class WeatherArchitecture:
 
 
 @dataclass(frozen=True)
+class TableArchitecture:
+    """What, beside the Spec, builds a network over tables again.
+
+    Attributes:
+        trees: of each of its forests.
+        leaf: samples in a leaf at least.
+        members: networks of the layers whose answers are averaged.
+        width: of their hidden layer.
+        dropout: share of what they hear, and of the hidden layer, that is dropped while training.
+        share: weight of the forests in the average, 0 to 1; the layers have the rest. With folds it is learned from the
+            groups that these leave out.
+        gate: see `Architecture`.
+    """
+
+    trees: int = 200
+    leaf: int = 2
+    members: int = 8
+    width: int = 48
+    dropout: float = 0.2
+    share: float = 0.5
+    gate: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        most = {"trees": 1000, "leaf": 1000, "members": 64, "width": 1024}
+        for key, high in most.items():
+            if not 1 <= getattr(self, key) <= high:
+                raise InputError(f"model.{key} {getattr(self, key)}: wanted 1 to {high}")
+        for key in ("dropout", "share", "gate"):
+            if not 0 <= getattr(self, key) <= (0.99 if key == "dropout" else 1):
+                raise InputError(f"model.{key} {getattr(self, key):g}: wanted 0 to 1")
+
+
+AnyArchitecture = Architecture | WeatherArchitecture | TableArchitecture
+
+
+@dataclass(frozen=True)
 class Lora:
     """Low-rank adapters, for mode lora.
 

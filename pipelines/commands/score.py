@@ -80,7 +80,15 @@ def score(
     Raises:
         InputError: what is no run, or arguments that no scene could be scored with.
     """
-    if read_bundle(run).spec.over_weather:
+    spec = read_bundle(run).spec
+    if spec.over_tables:
+        from pipelines.tables.scoring import score_tables
+
+        why = "for scenes; a run over a table writes the table again, with its answers"
+        beside = {"elevation": elevation, "climatology": climatology, "overlap": overlap}
+        _refuse_unused(why, {"bundle": [*bundle], "weather": [*weather]}, beside, maps, ground, reading, share)
+        return score_tables(run, scenes, out=out, runtime=engine.runtime, overwrite=overwrite, say=say)
+    if spec.over_weather:
         from pipelines.scoring.fields import score_weather
 
         why = "for scenes; a run over weather writes its maps and a series without"
@@ -135,5 +143,6 @@ def _line(result: Mapping[str, Any]) -> str:
         return f"failed   {result['error']}"
     if result["status"] == "partial":
         return f"partial  {result['scene']}: its other rows are for other shards"
+    what = f"{result['rows']} rows told" if "rows" in result else "pixels mapped"
     seconds = f", {result['seconds']:.1f} s" if "seconds" in result else ""
-    return f"{result['status']:<8} {result['map']}  ({result['valid']:.1%} of the pixels mapped{seconds})"
+    return f"{result['status']:<8} {result['map']}  ({result['valid']:.1%} of the {what}{seconds})"

@@ -87,7 +87,7 @@ def tile_parts(
         raise InputError(f"report: confusion matrix {confusion.shape} does not fit {len(answer.classes)} classes")
     limits, (name, beside) = _limits(examples), best or ("baseline", {})
     return {
-        "counted": "tiles" if answer.support == "tile" else "pixels",
+        "counted": f"{answer.support}s",
         "legend": answer.classes if answer.support == "pixel" else (),
         "per_class": _per_class(answer, scores, beside),
         "confusion": _confusion_chart(answer, confusion),

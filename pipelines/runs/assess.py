@@ -13,9 +13,10 @@ from pipelines.records.energy import ASSESS, Meter
 from pipelines.reports import cost, groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
-from pipelines.runs import distil, inputs, tokens, trust
+from pipelines.runs import distil, trust
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
+from pipelines.runs.worth import inputs, tokens
 from pipelines.samples.sets import Samples, key_of, read_split
 from pipelines.tasks.imagery import cheap_models
 from pipelines.tasks.task import Judgement, Teller, data_for, task_named

@@ -21,10 +21,10 @@ from pipelines.recipes.recipe import Recipe
 from pipelines.reports.measures import NAMES
 from pipelines.reports.measures import number as shown
 from pipelines.review.corrections import Returned, listed, read_corrections
-from pipelines.runs import tokens
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, train
+from pipelines.runs.worth import tokens
 from pipelines.samples.chips import SAID, Chip, Chips
 from pipelines.samples.labelling.corrected import Corrected, Key, windows_on
 from pipelines.samples.splits import some, spatial_blocks

@@ -16,11 +16,11 @@ from models.baselines.fields import Forecast
 from models.bundle import FILES, stored_whole, write_weights
 from models.spec import Spec
 from pipelines.recipes.recipe import Recipe
-from pipelines.runs import inputs, tokens
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import Launch
 from pipelines.runs.shares import LEARNED, SAMPLES, losses_of, set_weights, shares_of
 from pipelines.runs.training import FOLDS, build, module_of, train, trained
+from pipelines.runs.worth import inputs, tokens
 from pipelines.samples.sets import Samples, key_of
 from pipelines.tasks.task import Task, Teller
 
@@ -99,7 +99,10 @@ def crossfit(
     model = answers.kept(by_fold(partial(_named, asked, tokens.AS_IS)))
     names = dict.fromkeys(name for found in baselines for name in found)
     told = {name: by_fold(partial(_named, baselines.__getitem__, name)) for name in names}
-    changed = {name: by_fold(partial(_named, asked, name)) for name in (*tokens.TELLERS, *inputs.names(samples.spec))}
+    changed = {
+        name: by_fold(partial(_named, asked, name))
+        for name in (*tokens.names(samples.spec), *inputs.names(samples.spec))
+    }
     return LeftOut(chosen, {"model": model, **told}, changed, answers, weights.get(KEPT, {}))
 
 

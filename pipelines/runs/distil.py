@@ -26,10 +26,10 @@ from pipelines.grids.align import crop
 from pipelines.grids.windows import cells
 from pipelines.recipes.recipe import Distil, Recipe, SceneRecipe, check_ranges
 from pipelines.reports.measures import named, number, with_unit
-from pipelines.runs import tokens
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, teacher_of, train
+from pipelines.runs.worth import tokens
 from pipelines.samples.chips import Chip, Chips
 from pipelines.samples.sets import Samples, check_split
 from pipelines.scenes.find import find_scenes

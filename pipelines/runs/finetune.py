@@ -20,16 +20,17 @@ from models.bundle import FILES, Bundle, stored_whole, write_bundle, write_weigh
 from models.errors import RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
+from models.networks.tables import TableNetwork
 from models.runtime.engines import load_runtime
 from models.runtime.export import example_inputs, export_onnx
 from models.runtime.rounding import rounding
-from models.spec import IMAGERY, Classes
+from models.spec import Classes
 from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
 from pipelines.recipes.recipe import Recipe
 from pipelines.records.energy import ASSESS, WRITE
-from pipelines.runs import corrections, distil, inputs, tokens, trust
+from pipelines.runs import corrections, distil, trust
 from pipelines.runs.answers import KEPT, Answers
 from pipelines.runs.assess import assess
 from pipelines.runs.check import check
@@ -37,6 +38,7 @@ from pipelines.runs.crossfit import LeftOut, crossfit
 from pipelines.runs.folder import Launch, booked_run, is_first, lap, make_folder, replacing_run, result_before
 from pipelines.runs.shares import LEARNED, learn_gate, set_weights
 from pipelines.runs.training import build, module_of, train
+from pipelines.runs.worth import inputs, tokens
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, Teller, task_named
 
@@ -229,13 +231,13 @@ def save(
         merge_lora(network)
     write_weights(out, network, whole=bundle.whole)
     merge_lora(network)
-    if isinstance(network, Network):
+    if isinstance(network, Network | TableNetwork):
         launch.say("exporting and checking model.onnx")
         inputs = example_inputs(bundle.spec, batch=3)
         scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
         predict = _export(out, bundle, network, inputs, scale)
         lap(launch, WRITE)
-        return bundle, predict
+        return bundle, predict_by(network) if bundle.spec.over_tables else predict  # which asks about rows one by one
     (out / "model.onnx").unlink(missing_ok=True)  # of an earlier attempt
     if last and (missing := _export_fields(out, bundle, network, samples, launch)):
         launch.say(missing)
@@ -279,8 +281,10 @@ def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samp
 
 
 def _rounded(out: Path, bundle: Bundle, inputs: Inputs, exact: Predict) -> dict[str, dict[str, float]]:
-    """What `Bundle.rounding` is to hold; nothing for runs over weather, which OpenVINO computes in float32."""
-    return rounding(out, bundle.spec.answer, inputs, exact=exact) if IMAGERY in bundle.spec.inputs else {}
+    """What `Bundle.rounding` is to hold; nothing for what OpenVINO computes in float32: over weather, and tables."""
+    if bundle.spec.over_weather or bundle.spec.over_tables:
+        return {}
+    return rounding(out, bundle.spec.answer, inputs, exact=exact)
 
 
 def _history(task: Task, recipe: Recipe, name: str, epochs: int, samples: Samples) -> dict[str, Any]:

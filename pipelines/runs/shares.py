@@ -12,33 +12,38 @@ from torch import Tensor
 from models.networks.assembly import AnyNetwork
 from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
+from models.networks.tables import TableNetwork
 from models.spec import Classes
 from models.types import Array
 from pipelines.samples.sets import Samples, evenly, inputs_of
 
 SHARES = np.linspace(0, 1, 11)
 SAMPLES, PLACES = 200, 2000  # that are asked about: of all folds, and of each sample
+ROWS = 20_000  # of tables, of each fold
 _BATCH = 4
 _LEAST = 1e-6  # probability
 
+Shared = Network | TableNetwork
 Losses = dict[str, list[Array]]  # of each group its samples', (S,) by share
 Ends = Callable[[Any, Tensor], "tuple[Tensor, Tensor] | None"]
 
 
-def members(network: Network, output: Tensor) -> tuple[Tensor, Tensor] | None:
+def members(network: Shared, output: Tensor) -> tuple[Tensor, Tensor] | None:
     """The answers (B, K, ...) of the members that hear tokens, and statistics; None of a network without the latter."""
+    if isinstance(network, TableNetwork):
+        return network.by_kind(output)
     first = output[: len(output) // 2] if isinstance(network, FusedNetwork) else output
     return (Network.finish(network, first[:1]), Network.finish(network, first[1:])) if len(first) == 2 else None
 
 
-def gates(network: Network, output: Tensor) -> tuple[Tensor, Tensor] | None:
+def gates(network: Shared, output: Tensor) -> tuple[Tensor, Tensor] | None:
     """The answers with what the weather adds left out, and taken whole; None of a network that hears of none."""
-    return network.ends(output) if isinstance(network, FusedNetwork) else None
+    return network.ends(output) if isinstance(network, FusedNetwork | TableNetwork) else None
 
 
 # What is learned, in this order: its two ends; whether less is taken where that cannot be told from chance; in words.
 LEARNED: Mapping[str, tuple[Ends, bool, str]] = {
-    "share": (members, False, "weight of the member of statistics"),
+    "share": (members, False, "weight of the member of statistics, or of the forests"),
     "gate": (gates, True, "how much of what the weather adds counts"),
 }
 
@@ -54,12 +59,14 @@ def losses_of(network: AnyNetwork, samples: Samples, chosen: Sequence[Any], ends
         most: of how many samples.
     """
     found: Losses = {}
-    if not isinstance(network, Network):
+    if not isinstance(network, Network | TableNetwork):
         return found
-    some = [chosen[i] for i in evenly(len(chosen), most)]
+    table = isinstance(network, TableNetwork)  # rows, which cost little, and say little each
+    some = [chosen[i] for i in evenly(len(chosen), ROWS if table else most)]
+    batch = PLACES if table else _BATCH
     classes = isinstance(network.spec.answer, Classes)
-    for first in range(0, len(some), _BATCH):
-        part = some[first : first + _BATCH]
+    for first in range(0, len(some), batch):
+        part = some[first : first + batch]
         with torch.no_grad():
             output = network({name: torch.from_numpy(a) for name, a in inputs_of(samples, part).items()}).float()
             pair = ends(network, output)
@@ -119,7 +126,14 @@ def set_weights(network: AnyNetwork, weights: Mapping[str, float]) -> None:
 
 
 def learn_gate(network: AnyNetwork, samples: Samples) -> dict[str, float]:
-    """The gate of a network that was trained without folds, by its validation samples; nothing of one without."""
-    losses = losses_of(network, samples, samples.of("val"), gates, most=SAMPLES)
-    gate = best_share([losses], sparing=True)
-    return {} if gate is None else {"gate": gate}
+    """The gate of a network that was trained without folds, by its validation samples; nothing of one without.
+
+    The share, too, of one over tables, whose epoch they did not pick.
+    """
+    found: dict[str, float] = {}
+    for name in ("share", "gate") if isinstance(network, TableNetwork) else ("gate",):
+        ends, sparing, _ = LEARNED[name]
+        weight = best_share([losses_of(network, samples, samples.of("val"), ends, most=SAMPLES)], sparing=sparing)
+        found |= {} if weight is None else {name: weight}
+        set_weights(network, found)
+    return found

@@ -58,7 +58,10 @@ def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: in
 
     Returns:
         "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
+        None of rows of a table.
     """
+    if samples.spec.over_tables:
+        return None
     most, spec = max(PIXELS // len(chosen), 1), samples.spec
     rows: list[Array] = []
     groups: list[str] = []

@@ -112,13 +112,17 @@ class FusedChips(Chips):
     def fitted(self, splits: Sequence[str]) -> dict[str, Series]:
         """The series with mean and deviation over what some splits hold."""
         items = [self.beside[chip.key] for chip in self.of(*splits)]
-        found = {}
-        for name, series in self.spec.series.items():
-            values = np.concatenate([item[name] for item in items]).astype(np.float64)  # (N * T, C)
-            valid = np.concatenate([item[valid_of(name)] for item in items]) > 0
-            count = np.maximum(valid.sum(0), 1)
-            mean = (values * valid).sum(0) / count
-            std = np.sqrt((np.square(values - mean) * valid).sum(0) / count)
-            std = np.where(std > 1e-9 * np.abs(mean) + 1e-12, std, 1.0)
-            found[name] = dataclasses.replace(series, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-        return found
+        return {
+            name: fitted_series(series, *(np.stack([item[key] for item in items]) for key in (name, valid_of(name))))
+            for name, series in self.spec.series.items()
+        }
+
+
+def fitted_series(series: Series, values: Array, there: Array) -> Series:
+    """A series with mean and deviation over values (N, T, C) and 1 where there are any."""
+    given, valid = values.astype(np.float64), there > 0
+    count = np.maximum(valid.sum((0, 1)), 1)
+    mean = (given * valid).sum((0, 1)) / count
+    std = np.sqrt((np.square(given - mean) * valid).sum((0, 1)) / count)
+    std = np.where(std > 1e-9 * np.abs(mean) + 1e-12, std, 1.0)
+    return dataclasses.replace(series, mean=tuple(map(float, mean)), std=tuple(map(float, std)))

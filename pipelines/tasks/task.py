@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.samples.sets import Samples
 
 OVER_WEATHER = ("rain", "downscale")
-TASKS = ("segmentation", "regression", "classification", "fused", *OVER_WEATHER)  # modules beside this one
+TASKS = ("segmentation", "regression", "classification", "fused", "table", *OVER_WEATHER)  # modules beside this one
 
 # Samples, and some of them, to what is said of each: answers as the runtime gives them, or a forecast of all.
 Teller = Callable[[Any, Sequence[Any]], Any]
@@ -117,7 +117,7 @@ def recipe_kind(path: Path | None) -> type[Recipe]:
     """What kind of recipe a file holds, by its task; one over scenes where that is not known."""
     task = read_values(path).get("task") if path else None
     # Tasks import torch, and most recipes are over scenes.
-    return task_named(task).recipe if task in (*OVER_WEATHER, "fused") else SceneRecipe
+    return task_named(task).recipe if task in (*OVER_WEATHER, "fused", "table") else SceneRecipe
 
 
 def load_recipe(path: Path, **changes: Any) -> Recipe:

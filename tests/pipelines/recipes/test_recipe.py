@@ -107,6 +107,8 @@ WEATHER = {
     "rainfall_surface": "rain",
     "rainfall_daily": "rain",
     "downscale": "downscale",
+    "fuel_moisture": "table",
+    "carbon_flux": "table",
 }  # tried in test_..._run.py
 
 

@@ -12,10 +12,11 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.networks.assembly import predict_by
 from pipelines.commands.evaluate import evaluate
-from pipelines.runs import answers, crossfit, tokens, training
+from pipelines.runs import answers, crossfit, training
 from pipelines.runs import finetune as runs
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
+from pipelines.runs.worth import tokens
 from pipelines.samples.sets import inputs_of, key_of
 from pipelines.tasks.task import prepare, task_named
 from tests.rain_files import rain_recipe

@@ -7,7 +7,7 @@ from models.bundle import load_network
 from models.networks.assembly import predict_by
 from models.spec import Target
 from pipelines.recipes.recipe import Data
-from pipelines.runs.shares import SHARES, best_share, losses_of, shares_of
+from pipelines.runs.shares import SHARES, best_share, losses_of, members, shares_of
 from pipelines.samples.sets import inputs_of
 from pipelines.tasks.task import prepare
 from tests.runs import tiny_recipe
@@ -28,6 +28,16 @@ def test_a_fold_does_not_hear_of_its_own_groups():
     assert (whole, each) == (0.4, {0: 0.6, 1: 0.4, 2: 0.2})
 
 
+def test_a_gate_opens_only_as_far_as_groups_tell_it_from_chance():
+    """By hand: three groups gain 0.3, 0.2 and 0.1 of what a gate lets in, or one gains what two others lose."""
+    gain = [{name: [1 - share * SHARES] for name, share in zip("abc", (0.3, 0.2, 0.1), strict=True)}]
+    # At share s they are worse than at 1 by 0.2 (1 - s) on average, by 0.1 (1 - s) / sqrt(3) one standard error.
+    assert best_share(gain, sparing=True) == 1.0 and best_share(gain) == 1.0
+    chance = [{name: [1 - share * SHARES] for name, share in zip("abc", (0.9, -0.3, -0.3), strict=True)}]
+    assert best_share(chance) == 1.0 and best_share(chance, sparing=True) == 0.0
+    assert best_share([{"a": [row(0.8)]}], sparing=True) == 0.0  # a group alone tells nothing
+
+
 def test_the_loss_of_values_is_that_of_the_mean_by_weights(value_run):
     """Against the run's own network with its members weighed so."""
     network = load_network(value_run).eval()
@@ -36,7 +46,7 @@ def test_the_loss_of_values_is_that_of_the_mean_by_weights(value_run):
         tiny_recipe(data.root, task="regression", data=data, classes=[], target=Target("biomass", "Mg/ha"))
     )
     chosen = samples.samples[:2]
-    found = losses_of(network, samples, chosen, folds=1)
+    found = losses_of(network, samples, chosen, members, most=200)
 
     for share in (0.0, 0.3, 1.0):
         network.share = share

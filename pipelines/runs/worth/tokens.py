@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.networks.assembly import AnyNetwork, predict_by
+from models.spec import Spec
 from pipelines.reports.measures import named, number, with_unit
 from pipelines.samples.sets import Samples, evenly, key_of
 from pipelines.tasks.task import Judgement, Task, Teller
@@ -24,9 +25,16 @@ TELLERS = (AS_IS, ZEROED, SWAPPED)
 Maps = list[Tensor]
 
 
+def names(spec: Spec) -> tuple[str, ...]:
+    """What is asked of a model with such inputs."""
+    return TELLERS[:1] if spec.over_tables else TELLERS
+
+
 def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
     """The model as it is, with tokens at zero, and with those of samples of other groups."""
     ask = task.teller(predict_by(network))
+    if network.spec.over_tables:
+        return {AS_IS: ask}
 
     def zeroed(samples: Samples, chosen: Sequence[Any]) -> Any:
         with _tokens(network, lambda maps: [torch.zeros_like(m) for m in maps]):
@@ -50,13 +58,15 @@ def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
 
 def worth(
     task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, batch: int = 8
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Scores with tokens as they are, at zero and of other samples, on held-out samples.
 
     Returns:
         "score", the leading one; "scores" of the three by name; "compared", how the model as it is does beside the
-        other two; "told", what that means, in words.
+        other two; "told", what that means, in words. None of a model without a backbone.
     """
+    if ZEROED not in asked:
+        return None
     found, result = differences(task, samples, chosen, {name: asked[name] for name in TELLERS}, batch=batch)
     lead, unit, without = found.shown.said[0], found.shown.unit, found.compare(AS_IS, ZEROED)
     gain = with_unit(lead, number(lead, without.gain, sign="+"), unit)
@@ -71,10 +81,10 @@ def worth(
 
 
 def differences(
-    task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, batch: int
+    task: Task, samples: Samples, chosen: Sequence[Any], asked: Mapping[str, Teller], *, batch: int, most: int = MOST
 ) -> tuple[Judgement, dict[str, Any]]:
     """How the model as it is, the first of those asked, does beside each of the others, on some of the samples."""
-    some = [chosen[i] for i in evenly(len(chosen), MOST)]
+    some = [chosen[i] for i in evenly(len(chosen), most)]
     found = task.judge(samples, some, asked, batch=batch)
     lead, (first, *others) = found.shown.said[0], asked
     compared = {name: found.compare(first, name).to_json() for name in others}

@@ -14,11 +14,13 @@ import numpy as np
 
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.fusion import FusedNetwork
+from models.networks.tables import TableNetwork
 from models.spec import CONTEXT, IMAGERY, WEATHER, Spec, valid_of
 from models.types import Inputs
 from pipelines.reports.comparison import RESAMPLES
 from pipelines.reports.measures import number, rank, with_unit
-from pipelines.runs.tokens import AS_IS, differences, others
+from pipelines.runs.shares import ROWS
+from pipelines.runs.worth.tokens import AS_IS, MOST, differences, others
 from pipelines.samples.sets import Samples, inputs_of
 from pipelines.tasks.task import Judgement, Task, Teller
 
@@ -39,7 +41,7 @@ def names(spec: Spec) -> tuple[str, ...]:
 
 def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
     """A fused model with all inputs, without some, and with parts of the weather of other groups; else nothing."""
-    if not isinstance(network, FusedNetwork):
+    if not isinstance(network, FusedNetwork | TableNetwork):
         return {}
     predict = predict_by(network)
 
@@ -89,7 +91,8 @@ def worth(
     mine = {name: asked[name] for name in names(samples.spec) if name in asked}
     if not mine:
         return None
-    found, result = differences(task, samples, chosen, mine, batch=batch)
+    most = ROWS if samples.spec.over_tables else MOST
+    found, result = differences(task, samples, chosen, mine, batch=batch, most=most)
     lead, unit, gain = found.shown.said[0], found.shown.unit, found.compare(BOTH, SEASON)
     adds = with_unit(lead, number(lead, gain.gain, sign="+"), unit)
     said = (

@@ -1,0 +1,1 @@
+"""Samples as rows of a CSV file: read, learned from, scored."""
