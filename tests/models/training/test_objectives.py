@@ -69,7 +69,7 @@ def test_labels_are_validated_over_labelled_pixels(make_network):
     objective = Labelled(network, Training())
     output = torch.randn((2, 2, 3, 8, 8), generator=generator)
     y = torch.randint(-1, 3, (2, 8, 8), generator=generator)
-    network.forward = lambda batch, *, features: output
+    network.members = lambda batch, *, features: output
     objective.validate({"y": y})
     known, scores = y >= 0, objective.scores.compute()
     said = output.softmax(2).mean(0).argmax(1)[known]
@@ -83,7 +83,7 @@ def test_values_are_validated_in_their_unit(make_network):
     network.target_std.fill_(8.0)
     objective = Labelled(network, Training(loss={"mae": 1.0}))
     output = torch.tensor([[[[[0.0, 1.0, 5.0]]]]])  # 40, 48 and 80
-    network.forward = lambda batch, *, features: output
+    network.members = lambda batch, *, features: output
     loss = objective.validate({"y": torch.tensor([[[44.0, 48.0, np.nan]]])})
     assert loss.item() == pytest.approx(0.25)  # in deviations
     assert objective.scores.compute()["rmse"].item() == pytest.approx(np.sqrt(8.0))

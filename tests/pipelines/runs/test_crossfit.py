@@ -233,7 +233,7 @@ def test_tokens_at_zero_are_the_network_with_zeros_for_maps(run, chips):
         plain = network.finish(network(inputs)).numpy()
     np.testing.assert_allclose(asked[tokens.ZEROED](samples, chosen), zero, atol=1e-6)
     np.testing.assert_allclose(asked[tokens.AS_IS](samples, chosen), plain, atol=1e-6)  # nothing stays behind
-    others = tokens._others(samples, chosen)
+    others = tokens.others(samples, chosen)
     assert all(samples.group(a) != samples.group(b) for a, b in zip(chosen, others, strict=True))
     swapped = asked[tokens.SWAPPED](samples, chosen)
     with torch.no_grad():

@@ -78,7 +78,7 @@ def test_the_report_says_that_the_weather_helps_and_how_much_of_it_is_let_in(run
     assert set(result["baselines"]) == {"mean", *forests}
     scores = [result["baselines"][name]["r2"] for name in forests]
     assert scores[3] > max(scores[:3])  # what was put in is found by the same forests
-    assert "The weather adds" in (folder / "run" / "report.html").read_text()
+    assert "It adds" in (folder / "run" / "report.html").read_text()
 
 
 def test_a_scored_table_keeps_its_columns_and_tells_those_that_it_lacks(run, tmp_path):
