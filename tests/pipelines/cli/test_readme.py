@@ -116,6 +116,10 @@ def desk(run, rain_run, fine_run, fine_day, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         write_analyses(tmp_path / name, times)
     world(tmp_path / "era5_monthly.nc")
+    (tmp_path / "sample_data" / "fused").mkdir(parents=True)
+    fused = ROOT / "sample_data" / "fused"
+    for path in [*fused.glob("p0[0-5]*"), fused / "chips.csv", fused / "weather.nc"]:
+        shutil.copy(path, tmp_path / "sample_data" / "fused")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
