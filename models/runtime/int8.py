@@ -23,6 +23,8 @@ from models.types import Array, Inputs
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # that multiply by weights
 BINS = 2048  # of the histogram of what runs through a layer
+# Of a weight: processors without dot products of bytes add two products into 16 bits, which 2 * 255 * 63 fits.
+LARGEST = 63
 CUTS = np.linspace(0.3, 1, 36)  # parts of the range that are tried; what lies beyond is cut off
 _TINY = np.float32(1e-12)
 Range = tuple[float, float]
@@ -31,7 +33,7 @@ Range = tuple[float, float]
 def write_int8(source: Path, path: Path, samples: Sequence[Inputs]) -> int:
     """Write a model for one tile whose layers take and multiply bytes.
 
-    Weights are w ~ s q with |q| <= 127, s = max|w| / 127 for each output channel; activations are x ~ s (q - z) with q
+    Weights are w ~ s q with |q| <= 63, s = max|w| / 63 for each output channel; activations are x ~ s (q - z) with q
     from 0 to 255 over the range that rounds what the samples bring with the least squared error.
 
     Args:
@@ -240,8 +242,8 @@ class _Rounding:
 
         if name not in self.told:
             values = np.moveaxis(numpy_helper.to_array(self.weights[name]).astype(np.float32), axis, -1)
-            scale = np.maximum(np.abs(values).reshape(-1, values.shape[-1]).max(axis=0), _TINY) / np.float32(127)
-            whole = np.moveaxis(np.clip(np.rint(values / scale), -127, 127).astype(np.int8), -1, axis)
+            scale = np.maximum(np.abs(values).reshape(-1, values.shape[-1]).max(axis=0), _TINY) / np.float32(LARGEST)
+            whole = np.moveaxis(np.clip(np.rint(values / scale), -LARGEST, LARGEST).astype(np.int8), -1, axis)
             self.scales[name] = scale
             self.told[name] = self._back(name, whole, scale, np.zeros(len(scale), np.int8), axis)
         return self.scales[name]

@@ -43,8 +43,8 @@ def test_weights_are_within_half_a_step_of_those_of_the_network(rounded, task):
     for wanted, whole, scale in same:
         axis = whole.shape.index(len(scale)) if whole.shape[0] != len(scale) else 0
         step = scale.reshape([-1 if i == axis else 1 for i in range(whole.ndim)])
-        if np.abs(wanted).max(tuple(i for i in range(whole.ndim) if i != axis)) == pytest.approx(127 * scale, rel=1e-5):
-            assert (np.abs(whole * step - wanted) <= step / 2 * 1.001).all() and np.abs(whole).max() == 127
+        if np.abs(wanted).max(tuple(i for i in range(whole.ndim) if i != axis)) == pytest.approx(63 * scale, rel=1e-5):
+            assert (np.abs(whole * step - wanted) <= step / 2 * 1.001).all() and np.abs(whole).max() == 63
 
 
 @pytest.mark.parametrize("task", ["segmentation", "regression", "classification"])

@@ -213,7 +213,7 @@ def test_what_openvino_does_not_take_is_refused_before_a_folder_is_made(run, tmp
     source, out = [str(next(region.glob("*inst1*")))], tmp_path / "maps"
     for engine, said in (
         (Engine("openvino"), "model.onnx: wanted 9 x 11 cells as in training, came 8 x 11; --runtime torch takes any"),
-        (Engine("openvino", "bf16"), "precision bf16: OpenVINO runs weather in f32 only"),
+        (Engine("openvino", "bf16"), "precision bf16: OpenVINO runs this in f32 only"),
         (Engine("torch", "i8"), "precision i8: OpenVINO only"),
     ):
         with pytest.raises(InputError, match=said):

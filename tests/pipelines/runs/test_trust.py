@@ -19,7 +19,7 @@ def test_values_are_never_negative_where_nothing_measured_is(training, left_out,
     """A training image with a value, and eleven places that were left out, of which one has another."""
     answers = np.linspace(-1, 5, 1100)[:, None]
     truth = np.r_[left_out, np.linspace(0, 5, 1099)]
-    spec = SimpleNamespace(answer=Values("biomass", "t/ha"), inputs={IMAGERY: None})
+    spec = SimpleNamespace(answer=Values("biomass", "t/ha"), inputs={IMAGERY: None}, over_weather=False)
     samples = SimpleNamespace(
         spec=spec, of=lambda split: [split], truth=lambda sample: np.array([[training, 1.0]] * (sample == "train"))
     )
