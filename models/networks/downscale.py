@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
 from models.networks.weather import LIMIT, Trunk, WeatherNetwork, block
+from models.processes import mean_of_all
 from models.spec import Spec
 from models.training.settings import WeatherArchitecture
 
@@ -109,12 +110,13 @@ class DownscaleNetwork(WeatherNetwork):
         known = y.isfinite()
         error = (answer - y)[known] / self.spec.field.scale
         zero = torch.zeros_like(error)
-        kinds = {
-            "mse": functional.mse_loss(error, zero),
-            "mae": functional.l1_loss(error, zero),
-            "huber": functional.huber_loss(error, zero),
+        kinds: dict[str, Callable[..., Tensor]] = {
+            "mse": functional.mse_loss,
+            "mae": functional.l1_loss,
+            "huber": functional.huber_loss,
         }
-        return torch.stack([weight * kinds[name] for name, weight in weights.items()]).sum()
+        each = [weight * mean_of_all(kinds[name](error, zero, reduction="none")) for name, weight in weights.items()]
+        return torch.stack(each).sum()
 
     def expected(self, answer: Tensor) -> Tensor:
         """The answers (B, H, W) themselves."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.baselines.fields import Forecast
+from models.processes import mean_of_all
 from models.spec import LEVELS, Quantiles, Values, check_levels
 from models.types import Array
 
@@ -69,8 +70,7 @@ def pinball_loss(quantiles: Tensor, truth: Tensor, levels: Sequence[float]) -> T
     p = quantiles.new_tensor(levels)[:, None, None]
     error = truth[:, None] - quantiles  # (B, Q, H, W)
     loss = torch.maximum(p * error, (p - 1) * error)
-    mean: Tensor = loss[torch.isfinite(loss)].mean()
-    return mean
+    return mean_of_all(loss[torch.isfinite(loss)])
 
 
 def expectation(quantiles: Tensor, levels: Sequence[float], *, dim: int = 1) -> Tensor:

@@ -14,6 +14,7 @@ from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
 from models.networks.quantiles import Shape, expectation, latent, pinball_loss
 from models.networks.weather import Trunk, WeatherNetwork
+from models.processes import mean_of_all
 from models.spec import WEATHER, Spec
 from models.training.settings import WeatherArchitecture
 
@@ -73,7 +74,7 @@ class RainNetwork(WeatherNetwork):
         loss = weights.get("pinball", 0.0) * pinball_loss(leaky, y, told.levels) / told.scale
         if "mse" in weights:
             error = (self.expected(answer) - y)[known] / told.scale
-            loss = loss + weights["mse"] * error.square().mean()
+            loss = loss + weights["mse"] * mean_of_all(error.square())
         total: Tensor = loss
         return total
 

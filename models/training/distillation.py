@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.network import Network
+from models.processes import mean_of_all, sum_of_all
 from models.training.objectives import Labelled
 from models.training.pruning import Chosen
 
@@ -63,13 +64,14 @@ class Distilled(nn.Module):
         """Distance of outputs (M, B, K, ...) from the teacher's probabilities or values (B, K, ...)."""
         student = self.plain.network[0]
         if self.plain.classes:
-            return -(answer * output.float().log_softmax(2)).sum(2).mean()
+            return -mean_of_all((answer * output.float().log_softmax(2)).sum(2))
         wanted = (answer - student.target_mean) / student.target_std
-        return functional.huber_loss(output.float(), wanted.expand_as(output))
+        return mean_of_all(functional.huber_loss(output.float(), wanted.expand_as(output), reduction="none"))
 
     def _away(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Mean squared distance of maps (B, T*E, h, w) on the channels that stayed, as a share of their variance."""
         parts = theirs.chunk(self.plain.network[0].spec.imagery.times, dim=1)  # of each frame
         stayed = torch.cat([part[:, self.kept.to(theirs.device)] for part in parts], dim=1).float()
-        distance: Tensor = (ours.float() - stayed).square().mean() / stayed.var().clamp(min=1e-6)
-        return distance
+        count = sum_of_all(stayed.new_tensor(stayed.numel()))
+        spread = sum_of_all((stayed - sum_of_all(stayed.sum()) / count).square().sum()) / (count - 1)
+        return mean_of_all((ours.float() - stayed).square()) / spread.clamp(min=1e-6)

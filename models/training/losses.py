@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import InputError
+from models.processes import share, sum_of_all
 from models.spec import Answer, Classes
 
 Loss = Callable[..., Tensor]
@@ -38,11 +39,11 @@ def cross_entropy(
     labelled = truth >= 0
     if counts is not None:
         errors = functional.cross_entropy(logits.float(), target, reduction="none", **how)
-        share = labelled * counts * (1.0 if weights is None else weights[truth.clamp(min=0)])
-        return (errors * counts).sum() / share.sum().clamp(min=1e-6)
-    total = functional.cross_entropy(logits.float(), target, reduction="sum", **how)
+        often = labelled * counts * (1.0 if weights is None else weights[truth.clamp(min=0)])
+        return (errors * counts).sum() / share(often.sum()).clamp(min=1e-6)
+    summed = functional.cross_entropy(logits.float(), target, reduction="sum", **how)
     count = labelled.sum() if weights is None else weights[truth.clamp(min=0)][labelled].sum()
-    return total / count.clamp(min=1e-6)
+    return summed / share(count).clamp(min=1e-6)
 
 
 def dice(
@@ -62,10 +63,11 @@ def dice(
     probability = logits.float().softmax(1) * often
     target = functional.one_hot(truth.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled
     axes = [0, *range(2, logits.ndim)]
-    overlap, mass = (probability * target).sum(axes), (probability + target * often).sum(axes)  # (K,)
+    overlap = sum_of_all((probability * target).sum(axes))  # (K,)
+    mass = sum_of_all((probability + target * often).sum(axes))
     score = (2 * overlap + 1) / (mass + 1)
-    share = (target.sum(axes) > 0) * (1.0 if weights is None else weights)
-    return 1 - (score * share).sum() / share.sum().clamp(min=1e-6)
+    counted = (sum_of_all(target.sum(axes)) > 0) * (1.0 if weights is None else weights)
+    return 1 - (score * counted).sum() / counted.sum().clamp(min=1e-6)
 
 
 def focal(
@@ -80,15 +82,15 @@ def focal(
     """Mean focal loss of the labelled pixels (Lin et al. 2017, arXiv:1708.02002); shapes as in `cross_entropy`."""
     target = truth.clamp(min=0)
     log_p = logits.float().log_softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
-    share = (truth >= 0) * (1.0 if weights is None else weights[target]) * (1.0 if counts is None else counts)
-    return -(share * (1 - log_p.exp()) ** gamma * log_p).sum() / share.sum().clamp(min=1e-6)
+    often = (truth >= 0) * (1.0 if weights is None else weights[target]) * (1.0 if counts is None else counts)
+    return -(often * (1 - log_p.exp()) ** gamma * log_p).sum() / share(often.sum()).clamp(min=1e-6)
 
 
 def _masked(pixel_loss: Callable[..., Tensor], values: Tensor, truth: Tensor) -> Tensor:
     """Mean of a pixel loss where the truth is finite; 0 where it nowhere is."""
     known = torch.isfinite(truth)
     errors = pixel_loss(values.float(), torch.where(known, truth, 0.0), reduction="none")
-    return (errors * known).sum() / known.sum().clamp(min=1)
+    return (errors * known).sum() / share(known.sum()).clamp(min=1)
 
 
 CLASS_LOSSES: Mapping[str, Callable[..., Tensor]] = {"ce": cross_entropy, "dice": dice, "focal": focal}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torchmetrics
 from lightning import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -19,6 +20,7 @@ from models.errors import InputError
 from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
+from models.processes import as_one, rank_of_all, sum_of_all
 from models.training.distillation import Distilled
 from models.training.objectives import Ensemble, Labelled
 from models.training.pretraining import MaskedAutoencoder, Reconstruction
@@ -72,10 +74,11 @@ class FineTuning(LightningModule):
         self.network, self.objective, self.settings = network, objective, training
         self.mode, self.seed, self.log_file = mode, seed, log
         self.curves: list[dict[str, float]] = []
+        self.val_loss = torchmetrics.MeanMetric()
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch; keep a frozen backbone, and late batch norms, in eval mode."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + rank_of_all()[0] * 500_009)
         if self.mode == "frozen":
             self.network.backbone.eval()
         if self.current_epoch >= self.settings.freeze_norm * self.settings.epochs:
@@ -85,25 +88,28 @@ class FineTuning(LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         """Loss of a batch."""
-        loss = self.objective.loss(batch)
+        with as_one():
+            loss = self.objective.loss(batch)
+            samples = int(sum_of_all(loss.new_tensor(len(batch["y"]))))
         if not torch.isfinite(loss):
             raise InputError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}: lower the learning rate, or look for "
                 "non-finite or unscaled values with `earthtune inspect`"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["y"]))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=samples, sync_dist=True)
         return loss * self.objective.weight
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
         """Loss and scores of a batch."""
-        loss = self.objective.validate(batch)
-        self.log("val_loss", loss, batch_size=len(batch["y"]), prog_bar=True, sync_dist=True)
+        self.val_loss.update(self.objective.validate(batch), len(batch["y"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the epoch."""
+        """Log the loss and the scores of the epoch, of all processes."""
+        self.log("val_loss", self.val_loss.compute(), prog_bar=True, sync_dist=True)
+        self.val_loss.reset()
         for name, metric in self.objective.scores.items():
             if metric.update_called:
-                self.log(f"val_{name}", metric.compute(), prog_bar=name in ("mean_iou", "rmse"))
+                self.log(f"val_{name}", metric.compute(), prog_bar=name in ("mean_iou", "rmse"), sync_dist=True)
         self.objective.scores.reset()
 
     def on_train_epoch_end(self) -> None:

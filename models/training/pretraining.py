@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from models.backbones.patches import patchify, token_grid, unpatchify
 from models.backbones.prithvi_eo import PrithviEO, config, encodings, pretrained_statistics
 from models.errors import InputError
+from models.processes import share
 from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import IMAGERY
 
@@ -51,7 +52,7 @@ def masked_error(told: Tensor, truth: Tensor, asked: Tensor) -> Tensor:
         asked: (B, N, V), True for valid values of hidden tokens.
     """
     error = torch.where(asked, told - truth, 0.0)
-    return error.square().sum() / asked.sum().clamp(min=1)
+    return error.square().sum() / share(asked.sum()).clamp(min=1)
 
 
 class MaskedAutoencoder(nn.Module):

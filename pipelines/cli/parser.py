@@ -23,7 +23,7 @@ HEADINGS: Mapping[str, Sequence[str]] = {
     "how the scenes are read": ("bands", "dates", "scale", "offset", "mask_clouds"),
     "how it runs": (
         *("overlap", "runtime", "precision", "batch", "workers", "shard", "ray", "trust"),
-        *("device", "devices", "strategy", "country"),
+        *("device", "devices", "nodes", "strategy", "country"),
     ),
 }
 FLAGS = {

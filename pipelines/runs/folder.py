@@ -33,7 +33,8 @@ class Launch(Account):
     """How a run is carried out; none of it changes what it makes.
 
     Attributes:
-        devices: how many, or auto for all.
+        devices: how many on each node, or auto for all.
+        nodes: how many, of torchrun or Slurm.
         strategy: strategy, as Lightning takes it: auto, ddp, fsdp.
         resume: go on with a run that was cut off.
         overwrite: replace a run folder that exists.
@@ -43,6 +44,7 @@ class Launch(Account):
     """
 
     devices: str = "1"
+    nodes: int = 1
     strategy: str = "auto"
     resume: bool = False
     overwrite: bool = False
@@ -52,17 +54,24 @@ class Launch(Account):
 
 
 def is_first() -> bool:
-    """Whether this is the first process of a node: Lightning starts the others by this same command."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this is the first process of all: Lightning, torchrun or Slurm start the others by this same command."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    if "RANK" in os.environ:  # torchrun's
+        return os.environ["RANK"] == "0"
+    if SLURMEnvironment.detect():
+        return os.environ.get("SLURM_PROCID", "0") == "0"
+    return os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
 
 
 @contextmanager
 def booked_run(command: str, out: Path, launch: Launch) -> Iterator[Launch]:
     """A launch with the meter that books the run; each process of a training on several devices has its own."""
     part = "" if is_first() else RANK
-    with launch.booked(command, launch.say, part_of=part, children=launch.devices == "1") as meter:
+    alone = launch.devices == "1" and launch.nodes == 1
+    with launch.booked(command, launch.say, part_of=part, children=alone) as meter:
         try:
-            yield dataclasses.replace(launch, meter=meter)
+            yield dataclasses.replace(launch, meter=meter, say=Launch.say if part else launch.say)
         finally:
             if part and out.is_dir():  # it is the first's to make
                 meter.bind(out / PAGE, parts=True)
@@ -283,6 +292,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
     return Trainer(
         max_epochs=training.epochs,
         devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
+        num_nodes=launch.nodes,
         strategy=launch.strategy,
         precision=_precision(training.precision),  # type: ignore[arg-type] # Lightning names each by a literal
         gradient_clip_val=training.clip or None,

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.errors import InputError
 from models.files import replacing
+from models.processes import rank_of_all
 from models.spec import Spec
 from models.training.settings import Training
 from pipelines.samples.crops import Crops
@@ -155,31 +156,59 @@ class ItemSet(Dataset[Item]):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs, a function of seed and epoch alone; ranks of a distributed run share them out."""
+    """Shuffled (epoch, index) pairs, a function of seed and epoch alone; processes share each batch out.
 
-    def __init__(self, size: int, *, seed: int) -> None:
-        """Sample `size` items."""
-        self.size, self.seed, self.epoch = size, seed, 0
+    A last batch of fewer samples than processes is left out, for none of them may be without.
+    """
+
+    def __init__(self, size: int, *, seed: int, batch: int, full: bool = False) -> None:
+        """Sample `size` items in batches; `full` leaves a last one out that holds fewer samples than the others.
+
+        Raises:
+            InputError: a batch cannot be shared out among the processes.
+        """
+        self.rank, self.world = rank_of_all()
+        if batch % self.world:
+            wanted = f"a multiple of the {self.world} processes, which share each batch out"
+            raise InputError(f"training.batch {batch}: wanted {wanted}")
+        if size < self.world:
+            raise InputError(f"{size} samples to train on: fewer than the {self.world} processes")
+        rest = size % batch
+        left = rest if (full and size > batch) or rest < self.world else 0
+        self.size, self.seed, self.batch, self.epoch = size - left, seed, batch, 0
+        self.all = size
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Items for this rank."""
-        return -(-self.size // _ranks()[1])
+        """Items for this process."""
+        return len(range(self.rank, self.size, self.world))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This rank's share of the epoch; the last ranks repeat the first items where shares are uneven."""
-        rank, world = _ranks()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        share = np.resize(order, len(self) * world)[rank::world]
-        return ((self.epoch, int(index)) for index in share)
+        """This process's share of the epoch, batch by batch."""
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.all)[: self.size]
+        return ((self.epoch, int(index)) for index in order[self.rank :: self.world])
 
 
-def _ranks() -> tuple[int, int]:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if ready else (0, 1)
+class BatchSampler(Sampler[int]):
+    """Items in order; processes share out the batches, or where there are fewer of those, each has all."""
+
+    def __init__(self, size: int, *, batch: int) -> None:
+        """Sample `size` items in batches."""
+        rank, world = rank_of_all()
+        places = np.arange(size)
+        many = -(-size // batch) >= world
+        self.places = places[places // batch % world == rank] if many else places
+
+    def __len__(self) -> int:
+        """Items for this process."""
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[int]:
+        """The items of this process."""
+        return iter(self.places.tolist())
 
 
 class Loaders(LightningDataModule):
@@ -194,19 +223,21 @@ class Loaders(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Shuffled and varied."""
-        return self._loader(self.train_set, EpochSampler(len(self.train_set), seed=self.seed))
+        batch = self.training.batch
+        sampler = EpochSampler(len(self.train_set), seed=self.seed, batch=batch, full=self.full)
+        return self._loader(self.train_set, sampler, batch=batch // sampler.world)
 
     def val_dataloader(self) -> DataLoader[Item]:
         """As they are."""
-        return self._loader(self.val_set, None)
+        batch = self.training.batch
+        return self._loader(self.val_set, BatchSampler(len(self.val_set), batch=batch), batch=batch)
 
-    def _loader(self, items: ItemSet | Crops, sampler: EpochSampler | None) -> DataLoader[Item]:
+    def _loader(self, items: ItemSet | Crops, sampler: EpochSampler | BatchSampler, *, batch: int) -> DataLoader[Item]:
         workers = self.training.workers
         return DataLoader(
             items,
-            batch_size=self.training.batch,
+            batch_size=batch,
             sampler=sampler,
-            drop_last=self.full and sampler is not None and len(sampler) > self.training.batch,
             num_workers=workers,
             generator=torch.Generator().manual_seed(self.seed),  # else each pass would draw from the one of dropout
             persistent_workers=workers > 0,

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.spec import ClassDef
-from models.training.settings import Training
+from models.training.module import FineTuning
+from models.training.settings import Architecture, Training
 from pipelines.commands.evaluate import evaluate
 from pipelines.records.attempts import read_records
 from pipelines.records.label import summed
@@ -309,10 +310,21 @@ def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_two_processes_train_as_one_run(chips, tmp_path):
+@pytest.mark.usefixtures("torch_only")
+def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_path, monkeypatch):
     """Of which one alone writes; exporting, which it does after the training, is left out."""
-    recipe = tiny_recipe(chips, training=dataclasses.replace(SHORT, batch=2))
+    plain = Architecture(TINY, decoder="fcn", channels=8, detail=0, statistics=0, dropout=0.0)  # nothing is drawn
+    recipe = tiny_recipe(chips, model=plain, training=dataclasses.replace(SHORT, batch=2, epochs=2))
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_json()))
+    finetune(recipe, tmp_path / "alone")
+
+    def stopped(self) -> None:
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(recipe, tmp_path / "run")
     command = [
         sys.executable,
         "-m",
@@ -322,11 +334,12 @@ def test_two_processes_train_as_one_run(chips, tmp_path):
         "--out",
         tmp_path / "run",
     ]
-    options = ["--devices", "2", "--strategy", "ddp"]
+    options = ["--out", tmp_path / "run", "--devices", "2", "--strategy", "ddp", "--resume"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report:") == 1
-    assert read_bundle(tmp_path / "run").training["epochs"] == 1
+    assert done.stdout.count("report:") == 1 and done.stderr.count("going on from") == 1
+    ours, theirs = (read_curves(tmp_path / name / "metrics.csv") for name in ("run", "alone"))
+    assert len(ours) == 2 and ours == [pytest.approx(row, rel=1e-3) for row in theirs]
 
 
 @pytest.mark.usefixtures("torch_only")  # test_readme.py exports one

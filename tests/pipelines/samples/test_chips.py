@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from pipelines.recipes.recipe import Data
 from pipelines.samples import sets
 from pipelines.samples.chips import Chips, Reader, augment, find_chips, find_images
 from pipelines.samples.names import read_groups
-from pipelines.samples.sets import EpochSampler, ItemSet
+from pipelines.samples.sets import BatchSampler, EpochSampler, ItemSet
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
 
@@ -176,7 +177,7 @@ def test_dates_and_places_are_not_turned(chips):
 
 
 def test_sampler_draws_each_index_once_an_epoch():
-    sampler = EpochSampler(10, seed=3)
+    sampler = EpochSampler(10, seed=3, batch=4)
     sampler.set_epoch(4)
     pairs = list(sampler)
     assert sorted(i for _, i in pairs) == list(range(10)) and {e for e, _ in pairs} == {4}
@@ -184,12 +185,41 @@ def test_sampler_draws_each_index_once_an_epoch():
     assert [i for _, i in pairs] != [i for _, i in sampler]
 
 
-def test_ranks_share_out_an_epoch(monkeypatch):
-    shares = []
-    for rank in range(3):
-        monkeypatch.setattr(sets, "_ranks", lambda rank=rank: (rank, 3))
-        shares.append([i for _, i in EpochSampler(10, seed=0)])
-    assert {len(share) for share in shares} == {4} and {i for share in shares for i in share} == set(range(10))
+def shares(monkeypatch, world: int, sampler) -> list[list[Any]]:
+    """What each of some processes draws."""
+    found = []
+    for rank in range(world):
+        monkeypatch.setattr(sets, "rank_of_all", lambda rank=rank: (rank, world))
+        found.append(list(sampler()))
+    return found
+
+
+def batched(items, size: int) -> list[list[Any]]:
+    return [list(items[first : first + size]) for first in range(0, len(items), size)]
+
+
+@pytest.mark.parametrize(("size", "full", "used"), [(12, False, 12), (14, False, 14), (13, False, 12), (14, True, 12)])
+def test_processes_share_out_each_batch(monkeypatch, size, full, used):
+    """A last batch of fewer samples than processes is left out, and with `full` any that is not."""
+    whole = shares(monkeypatch, 1, lambda: EpochSampler(size, seed=0, batch=6, full=full))[0]
+    parts = shares(monkeypatch, 2, lambda: EpochSampler(size, seed=0, batch=6, full=full))
+    together = [sorted(a + b) for a, b in zip(*(batched(part, 3) for part in parts), strict=True)]
+    assert together == [sorted(batch) for batch in batched(whole[:used], 6)]
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
+    for size, batch, said in ((12, 5, "multiple of the 2"), (1, 4, "fewer than the 2")):
+        with pytest.raises(InputError, match=said):
+            shares(monkeypatch, 2, lambda size=size, batch=batch: EpochSampler(size, seed=0, batch=batch))
+
+
+@pytest.mark.parametrize(("size", "world"), [(10, 2), (10, 3), (3, 2)])
+def test_processes_share_out_batches_of_validation_or_each_has_all(monkeypatch, size, world):
+    parts = shares(monkeypatch, world, lambda: BatchSampler(size, batch=4))
+    if size > 4 * (world - 1):
+        assert sorted(batch for part in parts for batch in batched(part, 4)) == batched(range(size), 4)
+    else:
+        assert parts == [list(range(size))] * world
 
 
 def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_path):
