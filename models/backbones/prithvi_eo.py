@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.backbones.catalogue import BANDS, variant
 from models.backbones.loading import LoadReport
@@ -54,7 +55,10 @@ class PrithviEO(nn.Module):
         vit: terratorch's `PrithviViT`, whose `state_dict` keys are those of the published files.
         bands: input bands in the order of the channels.
         blocks: indices of the blocks whose tokens come out.
+        recompute: save memory while training, see `through`.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -116,6 +120,14 @@ class PrithviEO(nn.Module):
         """Whether the encoder has a location encoding (the TL variants)."""
         return bool(self.vit.location_encoding)
 
+    def through(self, block: nn.Module, tokens: Tensor, **given: Any) -> Tensor:
+        """Tokens after a block, whose activations are forgotten until they are asked for where `recompute` says so."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            out: Tensor = checkpoint(block, tokens, use_reentrant=False, **given)
+        else:
+            out = block(tokens, **given)
+        return out
+
     def freeze_unused(self, *, time: bool, location: bool) -> None:
         """Freeze what the output does not depend on: later blocks, and encodings that are not given."""
         last = max(self.blocks)
@@ -142,7 +154,7 @@ class PrithviEO(nn.Module):
         tokens = self.embedded(x, time, location)  # (B, 1+N, E)
         maps = {}
         for i, block in enumerate(vit.blocks[: max(self.blocks) + 1]):
-            tokens = block(tokens)
+            tokens = self.through(block, tokens)
             if i in self.blocks:
                 out = vit.norm(tokens) if i == len(vit.blocks) - 1 else tokens
                 maps[i] = tokens_to_map(out[:, 1:], grid)

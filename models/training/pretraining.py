@@ -183,7 +183,7 @@ class MaskedAutoencoder(nn.Module):
         x = torch.cat((tokens[:, :1], kept), dim=1)
         attention = _attention(seen.gather(1, order))
         for block in self.backbone.vit.blocks:
-            x = block(x, attn_mask=attention)
+            x = self.backbone.through(block, x, attn_mask=attention)
         out: Tensor = self.backbone.vit.norm(x)
         return out
 
@@ -212,7 +212,7 @@ class MaskedAutoencoder(nn.Module):
         x = torch.cat((latent[:, :1] + position[:, :1], tokens), dim=1)
         attention = _attention(live)
         for block in decoder.decoder_blocks:
-            x = block(x, attn_mask=attention)
+            x = self.backbone.through(block, x, attn_mask=attention)
         out: Tensor = decoder.decoder_pred(decoder.decoder_norm(x))[:, 1:]
         return out
 

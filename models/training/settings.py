@@ -158,6 +158,8 @@ class Training:
         freeze_norm: share of the epochs after which batch norms keep their statistics; 1 never.
         keep: best keeps the epoch with the best validation score, last the last one.
         precision: auto, 32-true or bf16-mixed; auto takes bf16 where the machine has it.
+        recompute: forget the activations of the backbone's blocks and compute them again, for a third more time and a
+            part of the memory.
         workers: processes that read samples; 0 reads in the main one.
     """
 
@@ -181,6 +183,7 @@ class Training:
     freeze_norm: float = 1.0
     keep: str = "best"
     precision: str = "auto"
+    recompute: bool = False
     workers: int = 0
 
 

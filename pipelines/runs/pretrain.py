@@ -171,6 +171,7 @@ def build(settings: Pretraining, *, size: int) -> tuple[MaskedAutoencoder, Base,
         mask=settings.mask,
         overrides=settings.overrides,
     )
+    network.backbone.recompute = settings.recompute
     if settings.weights == "random":
         return network, Base(), []
     base, report, state = load_encoder(

@@ -19,6 +19,7 @@ from models.bundle import FILES, Base, fill, load_network, stored_whole
 from models.networks.assembly import AnyNetwork, assemble, load_backbone
 from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
+from models.networks.tables import TableNetwork
 from models.spec import Spec
 from models.training.correction import fit_correction
 from models.training.distillation import Distilled
@@ -60,6 +61,8 @@ def module_of(
     if getattr(recipe, "distil", None):
         objective = _taught(objective, recipe, network, samples, chosen, out)
     apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
+    if not isinstance(network, TableNetwork):
+        network.backbone.recompute = recipe.training.recompute
     if isinstance(network, Network):
         pixels = samples.spec.imagery
         network.backbone.freeze_unused(time=pixels.uses_time, location=pixels.uses_location)

@@ -26,6 +26,7 @@ from pipelines.tables.rows import Row, Rows, read_rows
 from pipelines.tasks import imagery
 from pipelines.tasks.task import Judgement, Task, Teller
 
+UNUSED = ("backbone_lr", "layer_decay", "flips", "gain", "offset", "recompute")  # there are no pixels, and no backbone
 BATCH = 1024  # rows that are asked about at once
 
 
@@ -168,7 +169,7 @@ TASK = Task(
     "Fit forests and small layers to rows of a table, with the weather where it helps, and write a run folder.",
     TableRecipe,
     ("frozen",),
-    ("revision",),
+    ("revision", *(f"training.{key}" for key in UNUSED)),
     least=2,
     losses=tuple(dict.fromkeys((*CLASS_LOSSES, *VALUE_LOSSES))),
     packages=("scikit-learn",),

@@ -138,6 +138,21 @@ def test_the_patch_embedding_is_a_product_with_patchify():
     torch.testing.assert_close(product, embed(x), rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_are_the_same_when_activations_are_computed_again():
+    plain, again = make(drop_path=0.3), make(drop_path=0.3)
+    again.recompute = True
+    kept: list[list[int]] = [[], []]
+    for model, sizes in zip((plain, again), kept, strict=True):
+        torch.manual_seed(2)  # of the blocks that are skipped
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            model.train()(images(2, 6, 1, 32, 32))[-1].square().mean().backward()
+    assert sum(kept[1]) < 0.7 * sum(kept[0])
+    for (name, one), two in zip(plain.named_parameters(), again.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None), name
+        if one.grad is not None:
+            torch.testing.assert_close(two.grad, one.grad)
+
+
 def test_an_image_that_patches_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="not a multiple of the patch"):
         make()(images(1, 6, 1, 32, 40))
