@@ -31,6 +31,11 @@ class Command:
     several: tuple[str, ...] = ()
 
     @property
+    def of_recipe(self) -> bool:
+        """Whether it takes a recipe, each of whose keys is an option."""
+        return self.usage.startswith("RECIPE")
+
+    @property
     def takes(self) -> str:
         """What comes by position: RUN SCENE ..."""
         return re.sub(r"\[\w+ \.\.\.\]", "...", re.split(r" ?\[?--", self.usage)[0])
@@ -46,6 +51,12 @@ COMMANDS: Mapping[str, Command] = {
             "finetune landuse --training.epochs 20 --print_config",
         ),
         resumes="--resume goes on from here",
+    ),
+    "plan": Command(
+        "tell what a training will take: memory, time, energy",
+        "RECIPE [--data.root DIR] [--devices N] ...",
+        "pipelines.commands.plan:plan",
+        ("plan landuse --data.root chips", "plan landuse --backbone prithvi_eo_v2_600_tl --mode full --devices 4"),
     ),
     "pretrain": Command(
         "go on with pretraining on scenes without labels",

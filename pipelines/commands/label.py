@@ -78,11 +78,11 @@ def _draw(picture: Path, places: Sequence[Mapping[str, Any]], *, overwrite: bool
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     """A table of phases, or of places, and what all of it stands for."""
-    from pipelines.reports.cost import rows, why
+    from pipelines.reports.cost import columns, rows, why
 
     total, places = result["total"], result["places"]
     table = _by_phase(total) if len(places) == 1 else _by_place(places)
-    lines = [*_columns(table), "", *_columns(rows(total)), "", f"{total['kind']}: {why(total)}"]
+    lines = [*columns(table), "", *columns(rows(total)), "", f"{total['kind']}: {why(total)}"]
     if total["countries"] == [WORLD]:
         lines.append("Country unknown: CO2e is a range over the world; --country or EARTHTUNE_COUNTRY names it.")
     lines += [f"picture: {options['picture']}"] if options.get("picture") else []
@@ -109,12 +109,6 @@ def _by_place(places: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
         value = f"{score['name']} {score['value']:.3g}" if score else "-"
         table.append((place["path"], said(place["wh"], "Wh"), place["kind"], *each, value))
     return table
-
-
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table whose columns stand below each other."""
-    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, wide, strict=True)).rstrip() for row in table]
 
 
 def _each(span: Span | None) -> str:

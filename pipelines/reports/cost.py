@@ -82,6 +82,12 @@ def why(label: Mapping[str, Any]) -> str:
     )
 
 
+def columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose columns stand below each other."""
+    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, wide, strict=True)).rstrip() for row in table]
+
+
 def seconds(value: float) -> str:
     """A time as a person says it."""
     if value < 90:

@@ -294,7 +294,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
         num_nodes=launch.nodes,
         strategy=launch.strategy,
-        precision=_precision(training.precision),  # type: ignore[arg-type] # Lightning names each by a literal
+        precision=precision_of(training.precision),  # type: ignore[arg-type] # Lightning names each by a literal
         gradient_clip_val=training.clip or None,
         accumulate_grad_batches=training.accumulate,
         callbacks=callbacks,
@@ -339,7 +339,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _precision(asked: str) -> str:
+def precision_of(asked: str) -> str:
     """bf16 where the machine computes in it, unless something was asked for."""
     import torch
 
