@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from models.backbones.wxc_inputs import Batch
 from models.errors import InputError
@@ -36,13 +37,14 @@ class Canvas:
 
     @classmethod
     def of(cls, batch: Batch, *, mask_unit: tuple[int, int], patch: int) -> Canvas:
-        """The canvas of a batch, whose samples share one direction of latitude; while exporting, from north to south.
+        """The canvas of a batch, whose samples share one direction of latitude; without values, from north to south.
 
         Raises:
             InputError: some samples run from north to south and some from south to north.
         """
         height, width = batch["x"].shape[-2:]
-        (unit_rows, unit_columns), up = mask_unit, torch.compiler.is_exporting() or _north_up(batch["static"])
+        blind = torch.compiler.is_exporting() or isinstance(batch["static"], FakeTensor)
+        (unit_rows, unit_columns), up = mask_unit, blind or _north_up(batch["static"])
         rows, columns = -(-height // unit_rows) * unit_rows, -(-width // unit_columns) * unit_columns
         return cls(height, width, rows, columns, patch, up)
 

@@ -12,8 +12,8 @@ from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
 from models.networks.weather import LIMIT, Trunk, WeatherNetwork, block
-from models.processes import mean_of_all
 from models.spec import Spec
+from models.training.processes import mean_of_all
 from models.training.settings import WeatherArchitecture
 
 EDGE = 2  # cells that bicubic looks beyond

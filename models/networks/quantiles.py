@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.baselines.fields import Forecast
-from models.processes import mean_of_all
 from models.spec import LEVELS, Quantiles, Values, check_levels
+from models.training.processes import mean_of_all
 from models.types import Array
 
 
@@ -38,7 +38,7 @@ class Shape(nn.Module):
         check_levels(tuple(levels))
         normal = torch.special.ndtri(torch.tensor(levels))
         self.steps = nn.Parameter(normal.diff().expm1().log())  # softplus of them rises as the normal one does
-        self.middle = int(normal.abs().argmin())
+        self.middle = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
 
     def forward(self, parts: Tensor) -> Tensor:
         """Parts (B, 3, H, W) to quantiles (B, Q, H, W), rising along Q, float32; below 0 where it is surely dry."""

@@ -14,8 +14,8 @@ from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
 from models.networks.quantiles import Shape, expectation, latent, pinball_loss
 from models.networks.weather import Trunk, WeatherNetwork
-from models.processes import mean_of_all
 from models.spec import WEATHER, Spec
+from models.training.processes import mean_of_all
 from models.training.settings import WeatherArchitecture
 
 PENALTY = 1e-3  # of the ridge, in shares of the fields' variance

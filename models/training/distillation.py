@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.network import Network
-from models.processes import mean_of_all, sum_of_all
 from models.training.objectives import Labelled
+from models.training.processes import mean_of_all, sum_of_all
 from models.training.pruning import Chosen
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import InputError
-from models.processes import share, sum_of_all
 from models.spec import Answer, Classes
+from models.training.processes import share, sum_of_all
 
 Loss = Callable[..., Tensor]
 

@@ -20,10 +20,10 @@ from models.errors import InputError
 from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
-from models.processes import as_one, rank_of_all, sum_of_all
 from models.training.distillation import Distilled
 from models.training.objectives import Ensemble, Labelled
 from models.training.pretraining import MaskedAutoencoder, Reconstruction
+from models.training.processes import as_one, rank_of_all, sum_of_all
 from models.training.settings import MODES, Lora, Training
 
 

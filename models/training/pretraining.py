@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from models.backbones.patches import patchify, token_grid, unpatchify
 from models.backbones.prithvi_eo import PrithviEO, config, encodings, pretrained_statistics
 from models.errors import InputError
-from models.processes import share
 from models.runtime import silence as silence  # before terratorch is imported
 from models.spec import IMAGERY
+from models.training.processes import share
 
 Batch = Mapping[str, Tensor]
 

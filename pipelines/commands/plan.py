@@ -54,10 +54,10 @@ def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:
     count = result["epochs"] * result["steps"] * result["trainings"]
     table = [
         ("samples", f"{result['described']}: {result['samples']}"),
-        ("parameters", f"{result['parameters'] / 1e6:.3g} M, of which {result['trained'] / 1e6:.3g} M are trained"),
+        ("parameters", f"{result['parameters'] / 1e6:,.1f} M, of which {result['trained'] / 1e6:,.1f} M are trained"),
         ("memory", f"{gb['all']} a device, {here} here ({result['memory_here'] / 1e9:.2g} GB free): {parts}"),
         ("", f"{kept}; with training.recompute {again}; the libraries' own comes on top"),
-        ("arithmetic", f"{result['flop'] * result['processes'] / 1e9:.3g} GFLOP a step"),
+        ("arithmetic", f"{result['flop'] * result['processes'] / 1e12:.3g} TFLOP a step of all devices"),
         ("steps", f"{count}: {result['trainings']} x {result['epochs']} epochs of {result['steps']}"),
     ]
     if result["label"]:

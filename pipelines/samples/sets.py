@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.errors import InputError
 from models.files import replacing
-from models.processes import rank_of_all
 from models.spec import Spec
+from models.training.processes import rank_of_all
 from models.training.settings import Training
 from pipelines.samples.crops import Crops
 

@@ -62,6 +62,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "completion bash",
         "backbones",
         f"inspect {one} --for {run}",
+        "plan scenes.yaml --steps 0",
         "finetune scenes.yaml --training.epochs 1 --out trees",
         "finetune rain.yaml --training.epochs 1 --out wet",
         f"pretrain {one} {two} --weights random --epochs 1 --overrides {small} --out own",

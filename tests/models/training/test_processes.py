@@ -9,11 +9,11 @@ import torch
 from torch import distributed, nn
 
 from models.networks.quantiles import pinball_loss
-from models.processes import as_one, rank_of_all
 from models.training.losses import CLASS_LOSSES, VALUE_LOSSES
 from models.training.pretraining import masked_error
+from models.training.processes import as_one, rank_of_all
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLASSES, SAMPLES = 4, 5
 
 
@@ -72,7 +72,7 @@ def main(rank: int, store: str, out: str) -> None:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.models.test_processes import main; main"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.models.training.test_processes import main; main"
     started = [
         subprocess.Popen([sys.executable, "-c", f"{code}({rank}, {str(folder / 's')!r}, {str(folder / 'out.pt')!r})"])
         for rank in range(2)
