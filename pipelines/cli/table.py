@@ -47,6 +47,16 @@ COMMANDS: Mapping[str, Command] = {
         ),
         resumes="--resume goes on from here",
     ),
+    "search": Command(
+        "try a recipe with other settings: which are better?",
+        "RECIPE --out DIR [--trials N] [--seeds K] ...",
+        "pipelines.commands.search:search",
+        (
+            "search landuse --data.root chips --trials 30 --out tried",
+            "search landuse --data.root chips --space space.yaml --seeds 5 --out tried",
+        ),
+        resumes="the same command goes on from here",
+    ),
     "pretrain": Command(
         "go on with pretraining on scenes without labels",
         "SCENE [SCENE ...] --out DIR [--resume] ...",

@@ -68,7 +68,7 @@ def test_help_stands_under_headings(capsys):
 
 def said(command, *words):
     """What a command is told by words, each option as its type asks for it."""
-    call = call_of(COMMANDS[command], recipe_path(words) if command == "finetune" else None)
+    call = call_of(COMMANDS[command], recipe_path(command, words) if COMMANDS[command].takes == "RECIPE" else None)
     typed = vars(make_parser(command, call).parse_args(respelled(words, call.options, ["--json"])))
     return {option.name: option.value(typed[option.name]) for option in call.options if option.name in typed}
 
