@@ -77,7 +77,7 @@ def train_seeds(study: Study, question: Question, count: int, *, meter: Meter, l
         return None
     pairs = {}
     for seed in range(recipe.seed + 1, recipe.seed + 1 + count):
-        two = {f"{best:04d}": (recipe, params), "came": (question.recipe, {})}
+        two = {f"{best + 1:04d}": (recipe, params), "came": (question.recipe, {})}
         done = [_trained(study, question, *one, seed, name, meter, launch) for name, one in two.items()]
         pairs[seed] = done
     whole = {seed: (a, b) for seed, (a, b) in pairs.items() if a and b and FAILED not in (a.state, b.state)}
@@ -106,7 +106,7 @@ def _trained(
             return told
         if not free:
             return None
-        which = CAME if name == "came" else f"trial {int(name) + 1}"
+        which = CAME if name == "came" else f"trial {int(name)}"
         launch.say(f"seed {seed}, {which}")
         voice = dataclasses.replace(launch, say=lambda line: launch.say(f"seed {seed}, {which}, {line}"))
         seeded = dataclasses.replace(recipe, seed=seed)

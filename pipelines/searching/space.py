@@ -109,7 +109,7 @@ def _of_model(model: Any) -> dict[str, Dimension]:
     """What is tried of the parts on top of the backbone."""
     dropout = {"model.dropout": Range(0.0, 0.4)}
     if isinstance(model, Architecture):
-        made = {"model.channels": _around(model.channels), **dropout}
+        made: dict[str, Dimension] = {"model.channels": _around(model.channels), **dropout}
         made["model.decoder"] = DECODERS if len(model.blocks) in (0, 4) else DECODERS[:2]  # the others want four
         return made | ({"model.share": Range(0.0, 1.0)} if model.statistics else {})
     if isinstance(model, WeatherArchitecture):

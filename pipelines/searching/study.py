@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL, TRIALS = "study.log", "trials"
+ENOUGH = 8  # complete trials of which is told what mattered
 SURE = 0.1  # chance at which a trial no worse than the best is stopped at a look
 
 
@@ -77,8 +78,8 @@ class Study:
             yield trial
 
     def folder(self, number: int) -> Path:
-        """The folder of a trial."""
-        return self.out / TRIALS / f"{number:04d}"
+        """The folder of a trial; people count from 1."""
+        return self.out / TRIALS / f"{number + 1:04d}"
 
     def _cut_off(self, held: ExitStack) -> optuna.Trial | None:
         """A trial under way that nobody holds."""
@@ -203,9 +204,10 @@ def _suggested(trial: optuna.Trial, name: str, dimension: Any) -> Any:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """The share of each setting in what makes completed trials differ (fANOVA); none where too little is known."""
+    """The share of each setting in what makes complete trials differ (fANOVA); none of fewer than `ENOUGH`."""
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    with suppress(RuntimeError, ValueError):
-        return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return {}
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    if len(complete) < ENOUGH or len({trial.value for trial in complete}) < 2:
+        return {}
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
