@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipelines.searching.outcome import write_outcome
 from pipelines.searching.seeds import Seeds, train_seeds
 from pipelines.searching.space import Range, Space, changed, default_space, read_space, settled, short, value_of
 from pipelines.searching.study import Study, imported
-from pipelines.searching.trial import COMPLETE, FAILED, PRUNED, Question, Told, read_told, try_out
+from pipelines.searching.trial import COMPLETE, FAILED, PRUNED, Question, Told, failed, read_told, try_out
 from pipelines.tasks.task import task_named
 
 FOLDS = 3  # where the recipe names none
@@ -117,8 +118,9 @@ def _begun(out: Path, question: Question, space: Space, storage: str) -> dict[st
         if path.is_file():
             before = read_values(path)
             differing = [key for key in about if before.get(key) != about[key]]
-            if differing or "study" not in before:
-                raise InputError(f"{out}: was begun with another {', '.join(differing)}; the same, or another --out")
+            if differing or not isinstance(before.get("study"), str):
+                other = ", ".join(differing) or "program"
+                raise InputError(f"{out}: was begun with another {other}; search with the same, or in another --out")
             return before
         if any(not one.name.startswith(".") for one in out.iterdir()):
             raise InputError(f"{out}: holds no {ABOUT}, so it is no search; --out names another")
@@ -139,20 +141,15 @@ def _one(study: Study, question: Question, total: int, meter: Meter, launch: Lau
         launch.say(f"trial {trial.number + 1} of {total}: {what}")
         voice = dataclasses.replace(launch, say=lambda line: launch.say(f"trial {trial.number + 1}, {line}"))
         if told.state not in (COMPLETE, PRUNED, FAILED):  # else it was cut off when all but Optuna knew
-            recipe = changed(question.recipe, params)
-            told = try_out(
-                question,
-                recipe,
-                folder,
-                told,
-                meter=meter,
-                launch=voice,
-                hopeless=lambda known: study.hopeless(trial, known),
-            )
+            how: dict[str, Any] = {"meter": meter, "launch": voice, "hopeless": partial(study.hopeless, trial)}
+            try:
+                told = try_out(question, changed(question.recipe, params), folder, told, **how)
+            except InputError as error:
+                if trial.number == 0:  # the recipe's own mistake
+                    raise
+                told = failed(folder, str(error))
         study.tell(trial, told)
         launch.say(f"trial {trial.number + 1}: {_ended(told, question.folds)}")
-        if told.state == FAILED and trial.number == 0:  # the recipe's own mistake is told at once
-            raise InputError(f"the first trial: {told.error}")
     return True
 
 

@@ -120,18 +120,22 @@ class Study:
 
     def hopeless(self, trial: optuna.Trial, told: Told) -> bool:
         """Whether a trial is worse than the best, by the groups that both are known of."""
-        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for step, value in enumerate(told.ranks):
-            if step not in known:
-                trial.report(value, step)
+        self._report(trial, told)
         return trial.should_prune()
+
+    def _report(self, trial: optuna.Trial, told: Told) -> None:
+        """Tell Optuna of the groups that it does not know of; the process may have been killed before it did."""
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for place, value in told.ranks.items():
+            if place not in known:
+                trial.report(value, place)
 
     def tell(self, trial: optuna.Trial, told: Told) -> None:
         """End a trial. Nobody looks for trials to claim meanwhile, so that none is taken that has just ended."""
-        self.hopeless(trial, told)  # reports
+        self._report(trial, told)
         with locked(self.out, wait=True):
             state = {PRUNED: "PRUNED", FAILED: "FAIL"}.get(told.state, "COMPLETE")
-            mean = sum(told.ranks) / len(told.ranks) if state == "COMPLETE" else None
+            mean = sum(told.ranks.values()) / len(told.ranks) if state == "COMPLETE" else None
             self.study.tell(trial.number, mean, state=getattr(imported().trial.TrialState, state))
 
     def known(self) -> dict[int, Told]:
@@ -161,18 +165,29 @@ def imported() -> Any:
 
 
 def _journal(path: Path) -> Any:
-    """Optuna's journal in a file, a line for each step.
-
-    Its lock is a link to the file that is followed, so that the path has to be whole.
-    """
+    """Optuna's journal in a file, a line for each step."""
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    backend = JournalFileBackend(str(path.resolve()))
+    path = path.resolve()  # the lock is a link to it, which is followed: relative ones would lead nowhere
+    lock = JournalFileSymlinkLock(str(path))
+    backend = JournalFileBackend(str(path), lock_obj=lock)
+    lock.acquire()
+    try:
+        _mend(path)
+    finally:
+        lock.release()
     try:
         return JournalStorage(backend)
     except (ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged ({error}); give another --out, or delete its last line") from error
+
+
+def _mend(path: Path) -> None:
+    """Take off a last line that was cut off while it was written: whatever came after it could never be read."""
+    with path.open("r+b") as file:
+        whole = file.read()
+        file.truncate(whole.rfind(b"\n") + 1)
 
 
 def _database(url: str) -> Any:

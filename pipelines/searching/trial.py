@@ -74,9 +74,11 @@ class Told:
         return sum(groups) / len(groups) if groups else None
 
     @property
-    def ranks(self) -> list[float]:
-        """The groups' scores as numbers of which more is better."""
-        return [rank(self.score, value) for value in self.groups.values()]
+    def ranks(self) -> dict[int, float]:
+        """The groups' scores as numbers of which more is better, by the place of the group among all."""
+        scores = enumerate(score for fold in self.folds for score in fold.values())
+        found = {place: rank(self.score, score) for place, score in scores}
+        return {place: value for place, value in found.items() if isfinite(value)}
 
     @property
     def seconds(self) -> float:
@@ -164,26 +166,29 @@ def try_out(
         What is known at the end: complete, pruned or failed.
 
     Raises:
-        RunError: memory or disk run out; what is known stays.
+        InputError: these settings cannot be trained; what is known stays.
+        RunError: memory or disk run out; likewise.
     """
     if told.begun >= CUT_OFF:
-        return _ended(folder, told, FAILED, f"was cut off {CUT_OFF} times in one fold")
+        return failed(folder, f"was cut off {CUT_OFF} times in one fold")
     told = dataclasses.replace(told, begun=told.begun + 1)
     write_told(folder, told)
     with draft(folder / "recipe.yaml") as file:
         file.write_text(dump(recipe), encoding="utf-8")
-    try:
-        samples, _ = question.samples(recipe)
-        while len(told.folds) < question.folds:
-            told = _fold(question, recipe, samples, folder, told, meter, launch)
-            write_told(folder, told)
-            if len(told.folds) < question.folds and hopeless(told):
-                return _ended(folder, told, PRUNED)
-    except InputError as error:  # of these settings: a loss that is not finite, a network that cannot be built
-        return _ended(folder, told, FAILED, str(error))
+    samples, _ = question.samples(recipe)
+    while len(told.folds) < question.folds:
+        told = _fold(question, recipe, samples, folder, told, meter, launch)
+        write_told(folder, told)
+        if len(told.folds) < question.folds and hopeless(told):
+            return _ended(folder, told, PRUNED)
     if told.mean is None:
-        return _ended(folder, told, FAILED, "nothing is known of any group left out")
+        return failed(folder, "nothing is known of any group left out")
     return _ended(folder, told, COMPLETE)
+
+
+def failed(folder: Path, error: str) -> Told:
+    """End a trial that came to nothing; what is known stays."""
+    return _ended(folder, read_told(folder) or Told({}), FAILED, error)
 
 
 def _ended(folder: Path, told: Told, state: str, error: str = "") -> Told:
