@@ -60,9 +60,11 @@ class Study:
             pruner = optuna.pruners.WilcoxonPruner(p_threshold=SURE)
         with locked(out, wait=True):
             held = _database(storage) if storage else _journal(out / JOURNAL)
-            self.study = optuna.create_study(
-                storage=held, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-            )
+            asked = {"study_name": name, "direction": "maximize", "load_if_exists": True, "pruner": pruner}
+            try:
+                self.study = optuna.create_study(storage=held, **asked)
+            except (ValueError, KeyError) as error:
+                raise InputError(f"{out / JOURNAL}: damaged ({error}); give another --out") from error
             if not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial({key: label(value) for key, value in first.items()})
 
@@ -177,10 +179,7 @@ def _journal(path: Path) -> Any:
         _mend(path)
     finally:
         lock.release()
-    try:
-        return JournalStorage(backend)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({error}); give another --out, or delete its last line") from error
+    return JournalStorage(backend)
 
 
 def _mend(path: Path) -> None:

@@ -134,7 +134,7 @@ class Question:
         What is in no split, since it is too close to the test split, is left out with it.
         """
         seed_everything(recipe.seed, workers=True, verbose=False)
-        samples = self.task.prepare(dataclasses.replace(recipe, seed=self.recipe.seed))
+        samples = self.task.prepare(dataclasses.replace(recipe, seed=self.recipe.seed, folds=0))
         left = len(samples.of("test"))
         samples.samples = samples.of("train", "val")
         samples.fold(self.folds, None, seed=self.recipe.seed)
