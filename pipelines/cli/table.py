@@ -53,7 +53,7 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.search:search",
         (
             "search landuse --data.root chips --trials 30 --out tried",
-            "search landuse --data.root chips --space space.yaml --seeds 5 --out tried",
+            "search landuse --data.root b --space s.yaml --seeds 5 --out tried",
         ),
         resumes="the same command goes on from here",
     ),

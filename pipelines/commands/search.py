@@ -20,7 +20,7 @@ def search(
     trials: int = 20,
     space: Path | None = None,
     seeds: int = 0,
-    storage: str = "",
+    storage: str | None = None,
     trust: bool = False,
     account: Account = Account(),
     name: str = "recipe",
@@ -50,7 +50,7 @@ def search(
     from pipelines.searching import search as searching  # torch: not for the help
 
     launch = Launch(country=account.country, meter=account.meter, trust=trust, progress=progress, say=say)
-    asked: dict[str, Any] = {"trials": trials, "space": space, "seeds": seeds, "storage": storage, "name": name}
+    asked: dict[str, Any] = {"trials": trials, "space": space, "seeds": seeds, "storage": storage or "", "name": name}
     return searching.search(recipe, out, **asked, launch=launch)
 
 

@@ -14,7 +14,7 @@ from pipelines.reports.measures import named, number, with_unit
 from pipelines.searching.report import write_report
 from pipelines.searching.seeds import Seeds
 from pipelines.searching.space import changed
-from pipelines.searching.study import Study, best_of, importances
+from pipelines.searching.study import ENOUGH, Study, best_of, importances
 from pipelines.searching.trial import COMPLETE, FAILED, PRUNED, RUNNING, Question, Told
 
 
@@ -93,7 +93,10 @@ def limits(known: Mapping[int, Told], judged: int, tested: int) -> list[str]:
         notes.append("The recipe has no test split: no sample is left that nothing was chosen by.")
     notes.append("Weights that a run learns of left-out groups (model.share, model.gate) are those of the recipe here.")
     few = min((len(told.groups) for told in known.values() if told.state == COMPLETE), default=0)
-    return [*notes, f"{few} groups are few: another division may choose another."] if 0 < few < 6 else notes
+    notes += [f"{few} groups are few: another division may choose another."] if 0 < few < 6 else []
+    complete = sum(told.state == COMPLETE for told in known.values())
+    too_few = f"{complete} complete trials are too few to say which settings mattered; {ENOUGH} are wanted."
+    return [*notes, too_few] if complete < ENOUGH else notes
 
 
 def _write_table(path: Path, known: Mapping[int, Told], names: list[str]) -> None:

@@ -77,9 +77,9 @@ def _axis(ax: Axes, at: int, dimension: Dimension, ink: str) -> None:
 
 
 def _mark(ax: Axes, at: int, height: float, text: str, ink: str) -> None:
-    """Write a text beside an axis."""
+    """Write a text beside an axis, above the lines that meet there."""
     text = (text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…").replace("$", r"\$")
-    ax.text(at + 0.04, height, text, color=ink, fontsize=8, va="center")
+    ax.text(at + 0.04, height + 0.015, text, color=ink, fontsize=8, va="bottom")
 
 
 def importance_bars(ax: Axes, worth: Mapping[str, float], *, ink: str = "black") -> Axes:

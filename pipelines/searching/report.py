@@ -93,6 +93,7 @@ def _row(n: int, told: Told, space: Space, best: int | None, folds: int) -> View
     return {
         "number": n + 1,
         "best": n == best,
+        "failed": told.state == FAILED,
         "state": f"failed: {told.error}" if told.state == FAILED else told.state,
         "mean": number(told.score, told.mean) if told.score else ABSENT,
         "spread": number(told.score, spread) if told.score else ABSENT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ Space = Mapping[str, Dimension]
 
 
 def short(value: Any) -> str:
-    """A value in a few letters."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A value in a few letters, as YAML has it."""
+    return f"{value:.3g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def value_of(recipe: Recipe, name: str) -> Any:

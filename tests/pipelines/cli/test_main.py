@@ -97,7 +97,7 @@ def test_bash_completes_commands_options_and_recipes(tmp_path, capsys):
     lines = [f"source {tmp_path / 'script'}", *(tab.format(words, place) for words, place in typed.items())]
     found = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
     wanted = [
-        "score sample seasonal",
+        "search score sample seasonal",
         "--probabilities",
         "landuse",
         "--augment.turns",
