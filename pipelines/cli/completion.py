@@ -19,7 +19,7 @@ from pipelines.recipes.reading import RECIPES, is_switch, read_values
 
 Shell = Literal["bash", "zsh"]
 _WORDS: Mapping[tuple[str, str], list[str]] = {
-    **{(name, "recipe"): recipe_names() for name, command in COMMANDS.items() if command.takes == "RECIPE"},
+    **{(name, "recipe"): recipe_names() for name, command in COMMANDS.items() if command.of_recipe},
     ("embed", "backbone"): [*VARIANTS],
     ("forecast", "backbone"): [*WXC_VARIANTS],
     ("completion", "shell"): [*get_args(Shell)],
@@ -37,10 +37,10 @@ def completion(shell: Shell) -> str:
     commands = root.add_subparsers()
     tasks = {read_values(path)["task"]: path for path in RECIPES.glob("*.yaml")}
     for name, command in COMMANDS.items():
-        recipes = [*tasks.values()] if command.takes == "RECIPE" else [None]
+        recipes = [*tasks.values()] if command.of_recipe else [None]
         options = {o.name: o for recipe in recipes for o in call_of(command, recipe).options}
         parser = commands.add_parser(name, help=command.help)
-        for flag in (*FLAGS, *(["--print_config"] if command.takes == "RECIPE" else [])):
+        for flag in (*FLAGS, *(["--print_config"] if command.of_recipe else [])):
             parser.add_argument(flag, action="store_true")
         for option in options.values():
             words = ["true", "false"] if is_switch(option.kind) else _WORDS.get((name, option.name))

@@ -64,7 +64,7 @@ def _run(name: str, words: list[str]) -> int:
     from pipelines.records.energy import Meter
     from pipelines.records.label import line
 
-    recipe = recipe_path(name, words) if COMMANDS[name].takes == "RECIPE" else None
+    recipe = recipe_path(words) if COMMANDS[name].of_recipe else None
     call = call_of(COMMANDS[name], recipe)
     flags = (*FLAGS, "--help", *(["--print_config"] if call.recipe else []))
     typed = vars(make_parser(name, call).parse_args(respelled(words, call.options, flags)))

@@ -151,15 +151,15 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def recipe_path(command: str, words: Sequence[str]) -> Path | None:
-    """The recipe that a command names first: a file, or the name of one that comes with earthtune.
+def recipe_path(words: Sequence[str]) -> Path | None:
+    """The recipe that is named first: a file, or the name of one that comes with earthtune.
 
     Raises:
         InputError: there is none.
     """
     names = ", ".join(recipe_names())
     if not words:
-        raise InputError(f"{command} wants a recipe first: a YAML file, or one that comes with earthtune ({names})")
+        raise InputError(f"a recipe is wanted first: a YAML file, or one that comes with earthtune ({names})")
     if words[0].startswith("-"):
         return None
     shipped = RECIPES / f"{words[0]}.yaml"

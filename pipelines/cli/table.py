@@ -31,6 +31,11 @@ class Command:
     several: tuple[str, ...] = ()
 
     @property
+    def of_recipe(self) -> bool:
+        """Whether it takes a recipe, each of whose keys is an option."""
+        return self.usage.startswith("RECIPE")
+
+    @property
     def takes(self) -> str:
         """What comes by position: RUN SCENE ..."""
         return re.sub(r"\[\w+ \.\.\.\]", "...", re.split(r" ?\[?--", self.usage)[0])
@@ -46,16 +51,6 @@ COMMANDS: Mapping[str, Command] = {
             "finetune landuse --training.epochs 20 --print_config",
         ),
         resumes="--resume goes on from here",
-    ),
-    "search": Command(
-        "try a recipe with other settings: which are better?",
-        "RECIPE --out DIR [--trials N] [--seeds K] ...",
-        "pipelines.commands.search:search",
-        (
-            "search landuse --data.root chips --trials 30 --out tried",
-            "search landuse --data.root b --space s.yaml --seeds 5 --out tried",
-        ),
-        resumes="the same command goes on from here",
     ),
     "pretrain": Command(
         "go on with pretraining on scenes without labels",
@@ -90,6 +85,16 @@ COMMANDS: Mapping[str, Command] = {
         "RUN SCENE [SCENE ...] --out DIR ...",
         "pipelines.commands.score:score",
         ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
+        resumes="the same command goes on from here",
+    ),
+    "search": Command(
+        "try a recipe with other settings: which are better?",
+        "RECIPE --out DIR [--trials N] [--seeds K] ...",
+        "pipelines.commands.search:search",
+        (
+            "search landuse --data.root chips --trials 30 --out tried",
+            "search landuse --data.root b --space s.yaml --seeds 5 --out tried",
+        ),
         resumes="the same command goes on from here",
     ),
     "composite": Command(
