@@ -186,6 +186,7 @@ def test_the_best_and_the_recipe_as_it_came_are_trained_with_the_same_seeds(tabl
     means = [read_told(tmp_path / "out" / "seeds" / f"came_{seed}").mean for seed in (1, 2)]
     assert [pair[1] for pair in found["means"].values()] == means
     assert load_recipe(tmp_path / "out" / "seeds" / "came_2" / "recipe.yaml").seed == 2
+    assert load_recipe(tmp_path / "out" / "best.yaml").folds == 0  # to be scored on the test split
     count = len(watched.seen)
     again, _ = tried(table, tmp_path / "out", recipe=recipe, space=space, trials=3, seeds=2)
     assert again["seeds"] == found and len(watched.seen) == count
