@@ -29,34 +29,31 @@ def search(
 ) -> dict[str, Any]:
     """Try a recipe with other settings; write which are better, and the best as a recipe.
 
-    Each trial is scored on groups left out (--folds, else 3), never on the test split; one that is worse than the best
-    by the groups of a fold is stopped. Any number of processes may search in one folder at once, and the same command
-    goes on where it was stopped. Wants the extra search. Each key of a recipe is an option, too.
+    Each trial is scored on groups left out (--folds, else 3), never on the test split, and stopped where it is worse by
+    these. Several processes may share a folder; the same command goes on where it was stopped. Wants the extra search.
 
     Args:
         recipe: a YAML file, or the name of a recipe that comes with earthtune
         out: folder of the search.
         trials: how many are wanted, of all calls and processes together.
-        space: YAML file of what is tried, such as training.lr: {low: 1e-5, high: 1e-3, log: true} or model.decoder:
-            [fcn, upernet]; rates, widths, augmentation and mode when not given.
+        space: YAML file of what is tried: training.lr: {low: 1e-5, high: 1e-3, log: true}, model.decoder: [fcn, unet].
         seeds: train the best and the recipe as it came with so many other seeds; is the difference noise?
         storage: address of a database in place of a file in the folder, such as sqlite:///study.db.
-        trust: let virtual rasters (.vrt) read whatever they ask for; for those you know.
+        trust: let virtual rasters (.vrt) read whatever they ask for.
         account: on whose account the energy goes.
         name: what the report calls the recipe.
-        progress: wraps long loops to show progress.
+        progress: wraps long loops.
         say: takes a line for the person who waits.
     """
     from pipelines.searching import search as searching  # torch: not for the help
 
-    launch = Launch(country=account.country, meter=account.meter, trust=trust, progress=progress, say=say)
     asked: dict[str, Any] = {"trials": trials, "space": space, "seeds": seeds, "storage": storage or "", "name": name}
-    return searching.search(recipe, out, **asked, launch=launch)
+    asked["launch"] = Launch(country=account.country, meter=account.meter, trust=trust, progress=progress, say=say)
+    return searching.search(recipe, out, **asked)
 
 
 def told(result: dict[str, Any], options: Mapping[str, Any]) -> Outcome:
     """The best trial, whether it is better, and where all is."""
-    out = Path(result["search"])
-    seeds = [result["seeds"]["told"]] if result["seeds"] else []
-    best = [f"recipe: {out / 'best.yaml'}"] if result["best"] else []
-    return Outcome(result, "\n".join([result["headline"], *seeds, *best, f"report: {out / 'report.html'}"]))
+    out, seeds = Path(result["search"]), [result["seeds"]["told"]] if result["seeds"] else []
+    made = [f"recipe: {out / 'best.yaml'}"] if result["best"] else []
+    return Outcome(result, "\n".join([result["headline"], *seeds, *made, f"report: {out / 'report.html'}"]))
