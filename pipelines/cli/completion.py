@@ -40,7 +40,7 @@ def completion(shell: Shell) -> str:
         recipes = [*tasks.values()] if command.of_recipe else [None]
         options = {o.name: o for recipe in recipes for o in call_of(command, recipe).options}
         parser = commands.add_parser(name, help=command.help)
-        for flag in (*FLAGS, *(["--print_config"] if name == "finetune" else [])):
+        for flag in (*FLAGS, *(["--print_config"] if command.of_recipe else [])):
             parser.add_argument(flag, action="store_true")
         for option in options.values():
             words = ["true", "false"] if is_switch(option.kind) else _WORDS.get((name, option.name))

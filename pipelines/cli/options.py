@@ -159,7 +159,7 @@ def recipe_path(words: Sequence[str]) -> Path | None:
     """
     names = ", ".join(recipe_names())
     if not words:
-        raise InputError(f"finetune wants a recipe first: a YAML file, or one that comes with earthtune ({names})")
+        raise InputError(f"a recipe is wanted first: a YAML file, or one that comes with earthtune ({names})")
     if words[0].startswith("-"):
         return None
     shipped = RECIPES / f"{words[0]}.yaml"

@@ -93,6 +93,16 @@ COMMANDS: Mapping[str, Command] = {
         ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
         resumes="the same command goes on from here",
     ),
+    "search": Command(
+        "try a recipe with other settings: which are better?",
+        "RECIPE --out DIR [--trials N] [--seeds K] ...",
+        "pipelines.commands.search:search",
+        (
+            "search landuse --data.root chips --trials 30 --out tried",
+            "search landuse --data.root b --space s.yaml --seeds 5 --out tried",
+        ),
+        resumes="the same command goes on from here",
+    ),
     "composite": Command(
         "one clear picture a month of scenes of a place",
         "SCENE [SCENE ...] --out DIR [--by month] ...",

@@ -118,7 +118,7 @@ def read_recipe(path: Path, kind: type[Kind], changes: Mapping[str, Any]) -> Kin
     values = read_values(path)
     try:
         for key, value in changes.items():
-            put(values, key, typed(value, _type_at(kind, key), key) if isinstance(value, str) else value)
+            put(values, key, typed(value, type_at(kind, key), key) if isinstance(value, str) else value)
         made: Kind = convert(values, kind, "")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -136,7 +136,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _type_at(kind: Any, key: str) -> Any:
+def type_at(kind: Any, key: str) -> Any:
     """The type of what a dotted key names; anything where there is no such key, which is told later."""
     for name in key.split("."):
         kind = fields_of(kind).get(name, Any) if is_record(kind) else Any

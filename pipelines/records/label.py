@@ -106,6 +106,17 @@ def summed(records: Sequence[Record], country: str | None = None) -> dict[str, A
     }
 
 
+def between(earlier: Record, later: Record) -> Record:
+    """What a process booked between two of its records, as a record."""
+    before = earlier["phases"]
+    phases = {
+        name: {key: value - (0 if key == "peak" else before.get(name, {}).get(key, 0)) for key, value in phase.items()}
+        for name, phase in later["phases"].items()
+    }
+    told = {part: {key: later[part][key] - earlier[part][key] for key in later[part]} for part in ("whole", "made")}
+    return {**later, **told, "phases": phases}
+
+
 def _of(record: Record) -> Span:
     """Wh of a record."""
     return total(_energy(phase, record) for phase in record["phases"].values())

@@ -166,12 +166,16 @@ def curve_charts(table: Sequence[Mapping[str, float | None]]) -> list[View]:
     return [plotted(drawn[kind], width=5.2, height=2.9, alt=text) for kind, text in told.items()]
 
 
-def render(view: View) -> str:
-    """The page as text; every text from outside is escaped."""
+def render(view: View, template: str = "report.html.j2") -> str:
+    """The page as text, by a template of this folder; every text from outside is escaped."""
     import jinja2
 
-    source = resources.files("pipelines.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
+    pages = resources.files("pipelines.reports")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(lambda name: pages.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(source).render(view)
+    return environment.get_template(template).render(view)

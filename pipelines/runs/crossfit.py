@@ -67,7 +67,7 @@ def crossfit(
         samples.spec = task.fitted(samples, ("train",))
         left = samples.of("test")
         launch.say(f"fold {fold + 1} of {count}: {len(samples.of('train'))} samples, {len(left)} left out")
-        _trained(task, recipe, samples, out / FOLDS / str(fold + 1), launch)
+        train_fold(task, recipe, samples, out / FOLDS / str(fold + 1), launch)
         if first and not alone:
             baselines.append(task.baselines(samples, samples.of("train"), recipe.seed))
         specs.append(samples.spec)
@@ -137,7 +137,7 @@ def _named(tellers: Callable[[int], Mapping[str, Teller]], name: str, fold: int)
     return tellers(fold)[name]
 
 
-def _trained(task: Task, recipe: Recipe, samples: Samples, folder: Path, launch: Launch) -> None:
+def train_fold(task: Task, recipe: Recipe, samples: Samples, folder: Path, launch: Launch) -> None:
     """Train on all samples but those left out, and write the weights, unless they are there."""
     if (folder / FILES["sha256"]).is_file():
         return

@@ -34,16 +34,14 @@ class Samples(Protocol):
         epoch: samples of an epoch at least; fewer of them come several times, as often as all fit in.
         spec: what the model eats and says.
         notes: what a person should know of them, a sentence each.
+        samples: all there are, with a split each.
     """
 
     keys: ClassVar[tuple[str, ...]]
     epoch: ClassVar[int]
     spec: Spec
     notes: list[str]
-
-    @property
-    def samples(self) -> Sequence[Any]:
-        """All there are, with a split each."""
+    samples: list[Any]
 
     @property
     def found(self) -> Mapping[str, Any]:

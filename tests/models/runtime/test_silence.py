@@ -65,6 +65,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "plan scenes.yaml --steps 0",
         "finetune scenes.yaml --training.epochs 1 --out trees",
         "finetune rain.yaml --training.epochs 1 --out wet",
+        "search rain.yaml --training.epochs 1 --folds 2 --trials 1 --out tried",
         f"pretrain {one} {two} --weights random --epochs 1 --overrides {small} --out own",
         "distil trees --params 100000 --epochs 1 --compare false --out student",
         f"evaluate {run} --out elsewhere",

@@ -68,7 +68,7 @@ def test_help_stands_under_headings(capsys):
 
 def said(command, *words):
     """What a command is told by words, each option as its type asks for it."""
-    call = call_of(COMMANDS[command], recipe_path(words) if command == "finetune" else None)
+    call = call_of(COMMANDS[command], recipe_path(words) if COMMANDS[command].of_recipe else None)
     typed = vars(make_parser(command, call).parse_args(respelled(words, call.options, ["--json"])))
     return {option.name: option.value(typed[option.name]) for option in call.options if option.name in typed}
 
@@ -97,7 +97,7 @@ def test_bash_completes_commands_options_and_recipes(tmp_path, capsys):
     lines = [f"source {tmp_path / 'script'}", *(tab.format(words, place) for words, place in typed.items())]
     found = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
     wanted = [
-        "score sample seasonal",
+        "score search sample seasonal",
         "--probabilities",
         "landuse",
         "--augment.turns",
