@@ -19,6 +19,7 @@ from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, typed, ty
 from pipelines.recipes.recipe import SceneRecipe
 
 FILLED = ("progress", "say", "debug", "name", "meter")  # parameters that the command line fills in itself
+RUNS = ("run", "bundle", "for", "rain")  # options that take a run, which may lie at hf://org/name@revision
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,20 @@ class Option:
     def value(self, words: Sequence[str]) -> Any:
         """What was typed, as its type asks for it."""
         where = self.name.upper() if self.positional else f"--{self.name}"
+        if self.name in RUNS or (self.name == "backbone" and self.positional):
+            words = [_run_named(word) for word in words]
         if is_list(self.kind) and self.positional:
             return [typed(word, entry(self.kind), where) for word in words]
         return typed_list(words, self.kind, where) if is_list(self.kind) else typed(words[-1], self.kind, where)
+
+
+def _run_named(word: str) -> str:
+    """A run's folder, where it is named by its address; any other word as it is."""
+    if not word.startswith("hf://"):
+        return word
+    from pipelines.publishing.pull import run_folder  # the hub client: for those who ask for it
+
+    return str(run_folder(word))
 
 
 @dataclass(frozen=True)

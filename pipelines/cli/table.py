@@ -148,6 +148,22 @@ COMMANDS: Mapping[str, Command] = {
         ("int8 runs/landuse",),
         spelled={"data_root": "data.root"},
     ),
+    "publish": Command(
+        "a run on the Hugging Face Hub, with card and licence",
+        "RUN ORG/NAME [--adapter_only] [--dry_run] ...",
+        "pipelines.commands.publish:publish",
+        (
+            "publish runs/landuse org/landuse --dry_run",
+            "publish runs/lora org/landuse-lora --adapter_only --private",
+        ),
+    ),
+    "pull": Command(
+        "a published run as a run folder, its hashes checked",
+        "ORG/NAME[@REVISION] --out RUN",
+        "pipelines.commands.pull:pull",
+        ("pull org/landuse --out runs/theirs", "score hf://org/landuse@main new.tif --out maps"),
+        resumes="the same command goes on from here",
+    ),
     "embed": Command(
         "patch tokens of scenes as rasters",
         "BACKBONE SCENE [SCENE ...] --out DIR|FILE ...",
