@@ -138,7 +138,7 @@ def _page(facts: Facts, title: str) -> str:
         "energy": line(facts.label) if facts.label else "Nothing was recorded.",
         "licence": licences.told(facts.licence, bundle) + (f" Training data: {facts.data}." if facts.data else ""),
     }
-    made = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    made = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     return made.from_string(template).render(words)
 
 
