@@ -119,7 +119,9 @@ class HubServer:
         return 200, {"files": [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]}
 
     def _place(self, asked: dict[str, object]) -> dict[str, object]:
-        held = {} if asked["oid"] in self._stored else {"actions": {"upload": {"href": f"{self.url}/lfs/{asked['oid']}"}}}
+        held = (
+            {} if asked["oid"] in self._stored else {"actions": {"upload": {"href": f"{self.url}/lfs/{asked['oid']}"}}}
+        )
         return {"oid": asked["oid"], "size": asked["size"], **held}
 
     def _commit(self, repo: str, revision: str, body: bytes) -> tuple[int, object]:

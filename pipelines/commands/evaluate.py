@@ -12,6 +12,7 @@ from models.runtime.engines import load_runtime
 from models.types import Progress
 from pipelines.commands.outcome import Outcome
 from pipelines.grids.rasters import trusting
+from pipelines.publishing.pull import check_own
 from pipelines.runs.assess import assess, tested, training_samples
 from pipelines.runs.folder import read_curves
 from pipelines.samples.sets import read_split
@@ -61,6 +62,8 @@ def evaluate(
     Raises:
         InputError: not a run, or data that the run cannot eat.
     """
+    if out is None:
+        check_own(run, "--out names a folder for metrics.json and report.html")
     with trusting(trust):
         bundle = read_bundle(run)
         task = task_named(bundle.spec.task)

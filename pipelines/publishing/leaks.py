@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from pipelines.recipes.reading import parse
 
 # Folders at the root of machines; a pattern of any path would find units, and names of a graph's nodes.
 _ROOTS = (
@@ -54,6 +55,7 @@ _NOBODY = (
 )
 _LEAST = 3  # letters of a name that are looked for
 _SHOWN = 40  # letters of what is found
+MOST_HEADER = 100 << 20  # bytes, as safetensors itself has it
 
 
 def plain(value: Any) -> Any:
@@ -141,36 +143,47 @@ def _names() -> dict[str, str]:
 def texts(path: Path) -> Iterator[str]:
     """All text in a file that is not its numbers."""
     if path.suffix == ".safetensors":
-        yield _header(path)
+        yield from _strings(_header(path))
     elif path.suffix == ".onnx":
-        yield from _graph(path)
+        yield _graph(path)
     elif path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff"):
         yield from _tags(path)
     else:
         text = path.read_text(encoding="utf-8", errors="replace")
         yield text
-        yield text.replace("\\\\", "\\")  # as JSON means it
+        if path.suffix == ".json":
+            yield from _strings(json.loads(text))
+        elif path.suffix == ".yaml":
+            yield from _strings(parse(text.encode(), path.name))
 
 
-def _header(path: Path) -> str:
+def _strings(value: Any) -> Iterator[str]:
+    """All text in plain data, as it was before it was escaped."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            yield from _strings(item)
+
+
+def _header(path: Path) -> Any:
     """The header of a safetensors file: names of tensors, and metadata."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        text = file.read(min(size, 100 << 20)).decode("utf-8", errors="replace")
-    return json.dumps(json.loads(text).get("__metadata__", {}), ensure_ascii=False) + text
+        return json.loads(file.read(min(size, MOST_HEADER)))
 
 
-def _graph(path: Path) -> Iterator[str]:
-    """All text of an ONNX file, of whatever field: what is left of its bytes without the weights."""
+def _graph(path: Path) -> str:
+    """All text of an ONNX file, of whatever field, without the numbers of its tensors."""
     import onnx
+    from google.protobuf import text_format
 
     model = onnx.load_model(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        tensor.ClearField("raw_data")
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            attribute.t.ClearField("raw_data")
-    yield model.SerializeToString().decode("utf-8", errors="replace")
+    constants = (attribute.t for node in model.graph.node for attribute in node.attribute)
+    for tensor in (*model.graph.initializer, *constants):
+        for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+            tensor.ClearField(field)
+    return str(text_format.MessageToString(model, as_utf8=True))
 
 
 def _tags(path: Path) -> Iterator[str]:

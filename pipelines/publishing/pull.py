@@ -30,6 +30,20 @@ def run_folder(text: str) -> Path:
     return folder
 
 
+def check_own(run: Path, what: str) -> None:
+    """Refuse to write into the Hub's cache, which is read by its hashes.
+
+    Args:
+        run: the folder of a run.
+        what: what would be written, and where it may go.
+
+    Raises:
+        InputError: it lies in the cache.
+    """
+    if run.parent.name == "snapshots" and (run.parent.parent / "blobs").is_dir():
+        raise InputError(f"{run.name[:12]}: a published run in the Hub's cache is not written to: {what}")
+
+
 def pull(repo: str, *, out: Path, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Bring a run, see `commands.pull.pull`."""
     address = address_of(repo)
