@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
+from models.runtime import silence as silence  # before the hub client is imported
 from models.spec import Cells, Classes, Input, Pixels, Quantiles, Series
 from pipelines.publishing import licences
 from pipelines.publishing.files import PICTURE

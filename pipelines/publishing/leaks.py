@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.runtime import silence as silence  # before the hub client is imported
 from pipelines.recipes.reading import parse
 
 # Folders at the root of machines; a pattern of any path would find units, and names of a graph's nodes.
