@@ -137,11 +137,6 @@ class HubServer:
         commit = self.publish(repo, files, branch=revision)
         return 200, {"commitUrl": f"{self.url}/{repo}/commit/{commit}", "commitOid": commit, "success": True}
 
-    def tree(self, repo: str, revision: str) -> list[dict[str, object]]:
-        """What a repository holds, as the API lists it."""
-        found = self._repos[repo][revision].items()
-        return [{"type": "file", "path": name, "size": len(held), "oid": _oid(held)} for name, held in found]
-
     def stop(self) -> None:
         """Close the port; may be called twice."""
         self._server.shutdown()
@@ -203,12 +198,11 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         def _api(self) -> bool:
             """Answer what is asked of the API; whether that was it."""
             path = unquote(urlsplit(self.path).path)
-            asked = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
+            asked = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path)
             if not asked or hub.failing:
                 return False
-            repo, what, revision = asked[1], asked[2] or "revision", asked[3] or "main"
-            status, code, told = hub.told(repo, revision)
-            self._tell(status, hub.tree(repo, revision) if what == "tree" and status == 200 else told, code)
+            status, code, told = hub.told(asked[1], asked[2] or "main")
+            self._tell(status, told, code)
             return True
 
         def _answer(self, *, body: bool) -> None:

@@ -379,8 +379,8 @@ def _raster(name: str, given: Input) -> list[dict[str, Any]]:
         return _image(given)
     if not isinstance(given, Cells):
         return []
-    told, shape = f"{_with_units(given)}; cells in degrees", [-1, given.times, len(given.channels), -1, -1]
-    return [_vector(name, told, shape, "time", "variable", "height", "width") | {"value_scaling": _scaling(given)}]
+    shape, axes = [-1, given.times, len(given.channels), -1, -1], ("time", "variable", "height", "width")
+    return [_vector(name, _with_units(given), shape, *axes) | {"value_scaling": _scaling(given)}]
 
 
 def _with_units(given: Cells | Series) -> str:
@@ -391,8 +391,7 @@ def _with_units(given: Cells | Series) -> str:
 
 def _scaling(given: Input) -> list[dict[str, Any]]:
     """Mean and deviation of each channel."""
-    pairs = zip(given.mean, given.std, strict=True)
-    return [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in pairs]
+    return [{"type": "z-score", "mean": m, "stddev": s} for m, s in zip(given.mean, given.std, strict=True)]
 
 
 def _image(pixels: Pixels) -> list[dict[str, Any]]:
@@ -409,9 +408,8 @@ def _image(pixels: Pixels) -> list[dict[str, Any]]:
         "value_scaling": _scaling(pixels),
         "resize_type": "pad",
     }
-    time = _vector(
-        "time", "year and day of the year from 0, of each frame", [-1, pixels.times, 2], "time", "coordinate"
-    )
+    days = "year and day of the year from 0, of each frame"
+    time = _vector("time", days, [-1, pixels.times, 2], "time", "coordinate")
     place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2], "coordinate")
     return [image, *([time] if pixels.uses_time else []), *([place] if pixels.uses_location else [])]
 

@@ -203,7 +203,7 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
         "training data": facts.data or "not told; its licence neither. Ask the one who published it",
         "split": training.get("divided"),
         "left out for the test": f"{', '.join(groups[:LONGEST])}{more}",
-        "folds": "every group was told of by a model that never saw it" if training.get("folds") else "",
+        "kept": "trained anew on all samples after the scores" if training.get("refit") else "",
         "recipe": f"{training.get('recipe') or 'recipe'} (sha256 {training.get('sha256', 'unknown')}), in recipe.yaml",
         "base": f"{bundle.base}, mode {bundle.mode}",
         "epochs and seed": f"{training.get('epochs', 'unknown')}, {training.get('seed', 'unknown')}",

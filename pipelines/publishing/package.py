@@ -25,7 +25,7 @@ from pipelines.recipes.reading import read_values
 from pipelines.records.attempts import read_records
 from pipelines.records.label import summed
 
-ROOT = "data"  # where the training data is said to be: a folder of this name, wherever one works
+ROOT = "training-data-elsewhere"  # where the training data is said to be; a folder that nobody has
 
 
 @dataclass(frozen=True)

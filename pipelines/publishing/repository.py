@@ -132,20 +132,20 @@ def send(folder: Path, address: Address, *, private: bool) -> str:
         RunError: the Hub cannot be reached, or broke off.
     """
     check_online(address)
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     from pipelines.publishing.files import MOST
 
     api = HfApi()
+    files = sorted(folder.iterdir())
     with asking(address):
         api.create_repo(address.repo, private=private or None, exist_ok=True)
         if address.revision:
             api.create_branch(address.repo, branch=address.revision, exist_ok=True)
-        sent = api.upload_folder(
-            repo_id=address.repo,
-            folder_path=folder,
-            revision=address.revision,
-            commit_message="A run of earthtune",
-            delete_patterns=[*MOST],
-        )
+    gone = sorted({*MOST} & {*listing(address).sizes} - {path.name for path in files})
+    with asking(address):
+        # Not by upload_folder, which makes several commits of what takes long.
+        adds, deletes = [CommitOperationAdd(path.name, path) for path in files], map(CommitOperationDelete, gone)
+        message = "A run of earthtune"
+        sent = api.create_commit(address.repo, [*adds, *deletes], commit_message=message, revision=address.revision)
     return str(sent.oid)

@@ -68,7 +68,7 @@ def test_peft_puts_the_adapters_onto_the_base(tuned, base, tmp_path):
         torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-5)
 
 
-def test_what_peft_reads_holds_the_adapters_alone(tuned, tmp_path):
+def test_what_peft_reads_holds_the_adapters_alone(tuned, base, tmp_path):
     out = tmp_path / "out"
     assert main(["publish", str(tuned), "org/lora", "--adapter_only", "--dry_run", "--out", str(out)]) == 0
     config = json.loads((out / "adapter_config.json").read_text())
@@ -78,6 +78,11 @@ def test_what_peft_reads_holds_the_adapters_alone(tuned, tmp_path):
     down = "backbone.vit.blocks.1.attn.proj.down"
     assert torch.equal(kept["base_model.model.blocks.1.attn.proj.lora_A.weight"], own[down])
     assert torch.equal(kept["base_model.model.blocks.1.attn.proj.lora_B.weight"], own[down.replace("down", "up")])
+    for name, merged in load_network(tuned).backbone.vit.named_parameters():  # W + alpha / r B A, as peft has it
+        layer = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{layer}.lora_A.weight" in kept:
+            added = 6.0 / 4 * kept[f"{layer}.lora_B.weight"] @ kept[f"{layer}.lora_A.weight"]
+            torch.testing.assert_close(merged, read_state_dict(base)[f"encoder.{name}"] + added)
 
 
 def test_a_pulled_run_of_adapters_fetches_its_base(tuned, tmp_path, hub):

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
 from models.errors import InputError
-from pipelines.publishing import leaks
+from pipelines.publishing import leaks, package
 from tests.runs import write
 
 LEAKS = {
@@ -173,11 +173,11 @@ def test_known_paths_of_a_run_go_and_others_are_refused(run, tmp_path, told):
     recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
     (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"weights": "/home/ann/w.pt"}))
     words = ("publish", copy, "org/landuse", "--dry_run", "--licence", "mit", "--out", tmp_path / "out")
-    assert "data.root is data" in told(*words)
+    assert "data.root is training-data-elsewhere" in told(*words)
     out = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
-    assert (out["weights"], out["data"]["root"]) == ("w.pt", "data")
+    assert (out["weights"], out["data"]["root"]) == ("w.pt", package.ROOT)
     assert out | {"weights": "", "data": ""} == recipe | {"weights": "", "data": ""}
-    assert json.loads((tmp_path / "out" / "bundle.json").read_text())["data"]["root"] == "data"
+    assert json.loads((tmp_path / "out" / "bundle.json").read_text())["data"]["root"] == package.ROOT
     split = (copy / "split.csv").read_text()
     (copy / "split.csv").write_text(split.replace("c00_hls", "/mnt/ann/c00_hls"))
     assert "split.csv: a path of a machine (/mnt/ann/c00_hls)" in told(*words, "--overwrite", code=2)

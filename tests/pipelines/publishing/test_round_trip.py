@@ -119,14 +119,17 @@ def test_what_a_pull_replaces(hub, run, files, tmp_path, told):
     assert {path.name for path in out.iterdir()} == set(files)
     mine = shutil.copytree(run, tmp_path / "mine")
     assert "is not replaced" in told("pull", REPO, "--out", mine, "--overwrite", code=2)
-    assert json.loads((mine / "bundle.json").read_text())["data"]["root"] != "data"
+    assert json.loads((mine / "bundle.json").read_text())["data"]["root"].startswith("/")
 
 
-def test_commands_take_a_run_by_its_address(hub, files, scene, tmp_path, told):
+def test_commands_take_a_run_by_its_address(hub, files, scene, chips, tmp_path, told):
     hub.publish(REPO, files)
     assert "the model can read this" in told("inspect", scene, "--for", f"hf://{REPO}")
     told("embed", f"hf://{REPO}@main", scene, "--out", tmp_path / "tokens.tif")
     assert (tmp_path / "tokens.tif").is_file()
+    line = told("evaluate", f"hf://{REPO}", "--data.root", chips, "--out", tmp_path / "there")
+    assert "12 samples bear names of the training data" in line and "No baselines" in line
+    assert json.loads((tmp_path / "there" / "metrics.json").read_text())["samples"] == 12
     kept = "a published run in the Hub's cache is not written to"
     assert kept in told("evaluate", f"hf://{REPO}", code=2)
     assert kept in told("int8", f"hf://{REPO}", code=2)
