@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from models.errors import InputError
-from models.types import entry, fields_of, is_list, is_record, nearest, only
+from models.types import Say, entry, fields_of, is_list, is_record, nearest, only
 from pipelines.cli.table import Command
 from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, typed, typed_list
 from pipelines.recipes.recipe import SceneRecipe
@@ -54,20 +54,26 @@ class Option:
     def value(self, words: Sequence[str]) -> Any:
         """What was typed, as its type asks for it."""
         where = self.name.upper() if self.positional else f"--{self.name}"
-        if self.name in RUNS or (self.name == "backbone" and self.positional):
-            words = [_run_named(word) for word in words]
         if is_list(self.kind) and self.positional:
             return [typed(word, entry(self.kind), where) for word in words]
         return typed_list(words, self.kind, where) if is_list(self.kind) else typed(words[-1], self.kind, where)
 
 
-def _run_named(word: str) -> str:
-    """A run's folder, where it is named by its address; any other word as it is."""
-    if not word.startswith("hf://"):
-        return word
-    from pipelines.publishing.pull import run_folder  # the hub client: for those who ask for it
+def with_folders(typed: Mapping[str, Any], options: Sequence[Option], say: Say) -> dict[str, Any]:
+    """What was typed, with the folder of each run that is named by its address, hf://org/name@revision.
 
-    return str(run_folder(word))
+    Raises:
+        InputError: no run there, or one whose files are not those of its hashes.
+        RunError: the Hub cannot be reached, and it is not in the cache.
+    """
+
+    def here(word: str) -> str:
+        from pipelines.publishing.pull import run_folder  # the hub client: for those who ask for it
+
+        return str(run_folder(word, say)) if word.startswith("hf://") else word
+
+    takers = {o.name for o in options if o.name in RUNS or (o.name == "backbone" and o.positional)}
+    return {name: [here(word) for word in words] if name in takers else words for name, words in typed.items()}
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ _SECRETS: Mapping[str, re.Pattern[str]] = {
     ),
     "a name and password in an address": re.compile(r"""[a-z][\w+.-]*://[^\s/:@"'<>]+:[^\s/@"'<>]+@""", re.IGNORECASE),
     "a password or token": re.compile(
-        r"\b(?:authorization: *bearer|bearer|password|passwd|earthdata_token|hf_token|aws_secret_access_key)"
-        r"""["']? *[:= ] *["']?(?!null\b)[^\s"',}]{6,}""",
+        r"\bbearer +[\w.+/=~-]{16,}|\b(?:password|passwd|earthdata_token|hf_token|aws_secret_access_key)"
+        r"""["']? *[:=] *["']?(?!null\b)[^\s"',}]{6,}""",
         re.IGNORECASE,
     ),
 }

@@ -17,7 +17,7 @@ MADE = ("report.html",)  # what `evaluate` may have put beside an earlier run
 SPARE = 1.1  # of the bytes that are fetched, to be free on the disk
 
 
-def run_folder(text: str) -> Path:
+def run_folder(text: str, say: Callable[[str], None]) -> Path:
     """The folder of a run that is named by its address, checked: fetched into the Hub's cache, or there already.
 
     Raises:
@@ -25,7 +25,7 @@ def run_folder(text: str) -> Path:
         RunError: the Hub cannot be reached, and it is not in the cache.
     """
     address = address_of(text)
-    folder = _fetched(address, lambda line: None) if reachable() else _cached(address)
+    folder = _fetched(address, say) if reachable() else _cached(address, say)
     check_run(folder, address)
     return folder
 
@@ -51,7 +51,7 @@ def pull(repo: str, *, out: Path, overwrite: bool, say: Callable[[str], None]) -
     own = sorted({path.name for path in out.iterdir()} - {*MOST, *MADE} if out.is_dir() else ())
     if own:
         raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
-    source = _fetched(address, say) if reachable() else _cached(address)
+    source = _fetched(address, say) if reachable() else _cached(address, say)
     bundle = check_run(source, address)
     names = [name for name in MOST if (source / name).is_file()]
     with draft_folder(out, replaces="bundle.json", also=[*MOST, *MADE]) as folder:
@@ -69,7 +69,8 @@ def _fetched(address: Address, say: Callable[[str], None]) -> Path:
     lacking = [name for name in names if not _is_cached(address, name, held.commit)]
     size = sum(held.sizes[name] for name in lacking)
     _check_room(size, address)
-    say(f"{address}: commit {held.commit[:12]}, {size / 1e6:.1f} MB to fetch")
+    if lacking:
+        say(f"{address}: commit {held.commit[:12]}, {size / 1e6:.1f} MB to fetch")
     first = locate(address.repo, names[0], revision=address.revision, online=True)
     if first.revision != held.commit:
         raise RunError(f"{address}: changed while it was read; the same command takes the newer one")
@@ -95,13 +96,16 @@ def _check_room(wanted: int, address: Address) -> None:
         raise RunError(f"{address}: has {wanted:,} bytes, {there} {free:,} free; make room, or HF_HOME names another")
 
 
-def _cached(address: Address) -> Path:
+def _cached(address: Address, say: Callable[[str], None]) -> Path:
     """The folder in the Hub's cache, where the Hub is not to be asked or cannot be."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(address.repo, revision=address.revision, local_files_only=True))
+        folder = Path(snapshot_download(address.repo, revision=address.revision, local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
         check_online(address)
         raise RunError(f"{address}: the Hub did not answer at once; the same command tries again") from None
+    if folder.name != address.revision:
+        say(f"{address}: the Hub was not asked; this is commit {folder.name[:12]}, the newest in the local cache")
+    return folder

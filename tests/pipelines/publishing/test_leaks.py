@@ -40,7 +40,8 @@ LEAKS = {
 }
 HARMLESS = (
     "*_hls.tif, rain in mm/h, kg m-2/s, 1/2, a/b/c, and/or; https://h.org/home/data/a.tif?page=2 s3://b/data/x "
-    "node_add/backbone/vit/blocks/0 org/name@main 12:30 T2M:K q: a /x annabella ratio~0.5 key: value tokens told"
+    "node_add/backbone/vit/blocks/0 org/name@main 12:30 T2M:K q: a /x annabella ratio~0.5 key: value tokens told "
+    "a password protected file, bearer animals, the signature of water, password: null"
 )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
+from pipelines.cli.options import call_of, respelled, with_folders
+from pipelines.cli.parser import make_parser
+from pipelines.cli.table import COMMANDS
 from tests.runs import BANDS, make_chip, write
 
 REPO = "org/landuse"
@@ -88,7 +92,8 @@ def test_without_network(hub, files, tmp_path, monkeypatch, told):
     told("pull", REPO, "--out", tmp_path / "first")
     hub.stop()
     told("pull", f"{REPO}@{commit}", "--out", tmp_path / "cached")
-    told("pull", REPO, "--out", tmp_path / "newest")  # as it was when it was asked last
+    line = told("pull", REPO, "--out", tmp_path / "newest")  # as it was when it was asked last
+    assert f"this is commit {commit[:12]}, the newest in the local cache" in line
     assert "cannot be reached" in told("pull", "org/other", "--out", tmp_path / "other", code=1)
     assert "cannot be reached" in told("score", "hf://org/other", "a.tif", "--out", tmp_path / "maps", code=1)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -122,11 +127,29 @@ def test_what_a_pull_replaces(hub, run, files, tmp_path, told):
     assert json.loads((mine / "bundle.json").read_text())["data"]["root"].startswith("/")
 
 
+@pytest.mark.parametrize(
+    ("command", "words", "where"),
+    [
+        ("score", "hf://o/a a.tif --out m --bundle hf://o/b", {"run": ["hf://o/a"], "bundle": ["hf://o/b"]}),
+        ("embed", "hf://o/a a.tif --out m", {"backbone": ["hf://o/a"]}),
+        ("composite", "a.tif --out m --for hf://o/a", {"for": ["hf://o/a"]}),
+        ("forecast", "prithvi_wxc_tiny a.nc --out m --rain hf://o/a", {"rain": ["hf://o/a"]}),
+        ("distil", "hf://o/a --out m", {"run": ["hf://o/a"]}),
+        ("inspect", "hf://o/a", {}),
+    ],
+)
+def test_where_a_run_is_taken_an_address_is(monkeypatch, command, words, where):
+    monkeypatch.setattr("pipelines.publishing.pull.run_folder", lambda text, say: Path("/cache") / text[-1])
+    call = call_of(COMMANDS[command])
+    typed = vars(make_parser(command, call).parse_args(respelled(words.split(), call.options, ())))
+    found = with_folders(typed, call.options, print)
+    assert {name: typed[name] for name in typed if found[name] != typed[name]} == where
+    assert {name: found[name] for name in where} == {name: [f"/cache/{t[-1]}" for t in where[name]] for name in where}
+
+
 def test_commands_take_a_run_by_its_address(hub, files, scene, chips, tmp_path, told):
     hub.publish(REPO, files)
     assert "the model can read this" in told("inspect", scene, "--for", f"hf://{REPO}")
-    told("embed", f"hf://{REPO}@main", scene, "--out", tmp_path / "tokens.tif")
-    assert (tmp_path / "tokens.tif").is_file()
     line = told("evaluate", f"hf://{REPO}", "--data.root", chips, "--out", tmp_path / "there")
     assert "12 samples bear names of the training data" in line and "No baselines" in line
     assert json.loads((tmp_path / "there" / "metrics.json").read_text())["samples"] == 12
