@@ -79,7 +79,11 @@ COMMANDS: Mapping[str, Command] = {
         "a GeoTIFF map of each new scene",
         "RUN SCENE [SCENE ...] --out DIR ...",
         "pipelines.commands.score:score",
-        ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
+        (
+            "score runs/landuse new.tif --out maps",
+            "score runs/landuse 'scenes/*.tif' --out maps --probabilities",
+            "score hf://org/landuse@main new.tif --out maps",
+        ),
         resumes="the same command goes on from here",
     ),
     "composite": Command(
@@ -161,7 +165,7 @@ COMMANDS: Mapping[str, Command] = {
         "a published run as a run folder, its hashes checked",
         "ORG/NAME[@REVISION] --out RUN",
         "pipelines.commands.pull:pull",
-        ("pull org/landuse --out runs/theirs", "score hf://org/landuse@main new.tif --out maps"),
+        ("pull org/landuse --out runs/theirs", "pull org/landuse@v2 --out runs/v2"),
         resumes="the same command goes on from here",
     ),
     "embed": Command(

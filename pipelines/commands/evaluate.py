@@ -41,7 +41,7 @@ def evaluate(
     stay in bundle.json. The baselines are trained anew on the run's training split where that is still there.
 
     Args:
-        run: the run folder.
+        run: the run folder, or hf://org/name@revision of a published one.
         data_root: another folder with the same kind of files; all of them are scored.
         codes: class codes whose mean IoU is told beside the mean over all.
         out: folder for metrics.json and report.html; the run folder when not given.
