@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -94,7 +95,8 @@ def _results(facts: Facts) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     scores, spec = facts.bundle.scores, facts.bundle.spec
-    known = {key: value for key, value in scores.items() if kind_of(key) in NAMES and isinstance(value, int | float)}
+    numbers = {key: value for key, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)}
+    known = {key: value for key, value in numbers.items() if kind_of(key) in NAMES}
     return [
         EvalResult(
             task_type=_pipeline(facts.bundle) or "other",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 
 import pytest
@@ -78,9 +79,10 @@ def test_names_cannot_break_the_card(published):
 
 
 def test_a_card_of_rain(tmp_path):
-    bundle = dataclasses.replace(RAIN, scores={"rmse": 1.25, "csi_0.1": 0.5})
+    bundle = dataclasses.replace(RAIN, scores={"rmse": 1.25, "csi_0.1": 0.5, "mae": math.nan})
     read = ModelCard(card(Facts("org/rain", bundle, "mit", {}, {})))
     assert "TQV (kg m-2), T2M (K)" in read.text and "quantiles of PRECTOT in mm/h for each cell" in read.text
+    assert {one.metric_type for one in read.data.eval_results} == {"rmse", "csi_0.1"}
     assert "| RMSE (mm/h) |" in read.text and "pipeline_tag" not in read.data.to_dict()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from pipelines.publishing.files import TEXT
+from models.errors import InputError
+from pipelines.publishing.files import TEXT, check_run
 
 REPO = "org/landuse"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
@@ -80,6 +82,22 @@ def test_pickles_are_not_touched(hub, files, tmp_path, told):
 def test_what_is_too_large_is_not_fetched(hub, files, tmp_path, told):
     hub.publish(REPO, files | {"bundle.json": b" " * (TEXT + 1)})
     assert "wanted 16,777,216 at most" in told("pull", REPO, "--out", tmp_path / "theirs", code=2)
+    assert not [path for _, path in hub.requests if "/resolve/" in path]
+
+
+def test_what_lies_in_the_cache_is_held_to_the_same_sizes(package, tmp_path):
+    copy = shutil.copytree(package, tmp_path / "copy")
+    check_run(copy, REPO)
+    (copy / "metrics.json").write_bytes(b" " * (TEXT + 1))
+    with pytest.raises(InputError, match=r"metrics.json has 16,777,217 bytes"):
+        check_run(copy, REPO)
+
+
+def test_a_disk_without_room_is_told_before(hub, files, tmp_path, told, monkeypatch):
+    hub.publish(REPO, files)
+    size = sum(map(len, files.values()))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(size, 0, size))
+    assert f"has {size:,} bytes" in told("pull", REPO, "--out", tmp_path / "theirs", code=1)
     assert not [path for _, path in hub.requests if "/resolve/" in path]
 
 
