@@ -70,7 +70,7 @@ def check_online(address: Address) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise InputError(f"{address}: HF_HUB_OFFLINE is set, and it is not in the local cache; unset it to ask the Hub")
+        raise InputError(f"{address}: HF_HUB_OFFLINE is set, and the Hub would have to be asked; unset it")
     if not reachable():
         host = constants.ENDPOINT.partition("://")[2]
         raise RunError(f"{address}: {host} cannot be reached; the same command goes on where there is network")
