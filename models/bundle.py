@@ -170,8 +170,13 @@ def check_file(path: Path, wanted: str) -> None:
 
 
 def bundle_id(folder: Path) -> str:
-    """What tells a bundle from any other: the hash of bundle.json, which holds those of its model files."""
-    return hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
+    """What tells a bundle from any other: the hash of what bundle.json says, and so of its model files.
+
+    The folder of the training data counts for nothing: a published run is the run that it was.
+    """
+    content = json.loads((folder / "bundle.json").read_bytes())
+    data = {key: value for key, value in content.get("data", {}).items() if key != "root"}
+    return hashlib.sha256(json.dumps({**content, "data": data}, sort_keys=True).encode()).hexdigest()
 
 
 def _from_json(content: dict[str, Any]) -> Bundle:

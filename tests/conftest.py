@@ -61,7 +61,10 @@ def hub(monkeypatch, tmp_path):
     with serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_CACHE", str(cache))
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")  # a protocol of its own; the client then speaks LFS
         # The client reads its environment when it is imported, which may have happened already.
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(
@@ -69,6 +72,8 @@ def hub(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield server
 
 

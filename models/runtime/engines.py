@@ -89,8 +89,9 @@ def load_runtimes(
         if value not in known:
             raise InputError(f"{what} {value!r}: wanted one of {', '.join(known)}")
     bundles = [read_bundle(folder) for folder in folders]
-    if runtime == "auto" and any(b.spec.over_weather or b.spec.over_tables for b in bundles):
-        runtime = "torch"  # any grid, where model.onnx has that of the training; and many rows of a table at once
+    if runtime == "auto" and any(b.spec.over_weather or b.spec.over_tables or not b.graph for b in bundles):
+        # Any grid, where model.onnx has that of the training; many rows of a table at once; adapters without a graph.
+        runtime = "torch"
     # torch needs the base of a bundle that stores its head only
     ready = all(bundle.whole for bundle in bundles) or weights is not None
     if runtime == "torch" or (runtime == "auto" and ready and Path("/proc/driver/nvidia/version").exists() and _cuda()):

@@ -59,7 +59,7 @@ def _run(name: str, words: list[str]) -> int:
     """Import a command's function, call it with what was said, and print what it ends in."""
     if name not in COMMANDS:
         raise InputError(f"{name!r} is no command; wanted one of {', '.join(COMMANDS)}")
-    from pipelines.cli.options import call_of, recipe_path, respelled
+    from pipelines.cli.options import call_of, recipe_path, respelled, with_folders
     from pipelines.cli.parser import FLAGS, make_parser
     from pipelines.records.energy import Meter
     from pipelines.records.label import line
@@ -68,7 +68,6 @@ def _run(name: str, words: list[str]) -> int:
     call = call_of(COMMANDS[name], recipe)
     flags = (*FLAGS, "--help", *(["--print_config"] if call.recipe else []))
     typed = vars(make_parser(name, call).parse_args(respelled(words, call.options, flags)))
-    said = {option.name: option.value(typed[option.name]) for option in call.options if option.name in typed}
     _quieten(typed["quiet"])
     voice = {
         "progress": _progress(typed["quiet"]),
@@ -76,6 +75,8 @@ def _run(name: str, words: list[str]) -> int:
         "debug": typed["debug"],
         "meter": Meter(whole=True),
     }
+    typed = with_folders(typed, call.options, voice["say"])
+    said = {option.name: option.value(typed[option.name]) for option in call.options if option.name in typed}
     if call.recipe and recipe:
         said[call.recipe], voice["name"] = recipe, recipe.stem
     arguments = call.arguments(said, voice)

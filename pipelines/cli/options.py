@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from models.errors import InputError
-from models.types import entry, fields_of, is_list, is_record, nearest, only
+from models.types import Say, entry, fields_of, is_list, is_record, nearest, only
 from pipelines.cli.table import Command
 from pipelines.recipes.reading import RECIPES, is_switch, read_recipe, typed, typed_list
 from pipelines.recipes.recipe import SceneRecipe
 
 FILLED = ("progress", "say", "debug", "name", "meter")  # parameters that the command line fills in itself
+RUNS = ("run", "bundle", "for", "rain")  # options that take a run, which may lie at hf://org/name@revision
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,23 @@ class Option:
         if is_list(self.kind) and self.positional:
             return [typed(word, entry(self.kind), where) for word in words]
         return typed_list(words, self.kind, where) if is_list(self.kind) else typed(words[-1], self.kind, where)
+
+
+def with_folders(typed: Mapping[str, Any], options: Sequence[Option], say: Say) -> dict[str, Any]:
+    """What was typed, with the folder of each run that is named by its address, hf://org/name@revision.
+
+    Raises:
+        InputError: no run there, or one whose files are not those of its hashes.
+        RunError: the Hub cannot be reached, and it is not in the cache.
+    """
+
+    def here(word: str) -> str:
+        from pipelines.publishing.pull import run_folder  # the hub client: for those who ask for it
+
+        return str(run_folder(word, say)) if word.startswith("hf://") else word
+
+    takers = {o.name for o in options if o.name in RUNS or (o.name == "backbone" and o.positional)}
+    return {name: [here(word) for word in words] if name in takers else words for name, words in typed.items()}
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,11 @@ COMMANDS: Mapping[str, Command] = {
         "a GeoTIFF map of each new scene",
         "RUN SCENE [SCENE ...] --out DIR ...",
         "pipelines.commands.score:score",
-        ("score runs/landuse new.tif --out maps", "score runs/landuse 'scenes/*.tif' --out maps --probabilities"),
+        (
+            "score runs/landuse new.tif --out maps",
+            "score runs/landuse 'scenes/*.tif' --out maps --probabilities",
+            "score hf://org/landuse@main new.tif --out maps",
+        ),
         resumes="the same command goes on from here",
     ),
     "search": Command(
@@ -168,6 +172,22 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.int8:int8",
         ("int8 runs/landuse",),
         spelled={"data_root": "data.root"},
+    ),
+    "publish": Command(
+        "a run on the Hugging Face Hub, with card and licence",
+        "RUN ORG/NAME [--adapter_only] [--dry_run] ...",
+        "pipelines.commands.publish:publish",
+        (
+            "publish runs/landuse org/landuse --dry_run",
+            "publish runs/lora org/landuse-lora --adapter_only --private",
+        ),
+    ),
+    "pull": Command(
+        "a published run as a run folder, its hashes checked",
+        "ORG/NAME[@REVISION] --out RUN",
+        "pipelines.commands.pull:pull",
+        ("pull org/landuse --out runs/theirs", "pull org/landuse@v2 --out runs/v2"),
+        resumes="the same command goes on from here",
     ),
     "embed": Command(
         "patch tokens of scenes as rasters",

@@ -12,6 +12,7 @@ from models.runtime.engines import load_runtime
 from models.types import Progress
 from pipelines.commands.outcome import Outcome
 from pipelines.grids.rasters import trusting
+from pipelines.publishing.pull import check_own
 from pipelines.runs.assess import assess, tested, training_samples
 from pipelines.runs.folder import read_curves
 from pipelines.samples.sets import read_split
@@ -40,7 +41,7 @@ def evaluate(
     stay in bundle.json. The baselines are trained anew on the run's training split where that is still there.
 
     Args:
-        run: the run folder.
+        run: the run folder, or hf://org/name@revision of a published one.
         data_root: another folder with the same kind of files; all of them are scored.
         codes: class codes whose mean IoU is told beside the mean over all.
         out: folder for metrics.json and report.html; the run folder when not given.
@@ -61,6 +62,8 @@ def evaluate(
     Raises:
         InputError: not a run, or data that the run cannot eat.
     """
+    if out is None:
+        check_own(run, "--out names a folder for metrics.json and report.html")
     with trusting(trust):
         bundle = read_bundle(run)
         task = task_named(bundle.spec.task)

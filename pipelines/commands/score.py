@@ -47,7 +47,7 @@ def score(
     and does not stop the others. The same command again skips what is done and goes on where it was stopped.
 
     Args:
-        run: the run folder.
+        run: the run folder, or hf://org/name@revision of a published one.
         scenes: rasters, folders of band files, STAC items, patterns such as 'b/*.tif', or folders of many scenes; the
             frames of a model of several dates are joined by commas: a.tif,b.tif.
         out: folder for the maps.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle
 from models.errors import InputError
 from models.files import replacing
-from models.spec import IMAGERY, ClassDef, Series, Spec, valid_of
+from models.spec import IMAGERY, Cells, ClassDef, Input, Pixels, Series, Spec, valid_of
 from pipelines.outputs.footprint import footprint
 from pipelines.outputs.item_assets import MEDIA_TYPES, MODEL, asset, classes_of, relative
 
@@ -42,8 +42,7 @@ EXTENSIONS: Mapping[str, str] = {
 _TASKS = {  # by what is told of what
     ("classes", "pixel"): "semantic-segmentation",
     ("classes", "tile"): "scene-classification",
-    ("values", "pixel"): "regression",
-}
+}  # else a quantity
 MOST_NAMED = 20  # sources that the lineage of a mosaic names
 UNKNOWN = (datetime.date(1970, 1, 1), datetime.date(2099, 12, 31))  # an item must have a time; this one excludes none
 
@@ -89,7 +88,7 @@ def stac_item(
         "title": f"{bundle.spec.answer.name} map of {scene.name}",
         "description": _description(bundle, scene, remark),
         **_processing(bundle, scene),
-        **(_model(bundle) if MODEL in assets else {}),
+        **(model_fields(bundle) if MODEL in assets else {}),
     }
     return item_of(scene, described, properties, name=name, folder=folder, geobox=geobox or scene.geobox)
 
@@ -116,7 +115,7 @@ def item_of(
         rel: what the sources are to it.
     """
     sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
-    return _item(name, geobox, {**properties, **_when(scene.dates)}, sources, assets, rel)
+    return _item(name, geobox, {**properties, **when(scene.dates)}, sources, assets, rel)
 
 
 def mosaic_item(
@@ -151,7 +150,7 @@ def mosaic_item(
     properties = {
         "title": f"Mosaic of {len(maps)} maps",
         "description": text,
-        **_when(dates),
+        **when(dates),
         "processing:level": "L4",
         "processing:lineage": f"mean of {', '.join(path.name for path in maps[:MOST_NAMED])}"
         + (f" and {len(maps) - MOST_NAMED} more" if len(maps) > MOST_NAMED else ""),
@@ -177,7 +176,7 @@ def composite_item(
     """
     properties = {
         "title": f"{name}: {about}",
-        **_when(dates),
+        **when(dates),
         "processing:level": "L3",
         "processing:lineage": about,
         "processing:software": {"earthtune": version("earthtune")},
@@ -201,7 +200,7 @@ def changes_item(
     folder = _folder(assets)
     properties = {
         "title": about,
-        **_when([datetime.date.fromisoformat(day) for day in days]),
+        **when([datetime.date.fromisoformat(day) for day in days]),
         "processing:level": "L4",
         "processing:lineage": f"{about}, against the same season of earlier years",
         "processing:software": {"earthtune": version("earthtune")},
@@ -220,17 +219,24 @@ def _item(
 ) -> dict[str, Any]:
     """An item of these properties, of sources as far as their addresses can be told, and of these assets."""
     geometry, bbox = footprint(geobox)
-    told = {**properties, **projection(geobox)}
+    place = {"geometry": geometry, **({"bbox": bbox} if bbox else {})}
+    links = [_link(address, rel) for address in sources if address]
+    return assembled(name, place, {**properties, **projection(geobox)}, links, assets)
+
+
+def assembled(
+    name: str, place: Mapping[str, Any], told: Mapping[str, Any], links: Sequence[Any], assets: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An item, with the extensions that its fields belong to."""
     prefixes = {key.partition(":")[0] for fields in (told, *assets.values()) for key in fields}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [url for prefix, url in EXTENSIONS.items() if prefix in prefixes],
         "id": name,
-        "geometry": geometry,
-        **({"bbox": bbox} if bbox else {}),
-        "properties": told,
-        "links": [_link(address, rel) for address in sources if address],
+        **place,
+        "properties": dict(told),
+        "links": [*links],
         "assets": dict(assets),
     }
 
@@ -267,7 +273,7 @@ def undated(scene: Scene) -> str:
     return f" Date of acquisition unknown for {unknown} of {scene.frames} frames." if unknown else ""
 
 
-def _when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:
+def when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:
     """Time of an item: whole days, for a day is all that is known."""
     known = sorted(date for date in dates if date)
     first, last = (known[0], known[-1]) if known else UNKNOWN
@@ -327,14 +333,13 @@ def _address(source: str, folder: Path) -> str | None:
     return relative(Path(source), folder) if os.path.exists(source) else None
 
 
-def _model(bundle: Bundle) -> dict[str, Any]:
+def model_fields(bundle: Bundle) -> dict[str, Any]:
     """The model by the MLM extension (https://github.com/stac-extensions/mlm)."""
     pretrained = bundle.base.source != "random"
-    head = "linear head" if bundle.spec.answer.support == "tile" else getattr(bundle.architecture, "decoder", "")
     settings = {"mode": bundle.mode, "recipe_sha256": bundle.training.get("sha256")}
     return {
         "mlm:name": f"{bundle.backbone} {bundle.spec.task}",
-        "mlm:architecture": f"Prithvi EO vision transformer ({bundle.backbone}), {head}",
+        "mlm:architecture": _architecture(bundle),
         "mlm:tasks": [_task(bundle.spec)],
         "mlm:framework": "PyTorch",
         "mlm:pretrained": pretrained,
@@ -347,62 +352,96 @@ def _model(bundle: Bundle) -> dict[str, Any]:
 
 def _task(spec: Spec) -> str:
     """What the model does, in the extension's words."""
-    return _TASKS[spec.answer.kind, spec.answer.support]
+    answer = spec.answer
+    return _TASKS.get((answer.kind, answer.support), "classification" if answer.classes else "regression")
+
+
+def _architecture(bundle: Bundle) -> str:
+    """Backbone and head."""
+    if bundle.spec.over_tables:
+        return "forests, and layers over rows of a table"
+    head = "linear head" if bundle.spec.answer.support == "tile" else getattr(bundle.architecture, "decoder", "head")
+    kind = "Prithvi WxC" if bundle.spec.over_weather else "Prithvi EO vision transformer"
+    return f"{kind} ({bundle.backbone}), {head}"
 
 
 def _inputs(spec: Spec) -> list[dict[str, Any]]:
-    """The image; dates, place and series, where the model takes them, and which of their values are there."""
+    """All that the model takes: images, fields, series, and which of their values are there."""
+    rasters = [part for name, given in spec.inputs.items() for part in _raster(name, given)]
+    beside = [part for name, series in spec.series.items() for part in _series(name, series)]
+    seen = _vector(valid_of(IMAGERY), "1, or 0 where the image is missing", [-1, 1], "coordinate")
+    return [*rasters, *beside, *([seen] if beside and rasters else [])]
+
+
+def _raster(name: str, given: Input) -> list[dict[str, Any]]:
+    """An image with its dates and place, or fields; none of what is no raster."""
+    if isinstance(given, Pixels):
+        return _image(given)
+    if not isinstance(given, Cells):
+        return []
+    shape, axes = [-1, given.times, len(given.channels), -1, -1], ("time", "variable", "height", "width")
+    return [_vector(name, _with_units(given), shape, *axes) | {"value_scaling": _scaling(given)}]
+
+
+def _with_units(given: Cells | Series) -> str:
+    """Channels with their units."""
+    units = zip(given.channels, given.units, strict=True)
+    return ", ".join(f"{channel} in {unit}" if unit not in ("", "1") else channel for channel, unit in units)
+
+
+def _scaling(given: Input) -> list[dict[str, Any]]:
+    """Mean and deviation of each channel."""
+    return [{"type": "z-score", "mean": m, "stddev": s} for m, s in zip(given.mean, given.std, strict=True)]
+
+
+def _image(pixels: Pixels) -> list[dict[str, Any]]:
+    """The image; dates and place, where the model takes them."""
     image = {
         "name": IMAGERY,
-        "description": f"{spec.imagery.unit}, frames by date",
-        "bands": list(spec.imagery.channels),
+        "description": f"{pixels.unit}, frames by date",
+        "bands": list(pixels.channels),
         "input": {
-            "shape": [-1, len(spec.imagery.channels), spec.imagery.times, spec.imagery.tile, spec.imagery.tile],
+            "shape": [-1, len(pixels.channels), pixels.times, pixels.tile, pixels.tile],
             "dim_order": ["batch", "bands", "time", "height", "width"],
             "data_type": "float32",
         },
-        "value_scaling": [
-            {"type": "z-score", "mean": mean, "stddev": std}
-            for mean, std in zip(spec.imagery.mean, spec.imagery.std, strict=True)
-        ],
+        "value_scaling": _scaling(pixels),
         "resize_type": "pad",
     }
-    time = _vector("time", "year and day of the year from 0, of each frame", [-1, spec.imagery.times, 2], "time")
-    place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2])
-    beside = [part for name, series in spec.series.items() for part in _series(name, series)]
-    seen = [_vector(valid_of(IMAGERY), "1, or 0 where the image is missing", [-1, 1])] if beside else []
-    dated, placed = ([time] if spec.imagery.uses_time else []), ([place] if spec.imagery.uses_location else [])
-    return [image, *dated, *placed, *beside, *seen]
+    days = "year and day of the year from 0, of each frame"
+    time = _vector("time", days, [-1, pixels.times, 2], "time", "coordinate")
+    place = _vector("location", "latitude and longitude of the tile's centre, degrees", [-1, 2], "coordinate")
+    return [image, *([time] if pixels.uses_time else []), *([place] if pixels.uses_location else [])]
 
 
 def _series(name: str, series: Series) -> list[dict[str, Any]]:
     """A series, and which of its values are there."""
     steps = f", {series.times} steps of {series.step:g} h, the last before the image" if series.times > 1 else ""
-    units = zip(series.channels, series.units, strict=True)
-    told = ", ".join(f"{channel} in {unit}" if unit not in ("", "1") else channel for channel, unit in units)
     shape = [-1, series.times, len(series.channels)]
-    scaling = [{"type": "z-score", "mean": m, "stddev": s} for m, s in zip(series.mean, series.std, strict=True)]
-    values = _vector(name, told + steps, shape, "time") | {"value_scaling": scaling}
-    return [values, _vector(valid_of(name), f"1, or 0 where a value of {name} is missing", shape, "time")]
+    values = _vector(name, _with_units(series) + steps, shape, "time", "coordinate") | {
+        "value_scaling": _scaling(series)
+    }
+    return [values, _vector(valid_of(name), f"1, or 0 where a value of {name} is missing", shape, "time", "coordinate")]
 
 
 def _vector(name: str, description: str, shape: list[int], *dimensions: str) -> dict[str, Any]:
     """An input without bands."""
-    structure = {"shape": shape, "dim_order": ["batch", *dimensions, "coordinate"], "data_type": "float32"}
+    structure = {"shape": shape, "dim_order": ["batch", *dimensions], "data_type": "float32"}
     return {"name": name, "description": description, "bands": [], "input": structure}
 
 
 def _output(spec: Spec) -> dict[str, Any]:
     """What the model answers for a tile."""
     axis = "class" if spec.answer.classes else "channel"
-    pixels = [] if spec.answer.support == "tile" else ["height", "width"]
+    pixels = ["height", "width"] if spec.answer.support in ("pixel", "cell") else []
+    side = spec.imagery.tile if spec.answer.support == "pixel" else -1
     unit = f" in {spec.answer.unit}" if spec.answer.unit else ""
     return {
         "name": spec.answer.name,
         "description": f"{spec.answer.name}{unit}" if not spec.answer.classes else "probability of each class",
         "tasks": [_task(spec)],
         "result": {
-            "shape": [-1, spec.answer.channels, *[spec.imagery.tile for _ in pixels]],
+            "shape": [-1, spec.answer.channels, *[side for _ in pixels]],
             "dim_order": ["batch", axis, *pixels],
             "data_type": "float32",
         },

@@ -68,7 +68,8 @@ def asset(
     if kind == MODEL:
         common = {band: {"common_name": name} for band, name in _COMMON_NAMES.items()}
         eaten = [{"name": band} | common.get(band, {}) for band in bands]
-        return fields | {"mlm:artifact_type": _ARTIFACTS.get(path.suffix, path.suffix or "file"), "eo:bands": eaten}
+        fields["mlm:artifact_type"] = _ARTIFACTS.get(path.suffix, path.suffix or "file")
+        return fields | ({"eo:bands": eaten} if eaten else {})
     if path.suffix.lower() in (".tif", ".tiff"):
         fields |= _raster(path)
         if kind == "map" and classes:

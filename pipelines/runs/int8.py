@@ -22,6 +22,7 @@ from models.runtime.int8 import write_int8
 from models.runtime.rounding import compared
 from models.spec import IMAGERY, Classes
 from models.types import Progress, Say
+from pipelines.publishing.pull import check_own
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs.assess import tested
 from pipelines.runs.shares import LEARNED, set_weights
@@ -44,6 +45,7 @@ class Pair:
 
 def make_int8(run: Path, *, data_root: Path | None, progress: Progress | None, say: Say) -> dict[str, Any]:
     """Write model.int8.onnx into a run folder; see `commands.int8.int8`."""
+    check_own(run, "`earthtune pull` makes a run of it that can have bytes, too")
     bundle = read_bundle(run)
     if IMAGERY not in bundle.spec.inputs:
         raise InputError(f"{run}: a {bundle.spec.task} run, and bytes are for runs over scenes; score it as it is")

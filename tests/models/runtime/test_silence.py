@@ -43,7 +43,7 @@ for words in json.loads(sys.argv[1]):
 def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, rain_day, tmp_path):
     """All in one process, as each would import torch; the demo is run in test_demo.py, under the same guard.
 
-    `fetch` asks whom it is told to, see test_fetch.py.
+    `fetch` and `pull` ask whom they are told to, see test_fetch.py and test_pull.py.
     """
     for name, recipe in (("scenes", tiny_recipe(chips)), ("rain", rain_recipe(rain_day))):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe.to_json()))
@@ -77,6 +77,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         f"embed {run} {one} --out tokens.tif --tile 32",
         f"points {one} few.csv --tokens tokens.tif --out few.tif",
         "review maps/1_map.tif --no_page",
+        f"publish {run} org/trees --dry_run --licence mit --out gone",
         f"edge {run} --out site --scene {one}",
         "int8 bytes",
         "sample maps/1_map.tif --n 30 --out points.gpkg",
@@ -87,7 +88,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     ]
     done, asked, left = guarded("-c", ALL, json.dumps([command.split() for command in commands]))
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
-    assert {command.split()[0] for command in commands} | {"demo", "fetch"} == set(COMMANDS)
+    assert {command.split()[0] for command in commands} | {"demo", "fetch", "pull"} == set(COMMANDS)
 
 
 def test_whoever_imports_a_library_that_reports_silences_it_first():
