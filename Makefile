@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: setup demo test lint bench mutants notebooks page clean
+.PHONY: setup demo test adapters lint bench mutants notebooks page clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,14 @@ demo: $(STAMP)
 # Two processes; each file's tests stay together, for they share what is costly to make.
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Does peft read the adapters of `publish --adapter_only`? It lies apart: it brings transformers, which terratorch then
+# imports in every process, three seconds each.
+PEFT := peft accelerate transformers tokenizers regex typer shellingham annotated-doc
+adapters: $(STAMP)
+	$(BIN)/python -m pip install $(PIP_QUIET) --constraint constraints.txt --no-deps --target $(VENV)/peft --upgrade $(PEFT)
+	PYTHONPATH=$(VENV)/peft $(BIN)/python -c 'import peft'
+	PYTHONPATH=$(VENV)/peft $(BIN)/python -m pytest tests/pipelines/publishing/test_adapters.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
