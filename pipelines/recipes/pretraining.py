@@ -33,7 +33,7 @@ class Pretraining:
         lr: highest learning rate (AdamW, warm-up, then cosine to zero); 0 takes 3e-4 from random weights, else 1e-4.
         precision: auto, 32-true or bf16-mixed; auto takes bf16 where the machine has it.
         seed: seeds the weights, the windows, what is hidden, and what is held out.
-        recompute: see `Training`.
+        recompute: forget the activations of blocks and compute them again, for more time and less memory.
         workers: processes that read samples; 0 reads in the main one.
         overrides: fields of the backbone's configuration that differ from the published ones, such as depth: 4.
     """
