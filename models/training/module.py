@@ -14,6 +14,7 @@ from lightning import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from models.backbones.lora import add_lora
 from models.errors import InputError
@@ -75,6 +76,18 @@ class FineTuning(LightningModule):
         self.mode, self.seed, self.log_file = mode, seed, log
         self.curves: list[dict[str, float]] = []
         self.val_loss = torchmetrics.MeanMetric()
+
+    def configure_model(self) -> None:
+        """With strategy fsdp divide the weights among the devices, each block of a backbone by itself."""
+        mesh = self.device_mesh
+        if mesh is None or isinstance(self.network, FSDPModule):
+            return
+        lists = [module for module in self.network.backbone.modules() if isinstance(module, nn.ModuleList)]
+        for part in (*(block for blocks in lists for block in blocks), self.network):
+            fully_shard(part, mesh=mesh["data_parallel"])
+        for called in ("members", "features"):  # beside `forward`
+            if isinstance(self.network, Network):
+                register_fsdp_forward_method(self.network, called)
 
     def on_train_epoch_start(self) -> None:
         """Seed the epoch; keep a frozen backbone, and late batch norms, in eval mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -26,6 +27,9 @@ from pipelines.records.energy import EPOCHS, READ, Account, Meter
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule
     from torch import nn
+
+
+SHARDED = "fsdp"  # the strategy that divides weights, gradients and what AdamW keeps among the devices
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,7 @@ def fit(
     import torch
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    whole = copy.deepcopy(network) if launch.strategy == SHARDED else None
     try:
         trainer = _trainer(training, *monitor, out, launch)
     except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
@@ -234,6 +239,8 @@ def fit(
     best = out / "checkpoints" / "best.ckpt"
     kept = best if training.keep == "best" and best.is_file() else last
     state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
+    if whole is not None:  # what was sharded stays so
+        network.__class__, network.__dict__ = whole.__class__, whole.__dict__
     network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
     network.cpu().eval()
     if launch.meter:
@@ -293,7 +300,7 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         max_epochs=training.epochs,
         devices=int(launch.devices) if launch.devices.isdigit() else launch.devices,
         num_nodes=launch.nodes,
-        strategy=launch.strategy,
+        strategy=_strategy(launch),
         precision=precision_of(training.precision),  # type: ignore[arg-type] # Lightning names each by a literal
         gradient_clip_val=training.clip or None,
         accumulate_grad_batches=training.accumulate,
@@ -308,6 +315,18 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
         default_root_dir=out,
         plugins=[WholeCheckpoints()],
     )
+
+
+def _strategy(launch: Launch) -> Any:
+    """Lightning's strategy; `fsdp` is that of torch's `fully_shard`, whose checkpoints are whole all the same."""
+    from lightning.pytorch.strategies import ModelParallelStrategy
+
+    if launch.strategy != SHARDED:
+        return launch.strategy
+    if not launch.devices.isdigit():
+        raise ValueError("wanted a number of devices for fsdp")
+    world = int(launch.devices) * launch.nodes
+    return ModelParallelStrategy(world, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 def _booking(meter: Meter) -> Any:
