@@ -222,6 +222,10 @@ def fit(
         raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
     last = out / "checkpoints" / "last.ckpt"
     start = last if launch.resume and last.is_file() else None
+    if start and launch.strategy == SHARDED:
+        raise InputError(
+            f"{start}: strategy {SHARDED} cannot go on from it; --strategy ddp can, --overwrite starts anew"
+        )
     if start:
         _check_checkpoint(start)
     if launch.resume:

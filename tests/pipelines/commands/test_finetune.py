@@ -311,7 +311,8 @@ def test_a_run_that_fails_leaves_the_one_it_was_to_replace(chips, tmp_path, monk
 
 
 @pytest.mark.usefixtures("torch_only")
-def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_path, monkeypatch):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_path, monkeypatch, strategy):
     """Of which one alone writes; exporting, which it does after the training, is left out."""
     plain = Architecture(TINY, decoder="fcn", channels=8, detail=0, statistics=0, dropout=0.0)  # nothing is drawn
     recipe = tiny_recipe(chips, model=plain, training=dataclasses.replace(SHORT, batch=2, epochs=2))
@@ -322,9 +323,10 @@ def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_pat
         if self.current_epoch == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        finetune(recipe, tmp_path / "run")
+    if strategy == "ddp":  # the other begins anew
+        monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(recipe, tmp_path / "run")
     command = [
         sys.executable,
         "-m",
@@ -334,10 +336,10 @@ def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_pat
         "--out",
         tmp_path / "run",
     ]
-    options = ["--out", tmp_path / "run", "--devices", "2", "--strategy", "ddp", "--resume"]
+    options = ["--out", tmp_path / "run", "--devices", "2", "--strategy", strategy, *["--resume"] * (strategy == "ddp")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report:") == 1 and done.stderr.count("going on from") == 1
+    assert done.stdout.count("report:") == 1 and done.stderr.count("going on from") == (strategy == "ddp")
     ours, theirs = (read_curves(tmp_path / name / "metrics.csv") for name in ("run", "alone"))
     assert len(ours) == 2 and ours == [pytest.approx(row, rel=1e-3) for row in theirs]
 
