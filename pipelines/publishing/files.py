@@ -38,6 +38,7 @@ def check_sizes(sizes: Mapping[str, int], where: object) -> list[str]:
     if "bundle.json" not in sizes or FILES["sha256"] not in sizes:
         pickles = sorted(name for name in sizes if name.lower().endswith(PICKLES))
         why = f"; it has pickles ({pickles[0]}), which could run code and are not opened" if pickles else ""
+        why += "; one of terratorch with one YAML file beside it would be taken by `pull`" if pickles else ""
         raise InputError(f"{where}: wanted bundle.json and {FILES['sha256']}, as `publish` puts them there{why}")
     for name, most in MOST.items():
         if sizes.get(name, 0) > most:
