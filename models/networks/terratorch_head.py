@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ DECODERS: Mapping[str, Arguments] = {  # and what each may be told, by type
     "UperNetDecoder": {"channels": int, "pool_scales": list[int], "align_corners": bool, "scale_modules": bool},
     "UNetDecoder": {"channels": list[int]},
     "FCNDecoder": {"channels": int, "num_convs": int, "in_index": int},
-    "LinearDecoder": {"upsampling_size": int, "in_index": int},
+    "LinearDecoder": {"upsampling_size": int, "in_index": int, "num_classes": int},
     "IdentityDecoder": {"out_index": int},
 }
 NECKS: Mapping[str, Arguments] = {
@@ -68,12 +69,13 @@ class TerratorchHead(nn.Module):
             raise InputError(f"head: widths {list(architecture.widths)}, wanted 1 to {LARGEST}")
         name = architecture.decoder
         given = checked("decoder", name, architecture.arguments, DECODERS)
-        if name == "LinearDecoder":  # which is its own head
-            given["num_classes"] = outputs
+        # Of some versions it is its own head; in others the config has to tell its channels, and a head comes after it.
+        alone = name == "LinearDecoder" and "num_classes" not in given
+        given |= {"num_classes": outputs} if alone else {}
         try:
             self.neck, dims = _neck(architecture.neck, dims)
             self.decoder, width = _decoder(name, dims, given)
-            self.head = nn.Identity() if name == "LinearDecoder" else _head(width, outputs, architecture)
+            self.head = nn.Identity() if alone else _head(width, outputs, architecture)
         except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"decoder {name} on {len(dims)} maps of {max(dims, default=0)}: {told}") from error
@@ -103,7 +105,9 @@ def _decoder(name: str, dims: Sequence[int], given: Arguments) -> tuple[nn.Modul
     """A decoder, and the channels that it gives."""
     from terratorch.models import decoders
 
-    made = getattr(decoders, name)([*dims], **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of `scale_modules`, which older models have
+        made = getattr(decoders, name)([*dims], **given)
     return made, int(made.out_channels)
 
 
