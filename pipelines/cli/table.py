@@ -184,11 +184,11 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "pull": Command(
         "a published run, or a model of terratorch, as a run folder",
-        "ORG/NAME[@REVISION]|CHECKPOINT --out RUN [--config YAML]",
+        "ORG/NAME[@REVISION]|CHECKPOINT --out RUN [--yaml FILE]",
         "pipelines.commands.pull:pull",
         (
             "pull org/landuse@v2 --out runs/theirs",
-            "pull burns.ckpt --config burns.yaml --out runs/burns",
+            "pull burns.ckpt --yaml burns.yaml --out runs/burns",
         ),
         resumes="the same command goes on from here",
     ),

@@ -13,7 +13,7 @@ def pull(
     source: str,
     *,
     out: Path,
-    config: Path | None = None,
+    yaml: Path | None = None,
     scale: float | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -28,7 +28,7 @@ def pull(
         source: owner and name on the Hub, with @revision for a branch, tag or commit; or a checkpoint of terratorch
             (.ckpt, .pt, .safetensors) on this machine.
         out: the run folder.
-        config: the YAML that the checkpoint was trained with; that of the repository when not given.
+        yaml: the YAML that the checkpoint was trained with; that of the repository when not given.
         scale: what a reflectance of 1 was of the values that the model was trained on, where its YAML does not tell.
         overwrite: replace a pulled run that is there.
         say: takes a line for the person who waits.
@@ -40,7 +40,7 @@ def pull(
     """
     from pipelines.publishing.pull import pull as fetched
 
-    return fetched(source, out=out, config=config, scale=scale, overwrite=overwrite, say=say)
+    return fetched(source, out=out, yaml=yaml, scale=scale, overwrite=overwrite, say=say)
 
 
 def told(result: Mapping[str, Any], options: Mapping[str, Any]) -> Outcome:

@@ -10,12 +10,11 @@ from typing import Any
 from models.backbones.hub import locate, reachable
 from models.bundle import Base
 from models.errors import InputError, RunError
-from models.files import check_folder, draft_folder
-from pipelines.publishing.files import MOST, check_run, check_sizes
+from models.files import draft_folder
+from pipelines.publishing.files import MADE, MOST, check_replaced, check_run, check_sizes
 from pipelines.publishing.foreign import run
 from pipelines.publishing.repository import Address, address_of, check_online, listing
 
-MADE = ("report.html",)  # what `evaluate` may have put beside an earlier run
 SPARE = 1.1  # of the bytes that are fetched, to be free on the disk
 
 
@@ -50,7 +49,7 @@ def pull(
     source: str,
     *,
     out: Path,
-    config: Path | None,
+    yaml: Path | None,
     scale: float | None,
     overwrite: bool,
     say: Callable[[str], None],
@@ -58,27 +57,24 @@ def pull(
     """Bring a run, or a model of terratorch as one, see `commands.pull.pull`."""
     how: dict[str, Any] = {"out": out, "scale": scale, "overwrite": overwrite, "say": say}
     if run.is_checkpoint(source):
-        return run.bring_files(Path(source), config, **how)
+        return run.bring_files(Path(source), yaml, **how)
     address = address_of(source)
-    check_folder(out, overwrite=overwrite)
+    check_replaced(out, overwrite=overwrite)
     folder = _fetched(address, say, run.chosen) if reachable() else _cached(address, say)
     names = run.chosen({path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}, address)
     if "bundle.json" not in names:
         base = Base("hub", address.repo, folder.name, names[0])
-        return run.bring(folder / names[0], config or folder / names[1], base=base, **how)
-    if config or scale is not None:
-        raise InputError(f"{address}: is a run of ours, which takes no --config and no --scale; leave them out")
+        return run.bring(folder / names[0], yaml or folder / names[1], base=base, **how)
+    if yaml or scale is not None:
+        raise InputError(f"{address}: is a run of ours, which takes no --yaml and no --scale; leave them out")
     return _copied(folder, address, out)
 
 
 def _copied(source: Path, address: Address, out: Path) -> dict[str, Any]:
     """A run in the Hub's cache as a folder."""
-    own = sorted({path.name for path in out.iterdir()} - {*MOST, *MADE, run.REPORT} if out.is_dir() else ())
-    if own:
-        raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
     bundle = check_run(source, address)
     names = [name for name in MOST if (source / name).is_file()]
-    with draft_folder(out, replaces="bundle.json", also=[*MOST, *MADE, run.REPORT]) as folder:
+    with draft_folder(out, replaces="bundle.json", also=MADE) as folder:
         for name in names:
             shutil.copyfile(source / name, folder / name)
     size = sum((out / name).stat().st_size for name in names)

@@ -13,21 +13,19 @@ from typing import Any
 from models.backbones.hub import read_state_dict
 from models.bundle import FILES, Base, Bundle, write_bundle, write_weights
 from models.errors import InputError, RunError
-from models.files import check_folder, draft_folder
+from models.files import draft_folder
 from models.runtime.hashes import sha256
 from models.spec import IMAGERY, ClassDef, Classes, Pixels, Spec
-from pipelines.publishing.files import PICKLES, TEXT, WEIGHTS, check_sizes
+from pipelines.publishing.files import ADAPTER, MADE, PICKLES, PULLED, TEXT, WEIGHTS, check_replaced, check_sizes
 from pipelines.publishing.foreign.data import Eaten, read_data
 from pipelines.publishing.foreign.model import Model, read_model
 from pipelines.recipes.reading import read_values
 from pipelines.recipes.recipe import Data, data_of
 
 CHECKPOINTS = (*PICKLES[:4], ".safetensors")
-REPORT = "pulled.json"
-NAMES = ("bundle.json", FILES["sha256"], FILES["graph"], REPORT)
 ROOT = "training-data-elsewhere"  # as in a published run
 MISSING = (
-    "scores, baselines and calibration: nothing is known of how right it is; `evaluate` with --data_root measures it",
+    "scores, baselines and calibration: nothing is known of how right it is; `evaluate` with --data.root measures it",
     "what ground is unlike its training: the training pixels are not here",
 )
 
@@ -48,10 +46,7 @@ def bring(
         InputError: a config or a checkpoint that is not understood, not safe, or that do not fit each other.
         RunError: the disk does not take it.
     """
-    check_folder(out, overwrite=overwrite)
-    own = sorted({path.name for path in out.iterdir()} - {*NAMES}) if out.is_dir() else []
-    if own:
-        raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
+    check_replaced(out, overwrite=overwrite)
     try:
         values = read_values(config)
         model = read_model(values)
@@ -63,12 +58,12 @@ def bring(
     network, left = _network(checkpoint, model, bundle)
     bundle = dataclasses.replace(bundle, base=dataclasses.replace(base, sha256=sha256(checkpoint)))
     report = _report(values, model, eaten, bundle, left)
-    with draft_folder(out, replaces="bundle.json", also=NAMES) as folder:
+    with draft_folder(out, replaces="bundle.json", also=MADE) as folder:
         write_weights(folder, network, whole=True)
         say("exporting and checking model.onnx")
         report["notes"] = _export(folder, bundle, network)
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    size = sum((out / name).stat().st_size for name in NAMES if (out / name).is_file())
+        (folder / PULLED).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in out.iterdir())
     told = {"run": str(out), "commit": base.revision, "bytes": size, **report}
     return {**told, "task": bundle.spec.task, "backbone": bundle.backbone, "base": str(bundle.base)}
 
@@ -76,7 +71,7 @@ def bring(
 def bring_files(checkpoint: Path, config: Path | None, **how: Any) -> dict[str, Any]:
     """As `bring`, of files on this machine."""
     if config is None:
-        raise InputError(f"{checkpoint}: tells no bands, units and classes; --config names the YAML of its training")
+        raise InputError(f"{checkpoint}: tells no bands, units and classes; --yaml names the YAML of its training")
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint}: no such checkpoint; give a file of this machine, or org/name of the Hub")
     base = Base("file", file=checkpoint.name)
@@ -89,14 +84,15 @@ def chosen(sizes: Mapping[str, int], where: object) -> list[str]:
     Raises:
         InputError: neither, or several that could be meant.
     """
-    plain = [name for name in sorted(sizes) if re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII)]
+    ours = ("recipe.yaml", FILES["familiar"], *ADAPTER)
+    plain = [name for name in sorted(sizes) if name not in ours and re.fullmatch(r"[\w-][\w.-]*", name, re.ASCII)]
     configs = [name for name in plain if name.lower().endswith((".yaml", ".yml"))]
     checkpoints = [name for name in plain if is_checkpoint(name)]
     if "bundle.json" in sizes or not (configs and checkpoints):
         return check_sizes(sizes, where)
     several = next((names for names in (checkpoints, configs) if len(names) > 1), None)
     if several:
-        advice = "fetch them yourself (`hf download`), and pull the checkpoint with --config"
+        advice = "fetch them yourself (`hf download`), and pull the checkpoint with --yaml"
         raise InputError(f"{where}: which of {', '.join(several[:5])} is not told; {advice}")
     if sizes[checkpoints[0]] > WEIGHTS or sizes[configs[0]] > TEXT:
         raise InputError(f"{where}: {checkpoints[0]} or {configs[0]} is larger than any that is known; not fetched")

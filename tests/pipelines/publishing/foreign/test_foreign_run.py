@@ -57,7 +57,7 @@ def pulled(tmp_path, told, monkeypatch):
     def pull(*words, code=0, graph=False):
         if not graph:
             monkeypatch.setattr(agreement, "write_graph", lambda out, bundle, _: write_bundle(out, bundle))
-        here = tmp_path / "model.ckpt", "--config", tmp_path / "config.yaml"
+        here = tmp_path / "model.ckpt", "--yaml", tmp_path / "config.yaml"
         line = told("pull", *here, "--out", tmp_path / "run", *words, code=code)
         assert (tmp_path / "run").exists() == (code == 0)
         return tmp_path / "run", line
@@ -238,8 +238,8 @@ def test_a_pickle_that_holds_more_than_weights_is_refused_by_what_it_holds(their
 def test_a_checkpoint_wants_its_config(theirs, tmp_path, told):
     theirs()
     out = "--out", tmp_path / "run"
-    assert "--config names the YAML" in told("pull", tmp_path / "model.ckpt", *out, code=2)
-    none = tmp_path / "none.ckpt", "--config", tmp_path / "config.yaml"
+    assert "--yaml names the YAML" in told("pull", tmp_path / "model.ckpt", *out, code=2)
+    none = tmp_path / "none.ckpt", "--yaml", tmp_path / "config.yaml"
     assert "no such checkpoint" in told("pull", *none, *out, code=2)
 
 
