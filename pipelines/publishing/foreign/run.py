@@ -60,6 +60,7 @@ def bring(
     report = _report(values, model, eaten, bundle, left)
     with draft_folder(out, replaces="bundle.json", also=MADE) as folder:
         write_weights(folder, network, whole=True)
+        (folder / "split.csv").write_text("split\n", encoding="utf-8")  # no sample of the training is known
         say("exporting and checking model.onnx")
         report["notes"] = _export(folder, bundle, network)
         (folder / PULLED).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from sklearn.metrics import jaccard_score
 
 from models.bundle import load_network, read_bundle, write_bundle
 from models.errors import RunError
@@ -92,17 +93,24 @@ def test_answers_are_terratorchs(theirs, pulled, layout):
 
 
 def test_the_graph_answers_alike_and_maps(theirs, pulled, tmp_path, told):
-    model = theirs()
+    model = theirs(data={"img_grep": "*_merged.tif", "label_grep": "*.mask.tif"})
     run, _ = pulled(graph=True)
     assert json.loads((run / "pulled.json").read_text())["notes"] == []
     given = reflectance()
     graph = load_runtime(run, runtime="openvino", precision="f32")({"imagery": 10_000 * given})
     np.testing.assert_allclose(graph, answer(model, given), atol=1e-4)
-    scene = write(tmp_path / "new_merged.tif", given[0, :, 0], names=BANDS, nodata=-9999)
+    labels = np.random.default_rng(1).integers(-1, 2, (1, 64, 64)).astype(np.int16)
+    scene = write(tmp_path / "data" / "new_merged.tif", given[0, :, 0], names=BANDS, nodata=-9999)
+    write(tmp_path / "data" / "new.mask.tif", labels)
     told("inspect", scene, "--for", run)
     told("score", run, scene, "--out", tmp_path / "maps")
+    codes = answer(model, given[:1])[0].argmax(0)
     with rasterio.open(tmp_path / "maps" / "new_merged_map.tif") as made:
-        assert (made.read(1) == answer(model, given[:1])[0].argmax(0)).mean() > 0.999
+        assert (made.read(1) == codes).mean() > 0.999
+    line = told("evaluate", run, "--data.root", tmp_path / "data")
+    known = labels[0] >= 0
+    wanted = jaccard_score(labels[0][known], codes[known], average="macro", zero_division=0.0)
+    assert f"Mean IoU {wanted:.3f}" in line and "No baselines" in line
 
 
 def test_what_is_understood_left_aside_and_missing_is_told(theirs, pulled):
