@@ -14,7 +14,14 @@ from models.errors import InputError, RunError
 from models.files import replacing
 from models.runtime.hashes import sha256
 from models.spec import Spec
-from models.training.settings import AnyArchitecture, Architecture, Lora, TableArchitecture, WeatherArchitecture
+from models.training.settings import (
+    AnyArchitecture,
+    Architecture,
+    Lora,
+    TableArchitecture,
+    TerratorchArchitecture,
+    WeatherArchitecture,
+)
 from models.types import convert
 
 if TYPE_CHECKING:
@@ -184,7 +191,9 @@ def _from_json(content: dict[str, Any]) -> Bundle:
     spec = Spec.from_json(content.pop("spec"))
     kind: type[AnyArchitecture] = WeatherArchitecture if spec.over_weather else Architecture
     kind = TableArchitecture if spec.over_tables else kind
-    architecture = convert(content.pop("architecture"), kind, "architecture")
+    stored = content.pop("architecture")
+    kind = TerratorchArchitecture if kind is Architecture and "neck" in stored else kind
+    architecture = convert(stored, kind, "architecture")
     hints: dict[str, Any] = {
         **{"base": Base, "lora": Lora, "whole": bool, "rounding": Mapping[str, Mapping[str, float]]},
         **dict.fromkeys(("backbone", "mode", *FILES), str),

@@ -12,8 +12,8 @@ from pipelines.runs import finetune
 from tests import small as small
 
 
-def unexported(out, bundle, network, *_):
-    """What stands in for `finetune._export`: the bundle alone; the model is asked in torch."""
+def unexported(out, bundle, network, *_, **__):
+    """What stands in for `agreement.write_graph`: the bundle alone; the model is asked in torch."""
     finetune.write_bundle(out, bundle)
     return finetune.predict_by(network)
 
@@ -30,7 +30,7 @@ def unrendered(_):
 
 def everywhere():
     """Let no run of this process have model.onnx, nor its report pictures."""
-    finetune._export, finetune.rounding, report._rendered = unexported, unrounded, unrendered
+    finetune.write_graph, finetune.rounding, report._rendered = unexported, unrounded, unrendered
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import socket
 import threading
 import warnings
@@ -126,9 +127,11 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "Unsupported operand" in str(error):  # torch has met no foreign object, only bytes it cannot read
             raise InputError(f"{path}: not a PyTorch weight file (no tensors, or an unusual pickle)") from error
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        more = f"more than tensors ({found[1]})" if found else "more than tensors"
         raise InputError(
-            f"{path}: refused: the file holds more than tensors, and loading it could execute code; "
-            "ask its author for a safetensors file or a plain state_dict"
+            f"{path}: refused: the file holds {more}, and loading it could execute code; ask "
+            "its author for a safetensors file or a plain state_dict"
         ) from error
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, AttributeError, TypeError, BadZipFile) as error:
         raise InputError(f"{path}: not a PyTorch weight file ({type(error).__name__})") from error

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from models.backbones.prithvi_eo import PrithviEO
 from models.errors import InputError
 from models.networks.decoders import DenseHead, SceneHead
+from models.networks.terratorch_head import TerratorchHead
 from models.spec import IMAGERY, Classes, Spec
-from models.training.settings import Architecture
+from models.training.settings import Architecture, TerratorchArchitecture
 
 
 class Network(nn.Module):
@@ -44,8 +45,11 @@ class Network(nn.Module):
                 f"patch {imagery.patch} in the Spec: {backbone} has patches of {self.backbone.patch[-1]} pixels"
             )
         dims = [self.backbone.dim * imagery.times] * len(self.backbone.blocks)
-        head = SceneHead if spec.answer.support == "tile" else DenseHead
-        self.head: nn.Module = head(spec, architecture, dims=dims)
+        if isinstance(architecture, TerratorchArchitecture):
+            self.head: nn.Module = TerratorchHead(spec, architecture, dims=dims)
+        else:
+            head = SceneHead if spec.answer.support == "tile" else DenseHead
+            self.head = head(spec, architecture, dims=dims)
         shape = (len(imagery.channels), 1, 1, 1)
         self.register_buffer("mean", torch.tensor(imagery.mean).reshape(shape), persistent=False)
         self.register_buffer("std", torch.tensor(imagery.std).reshape(shape), persistent=False)

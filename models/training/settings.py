@@ -52,6 +52,29 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class TerratorchArchitecture(Architecture):
+    """A neck, a decoder and a head of terratorch's own, of a model that was trained there.
+
+    Attributes:
+        decoder: terratorch's class of it, see `networks.terratorch_head.DECODERS`.
+        detail: none.
+        statistics: none.
+        dropout: as in `Architecture`.
+        arguments: of the decoder.
+        neck: name and arguments of what makes a pyramid of the maps; nothing where they come as they are.
+        widths: of the convolutions between the decoder and the last one.
+    """
+
+    decoder: str = "UperNetDecoder"
+    detail: int = 0
+    statistics: int = 0
+    dropout: float = 0.0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    neck: Mapping[str, Any] = field(default_factory=dict)
+    widths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class WeatherArchitecture:
     """What, beside the Spec and the name of the backbone, builds a network again.
 

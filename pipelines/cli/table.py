@@ -183,10 +183,13 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "pull": Command(
-        "a published run as a run folder, its hashes checked",
-        "ORG/NAME[@REVISION] --out RUN",
+        "a published run, or a model of terratorch, as a run folder",
+        "ORG/NAME[@REVISION]|CHECKPOINT --out RUN [--yaml FILE]",
         "pipelines.commands.pull:pull",
-        ("pull org/landuse --out runs/theirs", "pull org/landuse@v2 --out runs/v2"),
+        (
+            "pull org/landuse@v2 --out runs/theirs",
+            "pull burns.ckpt --yaml burns.yaml --out runs/burns",
+        ),
         resumes="the same command goes on from here",
     ),
     "embed": Command(

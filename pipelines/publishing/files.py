@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.bundle import FILES, Bundle, check_file, read_bundle
 from models.errors import InputError
+from models.files import check_folder
 from models.runtime.hashes import sha256
 
 TEXT, WEIGHTS = 16 << 20, 32 << 30  # bytes at most, of a text or picture, and of weights; 2300M are 9.5 GB
@@ -18,6 +19,8 @@ MOST: Mapping[str, int] = {
     **dict.fromkeys(("bundle.json", CARD, LICENCE, SUMS, ITEM, PICTURE, ADAPTER[0], *OF_RUN), TEXT),
     **dict.fromkeys((*FILES.values(), ADAPTER[1]), WEIGHTS),
 }
+PULLED = "pulled.json"  # what was understood of a model of others
+MADE = (*MOST, PULLED, "report.html")  # what `pull`, and `evaluate` after it, leave in a run folder
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SUM = re.compile(r"([0-9a-f]{64})  ([\w.-]+)", re.ASCII)
@@ -29,6 +32,18 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
 
 
+def check_replaced(out: Path, *, overwrite: bool) -> None:
+    """Refuse a run folder that cannot be written, or that holds what no pulled run has.
+
+    Raises:
+        InputError: which it is.
+    """
+    check_folder(out, overwrite=overwrite)
+    own = sorted({path.name for path in out.iterdir()} - {*MADE} if out.is_dir() else ())
+    if own:
+        raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
+
+
 def check_sizes(sizes: Mapping[str, int], where: object) -> list[str]:
     """The files of a run among those of a repository, bundle.json first.
 
@@ -38,6 +53,7 @@ def check_sizes(sizes: Mapping[str, int], where: object) -> list[str]:
     if "bundle.json" not in sizes or FILES["sha256"] not in sizes:
         pickles = sorted(name for name in sizes if name.lower().endswith(PICKLES))
         why = f"; it has pickles ({pickles[0]}), which could run code and are not opened" if pickles else ""
+        why += "; one of terratorch with one YAML file beside it would be taken by `pull`" if pickles else ""
         raise InputError(f"{where}: wanted bundle.json and {FILES['sha256']}, as `publish` puts them there{why}")
     for name, most in MOST.items():
         if sizes.get(name, 0) > most:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from models.backbones.hub import locate, reachable
+from models.bundle import Base
 from models.errors import InputError, RunError
-from models.files import check_folder, draft_folder
-from pipelines.publishing.files import MOST, check_run, check_sizes
+from models.files import draft_folder
+from pipelines.publishing.files import MADE, MOST, check_replaced, check_run, check_sizes
+from pipelines.publishing.foreign import run
 from pipelines.publishing.repository import Address, address_of, check_online, listing
 
-MADE = ("report.html",)  # what `evaluate` may have put beside an earlier run
 SPARE = 1.1  # of the bytes that are fetched, to be free on the disk
 
 
@@ -44,17 +45,36 @@ def check_own(run: Path, what: str) -> None:
         raise InputError(f"{run.name[:12]}: a published run in the Hub's cache is not written to: {what}")
 
 
-def pull(repo: str, *, out: Path, overwrite: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Bring a run, see `commands.pull.pull`."""
-    address = address_of(repo)
-    check_folder(out, overwrite=overwrite)
-    own = sorted({path.name for path in out.iterdir()} - {*MOST, *MADE} if out.is_dir() else ())
-    if own:
-        raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
-    source = _fetched(address, say) if reachable() else _cached(address, say)
+def pull(
+    source: str,
+    *,
+    out: Path,
+    yaml: Path | None,
+    scale: float | None,
+    overwrite: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Bring a run, or a model of terratorch as one, see `commands.pull.pull`."""
+    how: dict[str, Any] = {"out": out, "scale": scale, "overwrite": overwrite, "say": say}
+    if run.is_checkpoint(source):
+        return run.bring_files(Path(source), yaml, **how)
+    address = address_of(source)
+    check_replaced(out, overwrite=overwrite)
+    folder = _fetched(address, say, run.chosen) if reachable() else _cached(address, say)
+    names = run.chosen({path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}, address)
+    if "bundle.json" not in names:
+        base = Base("hub", address.repo, folder.name, names[0])
+        return run.bring(folder / names[0], yaml or folder / names[1], base=base, **how)
+    if yaml or scale is not None:
+        raise InputError(f"{address}: is a run of ours, which takes no --yaml and no --scale; leave them out")
+    return _copied(folder, address, out)
+
+
+def _copied(source: Path, address: Address, out: Path) -> dict[str, Any]:
+    """A run in the Hub's cache as a folder."""
     bundle = check_run(source, address)
     names = [name for name in MOST if (source / name).is_file()]
-    with draft_folder(out, replaces="bundle.json", also=[*MOST, *MADE]) as folder:
+    with draft_folder(out, replaces="bundle.json", also=MADE) as folder:
         for name in names:
             shutil.copyfile(source / name, folder / name)
     size = sum((out / name).stat().st_size for name in names)
@@ -62,10 +82,14 @@ def pull(repo: str, *, out: Path, overwrite: bool, say: Callable[[str], None]) -
     return told | {"task": bundle.spec.task, "backbone": bundle.backbone, "base": str(bundle.base)}
 
 
-def _fetched(address: Address, say: Callable[[str], None]) -> Path:
-    """The folder in the Hub's cache with the files of a run at a commit; what is there already is not fetched again."""
+def _fetched(
+    address: Address,
+    say: Callable[[str], None],
+    wanted: Callable[[Mapping[str, int], object], list[str]] = check_sizes,
+) -> Path:
+    """The folder in the Hub's cache with wanted files of a commit; what is there already is not fetched again."""
     held = listing(address)
-    names = check_sizes(held.sizes, address)
+    names = wanted(held.sizes, address)
     lacking = [name for name in names if not _is_cached(address, name, held.commit)]
     size = sum(held.sizes[name] for name in lacking)
     _check_room(size, address)

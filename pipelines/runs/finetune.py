@@ -8,10 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import seed_everything
-from torch import Tensor
 from torch.onnx import OnnxExporterError
 
 from models.backbones.loading import LoadReport
@@ -21,8 +19,8 @@ from models.errors import RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
 from models.networks.tables import TableNetwork
-from models.runtime.engines import load_runtime
-from models.runtime.export import example_inputs, export_onnx
+from models.runtime.agreement import write_graph
+from models.runtime.export import example_inputs
 from models.runtime.rounding import rounding
 from models.spec import Classes
 from models.training.settings import Lora
@@ -42,7 +40,6 @@ from pipelines.runs.worth import inputs, tokens
 from pipelines.samples.sets import SPLITS, Samples, check_split, divided, evenly, inputs_of, write_split
 from pipelines.tasks.task import Task, Teller, task_named
 
-AGREEMENT = 1e-3  # largest difference between the exported model's answers and torch's: of probabilities, or in scales
 LARGEST = 2 << 30  # bytes of weights over weather that are exported: what a file of ONNX holds
 COMPARED = 16  # samples on which reduced precisions are compared
 
@@ -235,7 +232,7 @@ def save(
         launch.say("exporting and checking model.onnx")
         inputs = example_inputs(bundle.spec, batch=3)
         scale = 1.0 if isinstance(bundle.spec.answer, Classes) else float(network.target_std)
-        predict = _export(out, bundle, network, inputs, scale)
+        predict = write_graph(out, bundle, network, inputs, scale=scale)
         lap(launch, WRITE)
         return bundle, predict_by(network) if bundle.spec.over_tables else predict  # which asks about rows one by one
     (out / "model.onnx").unlink(missing_ok=True)  # of an earlier attempt
@@ -248,21 +245,6 @@ def save(
     return bundle, predict_by(network)
 
 
-def _export(out: Path, bundle: Bundle, network: AnyNetwork, inputs: Mapping[str, Tensor], scale: float) -> Predict:
-    """Write model.onnx and bundle.json; the exported model in float32, which agrees with the trained one."""
-    export_onnx(network, out / "model.onnx", inputs)
-    write_bundle(out, bundle)
-    predict = load_runtime(out, runtime="openvino", precision="f32")
-    given = {name: tensor.numpy() for name, tensor in inputs.items()}
-    difference = float(np.abs(predict_by(network)(given) - predict(given)).max()) / scale
-    if not difference <= AGREEMENT:
-        (out / "bundle.json").unlink()
-        raise RunError(
-            f"{out / 'model.onnx'}: differs from the trained model by {difference:.2g}; the bundle is not kept"
-        )
-    return predict
-
-
 def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samples, launch: Launch) -> str:
     """Write model.onnx for the grid of the samples; where there can be none, why, for the run goes on without."""
     size = sum(weight.nbytes for weight in network.parameters())
@@ -272,7 +254,7 @@ def _export_fields(out: Path, bundle: Bundle, network: AnyNetwork, samples: Samp
     chosen = [samples.samples[i * len(samples.samples) // 3] for i in range(3)]
     inputs = {name: torch.from_numpy(given) for name, given in inputs_of(samples, chosen).items()}
     try:
-        _export(out, bundle, network, inputs, bundle.spec.field.scale)
+        write_graph(out, bundle, network, inputs, scale=bundle.spec.field.scale)
     except (RunError, OnnxExporterError) as error:
         (out / "model.onnx").unlink(missing_ok=True)
         reason = str(error).strip().splitlines()[0].removesuffix("; the bundle is not kept")
