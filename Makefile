@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: setup demo test adapters lint bench mutants notebooks page clean
+.PHONY: setup demo test adapters lint bench mutants notebooks docs page clean
 
 setup: $(STAMP)
 
@@ -50,9 +50,17 @@ mutants: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/store.py
 
+# The documentation as pages in site/: links and anchors that lead nowhere fail, and nothing is asked of the network.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/python -m pip install $(PIP_QUIET) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 # Do the types of the page's modules hold? Needs TypeScript's tsc on the PATH.
 page:
 	tsc -p pipelines/edge/page
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) demo runs site

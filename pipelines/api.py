@@ -46,14 +46,14 @@ _HOME = {
     "pipelines.tasks.task": ("load_recipe", "prepare"),
     "pipelines.weather.dataset": ("one_forecast", "open_weather"),
 }
-_MODULES = {"plots": "pipelines.reports.plots", "map_plots": "pipelines.reports.map_plots"}
-_WHERE = {name: module for module, names in _HOME.items() for name in names}
+MODULES = {"plots": "pipelines.reports.plots", "map_plots": "pipelines.reports.map_plots"}
+WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = sorted((*_WHERE, *_MODULES))
+__all__ = sorted((*WHERE, *MODULES))
 
 
 def __getattr__(name: str) -> Any:
     """A name of the table, imported now."""
     if name not in __all__:
         raise AttributeError(f"pipelines.api has no {name!r}; it has {', '.join(__all__)}")
-    return import_module(_MODULES[name]) if name in _MODULES else getattr(import_module(_WHERE[name]), name)
+    return import_module(MODULES[name]) if name in MODULES else getattr(import_module(WHERE[name]), name)

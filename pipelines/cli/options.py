@@ -131,7 +131,7 @@ def call_of(command: Command, recipe: Path | None = None) -> Call:
             options.append(Option(part, Path, MISSING, told, part, positional=True))
         if is_record(kind):
             kinds[part] = kind
-            options += _fields(kind, part, required=not positional)
+            options += options_of(kind, part, required=not positional)
             continue
         default = MISSING if parameter.default is Parameter.empty else parameter.default
         spelled, several = command.spelled.get(part, part), part in command.several
@@ -148,7 +148,7 @@ def _recipe_kind(path: Path | None) -> type[Any]:
     return recipe_kind(path)
 
 
-def _fields(kind: type, part: str, *, required: bool, prefix: str = "", heading: str = "") -> Iterator[Option]:
+def options_of(kind: type, part: str, *, required: bool, prefix: str = "", heading: str = "") -> Iterator[Option]:
     """Options from the fields of a dataclass; those of a dataclass in it have its name before their own."""
     docs, types = described(kind), fields_of(kind)
     for field in dataclasses.fields(kind):
@@ -157,7 +157,7 @@ def _fields(kind: type, part: str, *, required: bool, prefix: str = "", heading:
             continue
         if is_record(inner):
             title = f"--{name}: {docs[field.name]}"
-            yield from _fields(inner, part, required=required, prefix=f"{name}.", heading=title)
+            yield from options_of(inner, part, required=required, prefix=f"{name}.", heading=title)
             continue
         default = field.default if field.default_factory is MISSING else field.default_factory()
         default = None if default is MISSING and not required else default  # a recipe holds it

@@ -67,7 +67,7 @@ def make_parser(name: str, call: Call) -> Parser:
     )
     headed: dict[str, list[Option]] = {title: [] for title in ("arguments", "options", *HEADINGS)}
     for option in call.options:
-        headed.setdefault(_heading(option, recipe=call.recipe), []).append(option)
+        headed.setdefault(heading(option, recipe=call.recipe), []).append(option)
     for title, options in headed.items():
         group = parser.add_argument_group(title)
         if title == "options" and call.recipe:
@@ -82,7 +82,7 @@ def make_parser(name: str, call: Call) -> Parser:
     return parser
 
 
-def _heading(option: Option, *, recipe: str | None) -> str:
+def heading(option: Option, *, recipe: str | None) -> str:
     """What an option stands under in the help; the bands of a recipe are the model's."""
     if option.positional:
         return "arguments"

@@ -1,4 +1,7 @@
-"""Every command of the README is run: on small files under the names that it uses, with tiny weights."""
+"""Every command of the README is run: on small files under the names that it uses, with tiny weights.
+
+Of the commands in docs/ the options are read.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,15 @@ import numpy as np
 import pyogrio
 import pytest
 
+from docs.reference import KINDS
+from models.errors import InputError
 from pipelines.access.catalogues import CATALOGUES, Catalogue
 from pipelines.cli.main import main
+from pipelines.cli.options import FILLED, call_of, options_of, recipe_path, respelled
+from pipelines.cli.parser import FLAGS, make_parser
 from pipelines.cli.table import COMMANDS
 from pipelines.recipes.reading import RECIPES
+from pipelines.tasks.task import task_named
 from tests.catalogue_server import publish_s2, serving_catalogue
 from tests.downscale_files import coarsened
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses
@@ -30,9 +38,23 @@ from tests.runs import BANDS, TINY, TINY_MAE, make_chip, make_points, make_serie
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
-BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
-LINES = [re.sub(r"\s+#.*", "", line) for line in BLOCKS.splitlines()]
-INLINE = [text for text in re.findall(r"`(earthtune \S[^`]*)`", README) if text != "earthtune COMMAND --help"]
+FLAGS_OF_ALL = ("help", "print_config", *(flag[2:] for flag in FLAGS))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def lines_of(page: str) -> list[str]:
+    """The lines of a page's blocks of code, without comments; those that end in a backslash go on."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    plain = "\n".join(block for language, block in blocks if not language).replace("\\\n", " ")
+    return [re.sub(r"\s+#.*", "", line) for line in plain.splitlines()]
+
+
+def inline_of(page: str) -> list[str]:
+    """The commands that its text names with what comes after them."""
+    return [text for text in re.findall(r"`(earthtune [^`\s]+ [^`]*)`", page) if text != "earthtune COMMAND --help"]
+
+
+LINES, INLINE = lines_of(README), inline_of(README)
 
 # What is run in place of what takes the published sizes; all else is run as it stands.
 INSTEAD = {
@@ -165,6 +187,63 @@ def typed(line: str) -> list[str]:
     quoted = re.findall(r"'([^']*)'", line)
     words = [[word] if word in quoted or "*" not in word else sorted(glob.glob(word)) for word in shlex.split(line)]
     return [word for found in words for word in found][1:]
+
+
+def understood(line: str) -> None:
+    """Read the options of a line as the command does, and stop there."""
+    name, *words = shlex.split(re.sub(r" (>|&).*", "", line[line.index("earthtune ") :]))[1:]
+    call = call_of(COMMANDS[name], recipe_path(words) if COMMANDS[name].of_recipe else None)
+    flags = (*FLAGS, *(["--print_config"] if call.recipe else []))
+    typed = vars(make_parser(name, call).parse_args(respelled(words, call.options, flags)))
+    said = {option.name: option.value(typed[option.name]) for option in call.options if option.name in typed}
+    call.arguments(said | ({call.recipe: recipe_path(words)} if call.recipe else {}), dict.fromkeys(FILLED))
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.stem)
+def test_commands_of_the_docs_take_their_options(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tried").mkdir()
+    shutil.copy(RECIPES / "landuse.yaml", tmp_path / "tried" / "best.yaml")
+    text = page.read_text()
+    assert set(re.findall(r"`earthtune (\w+)", text)) <= set(COMMANDS)
+    for line in [*lines_of(text), *inline_of(text)]:
+        if re.search(r"(^|[ =])earthtune ", line):
+            understood(line)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda path: path.stem)
+def test_options_and_keys_that_text_names_are_there(page):
+    """Options of any command, keys of any kind of recipe."""
+    options = {o.name for command in COMMANDS.values() for o in call_of(command).options}
+    keys = {o.name for task in KINDS.values() for o in options_of(task_named(task).recipe, "recipe", required=False)}
+    parts = {key.rpartition(".")[0] for key in keys}  # given as a whole
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`([^`\n]+)`", text):
+        if not re.match(r"python|run_edge|--without-terratorch", code):
+            assert set(re.findall(r"--([a-z][\w.]*)", code)) <= options | keys | set(FLAGS_OF_ALL), code
+        if key := re.match(r"(?:data|model|training|lora|distil)\.\w[\w.]*(?=[: ]|$)", code):
+            assert key[0] in keys | parts or key[0].endswith((".safetensors", ".onnx")), code
+
+
+def test_every_command_has_a_page_that_shows_it():
+    shown = " ".join(line for page in DOCS for line in lines_of(page.read_text()))
+    assert [name for name in COMMANDS if f"earthtune {name} " not in shown] == ["backbones", "demo", "completion"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("earthtune score run a.tif --out maps --probabilites", "no such option"),
+        ("earthtune score run a.tif", "--out"),
+        ("earthtune score run a.tif --out maps --overlap wide", "wide"),
+        ("srun earthtune finetune landus --data.root chips", "no such recipe"),
+        ("A=1 earthtune finetune landuse --training.epochs x --out a > log", "--training.epochs"),
+        ("earthtune search landuse --models.decoder fcn --out a &", "no such option"),
+    ],
+)
+def test_what_a_line_gets_wrong_is_noticed(line, told):
+    with pytest.raises(InputError, match=told):
+        understood(line)
 
 
 @pytest.mark.parametrize("line", OPTIONS_ONLY)
