@@ -202,9 +202,9 @@ def torch_only(monkeypatch, unrendered):
     from pipelines.runs import finetune as module
     from tests import unexported
 
-    export, rounding, whole = module._export, module.rounding, set()
+    export, rounding, whole = module.write_graph, module.rounding, set()
     monkeypatch.setattr(
-        module, "_export", lambda out, *a: (export if out.name in whole else unexported.unexported)(out, *a)
+        module, "write_graph", lambda out, *a: (export if out.name in whole else unexported.unexported)(out, *a)
     )
     monkeypatch.setattr(module, "rounding", lambda out, *a, **b: rounding(out, *a, **b) if out.name in whole else {})
     return whole

@@ -18,7 +18,7 @@ from pipelines.outputs.item import write_stac_item
 from pipelines.publishing import leaks, licences
 from pipelines.publishing.adapters import check_adapters, write_adapters
 from pipelines.publishing.card import Facts, card
-from pipelines.publishing.files import CARD, ITEM, LICENCE, MOST, PICTURE, write_sums
+from pipelines.publishing.files import CARD, ITEM, LICENCE, MOST, PICTURE, PULLED, write_sums
 from pipelines.publishing.item import model_item
 from pipelines.publishing.picture import lead_of, write_scores
 from pipelines.recipes.reading import read_values
@@ -56,9 +56,9 @@ def write_package(run: Path, out: Path, wish: Wish, *, say: Callable[[str], None
     """
     bundle = read_bundle(run)
     if not bundle.scores:
-        raise InputError(
-            f"{run}: has no scores, so that nobody could tell what it is worth; --resume ends the training"
-        )
+        theirs = (run / PULLED).is_file()
+        advice = "it came from others, who have published it" if theirs else "--resume ends the training"
+        raise InputError(f"{run}: has no scores, so that nobody could tell what it is worth; {advice}")
     licence = licences.chosen(wish.licence, bundle)
     if wish.adapter_only:
         check_adapters(run, bundle)

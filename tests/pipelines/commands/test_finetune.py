@@ -327,6 +327,8 @@ def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_pat
         monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
         with pytest.raises(KeyboardInterrupt):
             finetune(recipe, tmp_path / "run")
+        with pytest.raises(InputError, match="last.ckpt: strategy fsdp cannot go on from it; --strategy ddp can"):
+            finetune(recipe, tmp_path / "run", launch=Launch(resume=True, strategy="fsdp"))
     command = [
         sys.executable,
         "-m",

@@ -59,7 +59,7 @@ def crossed(grouped, made_once):
         with pytest.MonkeyPatch.context() as patch:
             for module in (crossfit, runs):
                 patch.setattr(module, "train", watched)
-            patch.setattr(runs, "_export", unexported)
+            patch.setattr(runs, "write_graph", unexported)
             patch.setattr(runs, "rounding", unrounded)
             patch.setattr("pipelines.reports.report._rendered", unrendered)
             result = finetune(recipe_of(grouped), out / "run")

@@ -118,7 +118,7 @@ def test_another_teacher_and_other_splits_are_refused(run, tmp_path):
 
 
 def test_students_of_scene_classes_and_values(scene_run, value_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "_export", unexported)  # the export has tests of its own
+    monkeypatch.setattr(runs, "write_graph", unexported)  # the export has tests of its own
     monkeypatch.setattr(runs, "rounding", unrounded)
     for run, lead in ((scene_run, "accuracy"), (value_run, "rmse")):
         result = finetune(recipe_of(run, compare=False), tmp_path / run.name)

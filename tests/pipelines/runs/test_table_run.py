@@ -62,7 +62,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     write(folder / "samples.csv")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_export", unexported)  # what is exported answers alike by test_tables.py
+        patch.setattr(runs, "write_graph", unexported)  # what is exported answers alike by test_tables.py
         result = runs.finetune(recipe_of(folder), folder / "run")
     return folder, result
 
