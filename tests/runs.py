@@ -204,7 +204,9 @@ def torch_only(monkeypatch, unrendered):
 
     export, rounding, whole = module.write_graph, module.rounding, set()
     monkeypatch.setattr(
-        module, "write_graph", lambda out, *a: (export if out.name in whole else unexported.unexported)(out, *a)
+        module,
+        "write_graph",
+        lambda out, *a, **b: (export if out.name in whole else unexported.unexported)(out, *a, **b),
     )
     monkeypatch.setattr(module, "rounding", lambda out, *a, **b: rounding(out, *a, **b) if out.name in whole else {})
     return whole
