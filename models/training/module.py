@@ -77,8 +77,11 @@ class FineTuning(LightningModule):
         self.curves: list[dict[str, float]] = []
         self.val_loss = torchmetrics.MeanMetric()
 
-    def configure_model(self) -> None:
-        """With strategy fsdp divide the weights among the devices, each block of a backbone by itself."""
+    def divide(self) -> None:
+        """Divide the weights among the devices, each block of a backbone by itself: `configure_model` of strategy fsdp.
+
+        It is no override of that, for Lightning warns of a moving average over any model that has one.
+        """
         mesh = self.device_mesh
         if mesh is None or isinstance(self.network, FSDPModule):
             return

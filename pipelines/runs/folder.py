@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from models.bundle import Bundle, read_bundle
 from models.errors import EarthtuneError, InputError, RunError
@@ -216,6 +216,8 @@ def fit(
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     whole = copy.deepcopy(network) if launch.strategy == SHARDED else None
+    if whole is not None:
+        module.configure_model = cast("Any", module).divide  # type: ignore[method-assign]
     try:
         trainer = _trainer(training, *monitor, out, launch)
     except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import InputError
+from models.runtime import silence as silence  # before terratorch is imported
 from models.types import convert, nearest
 from pipelines.publishing.foreign.model import section
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from models.bundle import load_network, read_bundle
 from models.errors import InputError
+from models.runtime import agreement
 from models.runtime.engines import load_runtime
 from models.training.settings import Training
 from pipelines.cli.main import main
@@ -230,8 +231,8 @@ def test_what_openvino_does_not_take_is_refused_before_a_folder_is_made(run, tmp
 )
 def test_a_graph_that_answers_otherwise_or_is_too_large_is_not_kept(run, tmp_path, monkeypatch, name, value, reason):
     bundle, network, said = read_bundle(run), load_network(run), []
-    monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "export_onnx", lambda _, path, __: shutil.copy(run / "model.onnx", path))
+    monkeypatch.setattr(agreement if name == "AGREEMENT" else module, name, value)
+    monkeypatch.setattr(agreement, "export_onnx", lambda _, path, __: shutil.copy(run / "model.onnx", path))
     samples = TASK.reopen(bundle.spec, data_for(bundle))
     kept, _ = module.save(tmp_path, bundle, network, samples, Launch(say=said.append), last=True)
     note = kept.training["notes"][-1]
