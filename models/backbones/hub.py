@@ -62,7 +62,7 @@ def locate(repo: str, filename: str, *, revision: str | None = None, online: boo
         InputError: not in the cache and the Hub cannot be reached, or the repository, revision or file is not there.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # type: ignore[attr-defined] # not in its __all__
 
     # HTTPError is that of the HTTP library which the hub client uses: httpx in hub 1, httpx2 in hub 2.
 

@@ -32,16 +32,18 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
 
 
-def check_replaced(out: Path, *, overwrite: bool) -> None:
-    """Refuse a run folder that cannot be written, or that holds what no pulled run has.
+def check_replaced(out: Path, *, known: Iterable[str] = MADE, overwrite: bool) -> None:
+    """Refuse a run folder that cannot be written, or that holds what no published run has.
 
     Raises:
         InputError: which it is.
     """
     check_folder(out, overwrite=overwrite)
-    own = sorted({path.name for path in out.iterdir()} - {*MADE} if out.is_dir() else ())
+    own = sorted({path.name for path in out.iterdir()} - {*known} if out.is_dir() else ())
     if own:
-        raise InputError(f"{out}: holds {own[0]}, which no pulled run has, and is not replaced; name another folder")
+        raise InputError(
+            f"{out}: holds {own[0]}, which no published run has, and is not replaced; --out names another folder"
+        )
 
 
 def check_sizes(sizes: Mapping[str, int], where: object) -> list[str]:

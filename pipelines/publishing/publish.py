@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from models.files import check_folder
-from pipelines.publishing.files import MOST
+from pipelines.publishing.files import MOST, check_replaced
 from pipelines.publishing.package import Wish, write_package
 from pipelines.publishing.repository import Address, address_of, check_online, send
 
@@ -52,12 +51,9 @@ def _address(repo: str, revision: str | None) -> Address:
 
 def _check_target(run: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse to write over what is no published folder, a run above all."""
-    check_folder(out, overwrite=overwrite)
     if out.exists() and out.resolve() == run.resolve():
         raise InputError(f"{out}: is the run itself; --out names another folder")
-    own = sorted({path.name for path in out.iterdir()} - {*MOST} if out.is_dir() else ())
-    if own:
-        raise InputError(f"{out}: holds {own[0]}, which is no part of a published run; --out names another folder")
+    check_replaced(out, known=MOST, overwrite=overwrite)
 
 
 def _sent(folder: Path, address: Address, *, private: bool) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def check_online(address: Address) -> None:
 @contextmanager
 def asking(address: Address) -> Iterator[None]:
     """Tell in one line what the Hub refuses, or where it broke off."""
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # not in its __all__
 
     try:
         yield

@@ -36,8 +36,8 @@ from pipelines.records.energy import EPOCHS, START, Account
 from pipelines.records.label import summed
 from pipelines.runs.check import check
 from pipelines.runs.folder import precision_of
-from pipelines.runs.training import build, module_of
-from pipelines.samples.sets import ItemSet, Samples, divided
+from pipelines.runs.training import build, learned_of, module_of, wants_full
+from pipelines.samples.sets import EpochSampler, Samples, divided
 from pipelines.tasks.task import task_named
 
 NUMBER, MOMENTS = 4, 2  # bytes of a weight, and numbers that AdamW keeps of each that is trained
@@ -92,17 +92,18 @@ def plan(
     with trusting(trust):
         samples = task.prepare(dataclasses.replace(recipe, weights="random"))
         learned, watched = samples.of("train"), samples.of("val")
-        items = ItemSet(samples, learned, seed=recipe.seed, repeat=max(samples.epoch // len(learned), 1))
+        items = learned_of(samples, learned, seed=recipe.seed)
         batch = next(iter(DataLoader(items, batch_size=min(training.batch // world, len(items)))))
     told: dict[str, Any] = {"samples": divided(samples, recipe.folds), "described": samples.described}
     memory = {}
     for again in (False, True):
         memory[again], found = shaped(recipe, samples.spec, batch, world=world, recompute=again)
         told |= found if again == training.recompute else {}
+    epoch = EpochSampler(len(items), seed=recipe.seed, batch=training.batch, full=told.pop("full"))
     told |= {
         "processes": world,
         "batch": training.batch,
-        "steps": math.ceil(len(items) / training.batch),
+        "steps": math.ceil(len(epoch) / training.batch),
         "trainings": recipe.folds or 1 + bool(recipe.refit),
         "epochs": training.epochs,
         "patience": training.patience,
@@ -147,7 +148,8 @@ def shaped(recipe: Recipe, spec: Spec, batch: Batch, *, world: int, recompute: b
     weights = NUMBER * (every * (2 if recipe.training.ema else 1))
     inputs = sum(values.nbytes for values in batch.values())
     memory = Memory(weights, NUMBER * trained * per, sum(kept.values()), inputs)
-    return memory, {"parameters": every, "trained": trained, "flop": count.get_total_flops()}
+    found = {"parameters": every, "trained": trained, "flop": count.get_total_flops()}
+    return memory, found | {"full": wants_full(network)}
 
 
 def _features(network: AnyNetwork, batch: Batch) -> Any:

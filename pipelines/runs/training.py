@@ -120,21 +120,28 @@ def train(
     if not val:
         left = samples.of("test") or chosen
         val = [left[i] for i in evenly(len(left), WATCHED)]
-    repeat = max(samples.epoch // len(chosen), 1)
-    sets = ItemSet(samples, chosen, seed=recipe.seed, repeat=repeat), ItemSet(samples, val, seed=recipe.seed)
+    sets = learned_of(samples, chosen, seed=recipe.seed), ItemSet(samples, val, seed=recipe.seed)
     if not (launch.resume and (out / "checkpoints" / "last.ckpt").is_file()):  # which has it already
         begun = module.objective.begin(ItemSet(samples, chosen, seed=recipe.seed), seed=recipe.seed)
         if begun:
             launch.say(begun)
     if recipe.mode == "frozen" and isinstance(network, Network):
         _compute_features(network, sets, batch=training.batch)
-    # Batch norm wants more than one sample.
-    full = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
-    loaders = Loaders(*sets, training, seed=recipe.seed, full=full)
+    loaders = Loaders(*sets, training, seed=recipe.seed, full=wants_full(network))
     fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
     if isinstance(network, FusedNetwork) and isinstance(module.objective, Labelled):
         learned = module.objective.total, module.objective.class_weights
         launch.say(fit_correction(network, sets[0], *learned, seed=recipe.seed))
+
+
+def learned_of(samples: Samples, chosen: Sequence[Any], *, seed: int) -> ItemSet:
+    """Some samples as an epoch has them, few of them several times."""
+    return ItemSet(samples, chosen, seed=seed, repeat=max(samples.epoch // len(chosen), 1))
+
+
+def wants_full(network: nn.Module) -> bool:
+    """Whether a last batch that holds fewer samples is left out: batch norm wants more than one sample."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
 
 
 def _compute_features(network: Network, sets: Sequence[ItemSet], *, batch: int) -> None:

@@ -173,8 +173,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             raise InputError(f"{size} samples to train on: fewer than the {self.world} processes")
         rest = size % batch
         left = rest if (full and size > batch) or rest < self.world else 0
-        self.size, self.seed, self.batch, self.epoch = size - left, seed, batch, 0
-        self.all = size
+        self.size, self.all, self.seed, self.epoch = size - left, size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""

@@ -12,8 +12,8 @@ from models.training.settings import Lora, Training
 from pipelines.commands.plan import told
 from pipelines.records.energy import Account
 from pipelines.runs.plan import plan, shaped
-from pipelines.runs.training import build, module_of
-from pipelines.samples.sets import ItemSet
+from pipelines.runs.training import build, learned_of, module_of, wants_full
+from pipelines.samples.sets import ItemSet, Loaders
 from pipelines.tasks.task import task_named
 from tests.runs import make_chips, tiny_recipe
 
@@ -71,7 +71,11 @@ def test_devices_share_the_batch_and_steps_are_those_of_the_training(chips, tmp_
     recipe = tiny_recipe(chips, training=SHORT)
     one, two = planned(recipe), planned(recipe, devices=2)
     assert two["memory"]["activations"] < 0.6 * one["memory"]["activations"]
-    assert (one["steps"], two["steps"]) == (2, 2) and one["epochs"] == 3
+    assert (one["steps"], two["steps"]) == (1, 1) and one["epochs"] == 3  # of six samples, in whole batches of four
+    _, samples, *_, network, _ = real(recipe, tmp_path)
+    items = learned_of(samples, samples.of("train"), seed=0)
+    loaders = Loaders(items, items, SHORT, seed=0, full=wants_full(network))
+    assert len(loaders.train_dataloader()) == one["steps"]
     assert planned(dataclasses.replace(recipe, folds=3))["trainings"] == 3
     assert planned(dataclasses.replace(recipe, refit=True))["trainings"] == 2
     assert list(tmp_path.iterdir()) == []
