@@ -181,7 +181,7 @@ def typed(line: str) -> list[str]:
     line = re.sub(r" > \S+$", "", line)
     for text, other in INSTEAD.items():
         line = line.replace(text, other)
-    line += f" {SMALL}" if line.startswith("earthtune finetune") else ""
+    line += f" {SMALL}" if re.match("earthtune (finetune|plan)", line) else ""
     line += f" --epochs 1 --overrides '{json.dumps(TINY_MAE)}'" if line.startswith("earthtune pretrain") else ""
     line += " --params 100000 --epochs 1 --compare false" if line.startswith("earthtune distil") else ""
     quoted = re.findall(r"'([^']*)'", line)

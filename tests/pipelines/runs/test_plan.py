@@ -8,15 +8,16 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import DataLoader
 
 from models.errors import InputError
-from models.training.settings import Lora, Training
+from models.training.settings import Architecture, Lora, Training
 from pipelines.commands.plan import told
 from pipelines.records.energy import Account
 from pipelines.runs.plan import plan, shaped
 from pipelines.runs.training import build, learned_of, module_of, wants_full
 from pipelines.samples.sets import ItemSet, Loaders
 from pipelines.tasks.task import task_named
-from tests.runs import make_chips, tiny_recipe
+from tests.runs import TINY, make_chips, tiny_recipe
 
+PLAIN = Architecture(TINY, decoder="linear", channels=8, detail=0, statistics=0)
 SHORT = Training(epochs=3, batch=4, lr=1e-3, precision="32-true")
 
 
@@ -45,8 +46,8 @@ def real(recipe, out):
         return x
 
     with saved_tensors_hooks(pack, lambda x: x):
-        output = network.train().members(batch)
-    output.square().mean().backward()
+        loss = network.train().members(batch).square().mean()
+    loss.backward()
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
     optimiser.step()
     return module, samples, batch, sum(kept.values()), network, optimiser
@@ -54,7 +55,8 @@ def real(recipe, out):
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_memory_is_that_of_a_step(chips, tmp_path, mode):
-    recipe = tiny_recipe(chips, training=SHORT, mode=mode, lora=Lora(4))
+    model = {"model": PLAIN} if mode == "lora" else {}
+    recipe = tiny_recipe(chips, training=SHORT, mode=mode, lora=Lora(4), **model)
     _, samples, batch, kept, network, optimiser = real(recipe, tmp_path)
     memory, found = shaped(recipe, samples.spec, batch, world=1, recompute=False)
     again, _ = shaped(recipe, samples.spec, batch, world=1, recompute=True)
@@ -76,20 +78,22 @@ def test_devices_share_the_batch_and_steps_are_those_of_the_training(chips, tmp_
     items = learned_of(samples, samples.of("train"), seed=0)
     loaders = Loaders(items, items, SHORT, seed=0, full=wants_full(network))
     assert len(loaders.train_dataloader()) == one["steps"]
-    assert planned(dataclasses.replace(recipe, folds=3))["trainings"] == 3
-    assert planned(dataclasses.replace(recipe, refit=True))["trainings"] == 2
+    plain = dataclasses.replace(recipe, model=PLAIN)
+    assert planned(dataclasses.replace(plain, folds=3))["trainings"] == 3
+    assert planned(dataclasses.replace(plain, refit=True))["trainings"] == 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_time_and_energy_grow_with_the_epochs(chips):
     short, long = (
-        planned(tiny_recipe(chips, training=dataclasses.replace(SHORT, epochs=e)), steps=1) for e in (3, 3000)
+        planned(tiny_recipe(chips, model=PLAIN, training=dataclasses.replace(SHORT, epochs=e)), steps=1)
+        for e in (3, 3000)
     )
     assert 100 < long["training_s"] / short["training_s"] < 10_000
     assert 100 < long["label"]["wh"].mid / short["label"]["wh"].mid < 10_000
     text = told(long, {}).text
     assert "fits here" in text and "a step" in text and "estimated" in text
-    assert "not measured: --steps 0" in told(planned(tiny_recipe(chips, training=SHORT)), {}).text
+    assert "not measured: --steps 0" in told(planned(tiny_recipe(chips, model=PLAIN, training=SHORT)), {}).text
 
 
 def test_what_cannot_be_planned_is_refused(chips):
