@@ -19,6 +19,7 @@ MOST: Mapping[str, int] = {
     **dict.fromkeys(("bundle.json", CARD, LICENCE, SUMS, ITEM, PICTURE, ADAPTER[0], *OF_RUN), TEXT),
     **dict.fromkeys((*FILES.values(), ADAPTER[1]), WEIGHTS),
 }
+ROOT = "training-data-elsewhere"  # where the training data is said to be; a folder that nobody has
 PULLED = "pulled.json"  # what was understood of a model of others
 MADE = (*MOST, PULLED, "report.html")  # what `pull`, and `evaluate` after it, leave in a run folder
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib")

@@ -18,14 +18,12 @@ from pipelines.outputs.item import write_stac_item
 from pipelines.publishing import leaks, licences
 from pipelines.publishing.adapters import check_adapters, write_adapters
 from pipelines.publishing.card import Facts, card
-from pipelines.publishing.files import CARD, ITEM, LICENCE, MOST, PICTURE, PULLED, write_sums
+from pipelines.publishing.files import CARD, ITEM, LICENCE, MOST, PICTURE, PULLED, ROOT, write_sums
 from pipelines.publishing.item import model_item
 from pipelines.publishing.picture import lead_of, write_scores
 from pipelines.recipes.reading import read_values
 from pipelines.records.attempts import read_records
 from pipelines.records.label import summed
-
-ROOT = "training-data-elsewhere"  # where the training data is said to be; a folder that nobody has
 
 
 @dataclass(frozen=True)

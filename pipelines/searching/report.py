@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from models.files import draft
@@ -87,9 +88,7 @@ def _tiles(known: Mapping[int, Told], best: int | None) -> list[View]:
 
 def _row(n: int, told: Told, space: Space, best: int | None, folds: int) -> View:
     """A trial in the table."""
-    values = told.groups.values()
-    mean = sum(values) / len(values) if values else 0.0
-    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None
+    spread = stdev(told.groups.values()) if len(told.groups) > 1 else None
     return {
         "number": n + 1,
         "best": n == best,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.networks.decoders import DECODERS
 from models.training.settings import Architecture, TableArchitecture, WeatherArchitecture
 from models.types import convert, only
 from pipelines.recipes.reading import put, read_values, type_at
@@ -19,7 +20,6 @@ from pipelines.runs.check import check
 from pipelines.tasks.task import Task
 
 NAMES, CHOICES = 50, 100  # most of each
-DECODERS = ("linear", "fcn", "unet", "upernet")
 # Trials that are asked about other samples, or other questions, cannot be told apart.
 FIXED = {
     **dict.fromkeys(("task", "data", "classes", "target"), "it decides what is scored, so that no trials compare"),

@@ -16,14 +16,13 @@ from models.errors import InputError, RunError
 from models.files import draft_folder
 from models.runtime.hashes import sha256
 from models.spec import IMAGERY, ClassDef, Classes, Pixels, Spec
-from pipelines.publishing.files import ADAPTER, MADE, PICKLES, PULLED, TEXT, WEIGHTS, check_replaced, check_sizes
+from pipelines.publishing.files import ADAPTER, MADE, PICKLES, PULLED, ROOT, TEXT, WEIGHTS, check_replaced, check_sizes
 from pipelines.publishing.foreign.data import Eaten, read_data
 from pipelines.publishing.foreign.model import Model, read_model
 from pipelines.recipes.reading import read_values
 from pipelines.recipes.recipe import Data, data_of
 
 CHECKPOINTS = (*PICKLES[:4], ".safetensors")
-ROOT = "training-data-elsewhere"  # as in a published run
 MISSING = (
     "scores, baselines and calibration: nothing is known of how right it is; `evaluate` with --data.root measures it",
     "what ground is unlike its training: the training pixels are not here",
