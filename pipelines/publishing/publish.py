@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.errors import InputError
+from models.errors import InputError, RunError
 from pipelines.publishing.files import MOST, check_replaced
 from pipelines.publishing.package import Wish, write_package
 from pipelines.publishing.repository import Address, address_of, check_online, send
@@ -38,7 +38,12 @@ def publish(
             return made | {"folder": None} | _sent(Path(place) / "run", address, private=private)
     _check_target(run, out, overwrite=overwrite)
     made = write_package(run, out, wish, say=say)
-    return made | ({"commit": None} if dry_run else _sent(out, address, private=private))
+    if dry_run:
+        return made | {"commit": None}
+    try:
+        return made | _sent(out, address, private=private)
+    except RunError as error:
+        raise RunError(f"{error}, with --overwrite: {out} is made already") from error
 
 
 def _address(repo: str, revision: str | None) -> Address:

@@ -224,10 +224,6 @@ def fit(
         raise InputError(f"devices {launch.devices}, strategy {launch.strategy}: {_first_line(error)}") from error
     last = out / "checkpoints" / "last.ckpt"
     start = last if launch.resume and last.is_file() else None
-    if start and launch.strategy == SHARDED:
-        raise InputError(
-            f"{start}: strategy {SHARDED} cannot go on from it; --strategy ddp can, --overwrite starts anew"
-        )
     if start:
         _check_checkpoint(start)
     if launch.resume:
@@ -324,15 +320,14 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
 
 
 def _strategy(launch: Launch) -> Any:
-    """Lightning's strategy; `fsdp` is that of torch's `fully_shard`, whose checkpoints are whole all the same."""
-    from lightning.pytorch.strategies import ModelParallelStrategy
+    """Lightning's strategy."""
+    from models.training.divided import Divided
 
     if launch.strategy != SHARDED:
         return launch.strategy
     if not launch.devices.isdigit():
         raise ValueError("wanted a number of devices for fsdp")
-    world = int(launch.devices) * launch.nodes
-    return ModelParallelStrategy(world, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    return Divided(int(launch.devices) * launch.nodes)
 
 
 def _booking(meter: Meter) -> Any:

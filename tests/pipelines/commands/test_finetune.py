@@ -323,12 +323,9 @@ def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_pat
         if self.current_epoch == 1:
             raise KeyboardInterrupt
 
-    if strategy == "ddp":  # the other begins anew
-        monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(recipe, tmp_path / "run")
-        with pytest.raises(InputError, match="last.ckpt: strategy fsdp cannot go on from it; --strategy ddp can"):
-            finetune(recipe, tmp_path / "run", launch=Launch(resume=True, strategy="fsdp"))
+    monkeypatch.setattr(FineTuning, "on_train_epoch_start", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(recipe, tmp_path / "run")
     command = [
         sys.executable,
         "-m",
@@ -338,12 +335,20 @@ def test_two_processes_go_on_with_what_one_began_and_train_as_one(chips, tmp_pat
         "--out",
         tmp_path / "run",
     ]
-    options = ["--out", tmp_path / "run", "--devices", "2", "--strategy", strategy, *["--resume"] * (strategy == "ddp")]
+    options = ["--devices", "2", "--strategy", strategy, "--resume"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("report:") == 1 and done.stderr.count("going on from") == (strategy == "ddp")
+    assert done.stdout.count("report:") == done.stderr.count("going on from") == 1
     ours, theirs = (read_curves(tmp_path / name / "metrics.csv") for name in ("run", "alone"))
     assert len(ours) == 2 and ours == [pytest.approx(row, rel=1e-3) for row in theirs]
+    ours, theirs = (
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
+        for name in ("run", "alone")
+    )
+    assert [group["params"] for group in ours["param_groups"]] == [group["params"] for group in theirs["param_groups"]]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for number, state in theirs["state"].items():
+        torch.testing.assert_close(ours["state"][number], state, rtol=0.02, atol=1e-5)
 
 
 @pytest.mark.usefixtures("torch_only")  # test_readme.py exports one

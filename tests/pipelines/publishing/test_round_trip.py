@@ -82,9 +82,17 @@ def test_who_may_publish(hub, run, monkeypatch, told):
     assert commits(hub) == ["main"]
 
 
-def test_a_hub_that_breaks_off(hub, run, told):
+def test_a_hub_that_breaks_off(hub, run, tmp_path, told):
+    """Without a folder nothing is left; with one, the words that are told send what was made."""
     hub.failing = 500
-    assert "the Hub broke off" in told("publish", run, REPO, "--licence", "apache-2.0", code=1)
+    words = ("publish", run, REPO, "--licence", "apache-2.0")
+    line = told(*words, code=1)
+    assert "the Hub broke off" in line and "--overwrite" not in line
+    words = (*words, "--out", tmp_path / "made")
+    assert "goes on from here, with --overwrite: " in told(*words, code=1)
+    hub.failing = None
+    told(*words, "--overwrite")
+    assert commits(hub) == ["main"]
 
 
 def test_without_network(hub, files, tmp_path, monkeypatch, told):
