@@ -54,7 +54,7 @@ def inspect(
 def _raster(path: str, bundle: Bundle | None, reading: Reading, run: Path | None = None) -> Inspection:
     """Look at one scene, put beside a model where there is one."""
     from pipelines.grids import align
-    from pipelines.inspection.needs import need_unit, needs_of
+    from pipelines.inspection.needs import need_unit, needs_of, weather_notes
     from pipelines.inspection.scene_contents import describe_scene
     from pipelines.samples.unfamiliar import strange
     from pipelines.scenes.pixel_size import at_size, size_notes
@@ -82,13 +82,13 @@ def _raster(path: str, bundle: Bundle | None, reading: Reading, run: Path | None
     wants = needs_of(found, products, spec)
     masked = bundle.data.get("mask_clouds") if reading.mask_clouds is None else reading.mask_clouds
     clear = all(product.clouds for product in products)
-    remarks: tuple[str, ...] = ()
+    remarks = weather_notes(spec)
     if wants[0].ok and wants[1].ok:
         said = dataclasses.replace(reading, mask_clouds=bool(masked) and clear)
         scene = open_told(sources, spec.imagery.channels, said, times=spec.imagery.times, like=bundle.data)
         scene = at_size(scene, spec.imagery.pixel, reading.resample)
         wants.append(need_unit(scene, spec, as_is=reading.as_is))
-        remarks = (*scene.remarks, *size_notes(scene, spec.imagery.pixel))
+        remarks += (*scene.remarks, *size_notes(scene, spec.imagery.pixel))
         remarks += tuple(strange(scene, run, bundle)) if run and wants[-1].ok else ()
     if masked:
         words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
@@ -129,6 +129,7 @@ def _scene_needs(folder: str, bundle: Bundle, reading: Reading) -> tuple[Need, .
 
 def _weather(path: str, bundle: Bundle | None, group: str | None, reading: Reading, *, run: Path | None) -> Inspection:
     """Look at a weather file, put beside a model where there is one."""
+    from pipelines.inspection.needs import need_weather, weather_notes
     from pipelines.inspection.weather_contents import describe_weather
     from pipelines.weather.dataset import named
 
@@ -138,6 +139,8 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, reading: Readi
     if bundle.spec.over_weather and run:
         needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
+    if notes := weather_notes(bundle.spec):
+        return Inspection(path, weather=found, needs=(need_weather(path, bundle),), notes=notes)
     try:  # its variables may be the bands of a scene
         seen = _raster(path, bundle, reading, run=run)
     except InputError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from models.spec import Spec
+from models.bundle import Bundle
+from models.errors import InputError
+from models.spec import WEATHER, Spec
 from pipelines.inspection.findings import Inspection, Need
 from pipelines.scenes.bands import Product
 from pipelines.scenes.physical import doubt
@@ -19,6 +21,34 @@ def needs_of(found: Inspection, products: list[Product], spec: Spec) -> list[Nee
     if spec.imagery.uses_location:
         needs.append(Need("location", found.crs is not None, found.crs or "no coordinate system"))
     return needs
+
+
+def need_weather(path: str, bundle: Bundle) -> Need:
+    """Whether a file holds the weather that a model takes beside its imagery."""
+    from pipelines.scoring.beside import opened
+
+    try:
+        opened(bundle, [path])
+    except InputError as error:
+        return Need("weather", False, str(error))
+    return Need("weather", True, _weather_of(bundle.spec))
+
+
+def weather_notes(spec: Spec) -> tuple[str, ...]:
+    """What a model takes beside a scene: a sentence, of a model over imagery alone none."""
+    if WEATHER not in spec.series:
+        return ()
+    days = spec.series[WEATHER].times * spec.series[WEATHER].step / 24
+    return (
+        f"beside a scene the model takes {_weather_of(spec)} of the {days:g} days before it (score --weather FILES)",
+    )
+
+
+def _weather_of(spec: Spec) -> str:
+    """Variables with their units."""
+    weather = spec.series[WEATHER]
+    known = zip(weather.channels, weather.units, strict=True)
+    return ", ".join(name if unit in ("", "1") else f"{name} ({unit})" for name, unit in known)
 
 
 def _need_bands(products: list[Product], spec: Spec) -> Need:

@@ -99,8 +99,8 @@ def warnings_about(scene: Scene, spec: Spec, *, as_is: bool = False) -> list[str
     return [*scene.remarks, *unit_notes(scene, as_is=as_is), *size_notes(scene, spec.imagery.pixel)]
 
 
-def tags_for(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
-    """GDAL tags that say what made the map, and from what."""
+def tags_for(bundle: Bundle, identity: str, scene: Scene, weather: Sequence[str] = ()) -> dict[str, str]:
+    """GDAL tags that say what made the map, and from what: the scene, and the files of weather beside it."""
     tags = {
         "TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}",
         "EARTHTUNE_BUNDLE": identity,
@@ -116,6 +116,7 @@ def tags_for(bundle: Bundle, identity: str, scene: Scene) -> dict[str, str]:
         "EARTHTUNE_CONFIDENCE": str(sure),
         "ACQUISITION_DATE": ",".join(dates),
         "EARTHTUNE_RESAMPLED": resampling_of(scene),
+        "EARTHTUNE_WEATHER": ",".join(Path(shown(file)).name for file in weather),
     }
     return tags | {name: text for name, text in told.items() if text}
 

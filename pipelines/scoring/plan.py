@@ -410,7 +410,9 @@ def _output(
         "beside": joined and joined.identity,
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
-    made = layouts(bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene), grid=plan.maps.map_grid)
+    made = layouts(
+        bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene, plan.weather), grid=plan.maps.map_grid
+    )
     return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
 
 

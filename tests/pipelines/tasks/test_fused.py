@@ -17,6 +17,7 @@ from models.networks.assembly import predict_by
 from models.networks.network import Network
 from models.spec import CONTEXT, IMAGERY, WEATHER, valid_of
 from pipelines.commands.score import score
+from pipelines.inspection.inspect import inspect
 from pipelines.recipes.fused import Before
 from pipelines.runs.finetune import finetune
 from pipelines.runs.training import build
@@ -48,6 +49,12 @@ def mapped(run, source, out, **how):
     assert told["status"] == "done", told
     with rasterio.open(told["map"]) as file:
         return file.read(1), told
+
+
+def joined_with(folder):
+    """The files of weather that the only map of a folder names."""
+    with rasterio.open(next(folder.glob("*_map.tif"))) as file:
+        return file.tags().get("EARTHTUNE_WEATHER")
 
 
 def test_a_sample_holds_the_weather_before_its_day_and_nothing_of_the_day_or_after(samples):
@@ -97,6 +104,7 @@ def test_a_map_with_weather_is_what_the_model_says_of_the_sample(fused_run, samp
     with torch.inference_mode():
         imagery = Network.finish(network, network.members(batch))[0].argmax(0).numpy()
     plain, told = mapped(fused_run, chip.images[0], tmp_path / "without")
+    assert [joined_with(tmp_path / name) for name in ("with", "without")] == ["weather.nc", None]
     assert (plain == codes[imagery]).mean() > 0.99 and "no weather is given" in told["notes"][-1]
     assert (plain != with_it).any()
     late = weather(tmp_path / "late.nc", first="2021-06-16")  # begins after the image
@@ -125,6 +133,16 @@ def test_weather_that_does_not_fit_is_refused_in_a_line(fused_run, run, chips, f
     assert "pr" in refused(fused_run, [weather(tmp_path / "named.nc", name="snow")])
     assert "wanted" in refused(fused_run, [weather(tmp_path / "unit.nc", unit="K")])
     assert "neither NetCDF" in refused(fused_run, [chips / "c00_lc.tif"])
+
+
+def test_inspect_says_what_is_wanted_beside_a_scene_and_whether_a_file_has_it(fused_run, fused_chips, tmp_path):
+    wanted = f"beside a scene the model takes pr (mm/d), noise of the {DAYS} days before it (score --weather FILES)"
+    scene = inspect(fused_chips / "c01_hls.tif", for_run=fused_run)
+    file = inspect(fused_chips / "weather.nc", for_run=fused_run)
+    assert scene.ok and wanted in scene.notes and file.notes == (wanted,)
+    assert file.ok and [need.reason for need in file.needs] == ["pr (mm/d), noise"]
+    (need,) = inspect(weather(tmp_path / "named.nc", name="snow"), for_run=fused_run).needs
+    assert not need.ok and "pr" in need.reason
 
 
 @pytest.mark.parametrize(
