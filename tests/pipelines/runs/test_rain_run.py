@@ -311,6 +311,7 @@ def test_daily_rain_runs(tmp_path):
     """A few days of the recipe rainfall_daily, whose scores are in mm a day and whose map says so."""
     changes = {"data.root": SHARED / "rain_iberia_daily", "data.inputs": ["ncep_iberia_1981_1985.nc"], "folds": 0}
     changes |= {"model.members": 1, "model.detail": 8, "training.epochs": 1, "data.variables": ["SLP", "Q850"]}
+    changes |= {"refit": "false"}
     recipe = read_recipe(RECIPES / "rainfall_daily.yaml", RainRecipe, changes)
     result = finetune(recipe, tmp_path / "run")
     assert {"csi_1", "csi_10", "csi_25"} <= set(result["model"]) and "mm/day" in result["headline"]
