@@ -35,8 +35,8 @@ def need_weather(path: str, bundle: Bundle) -> Need:
 
 
 def weather_notes(spec: Spec) -> tuple[str, ...]:
-    """What a model takes beside a scene: a sentence, of a model over imagery alone none."""
-    if WEATHER not in spec.series:
+    """What a model takes beside a scene: a sentence; none of a model over imagery alone, or over tables."""
+    if WEATHER not in spec.series or spec.over_tables:
         return ()
     days = spec.series[WEATHER].times * spec.series[WEATHER].step / 24
     return (

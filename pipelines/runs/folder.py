@@ -321,12 +321,12 @@ def _trainer(training: Training, monitor: str, better: str, out: Path, launch: L
 
 def _strategy(launch: Launch) -> Any:
     """Lightning's strategy."""
-    from models.training.divided import Divided
-
     if launch.strategy != SHARDED:
         return launch.strategy
     if not launch.devices.isdigit():
         raise ValueError("wanted a number of devices for fsdp")
+    from models.training.divided import Divided
+
     return Divided(int(launch.devices) * launch.nodes)
 
 

@@ -15,6 +15,7 @@ from models.errors import InputError
 from models.spec import Target
 from models.training.settings import TableArchitecture, Training
 from pipelines.commands.score import score
+from pipelines.inspection.inspect import inspect
 from pipelines.recipes.reading import RECIPES
 from pipelines.recipes.tables import TableData, TableRecipe
 from pipelines.runs import finetune as runs
@@ -22,6 +23,7 @@ from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.tasks.table import TASK, prepare
 from pipelines.tasks.task import load_recipe
+from tests.fused_files import weather
 from tests.unexported import unexported
 
 COLUMNS = ("site", "month", "red", "nir", "rain1", "rain2", "rain3", "moisture")
@@ -65,6 +67,11 @@ def run(tmp_path_factory):
         patch.setattr(runs, "write_graph", unexported)  # what is exported answers alike by test_tables.py
         result = runs.finetune(recipe_of(folder), folder / "run")
     return folder, result
+
+
+def test_inspect_asks_no_file_of_weather_for_a_run_over_tables(run, tmp_path):
+    found = inspect(weather(tmp_path / "weather.nc"), for_run=run[0] / "run")
+    assert not found.ok and not any("beside a scene" in note for note in found.notes)
 
 
 def test_the_report_says_that_the_weather_helps_and_how_much_of_it_is_let_in(run):
