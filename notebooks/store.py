@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,13 @@ def workplace(folder: Path) -> Path:
     return place
 
 
-def executed(path: Path, folder: Path, *, environment: dict[str, str] | None = None) -> Any:
+def executed(path: Path, folder: Path, *, command: Sequence[str] = ()) -> Any:
     """Run a notebook in percent format from top to bottom in a new kernel.
 
     Args:
         path: the .py file.
         folder: where the kernel works.
-        environment: the kernel's; this process's when not given.
+        command: what starts a kernel, without the connection file at its end; ipykernel's own when not given.
 
     Returns:
         The notebook with its outputs, without what differs from run to run and tells a reader nothing.
@@ -52,7 +53,9 @@ def executed(path: Path, folder: Path, *, environment: dict[str, str] | None = N
     with tempfile.TemporaryDirectory() as sockets:
         kernel = AsyncKernelManager(transport="ipc", ip=f"{sockets}/kernel")  # files: no port is opened
         client = NotebookClient(notebook, kernel, timeout=LIMIT, resources={"metadata": {"path": str(folder)}})
-        client.execute(cleanup_kc=True, **({"env": environment} if environment else {}))
+        if command:
+            kernel.kernel_spec.argv = [*command, "{connection_file}"]
+        client.execute(cleanup_kc=True)
     for number, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)
         cell.id = f"cell-{number:02d}"

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 from notebooks.store import HERE, NAMES, executed, workplace
+from tests.forked import forking
 
 NO_NETWORK = """\
 import socket
@@ -53,12 +54,14 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """The kernels' environment: this project's packages, and no connection but to the one who started them."""
+def kernel(tmp_path_factory):
+    """The command of a kernel that has this project's packages, and no connection but to the one who started it."""
     folder = tmp_path_factory.mktemp("no_network")
     (folder / "sitecustomize.py").write_text(NO_NETWORK)
     inline = "module://matplotlib_inline.backend_inline"  # a kernel sets it too late for what is imported before it
-    return os.environ | {"PYTHONPATH": os.pathsep.join((str(folder), str(HERE.parent))), "MPLBACKEND": inline}
+    paths = os.pathsep.join((str(folder), str(HERE.parent)))
+    with forking(folder / "kernels", os.environ | {"PYTHONPATH": paths, "MPLBACKEND": inline}) as command:
+        yield command
 
 
 def stored(name):
@@ -96,8 +99,8 @@ def test_there_are_eight():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs_from_a_clean_kernel_and_shows_what_is_stored(name, place, environment):
-    assert shown(executed(HERE / f"{name}.py", place, environment=environment)) == shown(stored(name))
+def test_runs_from_a_clean_kernel_and_shows_what_is_stored(name, place, kernel):
+    assert shown(executed(HERE / f"{name}.py", place, command=kernel)) == shown(stored(name))
 
 
 def test_other_words_are_told_and_other_numbers_are_not():
