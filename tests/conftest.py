@@ -155,7 +155,10 @@ RUNS = {
         "uses_location": True,
         "architecture": {"decoder": "upernet", "blocks": (0, 0, 1, 1)},
     },
-    "regression": {"backbone": "prithvi_eo_v1_100", "architecture": {"decoder": "unet", "blocks": (0, 0, 1, 1)}},
+    "regression": {
+        "backbone": "prithvi_eo_v1_100",
+        "architecture": {"decoder": "unet", "blocks": (0, 0, 1, 1), "detail": 0},
+    },
     "classification": {"backbone": "prithvi_eo_v2_300"},
 }
 

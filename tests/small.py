@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 
 from models.baselines import fields, networks, pixels
-from models.training import statistics
+from models.training import correction, statistics
 
 SMALL = {
     pixels: {"PIXELS": 2000, "TREES": 10, "ROUNDS": 5, "LEAST_ROUNDS": 5},
     fields: {"ROUNDS": 5},
     networks: {"EPOCHS": 1, "LEAST": 5},
     statistics: {"EPOCHS": 2, "LEAST": 20},
+    correction: {"STEPS": 100},
 }
 WHOLE = {module: {name: getattr(module, name) for name in changes} for module, changes in SMALL.items()}
 for _module, _changes in SMALL.items():
