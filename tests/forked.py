@@ -1,7 +1,7 @@
 """Kernels for notebooks that are forked from a process which has imported what is heavy: seconds less for each.
 
-`forked.py serve SOCKET` is that process; `forked.py SOCKET CONNECTION_FILE` is what a kernel manager starts, and lives as
-long as the kernel that it asked for.
+`forked.py serve SOCKET` is that process; `forked.py SOCKET CONNECTION_FILE` is what a kernel manager starts, and lives
+as long as the kernel that it asked for.
 """
 
 from __future__ import annotations

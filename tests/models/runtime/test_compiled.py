@@ -28,13 +28,13 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def answer(exported, monkeypatch):
     """A function that loads a run, gives its answer to one tile and whether it was compiled anew."""
-    examples = example_inputs(exported["segmentation"][0].spec, batch=1)
+    examples = example_inputs(exported["classification"][0].spec, batch=1)
     inputs = {name: tensor.numpy() for name, tensor in examples.items()}
     made = []
     prepared = runtime._prepared
     monkeypatch.setattr(runtime, "_prepared", lambda *a, **k: (made.append(1), prepared(*a, **k))[1])
 
-    def ask(folder=exported["segmentation"][1], **options):
+    def ask(folder=exported["classification"][1], **options):
         made.clear()
         loaded = load_runtimes([folder], runtime="openvino", threads=1, **{"keep": True} | options)
         return loaded.run(inputs)[0], loaded.name, bool(made)
@@ -51,17 +51,17 @@ def test_what_was_kept_answers_to_the_bit(place, answer, precision):
 
 
 def test_nothing_is_kept_unasked_or_in_the_run(place, answer, exported):
-    before = sorted(path.name for path in exported["segmentation"][1].iterdir())
+    before = sorted(path.name for path in exported["classification"][1].iterdir())
     answer(keep=False)
     assert not place.exists()
     answer()
-    assert sorted(path.name for path in exported["segmentation"][1].iterdir()) == before
+    assert sorted(path.name for path in exported["classification"][1].iterdir()) == before
 
 
 def test_other_weights_precision_and_files_are_other_models(place, answer, exported, tmp_path):
     assert answer(precision="f32")[2]
     assert answer(precision="bf16")[2]
-    copy = shutil.copytree(exported["segmentation"][1], tmp_path / "copy")
+    copy = shutil.copytree(exported["classification"][1], tmp_path / "copy")
     os.utime(copy / "model.onnx", (1, 1))
     assert not answer(copy, precision="f32")[2]  # the same wherever it lies, and however old it looks
     before = (copy / "model.onnx").stat()
