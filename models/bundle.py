@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import InputError, RunError
 from models.files import replacing
 from models.runtime.hashes import sha256
-from models.spec import Spec
+from models.spec import WEATHER, Spec
 from models.training.settings import (
     AnyArchitecture,
     Architecture,
@@ -82,7 +82,7 @@ class Bundle:
         sha256: hash of model.safetensors, as it lay in the folder when bundle.json was written.
         graph: the same of model.onnx; empty where there is none.
         int8: the same of model.int8.onnx, the model in bytes; empty where nobody asked for it, see `int8`.
-        familiar: the same of familiar.safetensors, the training pixels that others are compared with.
+        familiar: the same of familiar.safetensors, the training's pixels and weather that others are compared with.
         data: the recipe's data: where the training files were and how they were read, the default for files alike.
         training: what a person needs to know of the run: recipe, seed, versions, split sizes.
         scores: scores on the test split.
@@ -233,36 +233,41 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
         raise RunError(f"{path.parent}: cannot write {path.name} ({error}); make space, then --resume") from error
 
 
-def write_familiar(folder: Path, familiar: Familiar) -> None:
-    """Write familiar.safetensors.
+def write_familiar(folder: Path, ground: Familiar | None, weather: Familiar | None = None) -> None:
+    """Write familiar.safetensors: of pixels or cells, and of the weather before a day.
 
     Raises:
         RunError: the disk does not take it.
     """
     from torch import from_numpy
 
-    write_state(folder / FILES["familiar"], {name: from_numpy(a) for name, a in familiar.arrays().items()})
+    parts = [("", ground), (f"{WEATHER}.", weather)]
+    arrays = {f"{of}{name}": a for of, part in parts if part for name, a in part.arrays().items()}
+    write_state(folder / FILES["familiar"], {name: from_numpy(a) for name, a in arrays.items()})
 
 
-def load_familiar(folder: Path, bundle: Bundle) -> Familiar | None:
-    """The training pixels that a run keeps; None where it keeps none.
+def load_familiar(folder: Path, bundle: Bundle, *, weather: bool = False) -> Familiar | None:
+    """The training pixels or cells that a run keeps, or the weather before its days; None where it keeps none.
 
     Raises:
         InputError: the file is not there, is another, or damaged.
     """
-    if not bundle.familiar:
+    spec = bundle.spec
+    if not bundle.familiar or (WEATHER not in spec.series if weather else spec.over_tables):
         return None
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from models.confidence.familiar import Familiar, count
+    from models.confidence.familiar import Familiar, wide_of
 
     path = folder / FILES["familiar"]
     check_file(path, bundle.familiar)
-    spec = bundle.spec
-    wide = len(spec.weather.channels) if spec.over_weather else count(spec.imagery.channels, spec.imagery.times)
     try:
-        return Familiar.of_arrays(load_file(path), wide)
+        found, of = load_file(path), f"{WEATHER}." if weather else ""
+        if weather and f"{of}mean" not in found:  # of a run from before it was kept
+            return None
+        some = {key.removeprefix(of): array for key, array in found.items() if key.startswith(of)}
+        return Familiar.of_arrays(some, wide_of(spec, weather=weather))
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); copy the whole run folder again") from error
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.baselines.statistics import with_indices
 from models.confidence.calibration import fold_of
+from models.spec import WEATHER, Series, Spec
 from models.types import Array
 
 KEPT = 2000  # training pixels
@@ -84,6 +85,15 @@ def count(channels: Sequence[str], times: int = 1) -> int:
     return int(features_of(np.ones((1, len(channels), times, 1, 1), np.float32), channels).shape[2])
 
 
+def wide_of(spec: Spec, *, weather: bool = False) -> int:
+    """How many features a pixel or cell has for a model, or the weather before its day."""
+    if weather:
+        series = spec.series[WEATHER]
+        nothing = np.zeros((1, series.times, len(series.channels)), np.float32)
+        return int(features_of_series(nothing, nothing, series).shape[1])
+    return len(spec.weather.channels) if spec.over_weather else count(spec.imagery.channels, spec.imagery.times)
+
+
 def features_of(x: Array, channels: Sequence[str]) -> Array:
     """Bands and indices of each pixel, by frame: (B, C, T, H, W) in reflectance x10000 to (B, H * W, F) float32."""
     found = with_indices(x, channels).astype(np.float32)
@@ -93,6 +103,17 @@ def features_of(x: Array, channels: Sequence[str]) -> Array:
 def features_of_fields(x: Array) -> Array:
     """The fields of each cell at the last of the times: (T, C, H, W) to (H * W, C) float32."""
     return np.ascontiguousarray(x[-1].reshape(len(x[-1]), -1).T, np.float32)
+
+
+def features_of_series(x: Array, valid: Array, series: Series) -> Array:
+    """A series before its day: its means over the last 1, 2, 4 ... steps and all, (B, T, C) to (B, F) float32.
+
+    In deviations from the training's mean, of what is there (valid: 1); 0 where nothing is.
+    """
+    z = np.where(valid > 0, (x - np.array(series.mean)) / np.array(series.std), 0)
+    steps = [2**n for n in range(series.times.bit_length()) if 2**n < series.times] + [series.times]
+    means = [z[:, -n:].sum(1) / np.maximum((valid[:, -n:] > 0).sum(1), 1) for n in steps]
+    return np.concatenate(means, axis=1).astype(np.float32)
 
 
 def fit(features: Array, group: NDArray[np.intp], *, seed: int = 0) -> Familiar:

@@ -261,7 +261,7 @@ def _folder(assets: Mapping[str, Path]) -> Path:
 def _description(bundle: Bundle, scene: Scene, remark: str) -> str:
     """What made the map, and what is not known of it."""
     text = f"Drawn by a fine-tuned Prithvi model ({bundle.backbone}), {bundle.spec.task}."
-    text += f" Of this scene {remark}." if remark else ""
+    text += f" Of this scene: {remark}." if remark else ""
     return text + undated(scene)
 
 

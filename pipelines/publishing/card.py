@@ -219,12 +219,12 @@ def _limits(facts: Facts) -> list[str]:
     bundle, metrics = facts.bundle, facts.metrics
     told = list((metrics.get("confidence") or {}).get("told") or ())
     told = told or [str(bundle.confidence.get("said") or "Confidence is not calibrated.")]
-    if bundle.familiar:
+    if bundle.familiar and not bundle.spec.over_tables:
         told.append(
             "What is unlike the training's ground is told: `inspect --for` and `score --unfamiliar` measure it, and "
             "answers there are guesses, however sure."
         )
-    else:
+    elif not bundle.spec.over_tables:
         told.append("The run keeps no training pixels, so that it cannot tell what ground is unlike its training's.")
     if bundle.base.source == "random":
         told.append("The backbone was not pretrained: nothing here speaks for what Prithvi's weights are worth.")

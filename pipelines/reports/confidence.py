@@ -29,7 +29,7 @@ def view(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> V
         found: see `trust.confidence`.
         ground: see `trust.familiar_ground`.
     """
-    told = [*(found["told"] if found else []), *([_of_ground(ground)] if ground else [])]
+    told = [*(found["told"] if found else []), *_of_ground(ground or {})]
     if not found or "raw" not in found["measures"]:
         return {"told": told, "rows": []} if told else None
     ways = {"raw": found["measures"]["raw"]}
@@ -43,17 +43,26 @@ def view(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> V
     return {"told": told, "ways": [*ways], "rows": rows, "picture": picture, "coverage": f"Right are {surest}."}
 
 
-def _of_ground(ground: Mapping[str, Any]) -> str:
-    """What is unlike the training's ground, in words."""
-    if ground["limit"] >= 1:
-        return (
+def _of_ground(ground: Mapping[str, Any]) -> list[str]:
+    """What is unlike the training's ground, and its weather, in words."""
+    told = []
+    if ground.get("limit", 0) >= 1:
+        told.append(
             f"What is unfamiliar can be mapped (--unfamiliar), but {ground['groups']} groups are too few to say how "
             "much of a new place is to be expected: no scene is warned of."
         )
-    return (
-        f"Of left-out groups {ground['flagged']:.0%} of the pixels count as unlike the training's ground in the mean, "
-        f"and 95 of 100 groups have less than {max(ground['limit'], 0.01):.0%}; a scene with more is warned of."
-    )
+    elif "limit" in ground:
+        told.append(
+            f"Of left-out groups {ground['flagged']:.0%} of the pixels count as unlike the training's ground in the "
+            f"mean, and 95 of 100 groups have less than {max(ground['limit'], 0.01):.0%}; a scene with more is warned "
+            "of."
+        )
+    if "weather" in ground:
+        told.append(
+            f"The weather before {ground['weather']:.0%} of left-out groups counts as unlike the training's; where it "
+            "does, that is told when a map is made."
+        )
+    return told
 
 
 def _reliability(ax: Axes, *, ways: Mapping[str, Mapping[str, Any]], ink: str = "black") -> None:

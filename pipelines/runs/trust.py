@@ -11,7 +11,7 @@ import numpy as np
 from models.bundle import write_familiar
 from models.confidence import familiar, intervals
 from models.confidence.calibration import FOLDS, Judged, calibrate, measures, words
-from models.spec import IMAGERY, WEATHER, Classes
+from models.spec import IMAGERY, WEATHER, Classes, valid_of
 from models.types import Array
 from pipelines.reports.confidence import view as view
 from pipelines.runs.answers import Answers
@@ -52,34 +52,50 @@ def _never_negative(samples: Samples, truth: Array) -> bool:
 
 
 def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: int) -> dict[str, Any] | None:
-    """Write training pixels, or cells, into a run folder, and tell how many of left-out groups are unlike the others.
+    """Write training pixels or cells, and the weather before them, into a run folder; tell what left-out groups show.
 
     By cross-fitting within cross-fitting, so that who is asked about has no part in the scale.
 
     Returns:
-        "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "groups".
-        None of rows of a table.
+        "limit", the share outside that 95 of 100 groups stay below; "flagged", its mean over groups; "weather", the
+        share of groups whose weather counts as unlike the others'; "groups". None where there is neither.
     """
-    if samples.spec.over_tables:
+    spec = samples.spec
+    some = [chosen[i] for i in evenly(len(chosen), PIXELS)]
+    groups = np.unique([samples.group(sample) for sample in some], return_inverse=True)[1]
+    enough, told = groups.max() >= 2 * FOLDS, dict[str, Any](groups=int(groups.max()) + 1)
+    ground = weather = None
+    if not spec.over_tables:
+        rows = _pixels(samples, some, seed)
+        number = np.repeat(groups, [len(found) for found in rows])
+        features = np.concatenate(rows)
+        ground = familiar.fit(features, number, seed=seed)
+        shares = familiar.flagged(features, number, seed=seed) if enough else np.ones(1)
+        told |= {"limit": float(np.quantile(shares, 0.95)), "flagged": float(shares.mean())}
+    if WEATHER in spec.series and len(some) > 1:
+        items = [samples.item(sample) for sample in some]
+        values, there = (np.stack([item[name] for item in items]) for name in (WEATHER, valid_of(WEATHER)))
+        before = familiar.features_of_series(values, there, spec.series[WEATHER])
+        weather = familiar.fit(before, groups, seed=seed)
+        told |= {"weather": float(familiar.flagged(before, groups, seed=seed).mean())} if enough else {}
+    if not (ground or weather):
         return None
-    most, spec = max(PIXELS // len(chosen), 1), samples.spec
-    rows: list[Array] = []
-    groups: list[str] = []
-    for sample in [chosen[i] for i in evenly(len(chosen), PIXELS)]:
+    write_familiar(out, ground, weather)
+    return told
+
+
+def _pixels(samples: Samples, some: Sequence[Any], seed: int) -> list[Array]:
+    """Features of some pixels or cells of each sample, (N, F) each."""
+    spec, rows = samples.spec, []
+    for number, sample in enumerate(some):
         item = samples.item(sample)
         if IMAGERY in spec.inputs:
             found = familiar.features_of(item[IMAGERY][None], spec.imagery.channels)[0]
         else:
             found = familiar.features_of_fields(item[WEATHER])
-        some = np.random.default_rng((seed, len(rows))).permutation(len(found))[:most]
-        rows.append(found[some])
-        groups += [samples.group(sample)] * len(some)
-    features, number = np.concatenate(rows), np.unique(groups, return_inverse=True)[1]
-    learned = familiar.fit(features, number, seed=seed)
-    shares = familiar.flagged(features, number, seed=seed) if number.max() >= 2 * FOLDS else np.ones(1)
-    told = {"limit": float(np.quantile(shares, 0.95)), "flagged": float(shares.mean()), "groups": int(number.max()) + 1}
-    write_familiar(out, learned)
-    return told
+        order = np.random.default_rng((seed, number)).permutation(len(found))
+        rows.append(found[order[: max(PIXELS // len(some), 1)]])
+    return rows
 
 
 def kept(found: Mapping[str, Any] | None, ground: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.bundle import Bundle, load_familiar
-from models.confidence.familiar import Familiar, features_of, features_of_fields, looks_like
-from models.types import Array
+from models.confidence.familiar import Familiar, features_of, features_of_fields, features_of_series, looks_like
+from models.spec import WEATHER, valid_of
+from models.types import Array, Inputs
 from pipelines.scenes.scene import Scene
 
 if TYPE_CHECKING:  # weather costs imports that scenes do without
@@ -89,6 +90,40 @@ def strange(scene: Scene, run: Path, bundle: Bundle) -> list[str]:
     cause = looks_like(familiar, found, channels)
     told = unlike(share, bundle)
     return [f"{told}; {cause}: --bands, --scale and --offset say it" if cause else told]
+
+
+def unfamiliar_weather(run: Path, bundle: Bundle, inputs: Inputs) -> Array:
+    """How unlike the training's the weather of each of some samples is (N,): above 1 is outside; NaN where none is."""
+    known = load_familiar(run, bundle, weather=True)
+    if known is None:
+        return np.full(len(next(iter(inputs.values()))), np.nan, np.float32)
+    features = features_of_series(inputs[WEATHER], inputs[valid_of(WEATHER)], bundle.spec.series[WEATHER])
+    there = inputs[valid_of(WEATHER)].any(axis=(1, 2))
+    return np.where(there, known(features), np.nan).astype(np.float32)
+
+
+def strange_weather(bundle: Bundle, inputs: Inputs, unfamiliar: Array) -> str:
+    """That the weather of samples is unlike the training's, how far, and which variable most; empty where it is not.
+
+    Args:
+        bundle: the run.
+        inputs: what was asked about.
+        unfamiliar: see `unfamiliar_weather`.
+    """
+    if not (unfamiliar > 1).any():
+        return ""
+    at, series = int(np.nanargmax(unfamiliar)), bundle.spec.series[WEATHER]
+    some = inputs[WEATHER][at : at + 1], inputs[valid_of(WEATHER)][at : at + 1]
+    off = features_of_series(*some, series).reshape(-1, len(series.channels))  # by windows
+    window, most = np.unravel_index(int(np.abs(off).argmax()), off.shape)
+    steps = series.times if window == len(off) - 1 else 2**window
+    unit = f" {series.units[most]}" if series.units[most] else ""
+    mean = series.mean[most] + off[window, most] * series.std[most]
+    return (
+        f"the weather before it is unlike all training weather (up to {unfamiliar[at]:.1f} times as far from it as 95 "
+        f"of 100 places left out of the training); {series.channels[most]} has a mean of {mean:.4g}{unit} in the last "
+        f"{steps} of {series.times} steps, its training had {series.mean[most]:.4g}: do not rely on what it adds"
+    )
 
 
 def _sample(scene: Scene) -> Array:

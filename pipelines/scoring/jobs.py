@@ -68,6 +68,7 @@ class Output:
         identity: what tells it from any other bundle, also from one that was in the same folder before.
         entry: their page in the ledger.
         layouts: each kind of map and how it is laid out.
+        weather: that the weather beside the scene is unlike all training weather, in words; empty where it is not.
     """
 
     run: Path
@@ -75,6 +76,7 @@ class Output:
     identity: str
     entry: Entry
     layouts: Mapping[str, Layout]
+    weather: str = ""
 
     def path(self, kind: str) -> Path:
         """The file of a kind of map."""
@@ -352,11 +354,12 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
 
 
 def _banner(output: Output) -> str:
-    """That a scene is unlike all training ground, where that was looked for and more of it is than of others."""
-    if "unfamiliar" not in output.layouts:
-        return ""
-    share = share_outside(output.path("unfamiliar"))
-    return unlike(share, output.bundle) if share > limit(output.bundle) else ""
+    """That a scene, where that was looked for, or its weather is unlike all that was trained on."""
+    told = [output.weather]
+    if "unfamiliar" in output.layouts:
+        share = share_outside(output.path("unfamiliar"))
+        told.append(unlike(share, output.bundle) if share > limit(output.bundle) else "")
+    return "; ".join(filter(None, told))
 
 
 def _sieved(output: Output, job: Job) -> list[tuple[int, Any]]:

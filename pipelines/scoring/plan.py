@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 
 from models.bundle import Bundle, bundle_id, read_bundle
@@ -23,7 +24,7 @@ from pipelines.outputs.layout import BLOCK, check_memory, check_target
 from pipelines.records.attempts import PAGE
 from pipelines.records.energy import READ, START, TILES, Account, Meter
 from pipelines.records.ledger import Entry, digest, fingerprint
-from pipelines.samples.unfamiliar import strange
+from pipelines.samples.unfamiliar import strange, strange_weather, unfamiliar_weather
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.periods import find_places
 from pipelines.scenes.reading import Reading
@@ -359,7 +360,7 @@ class _Survey:
         for note in joined.notes if joined else ():
             self.say(f"{scene.name}: {note}")
         for output in outputs:
-            for note in strange(scene, output.run, output.bundle):
+            for note in (*strange(scene, output.run, output.bundle), *filter(None, [output.weather])):
                 self.say(f"{scene.name}: {note}")
         if plan.overwrite:
             for output in outputs:
@@ -410,10 +411,13 @@ def _output(
         "beside": joined and joined.identity,
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
-    made = layouts(
-        bundle, scene, plan.maps.kinds, tags_for(bundle, identity, scene, plan.weather), grid=plan.maps.map_grid
-    )
-    return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made)
+    tags, weather = tags_for(bundle, identity, scene, plan.weather), ""
+    if joined and plan.weather:
+        far = unfamiliar_weather(run, bundle, joined.arrays)
+        weather = strange_weather(bundle, joined.arrays, far)
+        tags |= {"EARTHTUNE_WEATHER_UNFAMILIAR": f"{np.nanmax(far):.3g}"} if np.isfinite(far).any() else {}
+    made = layouts(bundle, scene, plan.maps.kinds, tags, grid=plan.maps.map_grid)
+    return Output(run, bundle, identity, Entry(plan.out, stem, digest(content)), made, weather)
 
 
 def _by_rows(job: Job, pieces: int) -> list[Job]:

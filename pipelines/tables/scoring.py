@@ -18,6 +18,7 @@ from models.spec import IMAGERY, WEATHER, Classes, Spec, valid_of
 from models.types import Array, Mask, Say
 from pipelines.recipes.recipe import data_of
 from pipelines.recipes.tables import TableData
+from pipelines.samples.unfamiliar import strange_weather, unfamiliar_weather
 from pipelines.tables.columns import Table, read_table
 from pipelines.tables.rows import read_inputs
 
@@ -66,12 +67,16 @@ def score_tables(
     for path, target, (table, batch, notes) in zip(tables, targets, read, strict=True):
         for note in notes:
             say(f"{path}: {note}")
+        far = unfamiliar_weather(run, bundle, batch)
+        if strange := strange_weather(bundle, batch, far):
+            notes.append(f"{(far > 1).mean():.0%} of the rows: {strange}")
+            say(f"{path}: {notes[-1]}")
         known = np.any([batch[valid_of(name)].any(axis=(1, 2)) for name in (IMAGERY, WEATHER)], axis=0)
         parts = [
             predict({name: a[first : first + BATCH] for name, a in batch.items()})
             for first in range(0, len(known), BATCH)
         ]
-        _write(target, table, bundle, np.concatenate(parts), known)
+        _write(target, table, bundle, np.concatenate(parts), known, far)
         told: dict[str, Any] = {"scene": Path(path).stem, "run": str(run), "status": "done", "map": str(target)}
         results.append({**told, "rows": len(known), "valid": float(known.mean()), "notes": notes})
     return results
@@ -94,18 +99,20 @@ def _read(path: Path, data: TableData, spec: Spec) -> tuple[Table, dict[str, Arr
     return table, batch, [*notes, *([f"has no {', '.join(gone)}: missing in all rows"] if gone else [])]
 
 
-def _write(target: Path, table: Table, bundle: Bundle, said: Array, known: Mask) -> None:
-    """Write the table with the answers beside its own columns."""
-    answer = bundle.spec.answer
-    names = [_free(table, name) for name in _answer_names(bundle.spec)]
+def _write(target: Path, table: Table, bundle: Bundle, said: Array, known: Mask, far: Array) -> None:
+    """Write the table with the answers, and how unlike the training's its weather is, beside its own columns."""
+    answer, weather = bundle.spec.answer, WEATHER in bundle.spec.series
+    beside = ["weather_unfamiliar"] if weather else []
+    names = [_free(table, name) for name in (*_answer_names(bundle.spec), *beside)]
     with draft(target) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*table.names, *names])
-        for row, told, there in zip(table.rows, said, known, strict=True):
+        for i, (row, told, there) in enumerate(zip(table.rows, said, known, strict=True)):
             cells = [f"{value:.6g}" for value in told]
             if isinstance(answer, Classes):
                 best = answer.classes[int(told.argmax())]
                 cells = [str(best.code), best.name, *cells]
+            cells += [f"{far[i]:.3g}" if np.isfinite(far[i]) else ""] if weather else []
             writer.writerow([*row, *(cells if there else [""] * len(cells))])
 
 

@@ -8,8 +8,9 @@ from scipy.spatial import cKDTree
 from models.backbones.catalogue import BANDS
 from models.bundle import Bundle, load_familiar, read_bundle, write_bundle, write_familiar
 from models.confidence import familiar
-from models.confidence.familiar import Familiar, features_of, fit, flagged, looks_like
+from models.confidence.familiar import Familiar, features_of, features_of_series, fit, flagged, looks_like
 from models.errors import InputError
+from models.spec import Series
 from models.training.settings import Architecture
 
 # Reflectance x10000 of vegetation, soil, water and town, band by band.
@@ -144,3 +145,13 @@ def test_pixels_of_two_dates_are_read_again(make_spec, tmp_path):
     write_bundle(tmp_path, Bundle(spec, "prithvi_eo_v2_300_tl", Architecture()))
     again = load_familiar(tmp_path, read_bundle(tmp_path))
     np.testing.assert_array_equal(again.kept, known.kept)
+
+
+def test_weather_is_told_by_means_of_what_is_there_over_ever_longer_windows():
+    series = Series(("pr",), ("mm/d",), (10.0,), (2.0,), 6, 24.0)
+    x = np.array([[20.0, 10, 12, 14, 16, 18]], np.float32)[..., None]
+    whole, gaps = np.ones_like(x), np.ones_like(x)
+    gaps[0, [0, 5]] = 0
+    np.testing.assert_allclose(features_of_series(x, whole, series), [[4, 3.5, 2.5, 2.5]])  # of 1, 2, 4 and 6 steps
+    np.testing.assert_allclose(features_of_series(x, gaps, series), [[0, 3, 2, 1.5]])
+    np.testing.assert_array_equal(features_of_series(x * np.nan, 0 * x, series), [[0, 0, 0, 0]])

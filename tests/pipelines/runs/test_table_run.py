@@ -92,7 +92,7 @@ def test_a_scored_table_keeps_its_columns_and_tells_those_that_it_lacks(run, tmp
     folder, _ = run
     with (folder / "samples.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[:4]
-    rows[3] |= {"red": "", "nir": ""}
+    rows[3] |= {"red": "", "nir": "", "rain3": "900"}  # no place had as much
     names = ["site", "note", "red", "nir", "rain1", "rain3"]
     with (tmp_path / "new.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, names, extrasaction="ignore")
@@ -105,8 +105,10 @@ def test_a_scored_table_keeps_its_columns_and_tells_those_that_it_lacks(run, tmp
 
     with (tmp_path / "out" / "new_scored.csv").open(newline="") as file:
         scored = list(csv.DictReader(file))
-    assert [*scored[0]] == [*names, "predicted_moisture"] and scored[0]["note"] == "a, b"
+    assert [*scored[0]] == [*names, "predicted_moisture", "weather_unfamiliar"] and scored[0]["note"] == "a, b"
     assert [bool(row["predicted_moisture"]) for row in scored] == [True, True, False, True]
+    assert float(scored[0]["weather_unfamiliar"]) < 1 < 3 < float(scored[3]["weather_unfamiliar"])
+    assert scored[2]["weather_unfamiliar"] == "" and any("25% of the rows: the weather before it" in s for s in said)
     assert any("has no rain2, month: missing in all rows" in line for line in said)
     assert result["valid"] == 0.75
     with pytest.raises(InputError, match="exists already"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import xarray as xr
 
 from models.bundle import load_network, read_bundle
 from models.errors import InputError
@@ -111,6 +112,25 @@ def test_a_map_with_weather_is_what_the_model_says_of_the_sample(fused_run, samp
     again, told = mapped(fused_run, chip.images[0], tmp_path / "late", weather=[str(late)])
     np.testing.assert_array_equal(again, plain)
     assert "0% is in the files" in told["notes"][-1]
+
+
+def test_weather_unlike_the_training_s_is_told_of_where_a_map_is_made(fused_run, fused_chips, tmp_path):
+    """Ten times as much rain as anywhere in the training; that of the training is told to be like it."""
+    flood = tmp_path / "flood.nc"
+    with xr.open_dataset(fused_chips / "weather.nc") as data:
+        data.assign(pr=10 * data["pr"].where(data["pr"] < POISON)).to_netcdf(flood)
+    said: list[str] = []
+    for name, file in (("usual", fused_chips / "weather.nc"), ("wet", flood)):
+        _, told = mapped(
+            fused_run, fused_chips / "c01_hls.tif", tmp_path / name, weather=[str(file)], say=said.append
+        )
+        with rasterio.open(told["map"]) as made:
+            far = float(made.tags()["EARTHTUNE_WEATHER_UNFAMILIAR"])
+        strange = [line for line in told["notes"] if "unlike all training weather" in line]
+        assert (far > 3, len(strange)) == ((True, 1) if name == "wet" else (False, 0))
+    assert "pr has a mean of" in strange[0] and f"c01_hls: {strange[0]}" in said
+    told = json.loads((tmp_path / "wet" / "c01_hls.json").read_text())
+    assert "unlike all training weather" in json.dumps(told)
 
 
 def test_the_same_scene_with_other_weather_is_another_map_and_not_kept_from_before(fused_run, fused_chips, tmp_path):
