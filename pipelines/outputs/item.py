@@ -266,11 +266,12 @@ def _description(bundle: Bundle, scene: Scene, remark: str) -> str:
 
 
 def undated(scene: Scene) -> str:
-    """What an item says of dates that are not known; empty where all are."""
+    """What an item says of dates that are missing or not known; empty where all are."""
+    gaps = f" {len(scene.missing)} of {scene.frames} frames missing: {', '.join(scene.missing)}." * bool(scene.missing)
     unknown = sum(date is None for date in scene.dates)
-    if unknown == scene.frames:
-        return " Date of acquisition unknown: the time of this item is a placeholder."
-    return f" Date of acquisition unknown for {unknown} of {scene.frames} frames." if unknown else ""
+    if unknown == len(scene.dates):
+        return f"{gaps} Date of acquisition unknown: the time of this item is a placeholder."
+    return gaps + f" Date of acquisition unknown for {unknown} of {scene.frames} frames." * bool(unknown)
 
 
 def when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:

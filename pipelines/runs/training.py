@@ -125,7 +125,8 @@ def train(
         begun = module.objective.begin(ItemSet(samples, chosen, seed=recipe.seed), seed=recipe.seed)
         if begun:
             launch.say(begun)
-    if recipe.mode == "frozen" and isinstance(network, Network):
+    dated = getattr(recipe.data, "missing_frames", 0)  # the maps of what has lost a date are others
+    if recipe.mode == "frozen" and isinstance(network, Network) and not dated:
         _compute_features(network, sets, batch=training.batch)
     loaders = Loaders(*sets, training, seed=recipe.seed, full=wants_full(network))
     fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)

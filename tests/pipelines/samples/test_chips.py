@@ -18,9 +18,10 @@ from models.spec import IMAGERY
 from models.training.settings import Training
 from pipelines.recipes.recipe import Data
 from pipelines.samples import sets
-from pipelines.samples.chips import Chips, Reader, augment, find_chips, find_images
+from pipelines.samples.chips import Chips, Reader, find_chips, find_images
 from pipelines.samples.names import read_groups
 from pipelines.samples.sets import BatchSampler, EpochSampler, ItemSet
+from pipelines.samples.variation import augment, missing_frames
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
 
@@ -248,6 +249,22 @@ def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_p
     (tmp_path / "val.txt").write_text("b\n")
     lists = dataclasses.replace(data, train="train.txt", val="val.txt")
     assert [chip.split for chip in find_chips(lists, spec, seed=0)] == ["train", "val"]
+    short = dataclasses.replace(data, missing_frames=1)
+    chips = find_chips(short, spec, seed=0, split=False)
+    assert [(chip.name, chip.images) for chip in chips if chip.name == "c"] == [("c", (tmp_path / "c",))]
+    notes.clear()
+    find_images(short, spec.answer, BANDS, notes)
+    assert notes == ["1 of 3 places miss a frame, such as c: 06/08"]
+    samples = Chips(spec, short, chips, Training())
+    rng, seen = np.random.default_rng(0), list[tuple[bool, ...]]()
+    for chip in (chips[0], chips[2]):
+        items = [samples.varied(samples.item(chip), rng)[IMAGERY] for _ in range(40)]
+        seen.append({tuple(missing_frames(x, spec.imagery.mean)) for x in items})
+    assert seen == [{(False, False), (True, False), (False, True)}, {(False, True)}]
+    whole = Chips(spec, data, chips[:1], Training())
+    assert not any(
+        missing_frames(whole.varied(whole.item(chips[0]), rng)[IMAGERY], spec.imagery.mean).any() for _ in "12345678"
+    )
     with pytest.raises(InputError, match="no date in 2020-01"):
         find_chips(dataclasses.replace(data, periods=["2020-01", "03"]), spec, seed=0)
     with pytest.raises(InputError, match="one pattern of places"):
