@@ -143,7 +143,7 @@ def _with_frames(
         except GapError as error:
             gaps.append(error)
             continue
-        whole = place.is_dir() and not scene.missing
+        whole = place.is_dir() and len({*scene.sources}) == scene.frames
         found.append((tuple(map(Path, scene.sources)) if whole else (place,), label))
         short += [f"{scene.name}: {', '.join(scene.missing)}"] if scene.missing else []
     if gaps and not found:

@@ -42,11 +42,11 @@ def missing_frames(x: Array, mean: Sequence[float]) -> Mask:
     return np.asarray(np.isclose(x, np.reshape(mean, (-1, 1, 1, 1)), rtol=1e-5).all(axis=(0, 2, 3)))
 
 
-def more_missing(gone: Mask, most: int, rng: np.random.Generator) -> Mask:
+def more_missing(gone: Mask, most: int, rng: np.random.Generator, *, share: float = _TAKEN) -> Mask:
     """At times more dates than are missing (T,), so that a model learns to do without; at most `most`, never all."""
     there = np.flatnonzero(~gone)
     spare = min(most - int(gone.sum()), len(there) - 1)
-    if spare < 1 or rng.random() >= _TAKEN:
+    if spare < 1 or rng.random() >= share:
         return gone
     out = gone.copy()
     out[rng.permutation(there)[: rng.integers(1, spare + 1)]] = True
