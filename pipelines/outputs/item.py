@@ -114,7 +114,7 @@ def item_of(
         geobox: its ground.
         rel: what the sources are to it.
     """
-    sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
+    sources = dict.fromkeys(address(source, folder) for source in scene.sources)
     return _item(name, geobox, {**properties, **when(scene.dates)}, sources, assets, rel)
 
 
@@ -181,7 +181,7 @@ def composite_item(
         "processing:lineage": about,
         "processing:software": {"earthtune": version("earthtune")},
     }
-    addresses = dict.fromkeys(_address(source, file.parent) for source in sources)
+    addresses = dict.fromkeys(address(source, file.parent) for source in sources)
     return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent)})
 
 
@@ -325,7 +325,7 @@ def _link(address: str, rel: str) -> dict[str, str]:
     return {"rel": rel, "href": address, **({"type": kind} if kind else {}), "title": name}
 
 
-def _address(source: str, folder: Path) -> str | None:
+def address(source: str, folder: Path) -> str | None:
     """Public address of a source; None where there is none to tell."""
     url = urllib.parse.urlsplit(source)
     if url.scheme.lower() in ("http", "https", "s3", "gs"):
