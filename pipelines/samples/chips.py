@@ -434,7 +434,8 @@ class Chips:
         out = augment(item, pixels.std, self.training, rng)
         if most:
             gone = more_missing(missing_frames(item[IMAGERY], pixels.mean), most, rng)
-            out[IMAGERY][:, gone] = np.reshape(pixels.mean, (-1, 1, 1, 1))
+            absent = np.reshape(pixels.mean, (-1, 1, 1, 1)).astype(np.float32)
+            out[IMAGERY] = np.where(gone[:, None, None], absent, out[IMAGERY])  # a copy: what is kept stays whole
         return out
 
     def row(self, sample: Chip) -> dict[str, str]:

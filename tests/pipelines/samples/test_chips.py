@@ -261,6 +261,10 @@ def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_p
         items = [samples.varied(samples.item(chip), rng)[IMAGERY] for _ in range(40)]
         seen.append({tuple(missing_frames(x, spec.imagery.mean)) for x in items})
     assert seen == [{(False, False), (True, False), (False, True)}, {(False, True)}]
+    mean = spec.imagery.mean
+    twice = sets.Gapped(ItemSet(samples, [chips[0], chips[2]], seed=0), mean, 1)
+    assert [int(missing_frames(twice[i][IMAGERY], mean).sum()) for i in range(len(twice))] == [0, 1, 1, 1]
+    np.testing.assert_array_equal(twice[0][IMAGERY], samples.item(chips[0])[IMAGERY])
     whole = Chips(spec, data, chips[:1], Training())
     assert not any(
         missing_frames(whole.varied(whole.item(chips[0]), rng)[IMAGERY], spec.imagery.mean).any() for _ in "12345678"
