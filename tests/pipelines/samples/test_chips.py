@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from models.errors import InputError
 from models.spec import IMAGERY
 from models.training.settings import Training
-from pipelines.recipes.recipe import Data
+from pipelines.recipes.recipe import Data, SceneRecipe
 from pipelines.samples import sets
 from pipelines.samples.chips import Chips, Reader, find_chips, find_images
 from pipelines.samples.names import read_groups
 from pipelines.samples.sets import BatchSampler, EpochSampler, ItemSet
 from pipelines.samples.variation import augment, missing_frames
+from pipelines.tasks.imagery import check
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
 
@@ -273,3 +274,10 @@ def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_p
         find_chips(dataclasses.replace(data, periods=["2020-01", "03"]), spec, seed=0)
     with pytest.raises(InputError, match="one pattern of places"):
         find_chips(dataclasses.replace(data, dates=["2020-01-01"]), spec, seed=0)
+
+
+@pytest.mark.parametrize(("periods", "missing"), [([], 1), (["03", "06"], 2), (["03", "06"], -1)])
+def test_more_missing_frames_than_any_place_could_bear_are_refused(tmp_path, periods, missing):
+    recipe = SceneRecipe(task="segmentation", data=Data(tmp_path, periods=periods, missing_frames=missing))
+    with pytest.raises(InputError, match=f"data.missing_frames {missing}: wanted fewer than the {len(periods)}"):
+        check(recipe)
