@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from models.errors import EarthtuneError, InputError
 from models.files import stamp
 from models.types import Array, Progress, Say
 from pipelines.embeddings.encoding import Encoder, Encoding, encode, frames_of, load_encoder
+from pipelines.embeddings.geozarr import METADATA, write_tokens
 from pipelines.embeddings.item import tokens_item
 from pipelines.embeddings.seam import seam_ratio
 from pipelines.embeddings.vectors import check_vectors, write_vectors
@@ -50,6 +52,7 @@ def embed(
     tile: int = 224,
     overlap: int | None = None,
     dtype: Stored = "float32",
+    zarr: bool = False,
     vectors: Path | None = None,
     places: Path | None = None,
     reading: Reading = Reading(),
@@ -76,6 +79,7 @@ def embed(
         tile: side of a tile in pixels, a multiple of the patch.
         overlap: pixels that neighbouring tiles share, a multiple of the patch; half a tile when not given.
         dtype: float32 (nodata NaN), or int8 with a scale and an offset for each band, a quarter of it (nodata -128).
+        zarr: also write <scene>_tokens.zarr, with `geoemb:` metadata.
         vectors: also write one vector a scene, the mean of its tokens: .csv, .gpkg or .parquet (GeoParquet).
         places: polygons, each of which gets a vector instead of the scene.
         reading: what the files do not say themselves.
@@ -88,7 +92,7 @@ def embed(
 
     Returns:
         For each scene: scene, status (done, kept from before, or failed), and file, item, tokens [rows, columns],
-        features, seam_ratio (None where there is one tile); or error and exit_code.
+        features, seam_ratio (None where there is one tile), with `zarr` the store; or error and exit_code.
 
     Raises:
         InputError: unknown backbone or block, a tile or overlap that patches do not divide, or outputs that clash.
@@ -101,7 +105,8 @@ def embed(
     if not single and out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; --out wants a folder, or a name that ends in .tif")
     options = {"backbone": backbone, "weights": weights, "block": block, "tile": tile, "overlap": overlap}
-    plan = _Plan(out, options, dtype, reading, overwrite=overwrite, progress=progress, say=say, sources=tuple(sources))
+    how: dict[str, Any] = {"progress": progress, "say": say, "sources": tuple(sources)}
+    plan = _Plan(out, options, dtype, reading, overwrite=overwrite, zarr=zarr, **how)
     with account.booked("embed", say) as meter, trusting(trust):
         meter.bind(page_of(out) if single else out / PAGE, parts=not single)
         if single:
@@ -126,6 +131,7 @@ class _Plan:
     progress: Progress | None
     say: Say
     sources: tuple[str, ...]
+    zarr: bool = False
     _loaded: dict[int, Encoder] = field(default_factory=dict)
 
     def encoding(self, source: str) -> Encoding:
@@ -139,12 +145,18 @@ class _Plan:
         check_memory(source, [layout], strip=4 * encoding.features * encoder.tile // encoder.patch * width)
         return encoding
 
+    def files(self, file: Path) -> list[Path]:
+        """All that is written for a raster: that, its item, and the metadata of the store beside it."""
+        return [file, file.with_suffix(".json"), *([file.with_suffix(".zarr") / METADATA] if self.zarr else [])]
+
     def check(self, encoding: Encoding, file: Path, *, overwrite: bool) -> None:
         """Refuse to replace what is to be read, and files without leave."""
-        for path in (file, file.with_suffix(".json")):
+        for path in self.files(file):
+            if path.name == METADATA:
+                path = path.parent
             if path.resolve() in encoding.scene.files:
                 raise InputError(f"{path}: is the scene itself; --out wants another name")
-            if path.is_dir() or (path.exists() and not overwrite):
+            if (path.is_dir() and path.suffix != ".zarr") or (path.exists() and not overwrite):
                 raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
         check_target(file, Layout.of_fields(encoding.geobox, encoding.names, tags={}), overwrite=overwrite)
 
@@ -198,8 +210,8 @@ def _one(plan: _Plan, source: str, taken: dict[str, str], meter: Meter) -> dict[
         meter.lap(START)
         entry.parts.mkdir(parents=True, exist_ok=True)
         made = _written(plan, encoding, entry.parts, file, meter, begun)
-        known = {key: made[key] for key in ("tokens", "features", "seam_ratio")}
-        entry.finish(known, [file, file.with_suffix(".json")])
+        known: dict[str, Any] = {key: made[key] for key in ("tokens", "features", "seam_ratio", "zarr") if key in made}
+        entry.finish(known, plan.files(file))
     return about | made | {"status": "done"}
 
 
@@ -217,7 +229,7 @@ def _content(plan: _Plan, encoding: Encoding) -> dict[str, Any]:
         "reading": dataclasses.asdict(plan.reading),
         "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
         "dtype": plan.dtype,
-    }
+    } | ({"zarr": True} if plan.zarr else {})
 
 
 def _written(
@@ -240,16 +252,25 @@ def _written(
     if seam is not None:
         layout = dataclasses.replace(layout, tags={**layout.tags, "EARTHTUNE_SEAM_RATIO": f"{seam:g}"})
     item = file.with_suffix(".json")
-    with _whole(file, item, begun):
-        if plan.dtype == "int8":
-            small = _small(layout, parts)
-            write_rows(file, ((row, _stored(block, small)) for row, block in read_parts(parts)), small, overwrite=True)
+    bytes_ = plan.dtype == "int8"
+    small = _small(layout, parts) if bytes_ else layout
+
+    def rows() -> Iterator[tuple[int, NDArray[Any]]]:
+        return ((row, _stored(block, small) if bytes_ else block) for row, block in read_parts(parts))
+
+    with _whole(plan.files(file), begun):
+        if bytes_:
+            write_rows(file, rows(), small, overwrite=True)
         else:
             join(parts, file, layout)
+        if plan.zarr:
+            with errors_named(file.with_suffix(".zarr")):
+                write_tokens(file.with_suffix(".zarr"), encoding, small, rows())
         with errors_named(item):
             write_stac_item(item, tokens_item(encoding, file, seam, str(plan.options["weights"])))
     meter.lap(TILES)
     told = {"tokens": [*encoding.shape], "features": encoding.features, "seam_ratio": seam}
+    told |= {"zarr": str(file.with_suffix(".zarr"))} if plan.zarr else {}
     return {"file": str(file), "item": str(item), **told}
 
 
@@ -274,16 +295,18 @@ def _shown(progress: Progress | None, name: str) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def _whole(file: Path, item: Path, begun: Path | None) -> Iterator[None]:
-    """A raster and its item that are made in the block: after an error neither is left that was not there before."""
-    before = {path: stamp(path) for path in (file, item)}
+def _whole(files: Sequence[Path], begun: Path | None) -> Iterator[None]:
+    """What belongs together and is made in the block: after an error nothing is left that was not there before."""
+    before = {path: stamp(path) for path in files}
     if begun:
         begun.touch()
     try:
         yield
     except BaseException:
         for path, known in before.items():
-            if stamp(path) != known:
+            if stamp(path) != known and path.name == METADATA:
+                shutil.rmtree(path.parent, ignore_errors=True)
+            elif stamp(path) != known:
                 path.unlink(missing_ok=True)
         raise
 

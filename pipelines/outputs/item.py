@@ -114,7 +114,7 @@ def item_of(
         geobox: its ground.
         rel: what the sources are to it.
     """
-    sources = dict.fromkeys(_address(source, folder) for source in scene.sources)
+    sources = dict.fromkeys(address(source, folder) for source in scene.sources)
     return _item(name, geobox, {**properties, **when(scene.dates)}, sources, assets, rel)
 
 
@@ -181,7 +181,7 @@ def composite_item(
         "processing:lineage": about,
         "processing:software": {"earthtune": version("earthtune")},
     }
-    addresses = dict.fromkeys(_address(source, file.parent) for source in sources)
+    addresses = dict.fromkeys(address(source, file.parent) for source in sources)
     return _item(name, geobox, properties, addresses, {"image": asset("image", file, file.parent)})
 
 
@@ -266,11 +266,12 @@ def _description(bundle: Bundle, scene: Scene, remark: str) -> str:
 
 
 def undated(scene: Scene) -> str:
-    """What an item says of dates that are not known; empty where all are."""
+    """What an item says of dates that are missing or not known; empty where all are."""
+    gaps = f" {len(scene.missing)} of {scene.frames} frames missing: {', '.join(scene.missing)}." * bool(scene.missing)
     unknown = sum(date is None for date in scene.dates)
-    if unknown == scene.frames:
-        return " Date of acquisition unknown: the time of this item is a placeholder."
-    return f" Date of acquisition unknown for {unknown} of {scene.frames} frames." if unknown else ""
+    if unknown == len(scene.dates):
+        return f"{gaps} Date of acquisition unknown: the time of this item is a placeholder."
+    return gaps + f" Date of acquisition unknown for {unknown} of {scene.frames} frames." * bool(unknown)
 
 
 def when(dates: Sequence[datetime.date | None]) -> dict[str, str | None]:
@@ -324,7 +325,7 @@ def _link(address: str, rel: str) -> dict[str, str]:
     return {"rel": rel, "href": address, **({"type": kind} if kind else {}), "title": name}
 
 
-def _address(source: str, folder: Path) -> str | None:
+def address(source: str, folder: Path) -> str | None:
     """Public address of a source; None where there is none to tell."""
     url = urllib.parse.urlsplit(source)
     if url.scheme.lower() in ("http", "https", "s3", "gs"):

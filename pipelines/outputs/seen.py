@@ -43,7 +43,7 @@ def natural_colours(scene: Scene, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 def _layers(scene: Scene) -> list[Layer] | None:
     """The bands of the three colours, None where one lacks."""
-    found = dict(zip(scene.bands, scene.stack[-1].layers, strict=True))
+    found = dict(zip(scene.bands, scene.seen[-1].layers, strict=True))
     return [found[name] for name in _COLOURS] if found.keys() >= {*_COLOURS} else None
 
 

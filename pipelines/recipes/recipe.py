@@ -46,6 +46,8 @@ class Data:
         periods: of each frame, where the images are folders of dated scenes of a place each, or files of many dates:
             2022-03, FROM/TO, or 03 and 06/08 of any year. The clearest date of each is taken; a place without one is
             left out.
+        missing_frames: of a place that may be without data, where periods are given; training then takes as many away
+            at times, so that the model learns to do without. More are refused, and all.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
         pixel: side of the images' pixels on the ground in metres, where the files do not say.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
@@ -79,6 +81,7 @@ class Data:
     find_fill: bool = True
     dates: list[str] = field(default_factory=list)
     periods: list[str] = field(default_factory=list)
+    missing_frames: int = 0
     mask_clouds: bool = False
     pixel: float | None = None
     tile: int = 0

@@ -24,6 +24,7 @@ from pipelines.samples.labelling.labels import folder_classes, pair, read_labels
 from pipelines.samples.labelling.polygons import Polygons
 from pipelines.samples.names import plain, read_groups, shortened
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
+from pipelines.samples.variation import augment, missing_frames, more_missing
 from pipelines.scenes.periods import GapError, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -74,8 +75,8 @@ class Tile:
     counts: Array | None = None
 
 
-def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Scene:
-    """Open the frames of a chip, or the files of its bands, as the recipe says."""
+def open_images(images: Sequence[Path], bands: Sequence[str], data: Data, mean: Sequence[float] = ()) -> Scene:
+    """Open the frames of a chip, or the files of its bands, as the recipe says; missing frames hold `mean`, else 0."""
     source: Path | list[Path] = [*images] if len(images) > 1 else images[0]
     periods = read_periods(data.periods, "data.periods") if len(images) == 1 else []
     source = [Path(one) for one in sources_in(images[0], periods)] if periods else source
@@ -95,7 +96,8 @@ def open_images(images: Sequence[Path], bands: Sequence[str], data: Data) -> Sce
         frames=data.frames,
         mask_clouds=data.mask_clouds,
     )
-    return frames_by(periods, scene, name=plain(images[0].name)) if periods else scene
+    absent, name = mean or (0.0,) * len(bands), plain(images[0].name)
+    return frames_by(periods, scene, name=name, absent=absent, most=data.missing_frames) if periods else scene
 
 
 Images = tuple[Path, ...]  # one file per frame, or per band; or one that holds all
@@ -134,17 +136,22 @@ def _with_frames(
     """The places with data in each period: the files of their frames, or the one file of all dates."""
     if not isinstance(data.images, str) or data.dates:
         raise InputError("data.periods: wanted with one pattern of places in data.images, and without data.dates")
-    found, gaps = list[tuple[Images, Path | str | None]](), list[GapError]()
+    found, gaps, short = list[tuple[Images, Path | str | None]](), list[GapError](), list[str]()
     for place, label in labelled:
         try:
             scene = open_images((place,), bands, data)
-            found.append((tuple(map(Path, scene.sources)) if place.is_dir() else (place,), label))
         except GapError as error:
             gaps.append(error)
+            continue
+        whole = place.is_dir() and len({*scene.sources}) == scene.frames
+        found.append((tuple(map(Path, scene.sources)) if whole else (place,), label))
+        short += [f"{scene.name}: {', '.join(scene.missing)}"] if scene.missing else []
     if gaps and not found:
         raise gaps[0]
     if gaps and notes is not None:
         notes.append(f"{len(gaps)} of {len(labelled)} places are left out, such as {gaps[0]}")
+    if short and notes is not None:
+        notes.append(f"{len(short)} of {len(labelled)} places miss a frame, such as {short[0]}")
     return found
 
 
@@ -245,7 +252,9 @@ class Reader:
     def scene(self, chip: Chip) -> Scene:
         """The chip's scene."""
         if chip.images not in self._scenes:
-            self._scenes[chip.images] = open_images(chip.images, self.spec.imagery.channels, self.data)
+            self._scenes[chip.images] = open_images(
+                chip.images, self.spec.imagery.channels, self.data, self.spec.imagery.mean
+            )
         return self._scenes[chip.images]
 
     def take(self, images: tuple[Path, ...], scene: Scene) -> None:
@@ -420,31 +429,15 @@ class Chips:
         return self.reader(sample).counts
 
     def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Turned, mirrored, brighter or darker; see `augment`."""
-        return augment(item, self.spec.imagery.std, self.training, rng)
+        """Turned, mirrored, brighter or darker, at times without a date; see `variation`."""
+        pixels, most = self.spec.imagery, self.data.missing_frames
+        out = augment(item, pixels.std, self.training, rng)
+        if most:
+            gone = more_missing(missing_frames(item[IMAGERY], pixels.mean), most, rng)
+            absent = np.reshape(pixels.mean, (-1, 1, 1, 1)).astype(np.float32)
+            out[IMAGERY] = np.where(gone[:, None, None], absent, out[IMAGERY])  # a copy: what is kept stays whole
+        return out
 
     def row(self, sample: Chip) -> dict[str, str]:
         """Chip, group and split."""
         return {"chip": sample.name, "group": sample.group, "split": sample.split}
-
-
-def augment(item: dict[str, Any], std: Sequence[float], training: Training, rng: np.random.Generator) -> dict[str, Any]:
-    """One of the eight symmetries of the square, and a random gain and offset of each band.
-
-    Bands, labels and feature maps turn together. The maps of a frozen backbone are those of the upright chip, laid
-    out anew: an approximation that costs no forward pass.
-    """
-    turns, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if training.flips else (0, False)
-
-    def turned(a: NDArray[Any]) -> NDArray[Any]:
-        a = np.rot90(a, turns, axes=(-2, -1))
-        return np.ascontiguousarray(a[..., ::-1] if mirror else a)
-
-    maps = [name for name in (IMAGERY, "y", "counts", "features") if name in item and item[name].ndim > 1]
-    out = item | {name: turned(item[name]) for name in maps}
-    if training.gain or training.offset:
-        shape = (len(std), 1, 1, 1)
-        gain = np.exp(training.gain * (rng.normal() + rng.normal(size=shape)))
-        shift = rng.normal(0, training.offset, shape) * np.reshape(std, shape)
-        out[IMAGERY] = (out[IMAGERY] * gain + shift).astype(np.float32)
-    return out

@@ -9,8 +9,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from models.training.settings import Training
-from pipelines.samples.chips import augment
 from pipelines.samples.unlabelled import Place, Unlabelled
+from pipelines.samples.variation import augment
 
 
 class Crops(Dataset[dict[str, Any]]):

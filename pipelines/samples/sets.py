@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.errors import InputError
 from models.files import replacing
-from models.spec import Spec
+from models.spec import IMAGERY, Spec
 from models.training.processes import rank_of_all
 from models.training.settings import Training
 from pipelines.samples.crops import Crops
+from pipelines.samples.variation import missing_frames, more_missing
 
 Item = dict[str, Any]  # arrays by name: the inputs of the Spec, what goes with them, and the truth as "y"
 SPLITS = ("train", "val", "test")
@@ -151,6 +152,28 @@ class ItemSet(Dataset[Item]):
             kept[first : first + len(rows)] = rows.numpy()
             first += len(rows)
         self.features = kept
+
+
+class Gapped(Dataset[dict[str, Any]]):
+    """Items as they are, and then each again without some of its dates: for what learns before the epochs."""
+
+    def __init__(self, items: ItemSet, mean: Sequence[float], most: int) -> None:
+        """Keep the items, the mean of each band, and how many dates may be missing."""
+        self.items, self.mean, self.most = items, mean, most
+
+    def __len__(self) -> int:
+        """Twice the items."""
+        return 2 * len(self.items)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """One item."""
+        item = self.items[key % len(self.items)]
+        if key >= len(self.items):
+            gone = missing_frames(item[IMAGERY], self.mean)
+            gone = more_missing(gone, self.most, np.random.default_rng((self.items.seed, key)), share=1.0)
+            values = np.reshape(self.mean, (-1, 1, 1, 1)).astype(np.float32)
+            item[IMAGERY] = np.where(gone[:, None, None], values, item[IMAGERY])
+        return item
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
 from pipelines.grids import align
-from pipelines.scenes import sensors
+from pipelines.scenes import cubes, sensors
 
 RASTERS = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 AS_STORED = ("THERMAL_INFRARED_1", "THERMAL_INFRARED_2", "VV", "VH")
@@ -93,6 +93,8 @@ def open_layer(layer: Layer) -> Any:
     Raises:
         InputError: the file is missing, no raster, or of a format that reads further files.
     """
+    if layer.path.startswith(cubes.MARK):
+        return cubes.opened(layer.path.removeprefix(cubes.MARK))
     if layer.trusted:
         return align.dataset(layer.path)
     try:

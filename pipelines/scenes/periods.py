@@ -40,6 +40,15 @@ class Period:
     days: Days | None = None
     months: frozenset[int] = frozenset()
 
+    def middle(self, beside: datetime.date, *, later: bool) -> datetime.date:
+        """Its middle; of months of any year the nearest one that is later, or earlier, than a day."""
+        if self.days is not None:
+            return self.days.first + (self.days.last - self.days.first) / 2
+        first = next((month for month in self.months if (month - 2) % 12 + 1 not in self.months), 1)
+        month = (first - 1 + (len(self.months) - 1) // 2) % 12 + 1
+        days = [datetime.date(beside.year + turn, month, 15) for turn in (-1, 0, 1)]
+        return min(day for day in days if day > beside) if later else max(day for day in days if day < beside)
+
     def holds(self, day: datetime.date) -> bool:
         """Whether a day lies in it."""
         return day.month in self.months if self.days is None else self.days.first <= day <= self.days.last
@@ -108,35 +117,49 @@ def _inside(folder: Path) -> list[str]:
     return [place for path in inner for place in _inside(path)]
 
 
-def frames_by(periods: Sequence[Period], scene: Scene, *, name: str = "") -> Scene:
+def frames_by(
+    periods: Sequence[Period], scene: Scene, *, name: str = "", absent: Sequence[float] = (), most: int = 0
+) -> Scene:
     """The scene with one frame for each period, the clearest of its dates; a note tells which.
 
     Args:
         periods: as many as frames are wanted, one after the other in time.
         scene: all dates of a place.
         name: that of the place; the scene's when not given.
+        absent: reflectance x10000 of each band that stands for a frame without data.
+        most: frames that may be missing; never all.
 
     Raises:
-        GapError: a period without a date, or with dates that hold no data.
+        GapError: periods without a date, or with dates that hold no data, and more of them than may be.
         InputError: dates that nothing tells, months of several years, or periods that are not in the order of time.
     """
     scene = dataclasses.replace(scene, name=name or scene.name)
     if undated := next((frame for frame in scene.stack if frame.date is None), None):
         raise InputError(f"{undated.source}: nothing tells its date, by which frames are chosen; name the file by it")
-    chosen, empty = list[Frame](), list[str]()
-    for period in periods:
-        frame, why = _clearest(period, scene)
-        chosen += [frame] if frame else []
-        empty += [why] if why else []
-    if empty:
+    found = [_clearest(period, scene) for period in periods]
+    chosen, empty = [frame for frame, _ in found if frame], [why for _, why in found if why]
+    if empty and (len(empty) > most or not chosen):
         dates = ", ".join(str(frame.date) for frame in scene.stack[:24])
-        raise GapError(f"{scene.name}: {'; '.join(empty)}; its dates are {dates}")
+        learned = f" (trained to do without {most}: data.missing_frames)" if most else ""
+        raise GapError(f"{scene.name}: {'; '.join(empty)}{learned}; its dates are {dates}")
     days = [frame.date for frame in chosen]
     if any(str(one) >= str(two) for one, two in itertools.pairwise(days)):
         raise InputError(f"{scene.name}: frames of {', '.join(map(str, days))}; give periods in the order of time")
-    told = f"frames are {', '.join(f'{frame.date} ({frame.name})' for frame in chosen)}"
+    told = [f"frames are {', '.join(f'{frame.date} ({frame.name})' for frame in chosen)}"]
+    told += [f"{len(empty)} of {len(periods)} frames missing: {'; '.join(empty)}"] if empty else []
     notes = [note for note in scene.notes if note in {n for frame in chosen for n in frame.notes}]
-    return dataclasses.replace(scene, stack=tuple(chosen), notes=(*notes, told))
+    stack = list[Frame]()
+    for at, (frame, _) in enumerate(found):
+        stack.append(frame or _stand_in(at, periods, [one for one, _ in found], absent))
+    return dataclasses.replace(scene, stack=tuple(stack), notes=(*notes, *told))
+
+
+def _stand_in(at: int, periods: Sequence[Period], found: Sequence[Frame | None], absent: Sequence[float]) -> Frame:
+    """What stands for the missing frame of a period: one value a band, and the day in its middle."""
+    before = [frame.date for frame in found[:at] if frame and frame.date]
+    after = [frame.date for frame in found[at:] if frame and frame.date]
+    day = periods[at].middle(before[-1] if before else after[0], later=bool(before))
+    return Frame(periods[at].text, "", day, (), None, (), tuple(absent))
 
 
 def _clearest(period: Period, scene: Scene) -> tuple[Frame | None, str]:

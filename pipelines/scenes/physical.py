@@ -68,10 +68,10 @@ def doubt(scene: Scene) -> Doubt:
         return Doubt()
     x = np.concatenate(parts, axis=-1) / np.float32(1e4)  # (bands, dates, pixels)
     infrared = "SWIR_2" in (scene.bands[i] for i in chosen)
-    dates = (([frame.layers[i] for i in chosen], x[:, t]) for t, frame in enumerate(scene.stack))
+    dates = (([f.layers[i] for i in chosen], x[:, t]) for t, f in enumerate(scene.stack) if not f.absent)
     found = [_doubt_of(date, layers, infrared=infrared) for layers, date in dates]
     worst = max(found, key=lambda one: (one.impossible, bool(one.told)))
-    where = f"{scene.stack[found.index(worst)].name}: " if worst.told and scene.frames > 1 else ""
+    where = f"{scene.seen[found.index(worst)].name}: " if worst.told and scene.frames > 1 else ""
     return Doubt(f"{where}{worst.told}", worst.impossible, x.shape[-1])
 
 

@@ -19,8 +19,9 @@ from pipelines.grids import align
 from pipelines.records.ledger import FOLDER
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import AS_STORED, RASTERS, Ask, Layer, Product, apart, wavelength
+from pipelines.scenes.cubes import is_cube, is_misread
 from pipelines.scenes.items import stac_product
-from pipelines.scenes.variables import variable_products
+from pipelines.scenes.variables import cube_products, joined_by_date, variable_products
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def find_products(
     times = len(days) // len(sources) if days else frames if frames > 1 else None
     ask = Ask(tuple(file_bands) if file_bands else None, units, times)
     products = [product for source in sources for product in _products(str(source), ask)]
+    products = joined_by_date(products) if len(sources) > 1 else products
     products = [assumed.of(product) for product in products] if assumed else products
     if days is None:
         return products
@@ -106,6 +108,8 @@ def _products(source: str, ask: Ask) -> list[Product]:
     """The frames of one source."""
     if ask.file_bands and any("=" in name for name in ask.file_bands):
         return [_listed_product(Path(source), ask.file_bands, ask)]
+    if is_cube(source):
+        return cube_products(source, ask)
     if urllib.parse.urlsplit(source).path.lower().endswith((".json", ".geojson")):
         return [stac_product(source, ask)]
     if "://" not in source and Path(source).is_dir():
@@ -121,6 +125,8 @@ def _file_products(path: str, ask: Ask) -> list[Product]:
     source = align.dataset(path)
     if source.count == 0:
         return variable_products(path, source.subdatasets, ask)
+    if is_misread(source, path):
+        return cube_products(path, ask)
     align.grid(source)
     name = Path(urllib.parse.urlsplit(path).path).name
     known = sensors.parse_name(name)

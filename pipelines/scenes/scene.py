@@ -39,7 +39,11 @@ _PIXELS_ONLY = "no coordinate system: pixels are counted from the corner, and ma
 
 @dataclass(frozen=True)
 class Frame:
-    """One date of a scene: the wanted bands in order, their units settled, and the cloud layer that hides pixels."""
+    """One date of a scene: the wanted bands in order, their units settled, and the cloud layer that hides pixels.
+
+    Attributes:
+        absent: reflectance x10000 of each band that stands for a date which is missing; such a frame has no layers.
+    """
 
     name: str
     source: str
@@ -47,6 +51,7 @@ class Frame:
     layers: tuple[Layer, ...]
     clouds: Layer | None
     notes: tuple[str, ...]
+    absent: tuple[float, ...] = ()
 
     @property
     def every(self) -> tuple[Layer, ...]:
@@ -94,14 +99,24 @@ class Scene:
         return len(self.stack)
 
     @property
+    def seen(self) -> tuple[Frame, ...]:
+        """The frames that are not missing."""
+        return tuple(frame for frame in self.stack if not frame.absent)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The periods of the frames that are missing."""
+        return tuple(frame.name for frame in self.stack if frame.absent)
+
+    @property
     def dates(self) -> tuple[datetime.date | None, ...]:
-        """Day of each frame, None where nothing tells."""
-        return tuple(frame.date for frame in self.stack)
+        """Day of each frame that is not missing, None where nothing tells."""
+        return tuple(frame.date for frame in self.seen)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """File, folder or URL of each frame."""
-        return tuple(frame.source for frame in self.stack)
+        """File, folder or URL of each frame that is not missing."""
+        return tuple(frame.source for frame in self.seen)
 
     @property
     def files(self) -> frozenset[Path]:
@@ -115,7 +130,8 @@ class Scene:
         """The fill of each frame that nothing declares, on the grid of its files; looked for when first asked for."""
         if self.own:
             return self.own.fills
-        return tuple(fill_of(frame.layers, self.geobox) if self.find_fill else None for frame in self.stack)
+        looked = self.find_fill
+        return tuple(fill_of(f.layers, self.geobox) if looked and f.layers else None for f in self.stack)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -139,7 +155,7 @@ class Scene:
 
         Returns:
             x float32 (C, T, rows, columns), reflectance x10000, 0 where not valid; and valid, bool (rows, columns):
-            has data in every band of every frame, and no cloud where clouds are masked.
+            has data in every band of every frame that is not missing, and no cloud where clouds are masked.
 
         Raises:
             ValueError: the window is empty or reaches beyond the scene.
@@ -151,6 +167,9 @@ class Scene:
         x = np.empty((len(self.bands), self.frames, height, width), np.float32)
         valid = np.ones((height, width), bool)
         for t, (frame, fill) in enumerate(zip(self.stack, self.fills, strict=True)):
+            if frame.absent:
+                x[:, t] = np.reshape(frame.absent, (-1, 1, 1))
+                continue
             x[:, t] = reflectance(frame.layers, self.geobox, window)
             if fill:
                 valid &= ~fill.mask(window)

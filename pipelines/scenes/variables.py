@@ -1,7 +1,8 @@
-"""A NetCDF or HDF5 file whose variables are the bands of a scene, one date or several."""
+"""Files whose arrays are the bands of a scene, one date or several: NetCDF, HDF5, Zarr."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from typing import Any
 
 from models.errors import InputError
 from pipelines.grids import align
-from pipelines.scenes import sensors
+from pipelines.scenes import cubes, sensors
 from pipelines.scenes.bands import Ask, Layer, Product, apart
 
 _STEPS = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6}
 _STEPS |= {"nanosecond": 1e-9}
+_NAMED_BY = "names of variables"
 _SINCE = re.compile(
     r"(day|hour|minute|(?:milli|micro|nano)?second)s? since (\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}):(\d{2}))?"
 )
@@ -32,6 +34,8 @@ def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[P
     Raises:
         InputError: no variable is named as a band, or they hold different numbers of dates.
     """
+    if subdatasets and cubes.is_misread(align.dataset(subdatasets[0]), path):
+        return cube_products(path, ask)
     words = [address.rpartition(":")[2].strip('/"') for address in subdatasets]
     if ask.file_bands and len(ask.file_bands) != len(words):
         raise InputError(
@@ -55,8 +59,50 @@ def variable_products(path: str, subdatasets: Sequence[str], ask: Ask) -> list[P
         layers = [Layer(n, a, index, None if n in sensors.CLOUDS else ask.units) for n, a in found]
         bands, clouds = apart(layers)
         date = _date(sources[0], index) or (sensors.find_date(Path(path).name) if count == 1 else None)
-        products.append(Product(Path(path).stem, path, date, bands, clouds, "names of variables"))
+        products.append(Product(Path(path).stem, path, date, bands, clouds, _NAMED_BY))
     return products
+
+
+def cube_products(path: str, ask: Ask) -> list[Product]:
+    """A product for each date of a cube, its bands by the names of its arrays or of its bands, or by `ask`.
+
+    Raises:
+        InputError: it cannot be read, or nothing in it is named as a band.
+    """
+    cube = cubes.opened(path)
+    size = cube.count // cube.dates
+    words = list(cube.descriptions[:size])
+    if ask.file_bands and len(ask.file_bands) != size:
+        raise InputError(f"{path}: has the bands {', '.join(words)}, {len(ask.file_bands)} names were given")
+    names = sensors.name_bands(ask.file_bands) if ask.file_bands else _names(path, words)
+    if not any(names):
+        raise InputError(f"{path}: holds {', '.join(words[:24])}, none named as a band; name them with --bands")
+    products, name = [], Path(path.rstrip("/")).stem
+    for first in range(0, cube.count, size):
+        layers = [
+            Layer(name, f"{cubes.MARK}{path}", first + i, None if name in sensors.CLOUDS else ask.units)
+            for i, name in enumerate(names, 1)
+            if name
+        ]
+        bands, clouds = apart(layers)
+        products.append(Product(name, path, cube.parts[first].date, bands, clouds, _NAMED_BY))
+    return products
+
+
+def joined_by_date(products: Sequence[Product]) -> list[Product]:
+    """Products of one day from several files of arrays, each with other bands, as one: 10 m and 20 m lie apart."""
+    out = list[Product]()
+    for one in products:
+        mine = {layer.name for layer in one.layers}
+        for at, other in enumerate(out):
+            apart_ = other.source != one.source and not mine & {layer.name for layer in other.layers}
+            if one.date and other.date == one.date and apart_ and one.named_by == other.named_by == _NAMED_BY:
+                clouds = other.clouds or one.clouds
+                out[at] = dataclasses.replace(other, layers=(*other.layers, *one.layers), clouds=clouds)
+                break
+        else:
+            out.append(one)
+    return out
 
 
 def _names(path: str, words: Sequence[str]) -> list[str | None]:

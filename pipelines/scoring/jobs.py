@@ -347,6 +347,7 @@ def _written(job: Job, output: Output) -> dict[str, Any]:
         _, height, width = output.layouts["map"].shape
         notes = [*job.scene.remarks, *(job.beside.notes if job.beside else ()), *([banner] if banner else [])]
         page = {"valid": round(filled / (height * width), 6), "notes": [shown(note) for note in notes]}
+        page |= {"missing_frames": [*job.scene.missing]} if job.scene.missing else {}
         entry.finish(page, output.files)
     except OSError as error:
         raise RunError(f"{beside['json']}: cannot be written ({error}); make space, run the same command") from error

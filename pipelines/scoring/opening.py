@@ -73,7 +73,8 @@ def _of_place(bundle: Bundle, place: str, reading: Reading, periods: Sequence[Pe
     folder = "://" not in place and Path(place).is_dir()
     sources = sources_in(Path(place), periods) if folder else [place]
     every = open_told(sources, bundle.spec.imagery.channels, reading, times=len(sources), like=bundle.data)
-    return frames_by(periods, every, name=Path(place).name if folder else "")
+    mean, most = bundle.spec.imagery.mean, int(bundle.data.get("missing_frames", 0))
+    return frames_by(periods, every, name=Path(place).name if folder else "", absent=mean, most=most)
 
 
 def _check_place(source: str, scene: Scene) -> None:
@@ -115,6 +116,7 @@ def tags_for(bundle: Bundle, identity: str, scene: Scene, weather: Sequence[str]
     told = {
         "EARTHTUNE_CONFIDENCE": str(sure),
         "ACQUISITION_DATE": ",".join(dates),
+        "EARTHTUNE_MISSING_FRAMES": ",".join(scene.missing),
         "EARTHTUNE_RESAMPLED": resampling_of(scene),
         "EARTHTUNE_WEATHER": ",".join(Path(shown(file)).name for file in weather),
     }

@@ -405,6 +405,7 @@ def _output(
         "source": [*map(fingerprint, local), *remote],
         "reading": dataclasses.asdict(plan.reading),
         "layers": [[la.name, la.index, la.units, la.nodata, la.alpha] for frame in scene.stack for la in frame.every],
+        "missing": [[t, f.name, str(f.date)] for t, f in enumerate(scene.stack) if f.absent],
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap, phase(scene.geobox)],
         "area": area and area.shape.wkb_hex,

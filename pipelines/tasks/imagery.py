@@ -25,6 +25,7 @@ from pipelines.reports.scores import class_scores, confusion_matrix, mean_iou_of
 from pipelines.reports.tiles import Example, shown_of, tile_parts
 from pipelines.samples.chips import Chip, Chips, find_chips, find_images, open_images
 from pipelines.samples.sets import evenly, inputs_of
+from pipelines.samples.variation import missing_frames
 from pipelines.scenes import sensors
 from pipelines.scenes.physical import doubt
 from pipelines.scenes.pixel_size import differing_sizes
@@ -43,6 +44,10 @@ def check(recipe: SceneRecipe) -> None:
     spare = [key for key in about if getattr(recipe.data, key) != getattr(Data(), key)]
     if spare and not recipe.data.corrections:
         raise InputError(f"data.{spare[0]}: nothing is corrected; give data.corrections, or leave it out")
+    frames = len(recipe.data.periods)
+    if recipe.data.missing_frames and not 0 < recipe.data.missing_frames < frames:
+        missing = f"data.missing_frames {recipe.data.missing_frames}"
+        raise InputError(f"{missing}: wanted fewer than the {frames} of data.periods, and none without periods")
     check_ranges(
         {
             "lora.alpha": (lora.alpha, 1e-6, 1e6),
@@ -137,7 +142,8 @@ def fitted(samples: Chips, splits: Sequence[str]) -> Spec:
         return spec
     sums = np.zeros((3, len(unknown)))
     for tile in map(samples.reader, samples.of(*splits)):
-        values = tile.x[unknown][:, :, tile.valid].reshape(len(unknown), -1).astype(np.float64)
+        seen = ~missing_frames(tile.x, pixels.mean)
+        values = tile.x[unknown][:, seen][:, :, tile.valid].reshape(len(unknown), -1).astype(np.float64)
         sums += np.stack((np.full(len(unknown), values.shape[1]), values.sum(1), (values**2).sum(1)))
     if not sums[0].all():
         names = ", ".join(pixels.channels[i] for i in unknown)

@@ -47,7 +47,7 @@ def open_netcdf(path: Path | str | RawIOBase, kind: Format, group: str | None) -
 
 def _decoded(path: Path | str | RawIOBase, kind: Format, group: str | None) -> xr.Dataset:
     """Open and decode; closing what comes closes the file."""
-    raw = _raw(path, kind, group)
+    raw = as_stored(path, kind, group)
     try:
         for key, var in raw.variables.items():
             never = var.dtype.kind == "f" or var.dims == (key,)
@@ -64,8 +64,12 @@ def _decoded(path: Path | str | RawIOBase, kind: Format, group: str | None) -> x
     return data
 
 
-def _raw(path: Path | str | RawIOBase, kind: Format, group: str | None) -> xr.Dataset:
-    """Open with the engine of a format."""
+def as_stored(path: Path | str | RawIOBase, kind: Format, group: str | None = None) -> xr.Dataset:
+    """Open with the engine of a format, nothing decoded, after a look for what a file may not do.
+
+    Raises:
+        InputError: it may do what is not allowed; what damaged files raise is not translated.
+    """
     decoders = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
     plain: dict[str, Any] = {**dict.fromkeys(decoders, False), "cache": False, "chunks": None}
     if kind is Format.NETCDF3:

@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import rioxarray
 import torch
+import xarray as xr
 from scipy.ndimage import gaussian_filter
 from shapely.geometry import Point, box
 
@@ -182,6 +183,35 @@ def test_bytes_are_half_a_step_off_at_most_for_any_reader(run, tmp_path):
     np.testing.assert_allclose(read_stored(tmp_path / "i.tif").values, got, rtol=1e-6, atol=1e-6)
     item = json.loads((tmp_path / "i.json").read_text())
     assert item["properties"]["emb:quantization"]["scale"] == pytest.approx(step, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_store_holds_what_the_raster_holds_and_says_what_it_is(run, tmp_path, dtype):
+    values = read(make_scene(tmp_path / "c.tif", 0))
+    values[:, :16, :16] = -9999
+    write(tmp_path / "c.tif", values, names=BANDS, nodata=-9999, tags={"ACQUISITION_DATE": "2021-06-15"})
+    make_scene(tmp_path / "d.tif", 1)
+    scenes, how = [str(tmp_path / "c.tif"), str(tmp_path / "d.tif")], {"tile": 64, "dtype": dtype, "zarr": True}
+    told = embed(str(run), scenes, out=tmp_path / "out", **how)
+    how_read = {"consolidated": False, "decode_coords": "all"}
+    with rasterio.open(told[0]["file"]) as raster, xr.open_zarr(told[0]["zarr"], **how_read) as store:
+        got = store.embeddings
+        if dtype == "int8":
+            assert store.embeddings.encoding["dtype"] == np.int8
+            got = got * store["scale"] + store["offset"]
+        wanted = read_stored(Path(told[0]["file"])).values
+        np.testing.assert_allclose(got.transpose("band", "y", "x").values, wanted, rtol=1e-5, atol=1e-6)
+        assert np.isnan(got.values[..., 0, 0]).all() and store.embeddings.rio.crs == raster.crs
+        np.testing.assert_allclose(store.embeddings.rio.transform(), raster.transform)
+        says = store.attrs
+        assert (says["geoemb:type"], says["geoemb:dimensions"], says["geoemb:data_type"]) == ("chip", 32, dtype)
+        assert says["geoemb:chip_layout"]["chip_size"] == [16, 16] and says["geoemb:gsd"] == pytest.approx(480)
+        assert ("geoemb:quantization" in says) == (dtype == "int8") and says["proj:code"] == "EPSG:32632"
+        assert {"geoemb:", "proj:", "spatial:"} == {one["name"] for one in says["zarr_conventions"]}
+    assert [one["status"] for one in embed(str(run), scenes, out=tmp_path / "out", **how)] == ["kept", "kept"]
+    shutil.rmtree(told[1]["zarr"])
+    again = embed(str(run), scenes, out=tmp_path / "out", overwrite=True, **how)
+    assert [one["status"] for one in again] == ["done", "done"] and Path(told[1]["zarr"], "zarr.json").is_file()
 
 
 def test_what_is_done_is_kept_and_what_was_cut_off_goes_on(run, made, tmp_path, monkeypatch):

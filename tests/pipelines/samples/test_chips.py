@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from models.errors import InputError
 from models.spec import IMAGERY
 from models.training.settings import Training
-from pipelines.recipes.recipe import Data
+from pipelines.recipes.recipe import Data, SceneRecipe
 from pipelines.samples import sets
-from pipelines.samples.chips import Chips, Reader, augment, find_chips, find_images
+from pipelines.samples.chips import Chips, Reader, find_chips, find_images
 from pipelines.samples.names import read_groups
 from pipelines.samples.sets import BatchSampler, EpochSampler, ItemSet
+from pipelines.samples.variation import augment, missing_frames
+from pipelines.tasks.imagery import check
 from tests.runs import BANDS, CLASSES, make_chip, make_chips, write
 from tests.specs import scene_spec
 
@@ -248,7 +250,34 @@ def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_p
     (tmp_path / "val.txt").write_text("b\n")
     lists = dataclasses.replace(data, train="train.txt", val="val.txt")
     assert [chip.split for chip in find_chips(lists, spec, seed=0)] == ["train", "val"]
+    short = dataclasses.replace(data, missing_frames=1)
+    chips = find_chips(short, spec, seed=0, split=False)
+    assert [(chip.name, chip.images) for chip in chips if chip.name == "c"] == [("c", (tmp_path / "c",))]
+    notes.clear()
+    find_images(short, spec.answer, BANDS, notes)
+    assert notes == ["1 of 3 places miss a frame, such as c: 06/08"]
+    samples = Chips(spec, short, chips, Training())
+    rng, seen = np.random.default_rng(0), list[tuple[bool, ...]]()
+    for chip in (chips[0], chips[2]):
+        items = [samples.varied(samples.item(chip), rng)[IMAGERY] for _ in range(40)]
+        seen.append({tuple(missing_frames(x, spec.imagery.mean)) for x in items})
+    assert seen == [{(False, False), (True, False), (False, True)}, {(False, True)}]
+    mean = spec.imagery.mean
+    twice = sets.Gapped(ItemSet(samples, [chips[0], chips[2]], seed=0), mean, 1)
+    assert [int(missing_frames(twice[i][IMAGERY], mean).sum()) for i in range(len(twice))] == [0, 1, 1, 1]
+    np.testing.assert_array_equal(twice[0][IMAGERY], samples.item(chips[0])[IMAGERY])
+    whole = Chips(spec, data, chips[:1], Training())
+    assert not any(
+        missing_frames(whole.varied(whole.item(chips[0]), rng)[IMAGERY], spec.imagery.mean).any() for _ in "12345678"
+    )
     with pytest.raises(InputError, match="no date in 2020-01"):
         find_chips(dataclasses.replace(data, periods=["2020-01", "03"]), spec, seed=0)
     with pytest.raises(InputError, match="one pattern of places"):
         find_chips(dataclasses.replace(data, dates=["2020-01-01"]), spec, seed=0)
+
+
+@pytest.mark.parametrize(("periods", "missing"), [([], 1), (["03", "06"], 2), (["03", "06"], -1)])
+def test_more_missing_frames_than_any_place_could_bear_are_refused(tmp_path, periods, missing):
+    recipe = SceneRecipe(task="segmentation", data=Data(tmp_path, periods=periods, missing_frames=missing))
+    with pytest.raises(InputError, match=f"data.missing_frames {missing}: wanted fewer than the {len(periods)}"):
+        check(recipe)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,6 +89,33 @@ def test_gaps_years_and_order_are_told(tmp_path):
         chosen(place, "2021-06", "2021-07")
 
 
+@pytest.mark.parametrize(
+    ("texts", "missing", "day"),
+    [
+        (("2021-03", "2021-07", "2021-09"), "2021-07", "2021-07-16"),
+        (("01", "2021-06", "2021-09"), "01", "2021-01-15"),
+        (("2021-06", "2021-09", "11/02"), "11/02", "2021-12-15"),
+        (("11/02", "2021-03", "2021-06"), "11/02", "2020-12-15"),
+    ],
+)
+def test_a_frame_without_a_date_holds_one_value_and_the_middle_of_its_period(tmp_path, texts, missing, day):
+    place, mean = dated(tmp_path / "place"), (100.0, 200.0, 300.0)
+    periods = read_periods(texts)
+    every = open_scene(sources_in(place, periods), BANDS)
+    scene = frames_by(periods, every, absent=mean, most=1)
+    gap = texts.index(missing)
+    assert scene.missing == (missing,) and scene.frames == 3 and len(scene.dates) == len(scene.sources) == 2
+    assert f"1 of 3 frames missing: no date in {missing}" in scene.notes
+    x, valid = scene.read((slice(2, 9), slice(0, 5)))
+    assert valid.all() and (x[:, gap] == np.reshape(mean, (3, 1, 1))).all()
+    others = frames_by([period for period in periods if period.text != missing], every)
+    np.testing.assert_array_equal(np.delete(x, gap, axis=1), others.read((slice(2, 9), slice(0, 5)))[0])
+    at = datetime.date.fromisoformat(day)
+    assert tuple(scene.time()[gap]) == (at.year, at.timetuple().tm_yday - 1)
+    with pytest.raises(GapError, match=r"no date in 2019; no date in .* \(trained to do without 1"):
+        frames_by([*read_periods(["2019"]), *periods], every, absent=mean, most=1)
+
+
 def test_a_winter_is_one_year(tmp_path):
     days = ("2021-11-05", "2022-01-20", "2022-02-03")
     for day in days:
@@ -124,6 +154,25 @@ def test_score_takes_places_and_cubes_by_periods_as_files_one_by_one(exported, t
         score(run, [str(tmp_path / "places")], out=tmp_path / "other", periods=["2021-03"])
     (gap, _) = score(run, [str(tmp_path / "places")], out=tmp_path / "other", periods=["2021-03", "2021-07"])
     assert gap["status"] == "failed" and "no date in 2021-07" in gap["error"] and gap["exit_code"] == 2
+
+
+def test_score_goes_on_without_a_date_where_the_run_learned_to_and_tells_so(exported, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(exported["segmentation"][1], run)
+    bundle = json.loads((run / "bundle.json").read_text())
+    bundle["data"]["missing_frames"] = 1
+    (run / "bundle.json").write_text(json.dumps(bundle))
+    dated(tmp_path / "places" / "one"), dated(tmp_path / "places" / "two", DAYS[:2])
+    how = {"out": tmp_path / "maps", "periods": ["2021-03", "06/08"]}
+    one, two = score(run, [str(tmp_path / "places")], **how)
+    assert one["status"] == two["status"] == "done" and "missing_frames" not in one
+    assert two["missing_frames"] == ["06/08"] and "1 of 2 frames missing: no date in 06/08" in two["notes"]
+    assert "1 of 2 frames missing: 06/08." in json.loads(Path(two["item"]).read_text())["properties"]["description"]
+    with rasterio.open(two["map"]) as map_:
+        assert map_.tags()["EARTHTUNE_MISSING_FRAMES"] == "06/08"
+        assert map_.tags()["ACQUISITION_DATE"] in DAYS[:2] and map_.read_masks(1).all()
+    again = score(run, [str(tmp_path / "places" / "two")], **how | {"periods": ["06/08", "2022-03"]})
+    assert again[0]["status"] == "failed" and "no date in 06/08, 2022-03" in again[0]["error"]
 
 
 def test_inspect_tells_whether_places_have_the_periods_of_a_run(make_spec, tmp_path):

@@ -9,11 +9,14 @@ import xarray as xr
 from pyproj import CRS
 
 from models.errors import InputError
+from pipelines.scenes.find import find_scenes
 from pipelines.scenes.periods import GapError, frames_by, read_periods
 from pipelines.scenes.scene import open_scene
+from tests.pipelines.edge.scenes_to_map import served
 from tests.pipelines.scenes.test_scene import per_band
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "worldcereal" / "worldcereal_preprocessed_inputs.nc"
+FOLDER = Path(__file__).parents[4] / "shared" / "data" / "worldcereal"
+REAL = FOLDER / "worldcereal_preprocessed_inputs.nc"
 WHOLE = (slice(0, 8), slice(0, 8))
 
 
@@ -77,6 +80,87 @@ def test_a_cube_is_dates_of_their_own(tmp_path):
     first, second = scene.apart()
     assert (first.name, second.name) == ("cube_2021-06-01", "cube_2021-07-01") and second.frames == 1
     assert per_band(second) == pytest.approx([2001, 1001])
+
+
+def write_bands(folder, *, unsigned=False):
+    """One array along time, band, y and x, as NetCDF and as Zarr, and its values."""
+    values = np.random.default_rng(0).integers(1, 3000, (3, 2, 8, 8)).astype("int16")
+    values[1, 0, 0, 0], values[:, :, 2, 2] = -9999, 40000 - 65536 if unsigned else 2000
+    dims = ("time", "band", "y", "x")
+    attrs = {"_FillValue": np.int16(-9999), "scale_factor": 1e-4, "add_offset": 0.0, "grid_mapping": "spatial_ref"}
+    attrs |= {"_Unsigned": "true"} if unsigned else {}
+    times = pd.DatetimeIndex(["2021-03-01", "2021-06-01", "2021-09-01"])
+    middle = np.arange(8) * 10.0 + 5
+    cube = xr.Dataset({"sr": (dims, values, attrs)}, {"time": times, "y": middle[::-1], "x": middle})
+    cube = cube.assign_coords(band=np.array([b"BLUE", b"RED"])).assign(spatial_ref=((), 0, CRS(32633).to_cf()))
+    cube["height"] = (("y", "x"), np.ones((8, 8)))
+    cube.to_netcdf(folder / "bands.nc", engine="h5netcdf")
+    cube.to_zarr(folder / "bands.zarr", zarr_format=2, consolidated=True)
+    codes = {f"S2-{code}": (("time", "y", "x"), values[:, i], attrs) for i, code in enumerate(("B02", "B04"))}
+    plain = cube.drop_vars(["sr", "band", "height"]).assign(codes)
+    plain.to_zarr(folder / "variables.zarr", zarr_format=2, consolidated=True)
+    return values
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("name", ["bands.nc", "bands.zarr", "variables.zarr"])
+def test_a_cube_of_bands_is_dated_frames(tmp_path, name, unsigned):
+    values = write_bands(tmp_path, unsigned=unsigned)
+    scene = open_scene(tmp_path / name, ["RED", "BLUE"])
+    assert [str(day) for day in scene.dates] == ["2021-03-01", "2021-06-01", "2021-09-01"]
+    assert scene.geobox.crs.epsg == 32633 and tuple(scene.geobox.affine)[:6] == (10, 0, 0, 0, -10, 80)
+    x, valid = scene.read((slice(0, 5), slice(0, 8)))
+    assert np.argwhere(~valid).tolist() == [[0, 0]]
+    stored = values.view("uint16") if unsigned else values
+    np.testing.assert_allclose(x.transpose(1, 0, 2, 3)[:, ::-1][..., valid], stored[:, :, :5][..., valid], rtol=1e-6)
+    few = frames_by(read_periods(["06", "09"]), scene)
+    np.testing.assert_array_equal(few.read(WHOLE)[0][:, 1, 3], scene.read(WHOLE)[0][:, 2, 3])
+    assert scene.files and all(tmp_path in path.parents for path in scene.files)
+
+
+def test_a_store_in_a_folder_is_a_scene_and_one_behind_an_address_is_read_alike(tmp_path):
+    write_bands(tmp_path)
+    names = ("bands.nc", "bands.zarr", "variables.zarr")
+    assert find_scenes([str(tmp_path)]) == [str(tmp_path / name) for name in names]
+    with served(tmp_path) as address:
+        far = open_scene(f"{address}bands.zarr", ["BLUE", "RED"])
+        near = open_scene(tmp_path / "bands.zarr", ["BLUE", "RED"])
+        np.testing.assert_array_equal(far.read(WHOLE)[0], near.read(WHOLE)[0])
+        assert far.dates == near.dates and far.geobox == near.geobox and far.sources[0].startswith("http")
+
+
+def test_cubes_that_make_no_scene_are_refused_in_a_line(tmp_path):
+    write_bands(tmp_path)
+    with pytest.raises(InputError, match="has the bands BLUE, RED, 1 names were given"):
+        open_scene(tmp_path / "bands.zarr", ["RED"], file_bands=["RED"])
+    assert open_scene(tmp_path / "bands.zarr", ["GREEN"], file_bands=["RED", "GREEN"]).bands == ("GREEN",)
+    (tmp_path / "bands.zarr" / ".zmetadata").write_text("{")
+    with pytest.raises(InputError, match=r"bands\.zarr"):
+        open_scene(tmp_path / "bands.zarr", ["RED"])
+    uneven = xr.Dataset({"RED": (("y", "x"), np.ones((3, 3)))}, {"y": [0.0, 1.0, 3.0], "x": [0.0, 1.0, 2.0]})
+    uneven.to_zarr(tmp_path / "uneven.zarr", zarr_format=2)
+    with pytest.raises(InputError, match="uneven distances"):
+        open_scene(tmp_path / "uneven.zarr", ["RED"])
+
+
+def test_files_of_a_day_with_other_bands_are_one_frame(tmp_path):
+    fine = write_cube(tmp_path / "S2_10m.nc", ("B02", "B04"))
+    rest = write_cube(tmp_path / "S2_20m.nc", ("B11", "B12"))
+    scene = open_scene([fine, rest], ["RED", "SWIR_1"])
+    assert scene.frames == 2 and per_band(scene, 1) == pytest.approx([2001, 1001])
+    assert find_scenes([str(tmp_path)]) == [str(fine), str(rest)]
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"the real data is not at {REAL}")
+def test_the_two_real_files_of_a_place_are_one_series_on_the_ground():
+    files = sorted(FOLDER.glob("S2_L2A_*.nc"))
+    scene = open_scene(files, ["BLUE", "SWIR_1"], mask_clouds=True)
+    assert scene.frames == 118 and scene.geobox.crs.epsg == 32631
+    assert tuple(scene.geobox.affine)[:6] == (10, 0, 501360, 0, -10, 5629680)
+    some = frames_by(read_periods(["2018-06"]), scene)
+    with xr.open_dataset(files[0], engine=xr.backends.H5netcdfBackendEntrypoint, mask_and_scale=False) as raw:
+        at = scene.dates.index(some.dates[0])
+        np.testing.assert_allclose(some.read(some.window)[0][0, 0], raw["B02"].values[at], rtol=1e-6)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"the real data is not at {REAL}")

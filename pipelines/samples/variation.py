@@ -1,0 +1,53 @@
+"""Chips as another place or day might have brought them: turned, brighter, or without some of their dates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.spec import IMAGERY
+from models.training.settings import Training
+from models.types import Array, Mask
+
+_TAKEN = 0.5  # share of the samples that dates are taken from
+
+
+def augment(item: dict[str, Any], std: Sequence[float], training: Training, rng: np.random.Generator) -> dict[str, Any]:
+    """One of the eight symmetries of the square, and a random gain and offset of each band.
+
+    Bands, labels and feature maps turn together. The maps of a frozen backbone are those of the upright chip, laid
+    out anew: an approximation that costs no forward pass.
+    """
+    turns, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if training.flips else (0, False)
+
+    def turned(a: NDArray[Any]) -> NDArray[Any]:
+        a = np.rot90(a, turns, axes=(-2, -1))
+        return np.ascontiguousarray(a[..., ::-1] if mirror else a)
+
+    maps = [name for name in (IMAGERY, "y", "counts", "features") if name in item and item[name].ndim > 1]
+    out = item | {name: turned(item[name]) for name in maps}
+    if training.gain or training.offset:
+        shape = (len(std), 1, 1, 1)
+        gain = np.exp(training.gain * (rng.normal() + rng.normal(size=shape)))
+        shift = rng.normal(0, training.offset, shape) * np.reshape(std, shape)
+        out[IMAGERY] = (out[IMAGERY] * gain + shift).astype(np.float32)
+    return out
+
+
+def missing_frames(x: Array, mean: Sequence[float]) -> Mask:
+    """Which dates of bands (C, T, H, W) hold the mean of each band alone, as `Scene.read` gives missing ones: (T,)."""
+    return np.asarray(np.isclose(x, np.reshape(mean, (-1, 1, 1, 1)), rtol=1e-5).all(axis=(0, 2, 3)))
+
+
+def more_missing(gone: Mask, most: int, rng: np.random.Generator, *, share: float = _TAKEN) -> Mask:
+    """At times more dates than are missing (T,), so that a model learns to do without; at most `most`, never all."""
+    there = np.flatnonzero(~gone)
+    spare = min(most - int(gone.sum()), len(there) - 1)
+    if spare < 1 or rng.random() >= share:
+        return gone
+    out = gone.copy()
+    out[rng.permutation(there)[: rng.integers(1, spare + 1)]] = True
+    return out
