@@ -27,7 +27,7 @@ def check(recipe: SceneRecipe) -> None:
     data = recipe.data
     if "time" not in prithvi_eo.config(recipe.backbone, **recipe.model.overrides)["coords_encoding"]:
         raise InputError(
-            f"backbone {recipe.backbone}: knows no dates, and would take seasons for changes; wanted one that ends in _tl"
+            f"backbone {recipe.backbone}: knows no dates, and takes seasons for changes; wanted one that ends in _tl"
         )
     if not (data.groups or data.block_km or data.train):
         raise InputError(
@@ -45,7 +45,9 @@ def prepare(recipe: SceneRecipe) -> Chips:
     samples = imagery.prepare(recipe, Classes(tuple(recipe.classes)))
     pixels, data = samples.spec.imagery, recipe.data
     if pixels.times < 2:
-        raise InputError(f"{data.root}: one date a place; wanted two or more, as data.images [before/*.tif, after/*.tif]")
+        raise InputError(
+            f"{data.root}: one date a place; wanted two or more, as data.images [before/*.tif, after/*.tif]"
+        )
     if not pixels.uses_time:
         raise InputError(
             f"{data.root}: the day of a date is not known, and a season looks like a change; files say it as "
@@ -72,14 +74,14 @@ def baselines(samples: Chips, chosen: Sequence[Chip], seed: int) -> Mapping[str,
 
 
 def facts(samples: Chips) -> Mapping[str, str]:
-    """What a report tells of the data: how many pairs changed nowhere, and how far apart in the year their dates are."""
+    """What a report tells of the data: pairs without a change, and how far apart in the year the dates are."""
     chips = samples.of("train", "val", "test")
     same = sum(not (samples.truth(chip) > 0).any() for chip in chips)
     days = np.concatenate([samples.reader.scene(chip).time()[None, :, 1] for chip in chips])
     apart = np.abs(days - days[:, :1]).max(axis=1)
     season = np.minimum(apart, YEAR - apart)
-    told = f"{len(chips)}, {same} of them without a change; {season.min():.0f} to {season.max():.0f} days of the year apart"
-    return imagery.facts(samples) | {"Pairs": told}
+    told = f"{season.min():.0f} to {season.max():.0f} days of the year apart"
+    return imagery.facts(samples) | {"Pairs": f"{len(chips)}, {same} of them without a change; {told}"}
 
 
 TASK = dataclasses.replace(
