@@ -16,7 +16,8 @@ from models.changes.seasons import Season
 from models.types import Array, Mask
 
 KINDS = 6
-STARTS = 5  # of the clustering; one put all that is no field into one kind, and a drought alarmed the grass in it
+STARTS = 5  # of the clustering
+STEADY = 2.0  # times that how well a season is kept to counts: fields vary most, and else all that is none was one kind
 ENOUGH = 30  # pixels of a kind that a date wants to be told by; hardly a clear pixel is a date of clouds
 
 
@@ -63,6 +64,7 @@ def find_kinds(season: Season, *, seed: int = 0) -> Kinds:
     """Kinds among pixels: at most `KINDS`, fewer where pixels are few or alike."""
     numbers = _numbers(season)
     unit = numbers.std(axis=0) + np.float32(1e-6)
+    unit[-season.scale.shape[0] :] /= STEADY
     count = min(KINDS, max(len(numbers) // (4 * ENOUGH), 1))
     rows, rng = numbers / unit, np.random.default_rng(seed)
     tried = [kmeans2(rows, count, minit="++", rng=rng, missing="warn")[0] for _ in range(STARTS)]
