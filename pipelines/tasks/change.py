@@ -81,7 +81,7 @@ def facts(samples: Chips) -> Mapping[str, str]:
     apart = np.abs(days - days[:, :1]).max(axis=1)
     season = np.minimum(apart, YEAR - apart)
     told = f"{season.min():.0f} to {season.max():.0f} days of the year apart"
-    return imagery.facts(samples) | {"Pairs": f"{len(chips)}, {same} of them without a change; {told}"}
+    return {**imagery.facts(samples), "Pairs": f"{len(chips)}, {same} of them without a change; {told}"}
 
 
 TASK = dataclasses.replace(
