@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import rasterio
+from IPython.display import HTML
 from scipy.ndimage import binary_dilation
 
 from pipelines.api import changes
@@ -84,7 +85,8 @@ legend = ax.legend(frameon=False)
 told = changes([str(SERIES)], out=OUT, since="2022-01-01", rate=0.01, overwrite=True)
 print(f"{told['dates']['history']} dates of history, {told['dates']['watched']} watched")
 alerts = geopandas.read_file(OUT / "changes.gpkg")
-alerts[["name", "changed", "confirmed", "hectares", "size_ndvi", "reason"]].sort_values("hectares", ascending=False)
+columns = ["name", "changed", "confirmed", "hectares", "size_ndvi", "reason"]
+HTML(alerts[columns].sort_values("hectares", ascending=False).to_html(index=False))
 
 # %% [markdown]
 # An alert has the first day of the change, the day that confirmed it (here the last, for all dates came at once), its
