@@ -14,6 +14,7 @@ _HOME = {
     "models.bundle": ("read_bundle",),
     "models.errors": ("InputError", "RunError"),
     "models.runtime.engines": ("load_runtime", "load_runtimes"),
+    "pipelines.changes.changes": ("changes",),
     "pipelines.commands.evaluate": ("evaluate",),
     "pipelines.commands.review": ("review",),
     "pipelines.commands.score": ("score",),

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import kmeans2, vq
 
 from models.changes.seasons import Season
 from models.types import Array, Mask
 
 KINDS = 6
+STARTS = 5  # of the clustering
+STEADY = 2.0  # times that how well a season is kept to counts: fields vary most, and else all that is none was one kind
 ENOUGH = 30  # pixels of a kind that a date wants to be told by; hardly a clear pixel is a date of clouds
 
 
@@ -62,9 +64,12 @@ def find_kinds(season: Season, *, seed: int = 0) -> Kinds:
     """Kinds among pixels: at most `KINDS`, fewer where pixels are few or alike."""
     numbers = _numbers(season)
     unit = numbers.std(axis=0) + np.float32(1e-6)
+    unit[-season.scale.shape[0] :] /= STEADY
     count = min(KINDS, max(len(numbers) // (4 * ENOUGH), 1))
-    centres, _ = kmeans2(numbers / unit, count, minit="++", rng=np.random.default_rng(seed), missing="warn")
-    return Kinds(np.asarray(centres, np.float32), unit)
+    rows, rng = numbers / unit, np.random.default_rng(seed)
+    tried = [kmeans2(rows, count, minit="++", rng=rng, missing="warn")[0] for _ in range(STARTS)]
+    best = min(tried, key=lambda centres: float(np.square(vq(rows, centres)[1]).sum()))
+    return Kinds(np.asarray(best, np.float32), unit)
 
 
 def _numbers(season: Season) -> Array:

@@ -124,8 +124,8 @@ class Recipe:
     """What every recipe says; the same recipe and data give the same bundle on the same machine.
 
     Attributes:
-        task: segmentation (a class a pixel), regression (a value a pixel), classification (a class a tile), rain or
-            downscale (weather fields).
+        task: segmentation (a class a pixel), regression (a value a pixel), classification (a class a tile), change
+            (what happened between dates), rain or downscale (weather fields).
         data: the files, what they hold, and the split.
         backbone: a name that `earthtune backbones` lists.
         weights: hub for the published ones, random for none, or a weight file.

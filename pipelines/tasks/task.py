@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pipelines.samples.sets import Samples
 
 OVER_WEATHER = ("rain", "downscale")
-TASKS = ("segmentation", "regression", "classification", "fused", "table", *OVER_WEATHER)  # modules beside this one
+# Modules beside this one.
+TASKS = ("segmentation", "regression", "classification", "change", "fused", "table", *OVER_WEATHER)
 
 # Samples, and some of them, to what is said of each: answers as the runtime gives them, or a forecast of all.
 Teller = Callable[[Any, Sequence[Any]], Any]

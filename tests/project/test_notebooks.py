@@ -93,8 +93,8 @@ def texts(notebook):
             yield from (re.sub(r"data:image/png;base64,[\w+/=]+", "", part) for part in parts)
 
 
-def test_there_are_eight():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07", "08"]
+def test_there_are_nine():
+    assert [name[:2] for name in NAMES] == [f"0{n}" for n in range(1, 10)]
     assert [path.stem for path in sorted(HERE.glob("*.ipynb"))] == NAMES
 
 

@@ -82,10 +82,12 @@ def burn_scars(tmp):
 
 def deforestation(tmp):
     for i in range(4):
-        for folder, seed in (("before", 0), ("after", i)):
-            write(tmp / folder / f"p{i}.tif", make_chip(seed)[0], names=BANDS)
-        write(tmp / "labels" / f"p{i}.tif", (make_chip(i)[1] == 30).astype(np.uint8))
-    return {"data.root": tmp}
+        corner = (500000 + 20000 * i, 5000000)
+        for folder, seed, day in (("before", 0, "2020-06-05"), ("after", i, "2021-06-15")):
+            tags = {"ACQUISITION_DATE": day}
+            write(tmp / folder / f"p{i}.tif", make_chip(seed)[0], names=BANDS, corner=corner, tags=tags)
+        write(tmp / "labels" / f"p{i}.tif", (make_chip(i)[1] == 30).astype(np.uint8), corner=corner)
+    return {"data.root": tmp, "backbone": "prithvi_eo_v2_tiny_tl"}
 
 
 def fused_demo(tmp):
@@ -131,6 +133,7 @@ def test_recipe_runs(build, tmp_path):
     assert bundle.spec.task == recipe.task and result["model"]["n"] > 0
     assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
     more = 4 * len(bundle.spec.series) // 2  # with season and weather, and of these alone
+    more += build is deforestation  # of the days alone
     assert len(result["baselines"]) == more + (4 if bundle.spec.answer.support == "tile" else 3)
 
 
