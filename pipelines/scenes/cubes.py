@@ -60,6 +60,7 @@ class Part:
 class Cube:
     """What rasterio says of an open file, of the arrays of a cube; values are read when they are asked for."""
 
+    driver = "cube"
     gcps: tuple[list[Any], None] = ([], None)
     subdatasets: tuple[str, ...] = ()
 

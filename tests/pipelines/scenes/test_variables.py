@@ -9,8 +9,10 @@ import xarray as xr
 from pyproj import CRS
 
 from models.errors import InputError
+from pipelines.inspection.scene_contents import describe_scene
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.periods import GapError, frames_by, read_periods
+from pipelines.scenes.products import find_products
 from pipelines.scenes.scene import open_scene
 from tests.pipelines.edge.scenes_to_map import served
 from tests.pipelines.scenes.test_scene import per_band
@@ -116,6 +118,8 @@ def test_a_cube_of_bands_is_dated_frames(tmp_path, name, unsigned):
     few = frames_by(read_periods(["06", "09"]), scene)
     np.testing.assert_array_equal(few.read(WHOLE)[0][:, 1, 3], scene.read(WHOLE)[0][:, 2, 3])
     assert scene.files and all(tmp_path in path.parents for path in scene.files)
+    told = describe_scene(name, find_products([str(tmp_path / name)]))
+    assert (told.frames, told.dates[1], told.bands[0].dtype) == (3, "2021-06-01", f"{'u' * unsigned}int16")
 
 
 def test_a_store_in_a_folder_is_a_scene_and_one_behind_an_address_is_read_alike(tmp_path):

@@ -121,9 +121,7 @@ def test_weather_unlike_the_training_s_is_told_of_where_a_map_is_made(fused_run,
         data.assign(pr=10 * data["pr"].where(data["pr"] < POISON)).to_netcdf(flood)
     said: list[str] = []
     for name, file in (("usual", fused_chips / "weather.nc"), ("wet", flood)):
-        _, told = mapped(
-            fused_run, fused_chips / "c01_hls.tif", tmp_path / name, weather=[str(file)], say=said.append
-        )
+        _, told = mapped(fused_run, fused_chips / "c01_hls.tif", tmp_path / name, weather=[str(file)], say=said.append)
         with rasterio.open(told["map"]) as made:
             far = float(made.tags()["EARTHTUNE_WEATHER_UNFAMILIAR"])
         strange = [line for line in told["notes"] if "unlike all training weather" in line]
