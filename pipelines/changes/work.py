@@ -25,6 +25,7 @@ from pipelines.changes import state as states
 from pipelines.changes.alerts import Alert, Alerts, updated
 from pipelines.changes.layer import reason, write_alerts
 from pipelines.changes.maps import CLASSES, write_maps
+from pipelines.changes.pictures import gather, write_pictures
 from pipelines.changes.pixels import each_strip, first_pass, read_sample, sample_windows, strip_rows, strips
 from pipelines.changes.pixels import update as update_strip
 from pipelines.changes.series import EPOCH, Day, Series, bands_of, by_day
@@ -42,6 +43,7 @@ from pipelines.scenes.reading import Reading
 ENOUGH = 0.5  # years of watched dates, from which their number in a year can be told
 
 BEFORE, NOW = "before", "now"  # of an update: what alerts there were, and what there are
+SHOWN = "shown.npz"  # what the largest alerts look like
 FILES = {
     "changes": ".tif",
     "map": "_map.tif",
@@ -270,6 +272,7 @@ class Work:
         watch, held = self._watch(generation)
         files = {kind: out / f"changes{end}" for kind, end in FILES.items()}
         if page.mapped == page.generation and not weather and all(file.is_file() for file in files.values()):
+            files |= {"alerts_picture": self._picture} if self._picture.is_file() else {}
             return self._told(watch, Alerts.read(generation / NOW, page.shape).held, files)
         series = self.series
         alerts = Alerts.read(generation / BEFORE, page.shape)
@@ -285,12 +288,25 @@ class Work:
         alerts.write(generation / NOW)
         write_alerts(files["alerts"], alerts.held, series.features, series.geobox)
         write_quicklook(files["picture"], made["map"], classes=CLASSES)
-        assets = {kind: file for kind, file in files.items() if kind != "item"}
+        assets = {kind: file for kind, file in files.items() if kind != "item"} | self._pictured(alerts)
         about = f"changes of {', '.join(series.features)} since {page.since}"
         write_stac_item(files["item"], changes_item(series.geobox, assets, [*page.dates], about, CLASSES))
         self.page = dataclasses.replace(page, mapped=page.generation)
         self.state.write(self.page)
-        return self._told(watch, alerts.held, files)
+        return self._told(watch, alerts.held, {**assets, "item": files["item"]})
+
+    @property
+    def _picture(self) -> Path:
+        """The picture of the largest alerts."""
+        return self.state.out / "changes_alerts.png"
+
+    def _pictured(self, alerts: Alerts) -> dict[str, Path]:
+        """Draw the largest alerts, with what earlier calls saw of them; nothing where none stands."""
+        file = self.state.folder / SHOWN
+        shown = gather(self.series, alerts, states.load(file) if file.is_file() else {})
+        states.save(file, shown)
+        drawn = write_pictures(self._picture, alerts.held, shown, self.series.features[0])
+        return {"alerts_picture": self._picture} if drawn else {}
 
     def _told(self, watch: Watch, alerts: Sequence[Alert], files: Mapping[str, Path]) -> dict[str, Any]:
         """What a person is told."""

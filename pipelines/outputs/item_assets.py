@@ -34,6 +34,7 @@ _TITLES = {
     "unfamiliar": "Unlike the training's ground",
     "embeddings": "Patch tokens",
     "thumbnail": "Picture of the map",
+    "alerts_picture": "The largest alerts, before, after and from day to day",
     MODEL: "Model that drew the map",
 }
 _ARTIFACTS = {".onnx": "onnx", ".safetensors": "safetensors.torch.save_file", ".json": "earthtune bundle"}

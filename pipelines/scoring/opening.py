@@ -74,7 +74,9 @@ def _of_place(bundle: Bundle, place: str, reading: Reading, periods: Sequence[Pe
     sources = sources_in(Path(place), periods) if folder else [place]
     every = open_told(sources, bundle.spec.imagery.channels, reading, times=len(sources), like=bundle.data)
     mean, most = bundle.spec.imagery.mean, int(bundle.data.get("missing_frames", 0))
-    return frames_by(periods, every, name=Path(place).name if folder else "", absent=mean, most=most)
+    return frames_by(
+        periods, every, name=Path(place).name.removesuffix(".zarr") if folder else "", absent=mean, most=most
+    )
 
 
 def _check_place(source: str, scene: Scene) -> None:

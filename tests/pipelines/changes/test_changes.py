@@ -15,6 +15,7 @@ import rasterio
 from models.errors import InputError
 from pipelines.changes import pixels, work
 from pipelines.changes.changes import changes
+from pipelines.changes.state import load
 from pipelines.mosaics.ground import Ground
 from pipelines.outputs.categories import read_categories
 from pipelines.review.beside import open_map
@@ -99,6 +100,23 @@ def test_what_was_cleared_is_found_where_and_when(whole):
     assert told["dates"] == {"history": 46, "watched": 15, "new": 15} and not told["kinds"]
 
 
+@pytest.mark.parametrize("way", ["whole", "updated"])
+def test_the_largest_alert_is_shown_before_and_after_and_from_day_to_day(request, way):
+    """Of what an update found, the days that it does not read again are missing."""
+    out, _ = request.getfixturevalue(way)
+    largest = alerts(out).sort_values("hectares").iloc[-1]
+    shown = load(out / ".earthtune" / "changes" / "shown.npz")
+    parts = {key.partition("/")[2]: array for key, array in shown.items() if key.startswith(largest["name"])}
+    dates, fell = parts["days"].astype("datetime64[D]").astype(str), largest["last"]
+    assert parts["here"].sum() == largest.pixels
+    assert len(dates) > 30 if way == "whole" else 5 < len(dates) < 15
+    assert (parts["values"][dates > fell] < 0.4).all() and (parts["values"][dates < DAY.isoformat()] > 0.6).all()
+    before, after = (parts[name][parts["here"]] for name in ("before", "after"))
+    assert np.nanmean(before) > 0.6 and np.nanmean(after) < 0.4
+    assert (out / "changes_alerts.png").stat().st_size > 10_000
+    assert "alerts_picture" in json.loads((out / "changes.json").read_text())["assets"]
+
+
 def test_alert_has_its_area_days_and_reason(whole):
     out, _ = whole
     table = alerts(out)
@@ -116,7 +134,7 @@ def test_map_is_one_that_review_takes_and_item_is_valid(whole):
     assert [entry.code for entry in mapped.classes] == [1, 2, 3] and "confidence" in mapped.files
     assert [entry.name for entry in read_categories(out / "changes_map.tif")][1] == "changed by itself"
     item = pystac.Item.from_dict(json.loads((out / "changes.json").read_text()))
-    assert set(item.assets) == {"changes", "map", "confidence", "alerts", "picture"}
+    assert set(item.assets) == {"changes", "map", "confidence", "alerts", "picture", "alerts_picture"}
     assert all((out / asset.href).is_file() for asset in item.assets.values())
 
 
