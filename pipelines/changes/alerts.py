@@ -23,6 +23,7 @@ from pipelines.changes.series import EPOCH
 from pipelines.grids.areas import pixel_areas
 
 NEW, STANDS, BACK, JOINED = "new", "stands", "taken back", "joined"
+CLASSES_OF = "class_before", "class_after"  # fields of an alert, and names of maps
 _CONNECTED = np.ones((3, 3), bool)
 
 
@@ -47,6 +48,8 @@ class Alert:
         outline: WKB in hex, in the grid's system.
         reason: in words.
         weather: in words; empty where none was given.
+        class_before: the commonest class of its pixels before the watch; empty where no run told it.
+        class_after: the same on the last days.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Alert:
     ended: str | None = None
     reason: str = ""
     weather: str = ""
+    class_before: str = ""
+    class_after: str = ""
 
 
 @dataclass

@@ -10,9 +10,10 @@ import rasterio
 
 from models.errors import InputError
 from models.types import Progress, Say
+from pipelines.changes.classes import check_run
 from pipelines.changes.series import bands_of
 from pipelines.changes.state import State
-from pipelines.changes.work import Said, Work
+from pipelines.changes.work import Said, Told, Work
 from pipelines.grids.areas import pixel_side
 from pipelines.grids.rasters import trusting
 from pipelines.mosaics.composite import CACHE, open_dated
@@ -34,6 +35,7 @@ def changes(
     least: float = 0.0,
     buffer: int = 3,
     weather: Sequence[str] | None = None,
+    run: Path | None = None,
     update: bool = False,
     ground: Ground = Ground(),
     reading: Reading = Reading(),
@@ -60,6 +62,7 @@ def changes(
         least: hectares of the smallest alert.
         buffer: pixels around clouds and around what has no data that are left out, too.
         weather: files of daily rain or temperature of at least six years: whether the 90 days before were unusual.
+        run: a run that tells classes: which it was before, in the same season, and which it is on the last days.
         update: take in the dates after the last that was watched.
         ground: where it lies.
         reading: what the files do not say themselves; clouds are masked where nothing else is said.
@@ -80,6 +83,8 @@ def changes(
         _check(rate=rate, least=least, buffer=buffer, reading=reading)
         if update and (since or history or ground != Ground()):
             raise InputError("--update: goes on as it began; leave --since, --history and the ground out")
+        if run:
+            check_run(run)
         state = State(out)
         with Entry(out, "changes", "").claim("watch", wait=True):
             if update:
@@ -93,7 +98,7 @@ def changes(
                 work = Work.begun(state, opened, said, ground, overwrite=overwrite, progress=progress)
                 meter.lap(START)
                 work.watched()
-            told = work.mapped(weather)
+            told = work.mapped(weather, Told(run, reading, say) if run else None)
             height, width = work.series.geobox.shape
             side = pixel_side(work.series.geobox) or 0.0
             meter.made(km2=height * width * (side / 1000) ** 2, samples=told["dates"]["new"])

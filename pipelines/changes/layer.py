@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from models import files
 from models.types import Array
-from pipelines.changes.alerts import Alert
+from pipelines.changes.alerts import CLASSES_OF, Alert
 from pipelines.changes.series import EPOCH
 from pipelines.outputs.geopackage import write_layer
 
@@ -67,7 +67,7 @@ def _columns(alerts: Sequence[Alert], features: Sequence[str]) -> Mapping[str, A
     """Columns of the layer, of their types also where there is no alert."""
     import pandas
 
-    text = ("name", "status", "changed", "last", "before", "confirmed", "ended", "reason", "weather")
+    text = ("name", "status", "changed", "last", "before", "confirmed", "ended", "reason", "weather", *CLASSES_OF)
     columns = {name: pandas.Series([getattr(one, name) for one in alerts], dtype="object") for name in text}
     for name, kind in (("hectares", "float64"), ("pixels", "int64"), ("probability", "float64"), ("kind", "int64")):
         columns[name] = pandas.Series([getattr(one, name) for one in alerts], dtype=kind)

@@ -22,7 +22,8 @@ from models.changes.watch import Watch
 from models.errors import InputError
 from models.types import Array, Progress, Say
 from pipelines.changes import state as states
-from pipelines.changes.alerts import Alert, Alerts, updated
+from pipelines.changes.alerts import CLASSES_OF, NEW, STANDS, Alert, Alerts, updated
+from pipelines.changes.classes import days_of, tell, write_classes
 from pipelines.changes.layer import reason, write_alerts
 from pipelines.changes.maps import CLASSES, write_maps
 from pipelines.changes.pictures import gather, write_pictures
@@ -102,6 +103,15 @@ def _day(said: str, option: str) -> datetime.date:
 def _source(said: str) -> str:
     """A scene's name, wherever one stands."""
     return said if "://" in said else str(Path(said).resolve())
+
+
+@dataclass(frozen=True)
+class Told:
+    """A run that tells classes, how scenes are read, and what takes a line for the person who waits."""
+
+    run: Path
+    reading: Reading
+    say: Say
 
 
 @dataclass
@@ -266,12 +276,17 @@ class Work:
         self.state.write(self.page)
         return self.page
 
-    def mapped(self, weather: Sequence[str] | None = None) -> dict[str, Any]:
-        """Write maps, alerts, item and picture, where they do not show the generation yet; what a person is told."""
+    def mapped(self, weather: Sequence[str] | None = None, run: Told | None = None) -> dict[str, Any]:
+        """Write maps, alerts, item and picture, where they do not show the generation yet; what a person is told.
+
+        Args:
+            weather: files of it.
+            run: what tells the classes before and after.
+        """
         out, generation, page = self.state.out, self.state.generation(self.page.generation), self.page
         watch, held = self._watch(generation)
         files = {kind: out / f"changes{end}" for kind, end in FILES.items()}
-        if page.mapped == page.generation and not weather and all(file.is_file() for file in files.values()):
+        if page.mapped == page.generation and not (weather or run) and all(file.is_file() for file in files.values()):
             files |= {"alerts_picture": self._picture} if self._picture.is_file() else {}
             return self._told(watch, Alerts.read(generation / NOW, page.shape).held, files)
         series = self.series
@@ -285,15 +300,26 @@ class Work:
             alert.reason = reason(alert, held["days"], held["centre"])
             if known:
                 alert.weather = known.words(datetime.date.fromisoformat(alert.changed))
+        classes = self._classes(alerts, run, made["map"]) if run else {}
         alerts.write(generation / NOW)
         write_alerts(files["alerts"], alerts.held, series.features, series.geobox)
         write_quicklook(files["picture"], made["map"], classes=CLASSES)
-        assets = {kind: file for kind, file in files.items() if kind != "item"} | self._pictured(alerts)
+        assets = {kind: file for kind, file in files.items() if kind != "item"} | classes | self._pictured(alerts)
         about = f"changes of {', '.join(series.features)} since {page.since}"
         write_stac_item(files["item"], changes_item(series.geobox, assets, [*page.dates], about, CLASSES))
         self.page = dataclasses.replace(page, mapped=page.generation)
         self.state.write(self.page)
         return self._told(watch, alerts.held, {**assets, "item": files["item"]})
+
+    def _classes(self, alerts: Alerts, run: Told, grid: Path) -> dict[str, Path]:
+        """Map classes before and after, as far as their days are open, and tell them of the alerts that stand."""
+        standing, files = [one for one in alerts.held if one.status in (NEW, STANDS)], {}
+        for name, days in zip(CLASSES_OF, days_of(self.series.days, self.page.since), strict=True):
+            file = self.state.out / f"changes_{name}.tif"
+            if write_classes(run.run, days, file, grid, run.reading, run.say) or file.is_file():
+                tell(alerts, standing, file, name)
+                files[name] = file
+        return files
 
     @property
     def _picture(self) -> Path:

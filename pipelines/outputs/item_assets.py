@@ -34,6 +34,8 @@ _TITLES = {
     "unfamiliar": "Unlike the training's ground",
     "embeddings": "Patch tokens",
     "thumbnail": "Picture of the map",
+    "class_before": "Classes before",
+    "class_after": "Classes on the last days",
     "alerts_picture": "The largest alerts, before, after and from day to day",
     MODEL: "Model that drew the map",
 }
