@@ -24,7 +24,7 @@ from pipelines.samples.labelling.labels import folder_classes, pair, read_labels
 from pipelines.samples.labelling.polygons import Polygons
 from pipelines.samples.names import plain, read_groups, shortened
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
-from pipelines.samples.variation import augment, missing_frames, more_missing
+from pipelines.samples.variation import augment, without_frames
 from pipelines.scenes.periods import GapError, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -433,9 +433,7 @@ class Chips:
         pixels, most = self.spec.imagery, self.data.missing_frames
         out = augment(item, pixels.std, self.training, rng)
         if most:
-            gone = more_missing(missing_frames(item[IMAGERY], pixels.mean), most, rng)
-            absent = np.reshape(pixels.mean, (-1, 1, 1, 1)).astype(np.float32)
-            out[IMAGERY] = np.where(gone[:, None, None], absent, out[IMAGERY])  # a copy: what is kept stays whole
+            out[IMAGERY] = without_frames(out[IMAGERY], item[IMAGERY], pixels.mean, most, rng)
         return out
 
     def row(self, sample: Chip) -> dict[str, str]:

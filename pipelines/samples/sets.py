@@ -21,7 +21,7 @@ from models.spec import IMAGERY, Spec
 from models.training.processes import rank_of_all
 from models.training.settings import Training
 from pipelines.samples.crops import Crops
-from pipelines.samples.variation import missing_frames, more_missing
+from pipelines.samples.variation import without_frames
 
 Item = dict[str, Any]  # arrays by name: the inputs of the Spec, what goes with them, and the truth as "y"
 SPLITS = ("train", "val", "test")
@@ -169,10 +169,8 @@ class Gapped(Dataset[dict[str, Any]]):
         """One item."""
         item = self.items[key % len(self.items)]
         if key >= len(self.items):
-            gone = missing_frames(item[IMAGERY], self.mean)
-            gone = more_missing(gone, self.most, np.random.default_rng((self.items.seed, key)), share=1.0)
-            values = np.reshape(self.mean, (-1, 1, 1, 1)).astype(np.float32)
-            item[IMAGERY] = np.where(gone[:, None, None], values, item[IMAGERY])
+            x, rng = item[IMAGERY], np.random.default_rng((self.items.seed, key))
+            item[IMAGERY] = without_frames(x, x, self.mean, self.most, rng, share=1.0)
         return item
 
 

@@ -42,6 +42,15 @@ def missing_frames(x: Array, mean: Sequence[float]) -> Mask:
     return np.asarray(np.isclose(x, np.reshape(mean, (-1, 1, 1, 1)), rtol=1e-5).all(axis=(0, 2, 3)))
 
 
+def without_frames(
+    x: Array, found: Array, mean: Sequence[float], most: int, rng: np.random.Generator, *, share: float = _TAKEN
+) -> Array:
+    """A copy of bands (C, T, H, W) whose missing dates, by `found`, and at times more, hold the mean of each band."""
+    gone = more_missing(missing_frames(found, mean), most, rng, share=share)
+    absent = np.reshape(mean, (-1, 1, 1, 1)).astype(np.float32)
+    return np.where(gone[:, None, None], absent, x)
+
+
 def more_missing(gone: Mask, most: int, rng: np.random.Generator, *, share: float = _TAKEN) -> Mask:
     """At times more dates than are missing (T,), so that a model learns to do without; at most `most`, never all."""
     there = np.flatnonzero(~gone)

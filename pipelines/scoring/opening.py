@@ -11,6 +11,7 @@ from models.errors import InputError, shown
 from models.runtime.engines import Runtime
 from models.spec import Spec
 from models.types import Progress
+from pipelines.scenes.cubes import is_cube
 from pipelines.scenes.periods import Period, frames_by, read_periods, sources_in
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.pixel_size import at_size, resampling_of, size_notes
@@ -70,13 +71,11 @@ def periods_of(bundle: Bundle, said: Sequence[str] | None) -> Sequence[str]:
 
 def _of_place(bundle: Bundle, place: str, reading: Reading, periods: Sequence[Period]) -> Scene:
     """The dates of a place that lie in some periods; of a folder it bears the name."""
-    folder = "://" not in place and Path(place).is_dir()
+    folder = "://" not in place and Path(place).is_dir() and not is_cube(place)
     sources = sources_in(Path(place), periods) if folder else [place]
     every = open_told(sources, bundle.spec.imagery.channels, reading, times=len(sources), like=bundle.data)
     mean, most = bundle.spec.imagery.mean, int(bundle.data.get("missing_frames", 0))
-    return frames_by(
-        periods, every, name=Path(place).name.removesuffix(".zarr") if folder else "", absent=mean, most=most
-    )
+    return frames_by(periods, every, name=Path(place).name if folder else "", absent=mean, most=most)
 
 
 def _check_place(source: str, scene: Scene) -> None:
