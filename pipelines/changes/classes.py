@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.bundle import read_bundle
 from models.changes.seasons import YEAR
 from models.errors import InputError
 from models.spec import Classes
-from models.types import Mask, Say
+from models.types import Say
 from pipelines.changes.alerts import Alert, Alerts
 from pipelines.changes.series import Day
 from pipelines.mosaics.ground import Ground
@@ -29,14 +28,16 @@ DAYS = 5  # that a map is made of at most
 
 
 def check_run(run: Path) -> None:
-    """Refuse a run that tells no classes of pixels from scenes.
+    """Refuse a run that tells no classes of pixels from scenes of one date.
 
     Raises:
         InputError: it is so, or no run.
     """
-    answer = read_bundle(run).spec.answer
-    if not isinstance(answer, Classes) or answer.support != "pixel":
+    spec = read_bundle(run).spec
+    if not isinstance(spec.answer, Classes) or spec.answer.support != "pixel":
         raise InputError(f"--run {run}: wanted a run that tells a class of each pixel, as of task segmentation")
+    if spec.imagery.times > 1:
+        raise InputError(f"--run {run}: takes {spec.imagery.times} dates at once; wanted a run of one date")
 
 
 def days_of(days: Sequence[Day], since: str) -> tuple[list[Day], list[Day]]:
@@ -76,15 +77,12 @@ def write_classes(run: Path, days: Iterable[Day], target: Path, grid: Path, read
 
 
 def tell(alerts: Alerts, standing: Sequence[Alert], file: Path, field: str) -> None:
-    """Write the commonest class of each alert's pixels into its field."""
+    """Write the commonest class of each alert's pixels into its field; nothing where none is known."""
     with open_raster(file) as dataset:
         codes = dataset.read(1)
     names = {entry.code: entry.name for entry in read_categories(file)}
+    known = (alerts.numbers > 0) & np.isin(codes, [*names])
+    pairs, counts = np.unique(np.stack((alerts.numbers[known], codes[known])), axis=1, return_counts=True)
+    commonest = {int(pairs[0, at]): int(pairs[1, at]) for at in np.argsort(counts, kind="stable")}  # the last one stays
     for alert in standing:
-        setattr(alert, field, _commonest(codes, alerts.numbers == alert.number, names))
-
-
-def _commonest(codes: NDArray[np.uint8], here: Mask, names: dict[int, str]) -> str:
-    """The commonest known class of some pixels; empty where none is known."""
-    found, counts = np.unique(codes[here & np.isin(codes, [*names])], return_counts=True)
-    return names[int(found[counts.argmax()])] if found.size else ""
+        setattr(alert, field, names[commonest[alert.number]] if alert.number in commonest else "")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import rasterio
 
+from models.bundle import Bundle, write_bundle
 from models.errors import InputError
+from models.training.settings import Architecture
 from pipelines.changes.changes import changes
-from pipelines.changes.classes import days_of
+from pipelines.changes.classes import check_run, days_of
 from pipelines.changes.series import Day
 from tests.runs import SPECTRA, make_series
 
@@ -52,6 +54,12 @@ def test_days_before_are_of_the_season_of_the_last(lake):
     assert [day.date.isoformat() for day in after] == [d.date.isoformat() for d in days[-5:]]
     assert {day.date.month for day in before} <= {1, 2, 3, 4, 5} and all(day.date.year == 2022 for day in before)
     assert days_of(days[-2:], "2022-06-01") == ([], days[-2:])
+
+
+def test_a_run_of_two_dates_is_refused_first(make_spec, tmp_path):
+    write_bundle(tmp_path, Bundle(make_spec(frames=2), "prithvi_eo_v2_300_tl", Architecture()))
+    with pytest.raises(InputError, match="takes 2 dates at once"):
+        check_run(tmp_path)
 
 
 def test_a_run_without_classes_is_refused_first(value_run, tmp_path):
