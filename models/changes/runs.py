@@ -7,9 +7,10 @@ departure nearest to none, and nothing where they differ in sign; its length ove
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from models.types import Array, Mask
 
@@ -69,17 +70,22 @@ class Runs:
 
     def note(self, z: Array, day: int) -> Mask:
         """Take in a date: departures (F, N) in scales, NaN where not clear. Returns where it is clear (N,)."""
-        clear = np.isfinite(z).all(axis=0)
-        z = np.clip(z[:, clear], -_FAR, _FAR)
-        self.last[..., clear] = np.concatenate((self.last[1:][..., clear], z[None]))
-        self.days[:, clear] = np.concatenate((self.days[1:, clear], np.full((1, z.shape[1]), day)))
+        clear = np.asarray(np.isfinite(z).all(axis=0))
+        _shift(self.last, np.clip(z, -_FAR, _FAR), clear)
+        _shift(self.days, np.int32(day), clear)
         self.seen += clear
-        return np.asarray(clear)
+        return clear
 
     def agreed(self) -> Array:
         """What the last dates agree on (F, N); 0 where they are too few."""
         low, high = self.last.min(axis=0), self.last.max(axis=0)
         return np.where(low > 0, low, np.where(high < 0, high, np.float32(0)))
+
+
+def _shift(held: NDArray[Any], latest: ArrayLike, where: Mask) -> None:
+    """Move what is held of the last dates (k, ..., N) on by one, where there is a later."""
+    for old, new in zip(held, [*held[1:], latest], strict=True):
+        np.copyto(old, new, where=where)
 
 
 def length(z: Array) -> Array:

@@ -66,7 +66,8 @@ class Watch:
 
     def date(self, y: Array, day: int) -> Shared:
         """Take in the sample (F, N) on a day; returns what its kinds share then (T is 1)."""
-        season, kinds, free = self.ground.season, self.ground.kinds, self.runs.changed == 0
+        season, kinds = self.ground.season, self.ground.kinds
+        free = (self.runs.changed == 0) & np.isfinite(self.ground.astray)  # others have no season to depart from
         away = (y - season.expected(np.array([day]))[0])[None]
         shared = find_shared(away[..., free], season.scale[:, free], kinds[free], len(self.history.usual))
         take(self.runs, self.ground, y, day, shared, self.threshold)

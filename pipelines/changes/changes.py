@@ -11,6 +11,7 @@ import rasterio
 from models.errors import InputError
 from models.types import Progress, Say
 from pipelines.changes.classes import check_run
+from pipelines.changes.land import Land
 from pipelines.changes.series import bands_of
 from pipelines.changes.state import State
 from pipelines.changes.work import Said, Told, Work
@@ -38,6 +39,7 @@ def changes(
     run: Path | None = None,
     update: bool = False,
     ground: Ground = Ground(),
+    land: Land = Land(),
     reading: Reading = Reading(),
     account: Account = Account(),
     overwrite: bool = False,
@@ -65,6 +67,7 @@ def changes(
         run: a run that tells classes: which it was before, in the same season, and which it is on the last days.
         update: take in the dates after the last that was watched.
         ground: where it lies.
+        land: which of it is watched.
         reading: what the files do not say themselves; clouds are masked where nothing else is said.
         account: on whose account the energy goes, see energy.json beside the maps.
         overwrite: watch the place anew.
@@ -81,7 +84,7 @@ def changes(
     """
     with account.booked("changes", say) as meter, trusting(trust), rasterio.Env(GDAL_CACHEMAX=CACHE):
         _check(rate=rate, least=least, buffer=buffer, reading=reading)
-        if update and (since or history or ground != Ground()):
+        if update and (since or history or ground != Ground() or land != Land()):
             raise InputError("--update: goes on as it began; leave --since, --history and the ground out")
         if run:
             check_run(run)
@@ -95,7 +98,7 @@ def changes(
                 said = Said(since, history, tuple(watch), rate, least, buffer)
                 said.ends()
                 opened = open_dated(scenes, out, (bands_of(watch), None), reading, say)
-                work = Work.begun(state, opened, said, ground, overwrite=overwrite, progress=progress)
+                work = Work.begun(state, opened, said, (ground, land), overwrite=overwrite, progress=progress)
                 meter.lap(START)
                 work.watched()
             told = work.mapped(weather, Told(run, reading, say) if run else None)

@@ -69,7 +69,9 @@ def _columns(alerts: Sequence[Alert], features: Sequence[str]) -> Mapping[str, A
 
     text = ("name", "status", "changed", "last", "before", "confirmed", "ended", "reason", "weather", *CLASSES_OF)
     columns = {name: pandas.Series([getattr(one, name) for one in alerts], dtype="object") for name in text}
-    for name, kind in (("hectares", "float64"), ("pixels", "int64"), ("probability", "float64"), ("kind", "int64")):
-        columns[name] = pandas.Series([getattr(one, name) for one in alerts], dtype=kind)
+    for name in ("number", "pixels", "kind"):
+        columns[name] = pandas.Series([getattr(one, name) for one in alerts], dtype="int64")
+    for name in ("hectares", "probability"):
+        columns[name] = pandas.Series([getattr(one, name) for one in alerts], dtype="float64")
     sizes = {f"size_{name.lower()}": [one.sizes[name] for one in alerts] for name in features}
     return columns | {name: pandas.Series(size, dtype="float64") for name, size in sizes.items()}

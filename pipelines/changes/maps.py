@@ -18,6 +18,7 @@ from models.changes.runs import Runs
 from models.spec import ClassDef
 from models.types import Array
 from pipelines.changes.alerts import Found
+from pipelines.changes.series import Series
 from pipelines.grids.windows import Window
 from pipelines.outputs.geotiff import join
 from pipelines.outputs.layout import Layout, Pixels, Regroup
@@ -29,6 +30,7 @@ CLASSES = (
     ClassDef(OWN, "changed by itself", "#c01828"),
     ClassDef(SHARED, "changed with its kind", "#e8b040"),
 )
+WATCH = "EARTHTUNE_WATCH"  # tag: which history it is watched against; numbers of alerts are of that
 Strips = Iterator[tuple[Window, Ground, Runs]]
 
 
@@ -59,9 +61,9 @@ def bands(features: Sequence[str]) -> list[tuple[str, str]]:
     return [*days, *sizes, ("PROBABILITY", "1"), ("CODE", "1")]
 
 
-def _layouts(geobox: GeoBox, features: Sequence[str]) -> dict[str, Layout]:
+def _layouts(geobox: GeoBox, features: Sequence[str], watch: str) -> dict[str, Layout]:
     """Layouts of the rasters by what they are."""
-    tags = {"TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}"}
+    tags = {"TIFFTAG_SOFTWARE": f"earthtune {version('earthtune')}", WATCH: watch}
     named = bands(features)
     whole = Layout.of_fields(geobox, [name for name, _ in named], [unit for _, unit in named], tags=tags)
     return {
@@ -72,22 +74,23 @@ def _layouts(geobox: GeoBox, features: Sequence[str]) -> dict[str, Layout]:
 
 
 def write_maps(
-    out: Path, geobox: GeoBox, features: Sequence[str], history: History, of_kinds: Runs, strips: Strips
+    out: Path, series: Series, history: History, of_kinds: Runs, strips: Strips, *, watch: str
 ) -> tuple[dict[str, Path], Found]:
     """Write the rasters, strip by strip; each replaces the one of an earlier date, whole.
 
     Args:
         out: their folder.
-        geobox: the grid.
-        features: names of indices and bands.
+        series: what is watched, on which grid.
         history: of the place.
         of_kinds: runs of its kinds.
         strips: all of them.
+        watch: hash of what decides the history.
 
     Returns:
         The files by what they are, and what alerts are made of.
     """
-    layouts, found = _layouts(geobox, features), Found.empty(geobox, features)
+    geobox, features = series.geobox, series.features
+    layouts, found = _layouts(geobox, features, watch), Found.empty(geobox, features)
     files = {kind: out / ("changes.tif" if kind == "changes" else f"changes_{kind}.tif") for kind in layouts}
     with tempfile.TemporaryDirectory(dir=out, prefix=".changes.") as work, rasterio.Env():
         folders = {kind: Path(work) / kind for kind in layouts}

@@ -17,7 +17,7 @@ from pipelines.changes.series import Day, Series
 from pipelines.changes.state import checked, ground_arrays, ground_of, load, runs_of, save
 from pipelines.grids.windows import Window
 
-HELD = 256 << 20  # bytes of a strip's history, as float16: half a thousandth of an index, a tenth of its noise
+HELD = 512 << 20  # bytes of a strip's history, as float16: half a thousandth of an index, a tenth of its noise
 AT_ONCE = 1 << 22  # values of (T, F, N) that are fitted at once
 SAMPLE = 20_000  # pixels, about
 SIDE = 50  # pixels; of a window of the sample, which costs as much to open as to read

@@ -11,7 +11,8 @@ from odc.geo.geobox import GeoBox
 
 from models.errors import InputError
 from models.networks.indices import INDICES
-from models.types import Array
+from models.types import Array, Mask
+from pipelines.changes.land import Land
 from pipelines.grids.windows import Window
 from pipelines.mosaics.composite import clear
 from pipelines.mosaics.ground import Area
@@ -19,6 +20,7 @@ from pipelines.mosaics.strips import Reach
 from pipelines.scenes.scene import Scene
 
 EPOCH = datetime.date(1970, 1, 1)
+MASKS = 32  # of windows that are held
 DARK = 0.02  # reflectance; added below the line of an index, which of two dark bands is noise
 
 
@@ -50,7 +52,9 @@ class Series:
         area: what is asked for; all of the grid where None.
         features: names of indices and bands.
         buffer: pixels around clouds that are left out, too.
+        land: what is watched of it.
         reaches: where the scenes of each day lie, as it was found.
+        masks: what is watched of windows, as it was found.
     """
 
     days: tuple[Day, ...]
@@ -58,13 +62,15 @@ class Series:
     area: Area | None
     features: tuple[str, ...]
     buffer: int
+    land: Land = Land()
     reaches: dict[int, Reach] = field(default_factory=dict, repr=False, compare=False)
+    masks: dict[tuple[int, ...], Mask] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, day: Day, window: Window) -> Array:
         """Features of a day in a window: float32 (F, rows, columns), NaN where not clear."""
         rows, columns = (side.stop - side.start for side in window)
         out = np.full((len(self.features), rows, columns), np.nan, np.float32)
-        asked = self.area.on(window) if self.area else np.ones((rows, columns), bool)
+        asked = self._asked(window)
         for number in self._reach(day).into(window):
             free = asked & np.isnan(out[0])
             if free.any():
@@ -72,6 +78,19 @@ class Series:
                 found = features(clear(scene, self.geobox, window, self.buffer), scene.bands, self.features)
                 np.copyto(out, found, where=free)
         return out
+
+    def _asked(self, window: Window) -> Mask:
+        """Pixels of a window that are watched; found once for all days."""
+        (top, bottom), (left, right) = ((side.start, side.stop) for side in window)
+        at = top, bottom, left, right
+        if at not in self.masks:
+            mask = self.area.on(window) if self.area else np.ones((bottom - top, right - left), bool)
+            if self.land.mask:
+                mask &= self.land.on(self.geobox, window)
+            if len(self.masks) >= MASKS:
+                self.masks.clear()
+            self.masks[at] = mask
+        return self.masks[at]
 
     def close(self, day: Day) -> None:
         """Close the files of a day: each that is open holds a block."""

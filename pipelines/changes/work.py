@@ -24,6 +24,7 @@ from models.types import Array, Progress, Say
 from pipelines.changes import state as states
 from pipelines.changes.alerts import CLASSES_OF, NEW, STANDS, Alert, Alerts, updated
 from pipelines.changes.classes import days_of, tell, write_classes
+from pipelines.changes.land import Land
 from pipelines.changes.layer import reason, write_alerts
 from pipelines.changes.maps import CLASSES, write_maps
 from pipelines.changes.pictures import gather, write_pictures
@@ -131,7 +132,7 @@ class Work:
         state: State,
         opened: Sequence[Any],
         said: Said,
-        ground: Ground,
+        where: tuple[Ground, Land],
         *,
         overwrite: bool,
         progress: Progress | None,
@@ -140,7 +141,9 @@ class Work:
         days = by_day(opened)
         before, new = said.split(days)
         check_years(np.array([day.number for day in before], np.int64))
+        ground, land = where
         geobox, area = ground_of([scene.geobox for scene in opened], ground)
+        land.check(geobox)
         shape = (int(geobox.shape[0]), int(geobox.shape[1]))
         features = tuple(name.upper() for name in said.watch)
         content = {
@@ -149,6 +152,7 @@ class Work:
             "said": [*dataclasses.astuple(said)],
             "grid": [shape, list(geobox.affine)[:6], str(geobox.crs)],
             "area": area and area.shape.wkb_hex,
+            "land": land.plain(),
         }
         page = Page(
             key=digest(content),
@@ -177,7 +181,7 @@ class Work:
         if held is None or held.key != page.key:
             state.forget()
             state.write(page)
-        series = Series(days, geobox, area, features, said.buffer)
+        series = Series(days, geobox, area, features, said.buffer, land)
         return cls(state, series, held if held and held.key == page.key else page, before, new, progress)
 
     @classmethod
@@ -292,7 +296,7 @@ class Work:
         series = self.series
         alerts = Alerts.read(generation / BEFORE, page.shape)
         each = each_strip(series, self.windows, self.state.folder / "ground", generation)
-        made, found = write_maps(out, series.geobox, series.features, watch.history, watch.of_kinds, each)
+        made, found = write_maps(out, series, watch.history, watch.of_kinds, each, watch=page.key)
         today = datetime.date.fromisoformat(max((*page.history, *page.dates)))
         alerts = updated(alerts, found, today, page.least)
         known = read_weather(weather, _centre(series.geobox)) if weather else None

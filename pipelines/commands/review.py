@@ -44,7 +44,8 @@ def review(
         legend: a map whose classes a sample is labelled with, where its own form does not offer them; it is not shown.
         most: regions at most, up to 500.
         side: height and width of a region in pixels, at most; larger ones are cut.
-        pick: doubt takes the least sure ground; diverse takes squares of the scene that are unlike each other in bands
+        pick: doubt takes the least sure ground; alerts takes what `changes` raised, new ones first, whose answers
+            outlive updates of the map; diverse takes squares of the scene that are unlike each other in bands
             and indices, to be labelled next, and every fourth at random; each says which. In our trials labels that
             were chosen so taught no more than as many chosen at random.
         page: how the page is shown.

@@ -356,6 +356,8 @@ def _beyond(scene: Scene, geobox: GeoBox, window: Window) -> Mask:
     shape, inner = tuple(int(side) for side in box.shape), _inner(scene.geobox, geobox)
     if inner.is_empty:
         return np.ones(shape, bool)
+    if inner.contains(box.extent.geom):
+        return np.zeros(shape, bool)
     return np.asarray(rasterio.features.geometry_mask([inner], shape, box.affine))
 
 

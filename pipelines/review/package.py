@@ -49,6 +49,7 @@ class Reviewed:
         regions: by rank.
         header: first line of the answers, which tells the map by its hash.
         codes: of the map (rows, columns); None for values.
+        known: ids that may have an answer beside those of the regions.
     """
 
     scene: str
@@ -57,6 +58,7 @@ class Reviewed:
     regions: Sequence[Region]
     header: Mapping[str, Any]
     codes: Any = None
+    known: frozenset[int] = frozenset()
 
 
 def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) -> int:
@@ -264,7 +266,7 @@ def edited(path: Path, reviewed: Reviewed) -> tuple[dict[int, Answer], list[str]
         if "header" in about and about["header"].get(key) != value:
             raise InputError(f"{path}: a review of another {key} than this map's; give the one that was made of it")
     codes = frozenset(entry.code for entry in reviewed.classes)
-    ids = {region.id for region in reviewed.regions}
+    ids = {region.id for region in reviewed.regions} | reviewed.known
     try:
         before = {int(number): answer_of(plain, codes) for number, plain in about.get("answers", {}).items()}
     except ValueError as error:

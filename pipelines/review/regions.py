@@ -170,7 +170,7 @@ def find_regions(
             why = "unlike all training ground"
         else:
             why = reason(inside, box, float(edge[box][inside].mean()) >= 0.5)
-        found.append(_region(rank, inside, box, doubt, areas, float(weights[index]), why))
+        found.append(region_of(rank, inside, box, doubt, areas, float(weights[index]), why))
     return found
 
 
@@ -178,12 +178,12 @@ def regions_at(doubt: Doubt, areas: Floats, chosen: Sequence[tuple[tuple[slice, 
     """Windows of a map as regions of what has an answer in them, in their order, with the reason of each."""
     weights = np.broadcast_to(areas, doubt.valid.shape)
     return [
-        _region(rank, doubt.valid[box], box, doubt, areas, float(weights[box][doubt.valid[box]].sum()), why)
+        region_of(rank, doubt.valid[box], box, doubt, areas, float(weights[box][doubt.valid[box]].sum()), why)
         for rank, (box, why) in enumerate(chosen, start=1)
     ]
 
 
-def _region(
+def region_of(
     rank: int, inside: Mask, box: tuple[slice, slice], doubt: Doubt, areas: Floats, weight: float, why: str
 ) -> Region:
     """A region from its pixels in a window."""

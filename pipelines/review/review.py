@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,13 @@ from pipelines.outputs.categories import read_categories
 from pipelines.review import answers as kept
 from pipelines.review import beside, package, pictures
 from pipelines.review import sample as samples
+from pipelines.review.alerts import Alert, alert_regions, read_alerts, to_ask, watch_of
 from pipelines.review.diverse import diverse_cells
 from pipelines.review.page import Desk, Server
 from pipelines.review.regions import Doubt, Region, bounds_of, class_reason, find_regions, interval_reason, regions_at
 
 Say = Callable[[str], None]
-Pick = Literal["doubt", "diverse"]
+Pick = Literal["doubt", "diverse", "alerts"]
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,24 @@ def review_map(
     layers = _layers(mapped, scene, say) if not page.no_page else {}
     with kept.alone(mapped.target(".lock", out)):
         held = kept.read_lines(lines)
-        if held:  # regions are those of then, whatever lies beside the map by now
+        if held and pick != "alerts":  # regions are those of then, whatever lies beside the map by now
             before = kept.read_header(lines, held)
             mapped = _as_before(mapped, before, lines, (most, side, pick))
-        header = {"format": kept.FORMAT, "kind": "regions", "map": path.name, "hashes": dict(mapped.hashes)}
-        header |= {"most": most, "side": side, **({"pick": pick} if pick != "doubt" else {})}
+        header = _header(mapped, most, side, pick)
         source = (scene or beside.scene_of(mapped)) if pick == "diverse" else None
         if pick == "diverse" and source is None:
             raise InputError(
                 f"{path}: --pick diverse looks at its scene, which does not lie near; --scene FILE names that"
             )
-        regions, codes = regions_of(mapped, most=most, side=side, diverse=source)
+        alerts = read_alerts(mapped) if pick == "alerts" else None
+        regions, codes = regions_of(mapped, most=most, side=side, diverse=source, alerts=alerts)
         if not regions:
-            sure = "confidence above 0.9 everywhere" if mapped.classes else "no interval has a width"
-            raise InputError(f"{path}: nothing in it is doubtful ({sure}); there is nothing to review")
-        reviewed = package.Reviewed(mapped.scene, mapped.geobox, mapped.classes, regions, header, codes)
+            raise InputError(f"{path}: {_nothing(mapped, pick)}; there is nothing to review")
         ids = frozenset(region.id for region in regions) | {package.ELSEWHERE}
         answers = kept.open_answers(lines, header, frozenset(entry.code for entry in mapped.classes), ids)
+        if alerts is not None:
+            regions = to_ask(regions, alerts, {key for key, one in answers.said.items() if not one.empty}, most)
+        reviewed = package.Reviewed(mapped.scene, mapped.geobox, mapped.classes, regions, header, codes, ids)
         _take_edited(
             answers, reviewed, [file for file in (target, take) if file and (file == take or file.is_file())], say
         )
@@ -148,11 +150,11 @@ def serve(desk: Desk, port: int, say: Say) -> None:
 
 
 def regions_of(
-    mapped: beside.Mapped, *, most: int, side: int, diverse: str | None = None
+    mapped: beside.Mapped, *, most: int, side: int, diverse: str | None = None, alerts: Sequence[Alert] | None = None
 ) -> tuple[list[Region], NDArray[Any] | None]:
     """The regions of a map, and its codes (rows, columns), None for values.
 
-    They are the most doubtful, or those that are unlike each other in a scene `diverse`.
+    They are the most doubtful, or those that are unlike each other in a scene `diverse`, or all of `alerts`.
     """
     source, whole = align.dataset(str(mapped.path)), _window(mapped.geobox)
     values = read(source, whole)
@@ -171,7 +173,9 @@ def regions_of(
     doubt = Doubt(valid, codes, **{name: held.get(name) for name in ("confidence", "unfamiliar", "lower", "upper")})
     placed = mapped.geobox.crs is not None
     areas = pixel_areas(mapped.geobox, name=str(mapped.path))(whole) if placed else np.ones((values.shape[0], 1))
-    if diverse is not None:
+    if alerts is not None:
+        regions = alert_regions(alerts, mapped.geobox, doubt, areas)
+    elif diverse is not None:
         regions = regions_at(doubt, areas, diverse_cells(diverse, mapped.geobox, valid, most=most, side=side))
     else:
         regions = find_regions(doubt, areas, _words(mapped, doubt), most=most, side=side)
@@ -218,6 +222,23 @@ def _window(geobox: GeoBox) -> tuple[slice, slice]:
     return slice(0, height), slice(0, width)
 
 
+def _header(mapped: beside.Mapped, most: int, side: int, pick: Pick) -> dict[str, Any]:
+    """The first line of the answers. Those about alerts outlive an update of the map, whose hash changes."""
+    header: dict[str, Any] = {"format": kept.FORMAT, "kind": "regions", "map": mapped.path.name}
+    if pick == "alerts":
+        return header | {"kind": "alerts", "watch": watch_of(mapped)}
+    header |= {"hashes": dict(mapped.hashes), "most": most, "side": side}
+    return header | ({"pick": pick} if pick != "doubt" else {})
+
+
+def _nothing(mapped: beside.Mapped, pick: Pick) -> str:
+    """Why a map has no region."""
+    if pick == "alerts":
+        return "no alert was ever raised"
+    sure = "confidence above 0.9 everywhere" if mapped.classes else "no interval has a width"
+    return f"nothing in it is doubtful ({sure})"
+
+
 def _as_before(
     mapped: beside.Mapped, header: Mapping[str, Any], lines: Path, asked: tuple[int, int, str]
 ) -> beside.Mapped:
@@ -227,6 +248,8 @@ def _as_before(
         InputError: the map or one of the files has changed or is gone, or other settings are asked for.
     """
     hashes = header.get("hashes", {})
+    if header.get("kind") != "regions":
+        raise InputError(f"{lines}: a review of {header.get('kind')} of this map; give --pick alerts, or another --out")
     for kind, sha in hashes.items():
         if mapped.hashes.get(kind) != sha:
             name = mapped.path.name if kind == "map" else f"{mapped.scene}_{kind}.tif"

@@ -226,7 +226,7 @@ def test_an_update_that_was_killed_leaves_the_maps_before(scenes, updated, tmp_p
     changes(files(scenes, first), out=out, since=SINCE, buffer=1)
     before = read(out / "changes.tif")
 
-    def dies(*_):
+    def dies(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
