@@ -48,6 +48,8 @@ class Data:
             left out.
         missing_frames: of a place that may be without data, where periods are given; training then takes as many away
             at times, so that the model learns to do without. More are refused, and all.
+        unchanged: of task change, share of the pairs that training makes of one date alone, where nothing changed:
+            what is bare may have been so before.
         mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
         pixel: side of the images' pixels on the ground in metres, where the files do not say.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
@@ -82,6 +84,7 @@ class Data:
     dates: list[str] = field(default_factory=list)
     periods: list[str] = field(default_factory=list)
     missing_frames: int = 0
+    unchanged: float = 0.0
     mask_clouds: bool = False
     pixel: float | None = None
     tile: int = 0

@@ -29,7 +29,8 @@ from models.training.pruning import prune
 from models.training.settings import Lora
 from pipelines.recipes.recipe import Recipe
 from pipelines.runs.folder import Launch, fit
-from pipelines.samples.sets import Gapped, ItemSet, Loaders, Samples, evenly
+from pipelines.samples.chips import Chips
+from pipelines.samples.sets import Again, ItemSet, Loaders, Samples, evenly
 from pipelines.tasks.task import Task, load_recipe
 
 FOLDS = "folds"  # folder of the folds' weights
@@ -120,15 +121,14 @@ def train(
     if not val:
         left = samples.of("test") or chosen
         val = [left[i] for i in evenly(len(left), WATCHED)]
-    dated = int(getattr(recipe.data, "missing_frames", 0))
+    dates = samples.dates if isinstance(samples, Chips) and samples.dates.any else None
     sets = learned_of(samples, chosen, seed=recipe.seed), ItemSet(samples, val, seed=recipe.seed)
     if not (launch.resume and (out / "checkpoints" / "last.ckpt").is_file()):  # which has it already
         items = ItemSet(samples, chosen, seed=recipe.seed)
-        gapped = Gapped(items, samples.spec.imagery.mean, dated) if dated else items
-        begun = module.objective.begin(gapped, seed=recipe.seed)
+        begun = module.objective.begin(Again(items, dates.always) if dates else items, seed=recipe.seed)
         if begun:
             launch.say(begun)
-    if recipe.mode == "frozen" and isinstance(network, Network) and not dated:  # else a map is of all dates
+    if recipe.mode == "frozen" and isinstance(network, Network) and not dates:  # else a map is of all dates
         _compute_features(network, sets, batch=training.batch)
     loaders = Loaders(*sets, training, seed=recipe.seed, full=wants_full(network))
     fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)

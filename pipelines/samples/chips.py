@@ -24,7 +24,7 @@ from pipelines.samples.labelling.labels import folder_classes, pair, read_labels
 from pipelines.samples.labelling.polygons import Polygons
 from pipelines.samples.names import plain, read_groups, shortened
 from pipelines.samples.splits import folds_by_group, spatial_blocks, split_by_group, split_by_lists
-from pipelines.samples.variation import augment, without_frames
+from pipelines.samples.variation import Dates, augment
 from pipelines.scenes.periods import GapError, frames_by, read_periods, sources_in
 from pipelines.scenes.scene import Scene, open_scene
 
@@ -430,11 +430,14 @@ class Chips:
 
     def varied(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Turned, mirrored, brighter or darker, at times without a date; see `variation`."""
-        pixels, most = self.spec.imagery, self.data.missing_frames
-        out = augment(item, pixels.std, self.training, rng)
-        if most:
-            out[IMAGERY] = without_frames(out[IMAGERY], item[IMAGERY], pixels.mean, most, rng)
-        return out
+        out = augment(item, self.spec.imagery.std, self.training, rng)
+        return self.dates.at_times(out, item[IMAGERY], rng)
+
+    @property
+    def dates(self) -> Dates:
+        """What training does to the dates of items."""
+        data, gain = self.data, self.training.gain
+        return Dates(data.unchanged, data.missing_frames, gain, self.spec.imagery.mean)
 
     def row(self, sample: Chip) -> dict[str, str]:
         """Chip, group and split."""

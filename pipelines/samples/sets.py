@@ -17,11 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from models.errors import InputError
 from models.files import replacing
-from models.spec import IMAGERY, Spec
+from models.spec import Spec
 from models.training.processes import rank_of_all
 from models.training.settings import Training
 from pipelines.samples.crops import Crops
-from pipelines.samples.variation import without_frames
 
 Item = dict[str, Any]  # arrays by name: the inputs of the Spec, what goes with them, and the truth as "y"
 SPLITS = ("train", "val", "test")
@@ -154,12 +153,12 @@ class ItemSet(Dataset[Item]):
         self.features = kept
 
 
-class Gapped(Dataset[dict[str, Any]]):
-    """Items as they are, and then each again without some of its dates: for what learns before the epochs."""
+class Again(Dataset[dict[str, Any]]):
+    """Items as they are, and then each again with other dates: for what learns before the epochs."""
 
-    def __init__(self, items: ItemSet, mean: Sequence[float], most: int) -> None:
-        """Keep the items, the mean of each band, and how many dates may be missing."""
-        self.items, self.mean, self.most = items, mean, most
+    def __init__(self, items: ItemSet, other: Callable[[Item, np.random.Generator], Item]) -> None:
+        """Keep the items, and what gives them other dates."""
+        self.items, self.other = items, other
 
     def __len__(self) -> int:
         """Twice the items."""
@@ -168,10 +167,7 @@ class Gapped(Dataset[dict[str, Any]]):
     def __getitem__(self, key: int) -> dict[str, Any]:
         """One item."""
         item = self.items[key % len(self.items)]
-        if key >= len(self.items):
-            x, rng = item[IMAGERY], np.random.default_rng((self.items.seed, key))
-            item[IMAGERY] = without_frames(x, x, self.mean, self.most, rng, share=1.0)
-        return item
+        return item if key < len(self.items) else self.other(item, np.random.default_rng((self.items.seed, key)))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

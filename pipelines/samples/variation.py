@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,57 @@ def augment(item: dict[str, Any], std: Sequence[float], training: Training, rng:
         shift = rng.normal(0, training.offset, shape) * np.reshape(std, shape)
         out[IMAGERY] = (out[IMAGERY] * gain + shift).astype(np.float32)
     return out
+
+
+@dataclass(frozen=True)
+class Dates:
+    """What training does to the dates of items.
+
+    Attributes:
+        same: share of the items that show one date as all.
+        missing: dates that may be taken away.
+        gain: see `unchanged`.
+        mean: of each band.
+    """
+
+    same: float
+    missing: int
+    gain: float
+    mean: Sequence[float]
+
+    @property
+    def any(self) -> bool:
+        """Whether it does anything; maps of a frozen backbone know nothing of it."""
+        return bool(self.same or self.missing)
+
+    def at_times(self, item: dict[str, Any], found: Array, rng: np.random.Generator) -> dict[str, Any]:
+        """An item and its truth, at times with other dates; `found` are its bands as read: what is missing."""
+        shown = unchanged(item, self.gain, rng) if self.same and rng.random() < self.same else item
+        return self._without(shown, found, rng, _TAKEN)
+
+    def always(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """An item and its truth with one date as all, or without some."""
+        shown = unchanged(item, self.gain, rng) if self.same else item
+        return self._without(shown, item[IMAGERY], rng, 1.0)
+
+    def _without(self, item: dict[str, Any], found: Array, rng: np.random.Generator, share: float) -> dict[str, Any]:
+        if not self.missing:
+            return item
+        return item | {IMAGERY: without_frames(item[IMAGERY], found, self.mean, self.missing, rng, share=share)}
+
+
+def unchanged(item: dict[str, Any], gain: float, rng: np.random.Generator) -> dict[str, Any]:
+    """A pair without a change: one of an item's dates as all of them, each a little brighter or darker by itself.
+
+    What is labelled is of the first class, so that bare ground teaches no loss by itself: it may have been bare before.
+    """
+    x = item[IMAGERY]  # (C, T, H, W)
+    date, shape = int(rng.integers(x.shape[1])), (len(x), x.shape[1], 1, 1)
+    again = np.repeat(x[:, date : date + 1], x.shape[1], axis=1) * np.exp(rng.normal(0, gain, shape))
+    out = item | {IMAGERY: again.astype(np.float32), "y": np.where(item["y"] > 0, 0, item["y"])}
+    return (
+        out | {"time": np.repeat(item["time"][date : date + 1], len(item["time"]), axis=0)} if "time" in item else out
+    )
 
 
 def missing_frames(x: Array, mean: Sequence[float]) -> Mask:

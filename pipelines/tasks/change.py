@@ -87,6 +87,7 @@ def facts(samples: Chips) -> Mapping[str, str]:
 TASK = dataclasses.replace(
     segmentation.TASK,
     name="change",
+    unused=tuple(name for name in segmentation.TASK.unused if name != "data.unchanged"),
     summary="Fine-tune a Prithvi backbone on dated pairs of images, a class of change a pixel, and write a run folder.",
     check=check,
     prepare=prepare,

@@ -92,7 +92,7 @@ TASK = Task(
     "Fine-tune a network over images and the weather before them, and write a run folder.",
     FusedRecipe,
     ("frozen", "lora"),
-    ("data.corrections", "distil"),
+    ("data.corrections", "data.unchanged", "distil"),
     least=2,
     losses=tuple(dict.fromkeys((*CLASS_LOSSES, *VALUE_LOSSES))),
     packages=("terratorch",),

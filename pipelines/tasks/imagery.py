@@ -52,6 +52,7 @@ def check(recipe: SceneRecipe) -> None:
         {
             "lora.alpha": (lora.alpha, 1e-6, 1e6),
             "data.corrections_weight": (recipe.data.corrections_weight, 1e-3, 1e3),
+            "data.unchanged": (recipe.data.unchanged, 0.0, 0.9),
             "data.block_km": (recipe.data.block_km, 0.0, 1e5),
             "model.dropout": (model.dropout, 0.0, 0.999),
             "model.drop_path": (model.drop_path, 0.0, 0.999),
@@ -368,7 +369,7 @@ def imagery_task(name: str, summary: str, *, losses: Iterable[str], unused: tupl
         summary,
         SceneRecipe,
         ("frozen", "lora", "full"),
-        (*unused, "model.gate"),
+        (*unused, "model.gate", "data.unchanged"),
         least=2,  # batch norm wants two samples
         losses=tuple(losses),
         packages=("terratorch",),

@@ -263,7 +263,7 @@ def test_places_give_a_date_for_each_period_and_those_without_are_left_out(tmp_p
         seen.append({tuple(missing_frames(x, spec.imagery.mean)) for x in items})
     assert seen == [{(False, False), (True, False), (False, True)}, {(False, True)}]
     mean = spec.imagery.mean
-    twice = sets.Gapped(ItemSet(samples, [chips[0], chips[2]], seed=0), mean, 1)
+    twice = sets.Again(ItemSet(samples, [chips[0], chips[2]], seed=0), samples.dates.always)
     assert [int(missing_frames(twice[i][IMAGERY], mean).sum()) for i in range(len(twice))] == [0, 1, 1, 1]
     np.testing.assert_array_equal(twice[0][IMAGERY], samples.item(chips[0])[IMAGERY])
     whole = Chips(spec, data, chips[:1], Training())

@@ -11,6 +11,7 @@ from models.errors import InputError
 from models.spec import ClassDef
 from models.training.settings import Architecture
 from pipelines.recipes.recipe import Data, SceneRecipe
+from pipelines.runs.check import check as run_check
 from pipelines.tasks.change import check, days_of, facts, prepare
 from pipelines.tasks.task import task_named
 from tests.runs import BANDS, make_chip, write
@@ -77,3 +78,39 @@ def test_what_cannot_tell_a_season_or_a_place_is_refused(tmp_path):
     with pytest.raises(InputError, match="may fall into another split"):
         check(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, block_km=0.0)))
     check(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, block_km=0.0, groups="places.csv")))
+
+
+def test_a_date_shown_twice_teaches_no_change(tmp_path):
+    """Bands, day and label of the pair; frames differ by a gain each, and what is not labelled stays so."""
+    recipe = pairs(tmp_path)
+    samples = prepare(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, unchanged=0.5)))
+    samples.training = dataclasses.replace(samples.training, flips=False, gain=0.0, offset=0.0)
+    chip = next(chip for chip in samples.samples if samples.truth(chip).max() > 0)
+    truth = samples.truth(chip).copy()
+    truth[0, :5] = -1
+    item = samples.item(chip) | {"y": truth}
+    seen = [samples.varied(item, np.random.default_rng(seed)) for seed in range(60)]
+    same = [one for one in seen if (one["time"][0] == one["time"][1]).all()]
+    assert 15 < len(same) < 45 and samples.dates.any
+    for one in same:
+        date = int((one["time"][0] == item["time"][1]).all())
+        np.testing.assert_array_equal(one["imagery"], item["imagery"][:, [date, date]])
+        np.testing.assert_array_equal(one["y"], np.where(truth < 0, -1, 0))
+    assert {int((one["time"][0] == item["time"][1]).all()) for one in same} == {0, 1}
+    others = [one for one in seen if (one["time"][0] != one["time"][1]).any()]
+    assert all((one["y"] == truth).all() and (one["imagery"] == item["imagery"]).all() for one in others)
+    again = samples.dates.always(item, np.random.default_rng(0))
+    assert (again["time"][0] == again["time"][1]).all() and (item["y"] == truth).all()
+    samples.training = dataclasses.replace(samples.training, gain=0.1)
+    even = item | {"imagery": np.full_like(item["imagery"], 1000)}
+    first, second = np.moveaxis(samples.dates.always(even, np.random.default_rng(0))["imagery"], 1, 0)
+    ratio = first / second
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], ratio.shape), rtol=1e-4)
+    assert np.unique(ratio[:, 0, 0].round(4)).size == len(ratio)
+
+
+def test_other_tasks_show_no_date_twice(tmp_path):
+    recipe = pairs(tmp_path)
+    wrong = dataclasses.replace(recipe, task="segmentation", data=dataclasses.replace(recipe.data, unchanged=0.2))
+    with pytest.raises(InputError, match=r"data\.unchanged"):
+        run_check(task_named("segmentation"), wrong)
