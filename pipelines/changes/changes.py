@@ -52,7 +52,8 @@ def changes(
     Each pixel is held against the same season of earlier years, two at least; what all ground of its kind shares on a
     date (weather, sun, sensor) is taken off, and three clear dates in a row have to agree. Writes changes.tif (day of
     the change, days seen before and confirmed, size, probability), changes_map.tif, which review takes, changes.gpkg
-    with an outline for each alert, a STAC item and a picture. --update takes in new dates without reading the old ones.
+    with an outline for each alert, a report, a STAC item and pictures. --update takes in new dates without reading the
+    old ones.
 
     Args:
         scenes: scenes of one date each: rasters, folders of band files, STAC items, patterns, or folders of many.

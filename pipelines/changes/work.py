@@ -30,6 +30,7 @@ from pipelines.changes.maps import CLASSES, write_maps
 from pipelines.changes.pictures import gather, write_pictures
 from pipelines.changes.pixels import each_strip, first_pass, read_sample, sample_windows, strip_rows, strips
 from pipelines.changes.pixels import update as update_strip
+from pipelines.changes.report import write_report
 from pipelines.changes.series import EPOCH, Day, Series, bands_of, by_day
 from pipelines.changes.state import Page, State
 from pipelines.changes.weather import read_weather
@@ -53,7 +54,9 @@ FILES = {
     "alerts": ".gpkg",
     "item": ".json",
     "picture": ".png",
+    "report": ".html",
 }
+BESIDE = "item", "report"  # what is no asset of the item
 
 
 @dataclass(frozen=True)
@@ -308,12 +311,13 @@ class Work:
         alerts.write(generation / NOW)
         write_alerts(files["alerts"], alerts.held, series.features, series.geobox)
         write_quicklook(files["picture"], made["map"], classes=CLASSES)
-        assets = {kind: file for kind, file in files.items() if kind != "item"} | classes | self._pictured(alerts)
+        assets = {kind: file for kind, file in files.items() if kind not in BESIDE} | classes | self._pictured(alerts)
         about = f"changes of {', '.join(series.features)} since {page.since}"
         write_stac_item(files["item"], changes_item(series.geobox, assets, [*page.dates], about, CLASSES))
+        write_report(files["report"], page, alerts.held, kinds_changed(watch, page.features), assets)
         self.page = dataclasses.replace(page, mapped=page.generation)
         self.state.write(self.page)
-        return self._told(watch, alerts.held, {**assets, "item": files["item"]})
+        return self._told(watch, alerts.held, {**assets, **{kind: files[kind] for kind in BESIDE}})
 
     def _classes(self, alerts: Alerts, run: Told, grid: Path) -> dict[str, Path]:
         """Map classes before and after, as far as their days are open, and tell them of the alerts that stand."""

@@ -145,6 +145,14 @@ def png(image: NDArray[np.uint8]) -> str:
     return _data_uri(buffer.getvalue())
 
 
+def image_file(path: Path, *, alt: str = "") -> View:
+    """A PNG file as `chart` gives one, the same for light and dark pages."""
+    data = path.read_bytes()
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))  # of its header
+    uri = _data_uri(data)
+    return {"light": uri, "dark": uri, "alt": alt, "width": width, "height": height}
+
+
 def _bars(shown: Shown, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> View:
     """The scores that share a scale, as bars."""
     keys = {key: named(key, shown.unit) for key in shown.bars}

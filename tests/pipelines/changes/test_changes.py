@@ -117,6 +117,18 @@ def test_the_largest_alert_is_shown_before_and_after_and_from_day_to_day(request
     assert "alerts_picture" in json.loads((out / "changes.json").read_text())["assets"]
 
 
+def test_report_tells_all_alerts_that_stand(updated):
+    out, _ = updated
+    page = (out / "changes.html").read_text()
+    table = alerts(out)
+    stand = table.status.isin(["new", "stands"])
+    for _, alert in table.iterrows():
+        row = f'<th scope="row">{alert["name"]}</th>'
+        assert (row in page) == (alert.status in ("new", "stands"))
+    assert f"{table.hectares[stand].sum():.4g} ha in all" in page and page.count("data:image/png") == 3
+    assert "46 dates" in page and "http" not in page and "<script" not in page
+
+
 def test_alert_has_its_area_days_and_reason(whole):
     out, _ = whole
     table = alerts(out)
