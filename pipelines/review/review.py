@@ -78,8 +78,10 @@ def review_map(
         regions, codes = regions_of(mapped, most=most, side=side, diverse=source, alerts=alerts)
         if not regions:
             raise InputError(f"{path}: {_nothing(mapped, pick)}; there is nothing to review")
-        ids = frozenset(region.id for region in regions) | {package.ELSEWHERE}
-        answers = kept.open_answers(lines, header, frozenset(entry.code for entry in mapped.classes), ids)
+        ids = frozenset(one.id for one in regions) | frozenset(one.number for one in alerts or ())
+        answers = kept.open_answers(
+            lines, header, frozenset(entry.code for entry in mapped.classes), ids | {package.ELSEWHERE}
+        )
         if alerts is not None:
             regions = to_ask(regions, alerts, {key for key, one in answers.said.items() if not one.empty}, most)
         reviewed = package.Reviewed(mapped.scene, mapped.geobox, mapped.classes, regions, header, codes, ids)
