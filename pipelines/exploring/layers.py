@@ -75,7 +75,7 @@ def open_layer(source: str | Path) -> Layer:
     try:
         return _scene(str(path), path.stem)
     except InputError:  # no names of bands that are colours
-        first = tuple(Band(functools.partial(align.dataset, str(path)), n, f"band {n}") for n in (1, 2, 3))
+        first = tuple(Band(functools.partial(align.dataset, str(path)), n, (1, 2, 3), f"band {n}") for n in (1, 2, 3))
         return Layer(path.stem, "colours", first, path, note="bands 1, 2, 3")
 
 
@@ -145,10 +145,11 @@ def legend(layer: Layer, grid: GeoBox) -> dict[str, Any]:
 def _scene(source: str, name: str) -> Layer:
     """The last date in natural colours, or in others where it lacks them."""
     said, scene = next(iter(openings(source).items()))
-    shown = []
-    for layer, colour in zip(scene.seen[-1].layers, scene.bands, strict=True):
-        scale, offset = layer.units or (1e-4, 0.0)
-        shown.append(Band(functools.partial(bands.open_layer, layer), layer.index, colour, layer.nodata, scale, offset))
+    shown, layers = [], scene.seen[-1].layers
+    for layer, colour in zip(layers, scene.bands, strict=True):
+        among, units = tuple(one.index for one in layers if one.path == layer.path), layer.units or (1e-4, 0.0)
+        opened = functools.partial(bands.open_layer, layer)
+        shown.append(Band(opened, layer.index, among, colour, layer.nodata, *units))
         checked(shown[-1].open())
     return Layer(name, "colours", tuple(shown), note=f"{said}: {', '.join(scene.bands)}")
 
@@ -181,7 +182,7 @@ def _tokens(path: Path) -> Layer:
     """Tokens by their three leading components."""
 
     def opened(number: int) -> Band:
-        return Band(lambda: _components(align.dataset(str(path)), path)[1], number, f"component {number}")
+        return Band(lambda: _components(align.dataset(str(path)), path)[1], number, (1, 2, 3), f"component {number}")
 
     shares = _components(align.dataset(str(path)), path)[2]
     told = ", ".join(f"{share:.0%}" for share in shares)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
-from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject
 from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
 from pipelines.grids import align
-from pipelines.grids.positions import pixel_ratio
+from pipelines.grids.positions import clip, footprint, pixel_ratio
 from pipelines.grids.windows import Window, thinned
 
+CACHE = 128 << 20  # bytes of decoded blocks that GDAL keeps
 COARSE = 2048  # pixels; the longer side of what is kept of a raster without overviews
-_WARP_MB = 64
+STRIP = 32  # rows of it that are made at a time
+MOST = 4096  # pixels along a side that are read for a picture
 
 Values = NDArray[np.float32]
 
@@ -35,6 +38,7 @@ class Band:
     Attributes:
         open: gives the open raster.
         index: band in it, from 1.
+        among: all bands of the raster that are looked at.
         name: of the band.
         nodata: values without data, beside what the raster declares.
         scale: a value is raw * scale + offset.
@@ -43,6 +47,7 @@ class Band:
 
     open: Callable[[], Any]
     index: int = 1
+    among: tuple[int, ...] = (1,)
     name: str = ""
     nodata: tuple[float, ...] = ()
     scale: float = 1.0
@@ -52,24 +57,49 @@ class Band:
 def read(band: Band, grid: GeoBox, window: Window, shape: tuple[int, int], *, method: Resampling) -> Values:
     """Read a window of the grid in `shape` pixels: (rows, columns), NaN without data and outside of the raster.
 
-    Another grid is met by the nearest pixel; several pixels become one by `method`. Reads overviews where there are
+    Several pixels become one by `method`; onto another grid the nearest is taken then. Reads overviews where there are
     some; of a large raster without any, a copy of `COARSE` pixels a side is kept for all windows that want no more.
 
     Raises:
         InputError: the file is gone, or nothing of the kind that can be shown.
         RunError: it cannot be read.
     """
-    source, index = checked(band.open()), band.index
-    steps = [(part.stop - part.start) / size for part, size in zip(window, shape, strict=True)]
-    wanted = min(steps) * min(pixel_ratio(align.grid(source), grid))  # pixels of the raster to one that is shown
+    source = checked(band.open())
+    theirs, view = align.grid(source), align.crop(grid, window).zoom_to(shape)
+    if theirs == grid or grid.crs is None or theirs.crs is None:
+        return _pixels(band, source, window, shape, method)
+    under = clip(footprint(theirs, view, pad=2), theirs.shape)
+    if under is None:
+        return np.full(shape, np.nan, np.float32)
+    across, down = pixel_ratio(theirs, view)
+    rows, columns = (
+        (part.stop - part.start) / max(ratio, 1) for part, ratio in zip(under, (down, across), strict=True)
+    )
+    few = min(math.ceil(rows), MOST), min(math.ceil(columns), MOST)
+    values, out = _pixels(band, source, under, few, method), np.full(shape, np.nan, np.float32)
+    place = align.crop(theirs, under).zoom_to(few)
+    systems = {"src_crs": theirs.crs.to_wkt(), "dst_crs": grid.crs.to_wkt(), "dst_nodata": np.nan}
+    reproject(values, out, src_transform=place.affine, dst_transform=view.affine, src_nodata=np.nan, **systems)
+    return out
+
+
+def _few(part: slice, ratio: float) -> int:
+    """Pixels along a side that a view wants which has one to `ratio` of the raster."""
+    return int(min(math.ceil((part.stop - part.start) / max(ratio, 1)), MOST))
+
+
+def _pixels(band: Band, source: DatasetReader, window: Window, shape: tuple[int, int], method: Resampling) -> Values:
+    """A window of the raster's own pixels in fewer, or copied where more are wanted."""
+    rows, columns = ((part.stop - part.start) for part in window)
+    index, wanted = band.index, min(rows / shape[0], columns / shape[1])
+    box = np.array([window[1].start, window[0].start, columns, rows], float)
     try:
-        if wanted > 1 and wanted >= 0.9 * max(source.shape) / COARSE and not source.overviews(index):
-            _, source = _coarse(source, index, method)
-            index = 1
-        with _on(source, grid) as there:
-            rows, columns = window
-            box = RasterWindow(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-            raw = there.read(index, window=box, out_shape=shape, masked=True, resampling=method)
+        if 1 < max(source.shape) / COARSE <= wanted / 0.9 and not source.overviews(index):
+            _, few = _coarse(source, band.among, method)
+            box *= np.tile((few.width / source.width, few.height / source.height), 2)
+            source, index = few, band.among.index(index) + 1
+        with rasterio.Env(GDAL_CACHEMAX=CACHE):
+            raw = source.read(index, window=RasterWindow(*box), out_shape=shape, masked=True, resampling=method)
     except RasterioError as error:
         raise RunError(f"{source.name}: cannot be read ({align.reason(error)}); fetch the file again") from error
     values = np.ma.filled(raw.astype(np.float32), np.nan)
@@ -106,25 +136,16 @@ def in_memory(values: Values, grid: GeoBox) -> tuple[MemoryFile, DatasetReader]:
 
 
 @functools.lru_cache(maxsize=8)
-def _coarse(source: DatasetReader, index: int, method: Resampling) -> tuple[MemoryFile, DatasetReader]:
-    """A raster in few pixels, kept."""
+def _coarse(source: DatasetReader, indexes: tuple[int, ...], method: Resampling) -> tuple[MemoryFile, DatasetReader]:
+    """Bands of a raster in few pixels, kept; each block of the file is decoded once, whatever bands it holds."""
     grid = align.grid(source)
-    shape = thinned(grid.shape, COARSE)
-    raw = source.read(index, out_shape=shape, masked=True, resampling=method)
-    values = np.ma.filled(raw.astype(np.float32), np.nan)
-    return in_memory(values[None], grid.zoom_to(shape))
-
-
-@contextmanager
-def _on(source: DatasetReader, grid: GeoBox) -> Iterator[Any]:
-    """A raster as one on the grid."""
-    theirs, crs = align.grid(source), grid.crs
-    if crs is None or theirs.crs is None or theirs == grid:
-        yield source
-        return
-    height, width = (int(side) for side in grid.shape)
-    # Where a raster declares no value for no data, what lies outside of it is told by an alpha band.
-    alpha = all(value is None for value in source.nodatavals) and ColorInterp.alpha not in source.colorinterp
-    place = {"crs": crs.to_wkt(), "transform": grid.affine, "height": height, "width": width}
-    with WarpedVRT(source, **place, resampling=Resampling.nearest, add_alpha=alpha, warp_mem_limit=_WARP_MB) as there:
-        yield there
+    height, width = thinned(grid.shape, COARSE)
+    values, step = np.empty((len(indexes), height, width), np.float32), source.height / height
+    with rasterio.Env(GDAL_CACHEMAX=CACHE):
+        for first in range(0, height, STRIP):
+            last = min(first + STRIP, height)
+            box = RasterWindow(0, first * step, source.width, (last - first) * step)
+            form = {"window": box, "out_shape": (last - first, width), "masked": True, "resampling": method}
+            for band, index in enumerate(indexes):
+                values[band, first:last] = np.ma.filled(source.read(index, **form).astype(np.float32), np.nan)
+    return in_memory(values, grid.zoom_to((height, width)))

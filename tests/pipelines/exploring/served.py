@@ -15,13 +15,15 @@ import page from "./explorer.js";
 const heard = {}, tell = (name, ...said) => (heard[name] ?? []).forEach((act) => act(...said));
 let state = {};
 window.sent = [];
+window.asking = 0; // questions that are on their way
 window.ask = async (said) => {
+  asking += 1;
   const told = await (await fetch("./ask", { method: "POST", body: JSON.stringify(said) })).json(), before = state;
   state = told.state;
   for (const name in state) if (JSON.stringify(state[name]) !== JSON.stringify(before[name])) tell(`change:${name}`);
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   told.messages.forEach(([content, buffers]) => tell("msg:custom", content, buffers.map(bytes)));
-  return told;
+  asking -= 1;
 };
 const changed = {};
 const model = {
