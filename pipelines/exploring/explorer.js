@@ -24,11 +24,10 @@ function render({ model, el }) {
   const canvas = make(stage, "canvas", { tabIndex: 0 }, { role: "application", "aria-label": help });
   const bar = make(stage, "div", { className: "bar" });
   const side = make(root, "div", { className: "side" });
-  const line = make(root, "div", { className: "line" });
-  const where = make(line, "span", { className: "where" });
+  const line = make(root, "div", { className: "line" }), where = make(line, "span", { className: "where" });
   const trouble = make(line, "span", { className: "trouble" }, { role: "status" });
   const pen = canvas.getContext("2d");
-  let [columns, rows] = model.get("_size");
+  const [columns, rows] = model.get("_size");
   let view = null; // {column, row} of the middle, and screen pixels to one
   let tool = "look", chosen = 0, corners = [], pointer = null, metres = null, waiting = 0, since = 0, later = 0;
   const pictures = model.get("layers").map(() => ({})); // {all, now}: {image, box, shape} each
@@ -61,8 +60,7 @@ function render({ model, el }) {
   }
 
   function pan(x, y) { // screen pixels
-    view.column += x / view.scale;
-    view.row += y / view.scale;
+    view = { ...view, column: view.column + x / view.scale, row: view.row + y / view.scale };
     moved();
   }
 
@@ -105,7 +103,7 @@ function render({ model, el }) {
   // ---- drawing
 
   const named = model.get("classes");
-  const colour = (name) => named.find((one) => one.name === name)?.colour ?? "#888";
+  const colour = (name) => named.find((one) => one.name === name)?.colour ?? "#888888";
 
   function draw() {
     if (!view || !wide()) return;
@@ -148,9 +146,8 @@ function render({ model, el }) {
     pen.beginPath();
     ring.forEach((corner, n) => (n ? pen.lineTo(...onScreen(corner)) : pen.moveTo(...onScreen(corner))));
     if (closed) pen.closePath();
-    Object.assign(pen, { fillStyle: colour, globalAlpha: 0.35 });
+    pen.fillStyle = `${colour}59`; // opacity of a third
     if (closed) pen.fill();
-    pen.globalAlpha = 1;
     stroke("#fff", colour);
   }
 
@@ -187,7 +184,7 @@ function render({ model, el }) {
 
   const chooser = make(side, "div", { className: "row" }, { role: "group", "aria-label": "what a click does" });
   const tools = Object.keys(TOOLS).map((name) => button(chooser, TOOLS[name], TOOLS[name], () => use(name)));
-  const back = button(chooser, "Undo", "undo the last change", undo);
+  button(chooser, "Undo", "undo the last change", undo);
   const classRow = make(side, "label", { className: "row" });
   const swatch = make(classRow, "span", { className: "swatch" });
   const select = make(classRow, "select", { onchange: () => choose(select.selectedIndex) }, { "aria-label": "class" });
@@ -266,15 +263,15 @@ function render({ model, el }) {
       make(entry, "span", { textContent: `${one.class} · ${place}`, className: "name" });
       button(entry, "×", `remove ${one.class} ${place}`, () => model.send({ kind: "remove", to: me, of, index }));
     });
-    made.hidden = back.disabled = !made.childElementCount;
+    made.hidden = !made.childElementCount;
   }
 
   // ---- pointer and keys
 
   const spot = (event) => [event.offsetX, event.offsetY], middle = () => [wide() / 2, high() / 2];
   const apart = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
-  const down = new Map(); // pointers that are pressed: where they are, where they began
-  let asked = null, next = null;
+  let held = null; // the pointer that is pressed: where it is, where it began, whether it moved
+  let asked = null, next = null; // when a value was asked for, and where the next is
 
   function tell(at) { // the values there: one question at a time, the latest next
     next = onMap(at);
@@ -311,31 +308,26 @@ function render({ model, el }) {
   }
 
   canvas.onpointerdown = (event) => {
+    if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
-    down.set(event.pointerId, { at: spot(event), from: spot(event), moved: false });
+    held = { at: spot(event), from: spot(event), moved: false };
   };
   canvas.onpointermove = (event) => {
-    const held = down.get(event.pointerId);
     pointer = spot(event);
     if (!held) {
       tell(pointer);
       if (corners.length) draw();
       return;
     }
-    const before = held.at, other = [...down].find(([id]) => id !== event.pointerId)?.[1];
+    held.moved ||= apart(pointer, held.from) > 4;
+    if (held.moved) pan(held.at[0] - pointer[0], held.at[1] - pointer[1]);
     held.at = pointer;
-    held.moved ||= apart(held.at, held.from) > 4;
-    if (other) {
-      other.moved = true;
-      zoom(apart(held.at, other.at) / Math.max(apart(before, other.at), 1), other.at);
-    } else if (held.moved) pan(before[0] - held.at[0], before[1] - held.at[1]);
   };
-  canvas.onpointerup = (event) => {
-    const held = down.get(event.pointerId);
-    down.delete(event.pointerId);
+  canvas.onpointerup = () => {
     if (held && !held.moved) press(held.at);
+    held = null;
   };
-  canvas.onpointercancel = (event) => down.delete(event.pointerId);
+  canvas.onpointercancel = () => (held = null);
   canvas.onpointerleave = () => (pointer = null);
   canvas.ondblclick = () => tool === "polygon" && close();
   canvas.addEventListener("wheel", (event) => {
@@ -361,7 +353,8 @@ function render({ model, el }) {
 
   async function hear(said, buffers) {
     if (said.to !== me && said.to !== null) return;
-    trouble.textContent = said.kind === "error" ? said.text : "";
+    if (said.kind === "error") Object.assign(trouble, { textContent: said.text, of: said.of });
+    else if (said.kind === trouble.of) trouble.textContent = "";
     if (said.kind === "value") {
       const degrees = (value, signs) => `${Math.abs(value).toFixed(5)}° ${signs[+(value < 0)]}`;
       where.textContent = said.degrees ? `${degrees(said.degrees[1], "NS")}, ${degrees(said.degrees[0], "EW")}` : "";
@@ -374,9 +367,8 @@ function render({ model, el }) {
     }
     if (said.kind === "picture") {
       const picture = { image: await createImageBitmap(new Blob([buffers[0]], { type: "image/png" })), box: said.box, shape: said.shape };
-      const held = pictures[said.layer];
-      held.now = picture;
-      if (String(said.box) === String([0, 0, rows, columns])) held.all = picture;
+      pictures[said.layer].now = picture;
+      if (String(said.box) === String([0, 0, rows, columns])) pictures[said.layer].all = picture;
       metres = said.metres;
       draw();
     }
@@ -392,9 +384,9 @@ function render({ model, el }) {
     ends.push(() => model.off(name, act));
   };
   listen("msg:custom", hear);
-  for (const name of ["points", "corrections", "_marks", "_rings"]) listen(`change:${name}`, shown);
+  for (const name of ["points", "corrections", "_marks", "_rings"]) listen(`change:${name}`, () => { trouble.textContent = ""; shown(); });
   listen("change:layers", () => { shown(); ask(); });
-  const sizes = new ResizeObserver(() => (view && wide() ? moved() : wide() && fit()));
+  const sizes = new ResizeObserver(() => wide() && (view ? moved() : fit()));
   sizes.observe(canvas);
   ends.push(() => { sizes.disconnect(); clearTimeout(later); });
   use("look");

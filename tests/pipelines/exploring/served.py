@@ -16,11 +16,15 @@ const heard = {}, tell = (name, ...said) => (heard[name] ?? []).forEach((act) =>
 let state = {};
 window.sent = [];
 window.asking = 0; // questions that are on their way
-window.ask = async (said) => {
+let before = Promise.resolve(); // one after the other, as messages of a kernel
+window.ask = (said) => {
   asking += 1;
-  const told = await (await fetch("./ask", { method: "POST", body: JSON.stringify(said) })).json(), before = state;
+  return (before = before.then(() => answered(said)));
+};
+const answered = async (said) => {
+  const told = await (await fetch("./ask", { method: "POST", body: JSON.stringify(said) })).json(), old = state;
   state = told.state;
-  for (const name in state) if (JSON.stringify(state[name]) !== JSON.stringify(before[name])) tell(`change:${name}`);
+  for (const name in state) if (JSON.stringify(state[name]) !== JSON.stringify(old[name])) tell(`change:${name}`);
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   told.messages.forEach(([content, buffers]) => tell("msg:custom", content, buffers.map(bytes)));
   asking -= 1;
@@ -77,6 +81,7 @@ def served(widget):
             self._answer(json.dumps({"state": state, "messages": told}), "application/json")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *told: None  # a page that is left hangs up
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
