@@ -91,8 +91,10 @@ class Explorer(AnyWidget):
             RunError: the disk does not take it.
         """
         check_target(Path(path), ".gpkg", overwrite=overwrite)
-        if self._mapped is None or self._mapped.path is None or not self.corrections:
+        if self._mapped is None or not self.corrections:
             raise InputError(f"{path}: nothing is drawn, so that nothing is corrected; draw a polygon over the map")
+        if self._mapped.path is None or not self._mapped.path.is_file():
+            raise InputError(f"{self._mapped.name}: the map is no file on this machine; fetch it, and explore that")
         drawn = [self._answer(one) for one in self.corrections]
         write_corrections(Path(path), drawn, self._grid, self._mapped.path, classes=self._mapped.classes)
         return Path(path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
-from models.errors import InputError
+from models.errors import InputError, shown
 from models.spec import ClassDef
 from pipelines.embeddings.stored import is_tokens, read_components
 from pipelines.exploring.pixels import COARSE, Band, checked, in_memory, read, whole
@@ -40,7 +40,7 @@ class Layer:
         name: of the file.
         kind: how it is coloured.
         bands: three of colours and tokens, else one.
-        path: the file, where it is one.
+        path: the file of a map of classes, where it is on this machine.
         classes: of a map of classes.
         note: words for the legend: a unit, the bands that are shown.
     """
@@ -64,19 +64,21 @@ def open_layer(source: str | Path) -> Layer:
     Raises:
         InputError: no such file, no raster, or a scene without bands that can be shown.
     """
-    path = Path(source)
-    if not path.is_file() or path.suffix.lower() == ".json":
-        return _scene(str(source), path.name)
-    opened = align.dataset(str(path))
+    where, path = str(source), Path(source)
+    name = Path(shown(where)).stem  # of an address without its keys
+    if path.is_dir() or path.suffix.lower() == ".json":
+        return _scene(where, name)
+    opened = align.dataset(where)
     if is_tokens(path):
         return _tokens(path)
     if opened.count < 3:
-        return _single(path, opened)
+        return _single(where, opened, name)
     try:
-        return _scene(str(path), path.stem)
+        return _scene(where, name)
     except InputError:  # no names of bands that are colours
-        first = tuple(Band(functools.partial(align.dataset, str(path)), n, (1, 2, 3), f"band {n}") for n in (1, 2, 3))
-        return Layer(path.stem, "colours", first, path, note="bands 1, 2, 3")
+        first = tuple(Band(functools.partial(align.dataset, where), n, (1, 2, 3)) for n in (1, 2, 3))
+        told = [opened.descriptions[n] or f"band {n + 1}" for n in range(3)]
+        return Layer(name, "colours", first, note=", ".join(told))
 
 
 def grid_of(layers: Sequence[Layer]) -> GeoBox:
@@ -145,22 +147,22 @@ def legend(layer: Layer, grid: GeoBox) -> dict[str, Any]:
 def _scene(source: str, name: str) -> Layer:
     """The last date in natural colours, or in others where it lacks them."""
     said, scene = next(iter(openings(source).items()))
-    shown, layers = [], scene.seen[-1].layers
-    for layer, colour in zip(layers, scene.bands, strict=True):
+    three, layers = [], scene.seen[-1].layers
+    for layer in layers:
         among, units = tuple(one.index for one in layers if one.path == layer.path), layer.units or (1e-4, 0.0)
         opened = functools.partial(bands.open_layer, layer)
-        shown.append(Band(opened, layer.index, among, colour, layer.nodata, *units))
-        checked(shown[-1].open())
-    return Layer(name, "colours", tuple(shown), note=f"{said}: {', '.join(scene.bands)}")
+        three.append(Band(opened, layer.index, among, layer.nodata, *units))
+        checked(three[-1].open())
+    return Layer(name, "colours", tuple(three), note=f"{said}: {', '.join(scene.bands)}")
 
 
-def _single(path: Path, opened: Any) -> Layer:
+def _single(where: str, opened: Any, name: str) -> Layer:
     """A map of classes or values."""
-    band, unit = Band(functools.partial(align.dataset, str(path))), str(opened.units[0] or "")
+    band, path = Band(functools.partial(align.dataset, where)), Path(where)
     classes = () if opened.dtypes[0].startswith("float") else _classes(path, opened)
     if classes:
-        return Layer(path.stem, "classes", (band,), path, classes)
-    return Layer(path.stem, "values", (band,), path, note=unit)
+        return Layer(name, "classes", (band,), path if path.is_file() else None, classes)
+    return Layer(name, "values", (band,), note=str(opened.units[0] or ""))
 
 
 def _classes(path: Path, opened: Any) -> tuple[ClassDef, ...]:
@@ -182,11 +184,11 @@ def _tokens(path: Path) -> Layer:
     """Tokens by their three leading components."""
 
     def opened(number: int) -> Band:
-        return Band(lambda: _components(align.dataset(str(path)), path)[1], number, (1, 2, 3), f"component {number}")
+        return Band(lambda: _components(align.dataset(str(path)), path)[1], number, (1, 2, 3))
 
     shares = _components(align.dataset(str(path)), path)[2]
     told = ", ".join(f"{share:.0%}" for share in shares)
-    return Layer(path.stem, "tokens", tuple(map(opened, (1, 2, 3))), path, note=f"3 principal components: {told}")
+    return Layer(path.stem, "tokens", tuple(map(opened, (1, 2, 3))), note=f"3 principal components: {told}")
 
 
 @functools.lru_cache(maxsize=4)

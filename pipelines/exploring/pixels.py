@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import NodataShadowWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.warp import reproject
 from rasterio.windows import Window as RasterWindow
@@ -39,7 +40,6 @@ class Band:
         open: gives the open raster.
         index: band in it, from 1.
         among: all bands of the raster that are looked at.
-        name: of the band.
         nodata: values without data, beside what the raster declares.
         scale: a value is raw * scale + offset.
         offset: see `scale`.
@@ -48,7 +48,6 @@ class Band:
     open: Callable[[], Any]
     index: int = 1
     among: tuple[int, ...] = (1,)
-    name: str = ""
     nodata: tuple[float, ...] = ()
     scale: float = 1.0
     offset: float = 0.0
@@ -98,11 +97,9 @@ def _pixels(band: Band, source: DatasetReader, window: Window, shape: tuple[int,
             _, few = _coarse(source, band.among, method)
             box *= np.tile((few.width / source.width, few.height / source.height), 2)
             source, index = few, band.among.index(index) + 1
-        with rasterio.Env(GDAL_CACHEMAX=CACHE):
-            raw = source.read(index, window=RasterWindow(*box), out_shape=shape, masked=True, resampling=method)
+        values = _values(source, index, RasterWindow(*box), shape, method)
     except RasterioError as error:
         raise RunError(f"{source.name}: cannot be read ({align.reason(error)}); fetch the file again") from error
-    values = np.ma.filled(raw.astype(np.float32), np.nan)
     values[~np.isfinite(values) | np.isin(values, band.nodata)] = np.nan
     return np.asarray(values * np.float32(band.scale) + np.float32(band.offset))
 
@@ -141,11 +138,17 @@ def _coarse(source: DatasetReader, indexes: tuple[int, ...], method: Resampling)
     grid = align.grid(source)
     height, width = thinned(grid.shape, COARSE)
     values, step = np.empty((len(indexes), height, width), np.float32), source.height / height
-    with rasterio.Env(GDAL_CACHEMAX=CACHE):
-        for first in range(0, height, STRIP):
-            last = min(first + STRIP, height)
-            box = RasterWindow(0, first * step, source.width, (last - first) * step)
-            form = {"window": box, "out_shape": (last - first, width), "masked": True, "resampling": method}
-            for band, index in enumerate(indexes):
-                values[band, first:last] = np.ma.filled(source.read(index, **form).astype(np.float32), np.nan)
+    for first in range(0, height, STRIP):
+        last = min(first + STRIP, height)
+        box = RasterWindow(0, first * step, source.width, (last - first) * step)
+        for band, index in enumerate(indexes):
+            values[band, first:last] = _values(source, index, box, (last - first, width), method)
     return in_memory(values, grid.zoom_to((height, width)))
+
+
+def _values(source: DatasetReader, index: int, box: RasterWindow, shape: tuple[int, int], method: Resampling) -> Values:
+    """A window of a band in `shape` pixels, NaN where the raster says that it has no data."""
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NodataShadowWarning)  # a value for no data goes before an alpha band
+        raw = source.read(index, window=box, out_shape=shape, masked=True, resampling=method)
+    return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))

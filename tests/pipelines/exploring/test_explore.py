@@ -233,6 +233,9 @@ def test_corrections_are_what_is_learned_from(view, place):
     assert said["answered"] == 2  # one on a region, one outside of all
     with pytest.raises(InputError, match="exists already"):
         view.save_corrections(path)
+    (place / "scene_map.tif").unlink()
+    with pytest.raises(InputError, match="scene_map: the map is no file on this machine"):
+        view.save_corrections(place / "other.gpkg")
     view.corrections = []
     with pytest.raises(InputError, match="nothing is drawn"):
         view.save_corrections(place / "other.gpkg")
@@ -301,6 +304,16 @@ def test_a_page_that_talks_nonsense_is_answered_by_a_line(view, said):
     view._handle_custom_msg(said, [])
     assert [content["text"] for content, _ in told.said] == ["the page sent what is not understood"]
     assert view.points == [] and len(view.layers) == 3
+
+
+def test_bands_without_names_are_shown_as_they_come(tmp_path):
+    values = np.random.default_rng(4).integers(1, 200, (4, 30, 30)).astype(np.uint8)
+    values[:, 3:5, 6:9] = 0
+    view = explore(write(tmp_path / "chances.tif", values, nodata=0, names=("wood", "", "water", "")))
+    assert view.layers[0]["legend"] == {"note": "wood, band 2, water"}
+    shown = Heard(view).picture(0, [0, 0, 30, 30], [30, 30])
+    np.testing.assert_array_equal(shown[..., 3] == 0, values[0] == 0)
+    assert Heard(view).values(0.5, 1.5)[1] == [", ".join(str(v) for v in values[:3, 1, 0])]
 
 
 def test_layers_that_do_not_go_together_are_refused(place):
