@@ -133,7 +133,11 @@ function render({ model, el }) {
     if (corners.length) outline([...corners, ...(pointer ? [onMap(pointer)] : [])], named[chosen].colour, false);
     model.get("points").forEach((one, n) => dot(model.get("_marks")[n], colour(one.class), 6));
     corners.forEach((corner) => dot(corner, named[chosen].colour, 4));
-    if (canvas.matches(":focus-visible") && tool !== "look") cross();
+    if (canvas.matches(":focus-visible") && tool !== "look") { // a cross where the keyboard puts
+      pen.beginPath();
+      for (const [x, y] of [[9, 0], [0, 9]]) [1, -1].forEach((to) => pen[to > 0 ? "moveTo" : "lineTo"](wide() / 2 + to * x, high() / 2 + to * y));
+      stroke("#000", "#fff");
+    }
     scaleBar();
   }
 
@@ -162,13 +166,6 @@ function render({ model, el }) {
 
   function stroke(behind, before) { // seen on any ground
     [behind, before].forEach((strokeStyle, n) => Object.assign(pen, { strokeStyle, lineWidth: 4 - 2 * n }).stroke());
-  }
-
-  function cross() { // where space puts what the keyboard puts
-    const [x, y] = middle();
-    pen.beginPath();
-    [[x - 9, y, x + 9, y], [x, y - 9, x, y + 9]].forEach(([a, b, c, d]) => { pen.moveTo(a, b); pen.lineTo(c, d); });
-    stroke("#000", "#fff");
   }
 
   function scaleBar() {
@@ -223,20 +220,9 @@ function render({ model, el }) {
 
   const can = (name) => name === "look" || (named.length > 0 && (name === "point" || model.get("_map") !== ""));
 
-  function use(name) {
-    [tool, corners] = [name, []];
-    shown();
-  }
-
-  function choose(index) {
-    if (named[index]) chosen = index;
-    shown();
-  }
-
-  function shown() {
-    panel();
-    draw();
-  }
+  const shown = () => { panel(); draw(); };
+  const use = (name) => { [tool, corners] = [name, []]; shown(); };
+  const choose = (index) => { if (named[index]) chosen = index; shown(); };
 
   function panel() {
     const layers = model.get("layers"), map = model.get("_map");
@@ -269,6 +255,7 @@ function render({ model, el }) {
   // ---- pointer and keys
 
   const spot = (event) => [event.offsetX, event.offsetY], middle = () => [wide() / 2, high() / 2];
+  const inside = ([column, row]) => column >= 0 && row >= 0 && column < columns && row < rows;
   const apart = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
   let held = null; // the pointer that is pressed: where it is, where it began, whether it moved
   let asked = null, next = null; // when a value was asked for, and where the next is
@@ -293,8 +280,6 @@ function render({ model, el }) {
       draw();
     }
   }
-
-  const inside = ([column, row]) => column >= 0 && row >= 0 && column < columns && row < rows;
 
   function close() {
     if (corners.length > 2) model.send({ kind: "draw", to: me, ring: corners, of: chosen });

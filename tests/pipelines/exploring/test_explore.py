@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import rasterio
+from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
@@ -23,12 +24,15 @@ from pipelines.commands.review import review
 from pipelines.embeddings.stored import geobox_of, read_components
 from pipelines.exploring import pixels
 from pipelines.exploring.explore import explore
+from pipelines.exploring.places import Places
+from pipelines.grids import align
 from pipelines.grids.tokens import Tokens, components
 from pipelines.points.tables import read_table
 from pipelines.review.corrections import read_corrections
 from pipelines.review.review import Page
 from tests.pipelines.review.scenes_to_review import CLASSES, PLACE, SIZE, make_map, write
 
+GRID = GeoBox((2048, 256), PLACE["transform"], PLACE["crs"])
 COLOURS = {entry.code: (*entry.rgb, 255) for entry in CLASSES} | {0: (0, 0, 0, 0)}
 
 
@@ -66,6 +70,8 @@ def view(place):
 
 
 def test_classes_are_the_pixels_of_the_file_in_its_colours(view, place):
+    with rasterio.open(place / "scene_map.tif", "r+") as file:
+        file.write(np.random.default_rng(5).choice(np.array([0, 10, 40], np.uint8), (1, SIZE, SIZE)))
     with rasterio.open(place / "scene_map.tif") as file:
         window, few = file.read(1, window=Window(30, 2, 40, 20)), file.read(1, out_shape=(24, 32))
     told = Heard(view)
@@ -140,24 +146,46 @@ def test_a_finer_layer_is_shown_in_its_own_pixels(place):
     assert Heard(view).values(8.5, 0.5)[1][0] == "1"
 
 
-def test_a_large_file_is_read_by_its_overviews_and_without_them_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels, "COARSE", 128)
-    values = np.tile(np.linspace(0, 1, 256, dtype="float32"), (2048, 1))
-    for name in ("plain", "tall"):
-        write(tmp_path / f"{name}.tif", values, nodata=np.nan)
-    with rasterio.open(tmp_path / "tall.tif", "r+") as file:
+def test_overviews_are_read_where_fewer_pixels_are_wanted(tmp_path):
+    path = write(tmp_path / "tall.tif", np.ones((2048, 256), np.float32), nodata=np.nan)
+    with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8, 16, 32], Resampling.average)
         file.write(np.full((512, 256), np.nan, "float32"), 1, window=Window(0, 0, 256, 512))  # overviews stay
-    told = Heard(explore(tmp_path / "tall.tif", tmp_path / "plain.tif"))
+    told = Heard(explore(path))
     assert (told.picture(0, [0, 0, 2048, 256], [64, 8])[..., 3] == 255).all()
     assert (told.picture(0, [0, 0, 2048, 256], [2048, 256])[..., 3] == 255).mean() == 0.75
-    before = pixels._coarse.cache_info()
-    first, *_ = (told.picture(1, [0, 0, 2048, 256], [64, 8]) for _ in range(3))
+
+
+def test_a_large_file_without_overviews_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "COARSE", 128)
+    values = np.random.default_rng(6).normal(size=(3, 2048, 256)).astype(np.float32)
+    values[2, :, 250:] = 7
+    path = write(tmp_path / "tall.tif", values)
+    shown = [
+        pixels.Band(lambda: align.dataset(str(path)), n, (1, 2, 3), nodata=(7,) if n == 3 else ()) for n in (1, 2, 3)
+    ]
+    before, window = pixels._coarse.cache_info(), (slice(512, 1536), slice(128, 256))
+    for band, whole in zip(shown, values, strict=True):
+        found = pixels.read(band, GRID, window, (64, 8), method=Resampling.average)
+        means = whole[window].reshape(64, 16, 8, 16).mean(axis=(1, 3))
+        np.testing.assert_allclose(found[:, :7], means[:, :7], atol=1e-5)
+    (fine,) = pixels.read(shown[2], GRID, (slice(0, 1), slice(246, 256)), (1, 10), method=Resampling.average)
+    np.testing.assert_array_equal(np.isnan(fine), np.arange(246, 256) >= 250)
     after = pixels._coarse.cache_info()
     assert (after.misses, after.hits) == (before.misses + 1, before.hits + 2)
-    np.testing.assert_array_equal(np.sort(first[0].sum(-1)), first[0].sum(-1))
-    os.remove(tmp_path / "plain.tif")
-    assert told.ask("picture", layer=1, box=[0, 0, 512, 256], shape=[16, 8])[0]["kind"] == "error"
+    os.remove(path)
+    with pytest.raises(InputError, match="no such file"):
+        pixels.read(
+            shown[0], GeoBox((8, 8), PLACE["transform"], PLACE["crs"]), window, (4, 4), method=Resampling.nearest
+        )
+
+
+@pytest.mark.parametrize("left", [170, -190, 530])
+def test_degrees_go_on_over_the_antimeridian(left, tmp_path):
+    place = Places(GeoBox((10, 40), from_origin(left, 5, 0.5, 0.5), "EPSG:4326"))
+    assert place.degrees([(30, 4), (2, 4)]) == [(-175, 3), (171, 3)]
+    np.testing.assert_allclose(place.pixels([(-175, 3), (171, 3), (531, 3)]), [(30, 4), (2, 4), (2, 4)])
+    assert place.metres(20, 10) == pytest.approx(55_660, rel=1e-3)  # half a degree of the equator
 
 
 def test_tokens_are_seen_by_the_components_that_the_notebooks_show(tmp_path):
@@ -221,16 +249,16 @@ def test_everything_is_undone_in_its_order_whoever_did_it(view):
 
 def test_corrections_are_what_is_learned_from(view, place):
     told = Heard(view)
-    told.ask("draw", ring=[[10, 10], [40, 10], [40, 50]], of=1)
+    told.ask("draw", ring=[[20, 20], [40, 20], [40, 60]], of=1)
     told.ask("draw", ring=[[60, 10], [80, 10], [80, 20], [60, 20]], of=0)
-    assert view.corrections[0]["ring"] == [[450100, 5549900], [450400, 5549900], [450400, 5549500]]
+    assert view.corrections[0]["ring"] == [[450200, 5549800], [450400, 5549800], [450400, 5549400]]
     path = view.save_corrections(place / "mine.gpkg")
     found = read_corrections(path, Classes(CLASSES), 0)
     assert [CLASSES[piece.label].name for piece in found.pieces] == ["grassland", "tree cover"]
-    assert [piece.shape.area for piece in found.pieces] == [30 * 40 / 2 * 100, 20 * 10 * 100]
+    assert [piece.shape.area for piece in found.pieces] == [20 * 40 / 2 * 100, 20 * 10 * 100]
     assert found.scene == (place / "scene.tif",) and found.map == "scene_map.tif" and found.notes == ()
     said = review(place / "scene_map.tif", take=path, page=Page(no_page=True))
-    assert said["answered"] == 2  # one on a region, one outside of all
+    assert said["answered"] == 1  # what lies outside of all its regions
     with pytest.raises(InputError, match="exists already"):
         view.save_corrections(path)
     (place / "scene_map.tif").unlink()
@@ -239,6 +267,10 @@ def test_corrections_are_what_is_learned_from(view, place):
     view.corrections = []
     with pytest.raises(InputError, match="nothing is drawn"):
         view.save_corrections(place / "other.gpkg")
+
+
+def pixels_of(view):
+    return np.asarray(Image.open(io.BytesIO(view.picture())))
 
 
 def test_a_notebook_keeps_a_picture_for_those_without_a_kernel(view):
@@ -250,6 +282,12 @@ def test_a_notebook_keeps_a_picture_for_those_without_a_kernel(view):
     assert shown.shape == (576, 576, 4)
     (x, y), times = view._marks[0], 576 / SIZE
     assert tuple(shown[int(y * times), int(x * times)]) == (255, 255, 76, 255)
+    hidden, faded = view.layers[2] | {"visible": False, "name": "x"}, view.layers[0] | {"opacity": 0.2}
+    view.layers = [faded | {"visible": False}, view.layers[1], hidden]
+    assert [layer["name"] for layer in view.layers] == ["scene", "scene_map", "scene_confidence"]  # are the files'
+    assert set(map(tuple, pixels_of(view)[60:, :200].reshape(-1, 4))) == {COLOURS[10]}
+    view.layers = [faded, view.layers[1] | {"visible": False}, hidden]
+    assert (pixels_of(view)[60:, :200, 3] == 51).all()
 
 
 def test_names_that_are_given_have_the_map_s_colours_and_codes(view, place):
