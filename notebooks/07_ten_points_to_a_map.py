@@ -33,6 +33,7 @@ from rasterio.warp import transform
 
 from pipelines.api import (
     Reading,
+    explore,
     map_plots,
     open_scene,
     picker,
@@ -55,35 +56,32 @@ picture = plots.true_colour(x[:, 0], bands=BANDS, valid=valid)
 # %% [markdown]
 # ## Click
 #
-# Choose a class by its digit key or its button, then click where it is. A click on a point takes it away again. **Give
-# each class two points at least, far apart**: one is left out to ask about the other. Clouds and the swath's edge are
-# empty; nothing can be learned there.
+# Press "Points", choose a class (digit keys do, too), then click where it is. A click on a point takes it away again.
+# **Give each class two points at least, far apart**: one is left out to ask about the other. On clouds and beyond the
+# swath's edge nothing can be learned.
 #
-# "save labels.csv" saves what the box holds; where the editor keeps pages from saving, click into the box and copy. The
-# map holds all it needs: no server, no network, no kernel. (If you see nothing, the notebook is not trusted yet, or you
-# are on a page such as GitHub that shows pictures only.)
+# What is clicked is in `view.points` at once. Here ten points are set from Python, so that this page runs by itself;
+# put yours in their place. (If you see a still picture, there is no kernel, or you are on a page such as GitHub.)
 
 # %%
-display(picker({"scene": picture}, scene.geobox, CLASSES))
-
-# %% [markdown]
-# Here are ten points as the box gives them, so that this page runs by itself. Put yours in their place.
+view = explore(SCENE, classes=CLASSES)
+view.points = [
+    {"class": "tree cover", "lon": 14.4511, "lat": 50.0415},
+    {"class": "tree cover", "lon": 14.34, "lat": 50.0752},
+    {"class": "grassland", "lon": 14.3529, "lat": 50.0839},
+    {"class": "grassland", "lon": 14.4391, "lat": 50.0633},
+    {"class": "cropland", "lon": 14.3428, "lat": 50.09},
+    {"class": "cropland", "lon": 14.4529, "lat": 50.069},
+    {"class": "built-up", "lon": 14.4312, "lat": 50.0953},
+    {"class": "built-up", "lon": 14.3581, "lat": 50.0404},
+    {"class": "water", "lon": 14.382, "lat": 50.1013},
+    {"class": "water", "lon": 14.4212, "lat": 50.0521},
+]
+display(view)
 
 # %%
-LABELS = OUT / "labels.csv"
-length = LABELS.write_text("""\
-lon,lat,class
-14.4511,50.0415,tree cover
-14.34,50.0752,tree cover
-14.3529,50.0839,grassland
-14.4391,50.0633,grassland
-14.3428,50.09,cropland
-14.4529,50.069,cropland
-14.4312,50.0953,built-up
-14.3581,50.0404,built-up
-14.382,50.1013,water
-14.4212,50.0521,water
-""")
+LABELS = view.save_points(OUT / "labels.csv", overwrite=True)
+print(LABELS.read_text())
 
 # %% [markdown]
 # ## The map
@@ -121,11 +119,13 @@ axes = map_plots.map_row(figure, images, geobox=scene.geobox, classes=classes)
 # Beside the map lies `first_next.geojson`: places where the head wavers, unlike each other. Below they are rings, over
 # map, confidence and scene; switch the layers at the upper right. A click gives a ring the chosen class. Your own
 # points are there, too, so that one file holds all.
+#
+# This map needs no kernel. "save labels.csv" saves what its box holds; where the editor keeps pages from saving, click
+# into the box and copy. (If you see nothing, the notebook is not trusted yet.)
 
 # %%
 asked = [feature["geometry"]["coordinates"] for feature in json.loads(Path(first["next"]).read_text())["features"]]
-rows = [line.split(",") for line in LABELS.read_text().splitlines()[1:]]
-mine = [(float(lon), float(lat), name) for lon, lat, name in rows]
+mine = [(point["lon"], point["lat"], point["class"]) for point in view.points]
 layers = dict(zip(("map", "confidence"), images.values(), strict=True)) | {"scene": picture}
 display(picker(layers, scene.geobox, CLASSES, points=[*mine, *((lon, lat, "") for lon, lat in asked)]))
 

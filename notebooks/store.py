@@ -78,8 +78,12 @@ def _joined(outputs: list[Any]) -> list[Any]:
 
 
 def _tidy(output: Any) -> Any:
-    """An output without addresses in memory, and with 256 colours in large pictures: a third of their size."""
+    """An output without addresses in memory, and with 256 colours in large pictures: a third of their size.
+
+    Of a widget its picture stays: its model ended with the kernel, and editors would show an error in its place.
+    """
     data = output.get("data", {})
+    data.pop("application/vnd.jupyter.widget-view+json", None)
     for kind, content in data.items():
         if kind == "image/png":
             data[kind] = _palette(content) if len(content) > LARGE else content

@@ -20,6 +20,7 @@ _HOME = {
     "pipelines.commands.score": ("score",),
     "pipelines.embeddings.embed": ("embed",),
     "pipelines.embeddings.encoding": ("read_tokens",),
+    "pipelines.exploring.explore": ("explore",),
     "pipelines.forecasts.forecast": ("forecast",),
     "pipelines.forecasts.seasonal": ("seasonal",),
     "pipelines.grids.tokens": ("components", "similarity"),

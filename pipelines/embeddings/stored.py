@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -11,10 +12,11 @@ from rasterio.errors import RasterioError
 from models.errors import InputError, RunError
 from models.types import Array
 from pipelines.grids.align import dataset, grid, reason
-from pipelines.grids.tokens import Tokens
-from pipelines.grids.windows import Window
+from pipelines.grids.tokens import Tokens, loadings
+from pipelines.grids.windows import Window, thinned
 
 TAG = "EARTHTUNE_BACKBONE"
+SAMPLE = 64  # tokens along a side
 
 
 def is_tokens(path: Path) -> bool:
@@ -40,15 +42,48 @@ def geobox_of(path: Path) -> GeoBox:
 
 def read_window(path: Path, window: Window | None = None) -> Array:
     """Features of the tokens of a window, or of all: (E, rows, columns), NaN where nothing was seen."""
+    return _read(path, window=None if window is None else tuple((side.start, side.stop) for side in window))
+
+
+def read_components(path: Path, longest: int, *, count: int = 3) -> tuple[Tokens, list[float]]:
+    """Principal components of all tokens of a file, read one feature at a time.
+
+    Their loadings are those of at most `SAMPLE` x `SAMPLE` tokens, evenly of all; see `tokens.components`.
+
+    Args:
+        path: the file.
+        longest: tokens along a side at most; of more the nearest are taken.
+        count: of the components.
+
+    Returns:
+        Components as tokens (count, h, w), their mean taken off; and each one's share of the variance.
+
+    Raises:
+        InputError: it is no raster of tokens, or of fewer features or known tokens than components.
+    """
+    geobox = geobox_of(path)
+    few, shape = (thinned(geobox.shape, most) for most in (SAMPLE, longest))
+    sample = Tokens(_read(path, out_shape=(dataset(str(path)).count, *few)), geobox.zoom_to(few))
+    axes, shares = loadings(sample, count)
+    middle = sample.values[:, sample.known].mean(axis=1)
+    values = np.zeros((count, *shape), np.float32)
+    for feature in range(len(middle)):
+        (one,) = _read(path, indexes=[feature + 1], out_shape=(1, *shape))
+        values += axes[:, feature, None, None].astype(np.float32) * (one - middle[feature])
+    return Tokens(values, geobox.zoom_to(shape)), shares
+
+
+def _read(path: Path, **options: Any) -> Array:
+    """Features, as values; with options of rasterio's `read`, whose `indexes` are all where it has none."""
     opened = dataset(str(path))
-    where = None if window is None else tuple((side.start, side.stop) for side in window)
     try:
-        values: Array = opened.read(window=where).astype(np.float32)
+        values: Array = opened.read(**options).astype(np.float32)
     except RasterioError as error:
         raise RunError(f"{path}: cannot be read ({reason(error)}); make the tokens again") from error
     if np.isnan(opened.nodata):
         return values
-    scales, offsets = (np.array(of)[:, None, None] for of in (opened.scales, opened.offsets))
+    bands = [index - 1 for index in options.get("indexes", opened.indexes)]
+    scales, offsets = (np.array(of)[bands, None, None] for of in (opened.scales, opened.offsets))
     found: Array = np.where(values == opened.nodata, np.nan, values * scales + offsets).astype(np.float32)
     return found
 

@@ -62,16 +62,23 @@ def components(tokens: Tokens, count: int = 3) -> tuple[Array, list[float]]:
     Raises:
         InputError: fewer features or known tokens than components.
     """
-    known, rows = tokens.known, _rows(tokens)
+    known, (axes, shares) = tokens.known, loadings(tokens, count)
+    values = np.full((count, *known.shape), np.nan, np.float32)
+    values[:, known] = (_rows(tokens) @ axes.T).T
+    return values, shares
+
+
+def loadings(tokens: Tokens, count: int) -> tuple[NDArray[np.float64], list[float]]:
+    """The loadings of each principal component, (count, E), and its share of the variance; see `components`."""
+    rows = _rows(tokens)
     if not 1 <= count <= min(rows.shape):
         raise InputError(f"{count} components of {rows.shape[0]} tokens of {rows.shape[1]} features: wanted no more")
     _, sizes, axes = np.linalg.svd(rows, full_matrices=False)  # (K,), (K, E)
     axes = axes[:count]
     largest = axes[np.arange(count), np.abs(axes).argmax(axis=1)]
-    values = np.full((count, *known.shape), np.nan, np.float32)
-    values[:, known] = (rows @ (axes * np.sign(largest)[:, None]).T).T
     variance = sizes**2
-    return values, (variance[:count] / max(float(variance.sum()), np.finfo(float).tiny)).tolist()
+    shares = variance[:count] / max(float(variance.sum()), np.finfo(float).tiny)
+    return axes * np.sign(largest)[:, None], shares.tolist()
 
 
 def similarity(tokens: Tokens, lon: float, lat: float) -> Array:

@@ -96,3 +96,10 @@ def enlarged(window: Window, times: int, shape: tuple[int, int]) -> Window:
     """The window on a grid that is `times` finer, cut off at the `shape` of that grid."""
     rows, cols = (slice(s.start * times, min(s.stop * times, size)) for s, size in zip(window, shape, strict=True))
     return rows, cols
+
+
+def thinned(shape: Sequence[int], longest: int) -> tuple[int, int]:
+    """Rows and columns of a grid in at most `longest` pixels along the longer side, one at least."""
+    height, width = (int(side) for side in shape)
+    few = min(longest / max(height, width), 1)
+    return max(round(height * few), 1), max(round(width * few), 1)

@@ -61,13 +61,19 @@ class Reviewed:
     known: frozenset[int] = frozenset()
 
 
-def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) -> int:
+def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer], *, known: bool = True) -> int:
     """Write a review: it appears whole, or not at all.
 
     Layers: `regions`, each with its reason, its answer and its label; `drawn`, what was drawn by hand; `corrections`,
     what is settled, as polygons with their class: drawn ones, and what they leave of regions that have another class
     or, where the map was agreed to, its own; and `review`, a table that says of what it is. Styles and forms of QGIS
     lie within.
+
+    Args:
+        path: the GeoPackage.
+        reviewed: what it is about.
+        said: answers by the id of their region.
+        known: whether the review holds the answers already; else `edited` takes them for new.
 
     Returns:
         The number of corrections.
@@ -91,7 +97,7 @@ def write_package(path: Path, reviewed: Reviewed, said: Mapping[int, Answer]) ->
         for name, (columns, outlines) in layers.items():
             kind = "Polygon" if name == "drawn" else "MultiPolygon"
             write_layer(path, file, _frame(columns, outlines, crs), name, advice=_ADVICE, geometry_type=kind)
-        written = {str(number): answer.plain() for number, answer in said.items() if not answer.empty}
+        written = {str(number): answer.plain() for number, answer in said.items() if known and not answer.empty}
         about = {"header": json.dumps(reviewed.header, ensure_ascii=False), "answers": json.dumps(written)}
         write_layer(path, file, pandas.DataFrame(about.items(), columns=["key", "value"]), "review", advice=_ADVICE)
         forms = {"regions": regions_form(reviewed.classes)}

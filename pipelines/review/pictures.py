@@ -78,7 +78,7 @@ def scene_grid(source: str) -> GeoBox:
     Raises:
         InputError: it cannot be opened, or has no bands that can be shown.
     """
-    return next(iter(_openings(source).values())).geobox
+    return next(iter(openings(source).values())).geobox
 
 
 def scene_pictures(source: str, geobox: GeoBox) -> dict[str, Callable[[GeoBox], Image]]:
@@ -87,7 +87,7 @@ def scene_pictures(source: str, geobox: GeoBox) -> dict[str, Callable[[GeoBox], 
     Raises:
         InputError: the scene cannot be opened, lies on other ground, or has no bands that can be shown.
     """
-    scenes = _openings(source)
+    scenes = openings(source)
     for scene in scenes.values():
         for layer in scene.stack[-1].layers:
             if not align.overlaps(open_layer(layer), geobox):
@@ -95,7 +95,7 @@ def scene_pictures(source: str, geobox: GeoBox) -> dict[str, Callable[[GeoBox], 
     return {name: _colouring(scene, geobox) for name, scene in scenes.items()}
 
 
-def _openings(source: str) -> dict[str, Scene]:
+def openings(source: str) -> dict[str, Scene]:
     """A scene as it is opened for each colouring that it has the bands for."""
     found, problems = {}, []
     for name, bands in _BANDS.items():
@@ -130,15 +130,14 @@ def _colouring(scene: Scene, geobox: GeoBox) -> Callable[[GeoBox], Image]:
         low, high = np.percentile(known, (2, 95)) if known.size else (0.0, 1.0)
         return float(low), max(float(high), float(low) + 1e-6)
 
-    def draw(grid: GeoBox) -> Image:
-        x, (low, high) = read(grid), ends()
-        known = np.isfinite(x).all(axis=0)
-        share = ((np.where(known, x, low) - low) / (high - low)).clip(
-            0, 1
-        ) ** 0.85  # lighter: fields and forests are dark
-        return np.dstack((*(np.rint(band * 255).astype(np.uint8) for band in share), known * np.uint8(255)))
+    return lambda grid: stretched(read(grid), *ends())
 
-    return draw
+
+def stretched(x: NDArray[np.float32], low: Any, high: Any) -> Image:
+    """Three bands (3, h, w) as colours, between two ends of all or of each; transparent where one is NaN."""
+    known = np.isfinite(x).all(axis=0)
+    share = ((np.where(known, x, low) - low) / (high - low)).clip(0, 1) ** 0.85  # lighter: fields and forests are dark
+    return np.dstack((*(np.rint(band * 255).astype(np.uint8) for band in share), known * np.uint8(255)))
 
 
 def map_pictures(mapped: Mapped) -> dict[str, Callable[[GeoBox], Image]]:
@@ -186,8 +185,11 @@ def _spread(path: Any) -> tuple[float, float]:
 
 
 def _values(path: Any, ends: tuple[float, float], grid: GeoBox) -> Image:
+    return graded(_read(path, grid, Resampling.average), *ends)
+
+
+def graded(values: NDArray[np.float32], low: float, high: float) -> Image:
     """Dark blue at the low end to yellow at the high one, transparent without data."""
-    values, (low, high) = _read(path, grid, Resampling.average), ends
     known = np.isfinite(values)
     share = ((np.where(known, values, low) - low) / (high - low)).clip(0, 1)
     return np.dstack((ramp(share), known * np.uint8(255)))

@@ -1,0 +1,1 @@
+"""A map in a notebook to look at rasters, put points and draw corrections."""
