@@ -29,7 +29,7 @@ settings.register_profile("earthtune", deadline=None, derandomize=True)
 settings.load_profile("earthtune")
 
 # Begun first, so that none of them is left to one process when all else is done.
-_FIRST = "notebooks demo readme rain_run finetune silence"
+_FIRST = "notebooks readme silence rain_run finetune"
 LONG = tuple(f"test_{name}.py" for name in _FIRST.split())
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
