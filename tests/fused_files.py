@@ -75,4 +75,5 @@ def fused_recipe(root: Path, **changes) -> FusedRecipe:
         weather=Before(("weather.nc",), days_before=DAYS, join="cell"),
     )
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    return FusedRecipe(**fields | {"task": "fused", "data": data, "mode": "frozen"} | changes)
+    model = dataclasses.replace(plain.model, detail=0)  # a detail path exports slowly
+    return FusedRecipe(**fields | {"task": "fused", "data": data, "mode": "frozen", "model": model} | changes)

@@ -190,7 +190,7 @@ def scene_run(made_once):
 
 @pytest.fixture
 def unrendered(monkeypatch):
-    """Charts of reports are drawn, and not made into pictures."""
+    """Charts of reports are drawn, for light pages alone, and not made into pictures."""
     from pipelines.reports import report
     from tests import unexported
 

@@ -12,7 +12,7 @@ from models.training import correction, statistics
 
 SMALL = {
     pixels: {"PIXELS": 2000, "TREES": 10, "ROUNDS": 5, "LEAST_ROUNDS": 5},
-    fields: {"ROUNDS": 5},
+    fields: {"ROUNDS": 5, "NUMBERS": 2_000_000},
     networks: {"EPOCHS": 1, "LEAST": 5},
     statistics: {"EPOCHS": 2, "LEAST": 20},
     correction: {"STEPS": 100},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from pipelines.reports import report
+from pipelines.reports import plots, report
 from pipelines.runs import finetune
 from tests import small as small
 
@@ -23,8 +23,10 @@ def unrounded(*_, **__):
     return {}
 
 
-def unrendered(_):
-    """What stands in for `report._rendered`: the figure was drawn, and no picture is made of it."""
+def unrendered(draw, size, ink):
+    """What stands in for `report._rendered`: figures are drawn, for light pages alone, and not made into pictures."""
+    if ink == report.INKS["light"]:
+        draw(plots.figure(*size), ink)
     return b""
 
 

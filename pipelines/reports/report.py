@@ -106,19 +106,16 @@ def chart(draw: Draw, *, width: float, height: float, alt: str) -> View:
         height: in inches.
         alt: what the picture shows, for those who cannot see it.
     """
-    pictures = {}
-    for page, ink in INKS.items():
-        figure = plots.figure(width, height)
-        draw(figure, ink)
-        pictures[page] = _data_uri(_rendered(figure))
+    pictures = {page: _data_uri(_rendered(draw, (width, height), ink)) for page, ink in INKS.items()}
     return {**pictures, "alt": alt, "width": round(width * 96), "height": round(height * 96)}
 
 
-def _rendered(figure: Figure) -> bytes:
-    """A figure as PNG; as `savefig` makes it, which lays a figure out by drawing it once more."""
+def _rendered(draw: Draw, size: tuple[float, float], ink: str) -> bytes:
+    """A figure as PNG, drawn once, where `savefig` lays it out by drawing it once more."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    buffer = io.BytesIO()
+    figure, buffer = plots.figure(*size), io.BytesIO()
+    draw(figure, ink)
     with warnings.catch_warnings():
         # A script that the font lacks shows as boxes in a chart; the page's own text beside it spells the name.
         warnings.filterwarnings("ignore", message="Glyph")

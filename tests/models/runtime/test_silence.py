@@ -5,10 +5,15 @@ import re
 import shutil
 from pathlib import Path
 
+import rasterio
 import yaml
+from PIL import Image
 
+from models.backbones.prithvi_eo import config
 from pipelines.cli.table import COMMANDS
+from pipelines.commands.demo import RECIPE, SAMPLES
 from pipelines.commands.sample import sample
+from pipelines.tasks.task import load_recipe
 from tests.pipelines.forecasts.test_forecast import hours, write_analyses
 from tests.pipelines.forecasts.test_seasonal import world
 from tests.pipelines.surveys.test_survey import ground, label, scene
@@ -29,19 +34,23 @@ def test_the_guard_sees_what_is_asked(guarded):
 
 ALL = """
 import json, sys
+from pathlib import Path
 from tests.unexported import everywhere
 from pipelines.cli.main import main
+from pipelines.commands import demo
 from pipelines.runs import int8
+demo.RECIPE = Path("demo.yaml")
 int8.SAME_LABELS, int8.LOST = 0.0, 1.0  # how well bytes do on a small run differs from one processor to another
-everywhere()  # exporting takes most of the time, and the demo does it
 for words in json.loads(sys.argv[1]):
+    if words[0] != "demo":
+        everywhere()  # exporting takes most of the time, and the demo does it
     if code := main(words):
         sys.exit(f"{words}: {code}")
 """
 
 
 def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, rain_day, tmp_path):
-    """All in one process, as each would import torch; the demo is run in test_demo.py, under the same guard.
+    """All in one process, as each would import torch. The demo is the only one that exports, and tells of itself first.
 
     `fetch` and `pull` ask whom they are told to, see test_fetch.py and test_pull.py.
     """
@@ -58,7 +67,10 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     surface, deep = write_analyses(tmp_path, hours(0, 6))
     shutil.copytree(run, tmp_path / "bytes")
     small = json.dumps(TINY_MAE, separators=(",", ":"))
+    short = RECIPE.read_text().replace("blocks: [5, 11]", "blocks: [0, 1], overrides: {depth: 2}")
+    (tmp_path / "demo.yaml").write_text(short)
     commands = [
+        "demo --epochs 1 --json",
         "completion bash",
         "backbones",
         f"inspect {one} --for {run}",
@@ -88,7 +100,27 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
     ]
     done, asked, left = guarded("-c", ALL, json.dumps([command.split() for command in commands]))
     assert (done.returncode, asked, left) == (0, "", []), done.stderr
-    assert {command.split()[0] for command in commands} | {"demo", "fetch", "pull"} == set(COMMANDS)
+    assert {command.split()[0] for command in commands} | {"fetch", "pull"} == set(COMMANDS)
+    check_demo(tmp_path, json.JSONDecoder().raw_decode(done.stdout)[0])
+
+
+def check_demo(folder, result):
+    """The demo wrote what it says, and its map lies on the scene."""
+    assert set(result["accuracy"]) == {"model", "majority", "pixel forest", "boosting on neighbourhoods"}
+    scene = SAMPLES / "new_scene" / "new_scene_hls.tif"
+    with rasterio.open(folder / result["map"]) as made, rasterio.open(scene) as given:
+        assert made.transform == given.transform and made.crs == given.crs
+        assert set(made.read(1).ravel()) <= {0, 10, 30, 40, 50, 80}
+    assert (folder / result["picture"]).stat().st_size > 50_000
+    with Image.open(folder / result["picture"]) as picture:  # its text is black, and so would a page behind it be
+        assert picture.convert("RGBA").getextrema()[3] == (255, 255)
+    assert result["report"] == "demo/run/report.html" and (folder / result["report"]).is_file()
+
+
+def test_the_demo_s_own_network_has_the_blocks_that_are_asked_for():
+    """The one that is trained above is cut to two."""
+    recipe = load_recipe(RECIPE)
+    assert recipe.model.blocks[-1] == config(recipe.backbone)["depth"] - 1 and not recipe.model.overrides
 
 
 def test_whoever_imports_a_library_that_reports_silences_it_first():

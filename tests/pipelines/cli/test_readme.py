@@ -87,7 +87,7 @@ def test_every_recipe_has_a_row_with_its_command():
     ("target", "last"), [("demo", "earthtune demo --out demo --overwrite"), ("test", "-m pytest -n 2 --dist loadfile")]
 )
 def test_make_has_the_two_targets(target, last):
-    """The demo itself is run in test_demo.py."""
+    """The demo itself is run in test_silence.py."""
     told = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -115,7 +115,7 @@ WEATHER = {
 
 
 def test_every_recipe_is_tried():
-    tried = {build.__name__ for build in (*MADE, *REAL)} | set(WEATHER) | {"demo"}  # by test_demo.py
+    tried = {build.__name__ for build in (*MADE, *REAL)} | set(WEATHER) | {"demo"}  # by test_silence.py
     assert {path.stem for path in RECIPES.glob("*.yaml")} == tried
     for name, file in WEATHER.items():
         assert name in (Path(__file__).parents[1] / "runs" / f"test_{file}_run.py").read_text()

@@ -11,13 +11,11 @@ from models.bundle import bundle_id, load_network, read_bundle
 from models.errors import InputError
 from models.training.pruning import parameters
 from pipelines.runs import distil, training
-from pipelines.runs import finetune as runs
 from pipelines.runs.distil import student_of, take_up
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
 from pipelines.tasks.task import prepare, task_named
 from tests.runs import BANDS, make_chip, write
-from tests.unexported import unexported, unrounded
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 WANTED = {"size": "small", "unlabelled": [], "epochs": 2, "data_root": None, "compare": True}
@@ -39,7 +37,7 @@ def elsewhere(tmp_path):
     return tmp_path / "free"
 
 
-def test_a_student_is_a_run_that_is_told_of_beside_its_teacher(run, elsewhere, tmp_path):
+def test_a_student_is_a_run_that_is_told_of_beside_its_teacher(run, elsewhere, tmp_path, torch_only):
     recipe = recipe_of(run, unlabelled=[str(elsewhere)])
     said = []
     result = finetune(recipe, tmp_path / "student", launch=Launch(say=said.append), name="student of run")
@@ -117,9 +115,7 @@ def test_another_teacher_and_other_splits_are_refused(run, tmp_path):
         take_up(recipe, wide)
 
 
-def test_students_of_scene_classes_and_values(scene_run, value_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "write_graph", unexported)  # the export has tests of its own
-    monkeypatch.setattr(runs, "rounding", unrounded)
+def test_students_of_scene_classes_and_values(scene_run, value_run, tmp_path, torch_only):
     for run, lead in ((scene_run, "accuracy"), (value_run, "rmse")):
         result = finetune(recipe_of(run, compare=False), tmp_path / run.name)
         assert result["student"]["score"] == lead
