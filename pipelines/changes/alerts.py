@@ -181,11 +181,10 @@ def updated(alerts: Alerts, found: Found, today: datetime.date, least: float) ->
         taken[label] = number
         after[number] = _alert(after.get(number), number, found, box, here, float(hectares[label]), today)
     held = taken[labels]
-    standing = set(taken.tolist())
+    standing, joined = set(taken.tolist()), set(np.unique(alerts.numbers[held > 0]).tolist())
     for number, one in after.items():
         if number not in standing and one.status in (NEW, STANDS):
-            joined = held[alerts.numbers == number].any()
-            one.status, one.ended = (JOINED if joined else BACK), today.isoformat()
+            one.status, one.ended = (JOINED if number in joined else BACK), today.isoformat()
     return Alerts([after[number] for number in sorted(after)], held)
 
 
@@ -193,11 +192,12 @@ def _names(labels: NDArray[np.int32], count: int, before: NDArray[np.int32]) -> 
     """The number that each patch keeps: most of its pixels had it, and no patch has more pixels of it."""
     both = (labels > 0) & (before > 0)
     pairs, sizes = np.unique(np.stack((labels[both], before[both])), axis=1, return_counts=True)
-    kept: dict[int, int] = {}
+    kept, given = dict[int, int](), set[int]()
     for at in np.lexsort((pairs[1], -sizes)):
         label, number = (int(one) for one in pairs[:, at])
-        if label not in kept and number not in kept.values():
+        if label not in kept and number not in given:
             kept[label] = number
+            given.add(number)
     return kept
 
 
