@@ -90,7 +90,7 @@ def changes(
         if run:
             check_run(run)
         state = State(out)
-        with Entry(out, "changes", "").claim("watch", wait=True):
+        with Entry(out, "changes", "").claim("watch", wait=True, say=say):
             if update:
                 work = Work.resumed(state, scenes, reading, say, progress)
                 meter.lap(START)

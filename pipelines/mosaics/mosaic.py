@@ -106,7 +106,7 @@ def make(work: Work, *, overwrite: bool, progress: Progress | None = None, say: 
     if done is not None:
         return work.told(done) | {"status": "kept"}
     work.check(overwrite=overwrite)
-    with work.entry.claim(wait=True), rasterio.Env(GDAL_CACHEMAX=CACHE):
+    with work.entry.claim(wait=True, say=say), rasterio.Env(GDAL_CACHEMAX=CACHE):
         done = None if overwrite else work.entry.done()  # another process may have made it meanwhile
         if done is None:
             if overwrite:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.files import replacing
+from models.types import Say
 
 FOLDER = ".earthtune"
 # What is made of scenes and may lie beside them.
@@ -127,15 +128,25 @@ class Entry:
                     shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def claim(self, what: str = "", *, wait: bool) -> Iterator[bool]:
+    def claim(self, what: str = "", *, wait: bool, say: Say = lambda line: None) -> Iterator[bool]:
         """Keep other processes off these maps, or off a part of the work on them; ends with the process if it dies.
+
+        Args:
+            what: the part.
+            wait: until another process is done with it; that is said.
+            say: takes a line for the person who waits.
 
         Yields:
             Whether the claim was granted; always, where `wait`.
         """
         self.parts.parent.mkdir(parents=True, exist_ok=True)
         name = f"{self.parts.name}.{what}.lock" if what else f"{self.parts.name}.lock"
-        with _lock(self.parts.with_name(name), wait=wait) as mine:
+        with _lock(self.parts.with_name(name), wait=False) as mine:
+            if mine or not wait:
+                yield mine
+                return
+        say(f"{self.out}: another process is at it; this one waits until that has ended")
+        with _lock(self.parts.with_name(name), wait=True) as mine:
             yield mine
 
 

@@ -140,9 +140,13 @@ def test_a_claim_waits_for_as_long_as_it_takes(entry):
     holder = threading.Thread(target=hold)
     holder.start()
     assert claimed.wait(60)
-    with entry.claim(wait=True) as granted:
+    said = []
+    with entry.claim(wait=True, say=said.append) as granted:
         assert granted
     holder.join()
+    assert said == [f"{entry.out}: another process is at it; this one waits until that has ended"]
+    with entry.claim(wait=True, say=said.append):
+        assert len(said) == 1  # nothing to wait for, nothing to say
 
 
 def test_fingerprints_tell_files_apart(tmp_path):
