@@ -141,7 +141,7 @@ def learn(y: Array, days: NDArray[np.int64], *, seed: int = 0) -> History:
     if y.shape[2] < LEAST_PIXELS:
         raise InputError(
             f"{y.shape[2]} pixels have {LEAST_DATES} clear dates in the history, at least {LEAST_PIXELS} are wanted to "
-            "tell what they share; add scenes of earlier years, or a wider area"
+            "tell what they share; add scenes of earlier years, a wider area, or a mask that leaves more of it"
         )
     kinds = find_kinds(fit(y, days), seed=seed)
     shared, usual, _ = _settled(y, days, kinds)

@@ -86,7 +86,7 @@ def changes(
     with account.booked("changes", say) as meter, trusting(trust), rasterio.Env(GDAL_CACHEMAX=CACHE):
         _check(rate=rate, least=least, buffer=buffer, reading=reading)
         if update and (since or history or ground != Ground() or land != Land()):
-            raise InputError("--update: goes on as it began; leave --since, --history and the ground out")
+            raise InputError("--update: goes on as it began; leave --since, --history, the ground and --mask out")
         if run:
             check_run(run)
         state = State(out)

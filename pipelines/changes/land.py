@@ -16,6 +16,8 @@ from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.records.ledger import fingerprint
 
+EXACT = 1 << 24  # codes are read as float32, which holds all below
+
 
 @dataclass(frozen=True)
 class Land:
@@ -40,18 +42,23 @@ class Land:
             if self.mask_classes:
                 raise InputError("--mask_classes: of which raster? --mask names it")
             return
+        if large := [code for code in self.mask_classes if not abs(code) < EXACT]:
+            raise InputError(f"--mask_classes {large[0]}: wanted codes below {EXACT:,}")
         source = align.dataset(str(self.mask))
         if source.count != 1 or not source.dtypes[0].startswith(("int", "uint")):
-            raise InputError(f"--mask {self.mask}: {source.count} bands of {source.dtypes[0]}, wanted one of integers")
-        if align.grid(source).crs is None or not align.overlaps(source, geobox):
+            told = f"{source.count} bands of {source.dtypes[0]}, wanted one of integers"
+            raise InputError(f"--mask {self.mask}: {told}; write it as a map of 0 and 1, or of classes")
+        if align.grid(source).crs is None:
+            raise InputError(f"--mask {self.mask}: has no coordinate system; give it one")
+        if not align.overlaps(source, geobox):
             raise InputError(f"--mask {self.mask}: shows nothing of the place; give a raster that does")
 
     def on(self, geobox: GeoBox, window: Window) -> Mask:
         """Pixels of a window of a grid that are watched; those whose middle lies in a pixel of the mask that is."""
         source = align.dataset(str(self.mask))
         (codes,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest)
-        codes = np.nan_to_num(codes)
-        return np.asarray(np.isin(codes, self.mask_classes) if self.mask_classes else codes != 0)
+        wanted = np.isin(codes, self.mask_classes) if self.mask_classes else codes != 0
+        return np.asarray(wanted & np.isfinite(codes))
 
     def plain(self) -> list[Any]:
         """What tells it from others, as JSON takes it; empty where all is watched."""

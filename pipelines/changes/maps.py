@@ -84,7 +84,7 @@ def write_maps(
         history: of the place.
         of_kinds: runs of its kinds.
         strips: all of them.
-        watch: hash of what decides the history.
+        watch: which beginning it is of.
 
     Returns:
         The files by what they are, and what alerts are made of.

@@ -54,6 +54,7 @@ class Page:
         generation: of the runs; -1 while the first is made.
         mapped: generation that the maps show.
         dates: days that were taken in, and from which scenes.
+        watch: of this beginning alone: numbers of alerts hold for it.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Page:
     generation: int = -1
     mapped: int = -1
     dates: dict[str, list[str]] = field(default_factory=dict)
+    watch: str = ""
 
 
 @dataclass(frozen=True)

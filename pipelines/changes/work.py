@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -171,6 +172,7 @@ class Work:
             buffer=said.buffer,
             least=said.least,
             sample=[[r.start, r.stop, c.start, c.stop] for r, c in sample_windows(shape)],
+            watch=secrets.token_hex(8),
         )
         held = state.read() if not overwrite else None
         if held and held.key != page.key and held.generation >= 0:
@@ -299,7 +301,7 @@ class Work:
         series = self.series
         alerts = Alerts.read(generation / BEFORE, page.shape)
         each = each_strip(series, self.windows, self.state.folder / "ground", generation)
-        made, found = write_maps(out, series, watch.history, watch.of_kinds, each, watch=page.key)
+        made, found = write_maps(out, series, watch.history, watch.of_kinds, each, watch=page.watch)
         today = datetime.date.fromisoformat(max((*page.history, *page.dates)))
         alerts = updated(alerts, found, today, page.least)
         known = read_weather(weather, _centre(series.geobox)) if weather else None

@@ -39,6 +39,10 @@ def explore(*layers: str | Path, classes: Sequence[str] = ()) -> Explorer:
         if error.name not in ("anywidget", "ipywidgets", "traitlets"):
             raise
         raise InputError("anywidget is not installed: pip install 'earthtune[notebooks]'") from error
+    if wrong := [one for one in layers if not isinstance(one, str | Path) or not str(one)]:
+        raise InputError(f"explore: wanted names of rasters, one after the other; came {wrong[0]!r}")
+    if isinstance(classes, str):
+        raise InputError(f"classes {classes!r}: wanted a list of names, as ['{classes}']")
     shown = [open_layer(layer) for layer in layers]
     grid = grid_of(shown)
     return Explorer(shown, grid, _named(shown, classes))
@@ -47,6 +51,8 @@ def explore(*layers: str | Path, classes: Sequence[str] = ()) -> Explorer:
 def _named(layers: Sequence[Layer], classes: Sequence[str]) -> list[dict[str, str | int | None]]:
     """Classes of points: name, colour, and the code that a map has for it."""
     mapped = next((layer.classes for layer in reversed(layers) if layer.classes), ())
+    if len({entry.name for entry in mapped}) < len(mapped):
+        raise InputError("two classes of the map have one name, so that nothing tells them apart; give them two")
     if not classes:
         return [{"name": entry.name, "colour": entry.colour, "code": entry.code} for entry in mapped]
     known, index = classes_of("classes", classes)

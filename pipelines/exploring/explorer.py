@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import shapely
 from anywidget import AnyWidget
 from odc.geo.geobox import GeoBox
 from traitlets import Dict, List, Unicode, observe, validate
@@ -178,23 +180,27 @@ class Explorer(AnyWidget):
 
     def _point(self, one: Mapping[str, Any]) -> dict[str, Any]:
         lon, lat, name = (one.get(key) for key in ("lon", "lat", "class"))
-        if name not in self._codes:
+        if not isinstance(name, str) or name not in self._codes:
             raise InputError(f"point at {lon}, {lat}: class {name!r} is none of {', '.join(self._codes) or 'none'}")
         if not (abs(_number(lon)) <= 360 and abs(_number(lat)) <= 90):
             raise InputError(f"point at {lon}, {lat}: wanted lon in degrees east, lat in degrees north")
-        return {"class": name, "lon": float(lon or 0), "lat": float(lat or 0)}
+        return {"class": name, "lon": _number(lon), "lat": _number(lat)}
 
     def _answer(self, one: Mapping[str, Any]) -> Answer:
         """A correction as a review has it."""
-        code = self._codes.get(one.get("class"))
+        name = one.get("class")
+        code = self._codes.get(name) if isinstance(name, str) else None
         if code is None:
             known = ", ".join(name for name, code in self._codes.items() if code is not None)
-            raise InputError(f"correction: class {one.get('class')!r} is none of the map's: {known or 'it has none'}")
-        ring = [list(corner) for corner in one.get("ring", ())]
+            raise InputError(f"correction: class {name!r} is none of the map's: {known or 'it has none'}")
         try:
-            return answer_of({"answer": "", "polygons": [{"label": code, "ring": ring}]}, frozenset((code,)))
-        except ValueError as error:
-            raise InputError(f"correction of class {one['class']}: {error}") from error
+            ring = [[float(value) for value in corner] for corner in one.get("ring", ())]
+            answer = answer_of({"answer": "", "polygons": [{"label": code, "ring": ring}]}, frozenset((code,)))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"correction of class {name}: {error}") from error
+        if not (shape := shapely.Polygon(ring)).is_valid or not shape.area:
+            raise InputError(f"correction of class {name}: its sides cross, or nothing lies in it; draw it again")
+        return answer
 
     def _hear(self, _: Any, said: Mapping[str, Any], buffers: Any) -> None:
         """Answer a page, or tell it what is wrong."""
@@ -204,7 +210,7 @@ class Explorer(AnyWidget):
             answers[said["kind"]](said)
         except EarthtuneError as error:
             self.send({"kind": "error", "to": said.get("to"), "of": said["kind"], "text": str(error)})
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             self.send({"kind": "error", "to": None, "of": "", "text": "the page sent what is not understood"})
 
     def _send_picture(self, said: Mapping[str, Any]) -> None:
@@ -268,4 +274,7 @@ def _at(number: Any, count: int) -> int:
 
 def _number(value: Any) -> float:
     """A number; NaN of anything else."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        return math.nan

@@ -73,6 +73,8 @@ def open_layer(source: str | Path) -> Layer:
         return _tokens(path)
     if opened.count < 3:
         return _single(where, opened, name)
+    if getattr(opened, "driver", "") == "netCDF":
+        raise InputError(f"{where}: a cube is not shown; write the date that you want as a GeoTIFF")
     try:
         return _scene(where, name)
     except InputError:  # no names of bands that are colours
@@ -129,8 +131,13 @@ def value_at(layer: Layer, grid: GeoBox, row: int, column: int) -> str:
     if layer.kind == "classes":
         return next((entry.name for entry in layer.classes if entry.code == found[0]), f"{found[0]:g}")
     if layer.kind == "values":
-        return f"{found[0]:.4g} {layer.note}".strip()
-    return ", ".join(f"{value:.4g}" for value in found)
+        return f"{_said(found[0])} {layer.note}".strip()
+    return ", ".join(map(_said, found))
+
+
+def _said(value: float) -> str:
+    """A value in words: whole numbers whole, such as days and codes."""
+    return f"{value:.8g}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def legend(layer: Layer, grid: GeoBox) -> dict[str, Any]:
@@ -139,7 +146,7 @@ def legend(layer: Layer, grid: GeoBox) -> dict[str, Any]:
         return {"classes": [{"name": entry.name, "colour": entry.colour} for entry in layer.classes]}
     if layer.kind != "values":
         return {"note": layer.note}
-    low, high = (f"{end[0]:.4g}" for end in _ends(layer, grid))
+    low, high = (_said(end[0]) for end in _ends(layer, grid))
     colours = ["#{:02x}{:02x}{:02x}".format(*map(int, colour)) for colour in ramp(np.linspace(0, 1, 9))]
     return {"note": layer.note, "ramp": colours, "low": low, "high": high}
 

@@ -82,11 +82,6 @@ def read(band: Band, grid: GeoBox, window: Window, shape: tuple[int, int], *, me
     return out
 
 
-def _few(part: slice, ratio: float) -> int:
-    """Pixels along a side that a view wants which has one to `ratio` of the raster."""
-    return int(min(math.ceil((part.stop - part.start) / max(ratio, 1)), MOST))
-
-
 def _pixels(band: Band, source: DatasetReader, window: Window, shape: tuple[int, int], method: Resampling) -> Values:
     """A window of the raster's own pixels in fewer, or copied where more are wanted."""
     rows, columns = ((part.stop - part.start) for part in window)
@@ -114,10 +109,12 @@ def checked(source: Any) -> DatasetReader:
     """A raster that GDAL has open.
 
     Raises:
-        InputError: it is a cube, which has no overviews.
+        InputError: it is a cube, which has no overviews, or of complex numbers.
     """
     if not isinstance(source, DatasetReader):
         raise InputError(f"{source.name}: a cube is not shown; write the date that you want as a GeoTIFF")
+    if source.dtypes[0].startswith("complex"):
+        raise InputError(f"{source.name}: complex numbers are not shown; write what you want of them as a GeoTIFF")
     return source
 
 
@@ -151,4 +148,5 @@ def _values(source: DatasetReader, index: int, box: RasterWindow, shape: tuple[i
     with rasterio.Env(GDAL_CACHEMAX=CACHE), warnings.catch_warnings():
         warnings.simplefilter("ignore", NodataShadowWarning)  # a value for no data goes before an alpha band
         raw = source.read(index, window=box, out_shape=shape, masked=True, resampling=method)
-    return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))
+    with np.errstate(over="ignore"):  # what no float32 holds is infinite, and no data
+        return np.asarray(np.ma.filled(raw.astype(np.float32), np.nan))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio.features
 from odc.geo.geobox import GeoBox
 
@@ -20,7 +21,9 @@ from pipelines.samples.labelling.polygon_files import check_polygons, check_tabl
 
 LAYER = "alerts"
 STANDING = ("new", "stands")
+STATUS = (*STANDING, "taken back", "joined")
 _WATCH = "EARTHTUNE_WATCH"
+_AGAIN = "remove it, and `changes --update` writes it anew"
 _WANTED = ("name", "number", "status", "reason", "weather")
 
 
@@ -71,24 +74,32 @@ def read_alerts(mapped: Mapped) -> list[Alert]:
             raise InputError(f"{path}: wanted a layer {LAYER}, as `changes` writes it")
         table = pyogrio.read_dataframe(path, layer=LAYER)
         if lacking := [name for name in (*_WANTED, "geometry") if name not in table.columns]:
-            raise InputError(f"{path}: layer {LAYER} lacks {', '.join(lacking)}; run `changes --update` once more")
+            raise InputError(f"{path}: layer {LAYER} lacks {', '.join(lacking)}; {_AGAIN}")
         crs = mapped.geobox.crs
         table = table.to_crs(crs.to_wkt()) if crs is not None and table.crs is not None else table
-        return [_alert(path, row) for _, row in table.iterrows()]
+        alerts = [_alert(path, row) for _, row in table.iterrows()]
+    if len({one.number for one in alerts}) < len(alerts):
+        raise InputError(f"{path}: an alert is there twice; {_AGAIN}")
+    return alerts
 
 
 def _alert(path: Path, row: Any) -> Alert:
     """An alert of a row."""
     words = [str(row[name]) for name in ("reason", "weather") if isinstance(row[name], str) and row[name]]
+    status, shape = str(row["status"]), row.geometry
     try:
-        return Alert(
-            int(row["number"]),
-            str(row["status"]),
-            f"{row['name']} ({row['status']}): {'; '.join(words)}",
-            row.geometry,
-        )
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: an alert cannot be read ({error}); run `changes --update` once more") from error
+        number = int(row["number"])
+        if number != row["number"] or not 0 < number < 1 << 31:
+            raise ValueError(f"number {row['number']}")
+        if status not in STATUS:
+            raise ValueError(f"status {status}")
+        if shape is not None and shape.geom_type not in ("Polygon", "MultiPolygon"):
+            raise ValueError(f"a {shape.geom_type}")
+        if shape is not None and not shape.is_empty and not np.isfinite(shape.bounds).all():
+            raise ValueError("an outline that is nowhere")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: an alert cannot be read ({error}); {_AGAIN}") from error
+    return Alert(number, status, f"{row['name']} ({status}): {'; '.join(words)}", shape)
 
 
 def alert_regions(alerts: Sequence[Alert], geobox: GeoBox, doubt: Doubt, areas: Floats) -> list[Region]:

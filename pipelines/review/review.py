@@ -76,7 +76,7 @@ def review_map(
             )
         alerts = read_alerts(mapped) if pick == "alerts" else None
         regions, codes = regions_of(mapped, most=most, side=side, diverse=source, alerts=alerts)
-        if not regions:
+        if not regions and not take:
             raise InputError(f"{path}: {_nothing(mapped, pick)}; there is nothing to review")
         ids = frozenset(one.id for one in regions) | frozenset(one.number for one in alerts or ())
         answers = kept.open_answers(
@@ -236,7 +236,7 @@ def _header(mapped: beside.Mapped, most: int, side: int, pick: Pick) -> dict[str
 def _nothing(mapped: beside.Mapped, pick: Pick) -> str:
     """Why a map has no region."""
     if pick == "alerts":
-        return "no alert was ever raised"
+        return "no alert lies on it"
     sure = "confidence above 0.9 everywhere" if mapped.classes else "no interval has a width"
     return f"nothing in it is doubtful ({sure})"
 

@@ -61,13 +61,18 @@ class Dates:
 
     def at_times(self, item: dict[str, Any], found: Array, rng: np.random.Generator) -> dict[str, Any]:
         """An item and its truth, at times with other dates; `found` are its bands as read: what is missing."""
-        shown = unchanged(item, self.gain, rng) if self.same and rng.random() < self.same else item
+        shown = self._same(item, found, rng) if self.same and rng.random() < self.same else item
         return self._without(shown, found, rng, _TAKEN)
 
     def always(self, item: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """An item and its truth with one date as all, or without some."""
-        shown = unchanged(item, self.gain, rng) if self.same else item
+        shown = self._same(item, item[IMAGERY], rng) if self.same else item
         return self._without(shown, item[IMAGERY], rng, 1.0)
+
+    def _same(self, item: dict[str, Any], found: Array, rng: np.random.Generator) -> dict[str, Any]:
+        """One of the dates that are not missing, as all."""
+        there = np.flatnonzero(~missing_frames(found, self.mean)) if self.missing else np.arange(found.shape[1])
+        return unchanged(item, int(rng.choice(there)), self.gain, rng)
 
     def _without(self, item: dict[str, Any], found: Array, rng: np.random.Generator, share: float) -> dict[str, Any]:
         if not self.missing:
@@ -75,14 +80,14 @@ class Dates:
         return item | {IMAGERY: without_frames(item[IMAGERY], found, self.mean, self.missing, rng, share=share)}
 
 
-def unchanged(item: dict[str, Any], gain: float, rng: np.random.Generator) -> dict[str, Any]:
+def unchanged(item: dict[str, Any], date: int, gain: float, rng: np.random.Generator) -> dict[str, Any]:
     """A pair without a change: one of an item's dates as all of them, each a little brighter or darker by itself.
 
     What is labelled is of the first class, so that bare ground teaches no loss by itself: it may have been bare before.
     """
     x = item[IMAGERY]  # (C, T, H, W)
-    date, shape = int(rng.integers(x.shape[1])), (len(x), x.shape[1], 1, 1)
-    again = np.repeat(x[:, date : date + 1], x.shape[1], axis=1) * np.exp(rng.normal(0, gain, shape))
+    gains = np.exp(rng.normal(0, gain, (len(x), x.shape[1], 1, 1)))
+    again = np.repeat(x[:, date : date + 1], x.shape[1], axis=1) * gains
     out = item | {IMAGERY: again.astype(np.float32), "y": np.where(item["y"] > 0, 0, item["y"])}
     return (
         out | {"time": np.repeat(item["time"][date : date + 1], len(item["time"]), axis=0)} if "time" in item else out

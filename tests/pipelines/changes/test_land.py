@@ -16,6 +16,7 @@ from models.errors import InputError
 from pipelines.changes.changes import changes
 from pipelines.changes.land import Land
 from pipelines.commands.review import review
+from pipelines.grids.align import grid
 from pipelines.review.review import Page
 from tests.pipelines.changes.test_changes import DAYS, SHAPE, SINCE, files, read, scenes
 
@@ -110,6 +111,47 @@ def test_alerts_of_another_map_are_refused(watched, tmp_path):
     table.to_file(tmp_path / "changes.gpkg", layer="alerts")
     with pytest.raises(InputError, match="layer alerts lacks number"):
         review(tmp_path / "changes_map.tif", pick="alerts", page=QUIET)
+    whole = geopandas.read_file(watched / "changes.gpkg", layer="alerts")
+    wrong = {
+        "is there twice": whole.iloc[[0, 0]],
+        "number 1.5": whole.assign(number=1.5),
+        "number 0": whole.assign(number=0),
+        "number 1152921504606846976": whole.assign(number=1 << 60),
+        "status gone": whole.assign(status="gone"),
+        "a Point": whole.set_geometry(whole.geometry.centroid),
+    }
+    for words, table in wrong.items():
+        (tmp_path / "changes.gpkg").unlink()
+        table.to_file(tmp_path / "changes.gpkg", layer="alerts")
+        with pytest.raises(InputError, match=f"{words}.*remove it, and `changes --update` writes it anew"):
+            review(tmp_path / "changes_map.tif", pick="alerts", page=QUIET)
+    assert not list(tmp_path.glob("*review*"))
+
+
+def test_answers_are_of_one_beginning(early, scenes, mask, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(early, out, ignore=shutil.ignore_patterns("*review*"))
+    review(out / "changes_map.tif", pick="alerts", page=QUIET)
+    changes(files(scenes, TOLD), out=out, since=SINCE, buffer=1, land=Land(mask, (10,)), overwrite=True)
+    with pytest.raises(InputError, match="answers about another watch"):
+        review(out / "changes_map.tif", pick="alerts", page=QUIET)
+
+
+def test_alerts_that_were_removed_are_written_anew(early, scenes, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(early, out)
+    (out / "changes.gpkg").unlink()
+    changes([str(scenes / f"s_{DAYS[0]:%Y%m%d}.tif")], out=out, update=True)
+    before, after = (geopandas.read_file(folder / "changes.gpkg", layer="alerts") for folder in (early, out))
+    assert after.number.tolist() == before.number.tolist() and after.geometry.equals(before.geometry)
+
+
+def test_what_a_mask_does_not_show_is_not_watched(scenes, mask):
+    with rasterio.open(files(scenes, DAYS[0])[0]) as source:
+        geobox = grid(source)
+    beyond = geobox.translate_pix(0, -20)
+    wanted = Land(mask, (0, 30)).on(beyond, np.s_[0:40, 0:36])
+    assert not wanted[:20].any() and wanted[20:24].all() and not wanted[24:, :28].any() and wanted[24:, 28:].all()
 
 
 def test_masks_that_are_none_are_refused(scenes, mask, tmp_path):
@@ -121,6 +163,7 @@ def test_masks_that_are_none_are_refused(scenes, mask, tmp_path):
     wrong = {
         "--mask names it": Land(None, (10,)),
         "shows nothing of the place": Land(far),
+        "wanted codes below 16,777,216": Land(mask, (1 << 24,)),
         "wanted one of integers": Land(files(scenes, DAYS[0])[0]),
     }
     for words, land in wrong.items():

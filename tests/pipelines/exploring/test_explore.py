@@ -309,6 +309,11 @@ def test_names_that_are_given_have_the_map_s_colours_and_codes(view, place):
         ("points", [{"lon": "x", "lat": 9, "class": "cropland"}], "lon in degrees east"),
         ("corrections", [{"class": "cropland", "ring": [[1, 2], [3, 4]]}], "a polygon wants 3"),
         ("corrections", [{"class": "cropland", "ring": [[1, 2], [3, 4], [5, float("inf")]]}], "wanted two numbers"),
+        ("corrections", [{"class": "cropland", "ring": [[0, 0], [9, 9], [9, 0], [0, 9]]}], "its sides cross"),
+        ("corrections", [{"class": "cropland", "ring": [[0, 0], [1, 1], [2, 2]]}], "nothing lies in it"),
+        ("corrections", [{"class": "cropland", "ring": None}], "correction of class cropland"),
+        ("corrections", [{"class": ["cropland"], "ring": []}], "is none of the map's"),
+        ("points", [{"lon": 10**400, "lat": 9, "class": "cropland"}], "lon in degrees east"),
         ("layers", [], "0 layers: the map has 3"),
         ("layers", [{"visible": True, "opacity": 2}] * 3, "opacity 0 to 1"),
     ],
@@ -318,6 +323,29 @@ def test_what_makes_no_sense_is_refused_and_nothing_changes(view, name, value, t
     with pytest.raises(InputError, match=told):
         setattr(view, name, value)
     assert getattr(view, name) == before
+
+
+def test_numbers_of_arrays_are_taken(view):
+    ring = np.array([[450100, 5549900], [450400, 5549900], [450400, 5549500]], np.float32)
+    view.points = [{"lon": np.float32(14.5), "lat": np.int64(50), "class": "cropland"}]
+    view.corrections = [{"class": "cropland", "ring": ring}]
+    assert view.points == [{"lon": 14.5, "lat": 50.0, "class": "cropland"}]
+    assert view.corrections[0]["ring"] == ring.tolist() and type(view.corrections[0]["ring"][0][0]) is float
+
+
+def test_what_cannot_be_shown_is_refused_by_a_line(place, tmp_path):
+    with pytest.raises(InputError, match="wanted names of rasters, one after the other"):
+        explore([place / "scene.tif", place / "scene_map.tif"])
+    with pytest.raises(InputError, match=r"wanted a list of names, as \['water'\]"):
+        explore(place / "scene.tif", classes="water")
+    form = {"driver": "GTiff", "width": 4, "height": 4, "count": 1, **PLACE}
+    with rasterio.open(tmp_path / "phase.tif", "w", dtype="complex64", **form) as file:
+        file.write(np.ones((1, 4, 4), np.complex64))
+    with pytest.raises(InputError, match=r"phase\.tif: complex numbers are not shown"):
+        explore(tmp_path / "phase.tif")
+    with rasterio.open(tmp_path / "day.tif", "w", dtype="int32", **form) as file:
+        file.write(np.full((1, 4, 4), 19488, np.int32))
+    assert Heard(explore(tmp_path / "day.tif")).values(1, 1)[1] == ["19488"]
 
 
 @pytest.mark.parametrize(
