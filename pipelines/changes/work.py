@@ -301,7 +301,7 @@ class Work:
         series = self.series
         alerts = Alerts.read(generation / BEFORE, page.shape)
         each = each_strip(series, self.windows, self.state.folder / "ground", generation)
-        made, found = write_maps(out, series, watch.history, watch.of_kinds, each, watch=page.watch)
+        made, found = write_maps(out, series, watch.history, watch.of_kinds, each, watch=page.watch or page.key)
         today = datetime.date.fromisoformat(max((*page.history, *page.dates)))
         alerts = updated(alerts, found, today, page.least)
         known = read_weather(weather, _centre(series.geobox)) if weather else None

@@ -20,9 +20,8 @@ from models.errors import EarthtuneError, InputError
 from models.files import check_target
 from pipelines.exploring.files import write_corrections, write_points
 from pipelines.exploring.layers import Layer, draw, legend, value_at
-from pipelines.exploring.pixels import whole
 from pipelines.exploring.places import Places
-from pipelines.grids.windows import Window, thinned
+from pipelines.grids.windows import Window, thinned, whole
 from pipelines.review.answers import MOST_POLYGONS, Answer, answer_of
 from pipelines.review.pictures import png
 
@@ -116,7 +115,7 @@ class Explorer(AnyWidget):
         whole_map = Image.new("RGBA", shape[::-1])
         for layer, said in zip(self._shown, self.layers, strict=True):
             if said["visible"]:
-                pixels = draw(layer, self._grid, whole(self._grid), shape)
+                pixels = draw(layer, self._grid, whole(self._grid.shape), shape)
                 pixels[..., 3] = (pixels[..., 3] * said["opacity"]).astype("uint8")
                 whole_map.alpha_composite(Image.fromarray(pixels))
         times = max(_STORED // max(shape), 1)

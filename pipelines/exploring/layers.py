@@ -16,10 +16,10 @@ from rasterio.enums import Resampling
 from models.errors import InputError, shown
 from models.spec import ClassDef
 from pipelines.embeddings.stored import is_tokens, read_components
-from pipelines.exploring.pixels import COARSE, Band, checked, in_memory, read, whole
+from pipelines.exploring.pixels import COARSE, Band, checked, in_memory, read
 from pipelines.grids import align
 from pipelines.grids.positions import pixel_ratio
-from pipelines.grids.windows import Window, thinned
+from pipelines.grids.windows import Window, thinned, whole
 from pipelines.outputs.categories import read_categories
 from pipelines.outputs.picture import ramp
 from pipelines.reports.plots import class_image, value_limits
@@ -208,7 +208,7 @@ def _components(source: Any, path: Path) -> tuple[Any, Any, list[float]]:
 @functools.lru_cache(maxsize=64)
 def _ends(layer: Layer, grid: GeoBox) -> tuple[NDArray[Any], NDArray[Any]]:
     """Values at the ends of the colours, low < high: of each band; the same for all of a scene."""
-    values = _read(layer, grid, whole(grid), thinned(grid.shape, _FEW))
+    values = _read(layer, grid, whole(grid.shape), thinned(grid.shape, _FEW))
     if layer.kind == "colours":
         known = values[:, np.isfinite(values).all(axis=0)]
         low, high = np.percentile(known, (2, 95)) if known.size else (0.0, 1.0)  # clouds lie beyond

@@ -99,12 +99,6 @@ def _pixels(band: Band, source: DatasetReader, window: Window, shape: tuple[int,
     return np.asarray(values * np.float32(band.scale) + np.float32(band.offset))
 
 
-def whole(grid: GeoBox) -> Window:
-    """The window of all of a grid."""
-    height, width = (int(side) for side in grid.shape)
-    return slice(0, height), slice(0, width)
-
-
 def checked(source: Any) -> DatasetReader:
     """A raster that GDAL has open.
 

@@ -98,6 +98,12 @@ def enlarged(window: Window, times: int, shape: tuple[int, int]) -> Window:
     return rows, cols
 
 
+def whole(shape: Sequence[int]) -> Window:
+    """The window of all of a grid of these rows and columns."""
+    height, width = (int(side) for side in shape)
+    return slice(0, height), slice(0, width)
+
+
 def thinned(shape: Sequence[int], longest: int) -> tuple[int, int]:
     """Rows and columns of a grid in at most `longest` pixels along the longer side, one at least."""
     height, width = (int(side) for side in shape)

@@ -21,6 +21,7 @@ from models.errors import InputError
 from models.spec import ClassDef
 from pipelines.grids import align
 from pipelines.grids.areas import pixel_areas, read
+from pipelines.grids.windows import whole as all_of
 from pipelines.outputs.categories import read_categories
 from pipelines.review import answers as kept
 from pipelines.review import beside, package, pictures
@@ -158,7 +159,7 @@ def regions_of(
 
     They are the most doubtful, or those that are unlike each other in a scene `diverse`, or all of `alerts`.
     """
-    source, whole = align.dataset(str(mapped.path)), _window(mapped.geobox)
+    source, whole = align.dataset(str(mapped.path)), all_of(mapped.geobox.shape)
     values = read(source, whole)
     nodata = source.nodatavals[0]
     valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
@@ -217,11 +218,6 @@ def _highest(file: Path, window: Any) -> NDArray[Any]:
     for band in range(2, source.count + 1):
         np.fmax(out, source.read(band), out=out)
     return np.asarray(out)
-
-
-def _window(geobox: GeoBox) -> tuple[slice, slice]:
-    height, width = (int(side) for side in geobox.shape)
-    return slice(0, height), slice(0, width)
 
 
 def _header(mapped: beside.Mapped, most: int, side: int, pick: Pick) -> dict[str, Any]:
