@@ -16,7 +16,7 @@ REFLECTANCE = "reflectance x10000"
 LARGEST_TILE = 8192  # pixels; a bundle that wants more is damaged, or wants the machine's memory
 LONGEST = 4096  # steps of a series
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-IMAGERY, WEATHER, CONTEXT = "imagery", "weather", "context"  # the names of the inputs
+IMAGERY, WEATHER, CONTEXT, STATIC = "imagery", "weather", "context", "static"  # the names of the inputs
 Kind = TypeVar("Kind")
 
 
@@ -341,7 +341,7 @@ class Spec:
 
     Attributes:
         task: the downstream task, a module of `pipelines.tasks`.
-        inputs: what it eats by name: "imagery", "weather", "context".
+        inputs: what it eats by name: "imagery", "weather", "context", "static".
         answers: what it says, by the name of the quantity.
     """
 

@@ -1,4 +1,4 @@
-"""Chips whose classes want both the image and the rain before it, and a weather file whose future is poisoned."""
+"""Chips whose classes want both the image and the rain before it, a weather file whose future is poisoned, hills."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def make_fused_chips(root: Path) -> None:
         write(root / f"c{i:02d}_hls.tif", bands, corner=corner, names=BANDS, tags=tags, nodata=-9999)
         write(root / f"c{i:02d}_lc.tif", codes[None], corner=corner, nodata=0)
     weather(root / "weather.nc")
+    hills(root / "dem.tif")
+
+
+def hills(path: Path, *, crs: str = "EPSG:32632", **profile) -> Path:
+    """A plane in metres on 90 m cells that rises by one metre in ten to the east, from 0 at the western edge."""
+    plane = np.tile(9.0 * np.arange(800, dtype=np.float32) + 4.5, (200, 1))
+    return write(path, plane[None], corner=(495000, 5002000), size=90.0, crs=crs, **profile)
 
 
 def weather(path: Path, *, first: str = "2021-05-01", unit: str = "mm/d", name: str = "pr") -> Path:
@@ -73,6 +80,7 @@ def fused_recipe(root: Path, **changes) -> FusedRecipe:
         labels="*_lc.tif",
         fractions=(0.5, 0.25, 0.25),
         weather=Before(("weather.nc",), days_before=DAYS, join="cell"),
+        static={"elevation": "dem.tif"},
     )
     fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
     model = dataclasses.replace(plain.model, detail=0)  # a detail path exports slowly

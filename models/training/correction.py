@@ -15,12 +15,12 @@ from torch.utils.data import Dataset
 
 from models.networks.detail import enlarge
 from models.networks.fusion import FusedNetwork
-from models.spec import CONTEXT, WEATHER, Classes, valid_of
+from models.spec import CONTEXT, STATIC, WEATHER, Classes, valid_of
 
 NUMBERS = 40_000_000  # of all that is kept of pixels: 160 MB
 PIXELS = 64  # of a sample at most
 BATCH, STEPS, RATE, DECAY, AVERAGED = 16, 400, 3e-3, 0.05, 0.1
-WITHHELD = 0.15  # share of samples that are trained without each of context, weather and a stretch of it
+WITHHELD = 0.15  # share of samples that are trained without each of the series, and a stretch of the weather
 
 Loss = Callable[..., Tensor]
 
@@ -47,7 +47,7 @@ class _Drawn:
 
 
 def fit_correction(network: FusedNetwork, items: Dataset[Any], loss: Loss, weights: Tensor | None, *, seed: int) -> str:
-    """Train the correction of a network, in place; now and then without context, weather, or a stretch of it.
+    """Train the correction of a network, in place; now and then without one of the series, or a stretch of the weather.
 
     Args:
         network: the network, on the CPU, whose members are trained.
@@ -95,16 +95,15 @@ def fit_correction(network: FusedNetwork, items: Dataset[Any], loss: Loss, weigh
 
 
 def _withheld(series: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-    """The series of a batch, some samples without one or without a stretch of the weather."""
-    context, weather = valid_of(CONTEXT), valid_of(WEATHER)
-    series = series | {context: series[context].clone(), weather: series[weather].clone()}
+    """The series of a batch, some samples without one of them or without a stretch of the weather."""
+    weather, whole = valid_of(WEATHER), [valid_of(name) for name in (CONTEXT, WEATHER, STATIC) if name in series]
+    series = series | {name: series[name].clone() for name in whole}
     steps = series[weather].shape[1]
-    for row, (without, begin, length) in enumerate(rng.random((len(series[weather]), 3))):
-        if without < WITHHELD:
-            series[context][row] = 0
-        elif without < 2 * WITHHELD:
-            series[weather][row] = 0
-        elif without < 3 * WITHHELD:
+    for row, (drawn, begin, length) in enumerate(rng.random((len(series[weather]), 3))):
+        which = int(drawn / WITHHELD)
+        if which < len(whole):
+            series[whole[which]][row] = 0
+        elif which == len(whole):
             first = int(begin * steps)
             series[weather][row, first : first + 1 + int(length * steps)] = 0
     return series

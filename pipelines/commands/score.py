@@ -31,6 +31,7 @@ def score(
     elevation: Path | None = None,
     climatology: str | None = None,
     weather: Sequence[str] = (),
+    static: Sequence[str] = (),
     share: Share = Share(),
     account: Account = Account(),
     overwrite: bool = False,
@@ -65,6 +66,8 @@ def score(
             not given.
         weather: weather files or Zarr stores, for a run that takes the weather before a scene, too; may be given
             again. Without, the map is by the imagery alone.
+        static: NAME=FILE of a raster of what does not change, such as elevation=dem.tif, for a run that takes it and
+            another place than the training's; may be given again.
         share: who does the work.
         account: on whose account the energy goes, see energy.json beside the maps.
         overwrite: replace maps that exist.
@@ -86,13 +89,15 @@ def score(
 
         why = "for scenes; a run over a table writes the table again, with its answers"
         beside = {"elevation": elevation, "climatology": climatology, "overlap": overlap}
-        _refuse_unused(why, {"bundle": [*bundle], "weather": [*weather]}, beside, maps, ground, reading, share)
+        _refuse_unused(
+            why, {"bundle": [*bundle], "weather": [*weather], "static": [*static]}, beside, maps, ground, reading, share
+        )
         return score_tables(run, scenes, out=out, runtime=engine.runtime, overwrite=overwrite, say=say)
     if spec.over_weather:
         from pipelines.scoring.fields import score_weather
 
         why = "for scenes; a run over weather writes its maps and a series without"
-        lists = {"bundle": [*bundle], "periods": periods, "weather": [*weather]}
+        lists = {"bundle": [*bundle], "periods": periods, "weather": [*weather], "static": [*static]}
         given = lists, maps, ground, reading, {"overlap": overlap, "batch": engine.batch}, share
         _refuse_unused(why, *given)
         places: dict[str, Any] = {"elevation": elevation, "climatology": climatology}
@@ -101,7 +106,7 @@ def score(
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
     how = {"debug": debug, "trust": trust, "periods": periods}
-    plan = Plan(out, maps, reading, engine, overlap, tuple(weather), overwrite, ground, **how)
+    plan = Plan(out, maps, reading, engine, overlap, tuple(weather), tuple(static), overwrite, ground, **how)
     return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 

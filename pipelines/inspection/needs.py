@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.bundle import Bundle
 from models.errors import InputError
-from models.spec import WEATHER, Spec
+from models.spec import STATIC, WEATHER, Spec
 from pipelines.inspection.findings import Inspection, Need
 from pipelines.scenes.bands import Product
 from pipelines.scenes.physical import doubt
@@ -35,13 +35,13 @@ def need_weather(path: str, bundle: Bundle) -> Need:
 
 
 def weather_notes(spec: Spec) -> tuple[str, ...]:
-    """What a model takes beside a scene: a sentence; none of a model over imagery alone, or over tables."""
+    """What a model takes beside a scene, in sentences; none of a model over imagery alone, or over tables."""
     if WEATHER not in spec.series or spec.over_tables:
         return ()
     days = spec.series[WEATHER].times * spec.series[WEATHER].step / 24
-    return (
-        f"beside a scene the model takes {_weather_of(spec)} of the {days:g} days before it (score --weather FILES)",
-    )
+    told = f"beside a scene the model takes {_weather_of(spec)} of the {days:g} days before it (score --weather FILES)"
+    static = ", ".join(spec.series[STATIC].channels) if STATIC in spec.series else ""
+    return (told, *([f"and of its ground {static} (score --static NAME=FILE)"] if static else []))
 
 
 def _weather_of(spec: Spec) -> str:

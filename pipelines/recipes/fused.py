@@ -57,13 +57,16 @@ class Before:
 
 @dataclass(frozen=True)
 class FusedData(Data):
-    """Images, labels and their split, and the weather before the images.
+    """Images, labels and their split, the weather before the images, and what does not change where they are.
 
     Attributes:
         weather: the weather.
+        static: rasters of what does not change, by name, such as {elevation: dem.tif}: a sample has the mean and the
+            deviation of each over its ground, and of what is called elevation, in metres, the slope, too.
     """
 
     weather: Before = field(default_factory=Before)
+    static: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What stands beside the tiles of a scene for a run that takes it: the weather before its day, its place and season."""
+"""What stands beside the tiles of a scene for a run that takes it: the weather before its day, its season and place."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from models.bundle import Bundle
 from models.errors import InputError
-from models.spec import WEATHER, valid_of
+from models.spec import STATIC, WEATHER, valid_of
 from models.types import Array
 from pipelines.grids.windows import Window, enlarged
 from pipelines.recipes.fused import FusedData
 from pipelines.recipes.recipe import data_of
 from pipelines.samples.fused import inputs_at, withheld
+from pipelines.samples.static import Static, open_static
 from pipelines.scenes.scene import Scene
 from pipelines.scoring.rows import grid_of_tiles, zoom
 from pipelines.weather.series import WeatherSeries, open_series
@@ -32,11 +34,13 @@ class Beside:
         place: the number of each tile by its first row and column, in pixels of the map.
         arrays: the inputs by name, a row a tile.
         notes: what a person should know.
+        static: name and file of each raster of what does not change.
     """
 
     place: Mapping[tuple[int, int], int]
     arrays: Mapping[str, Array]
     notes: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
     def of(self, windows: Sequence[Window]) -> dict[str, Array]:
         """The inputs of some tiles, as a batch."""
@@ -71,11 +75,48 @@ def opened(bundle: Bundle, files: Sequence[str]) -> WeatherSeries | None:
     return weather
 
 
-def beside(bundle: Bundle, scene: Scene, overlap: int, weather: WeatherSeries | None) -> Beside | None:
-    """What stands beside the tiles of a scene; None for a run of imagery alone.
+def static_of(bundle: Bundle, files: Sequence[str]) -> tuple[Static | None, str]:
+    """The rasters of what does not change, where a run takes them, and what a person should know.
+
+    Args:
+        bundle: the run.
+        files: NAME=FILE of each, in place of the training's.
 
     Raises:
-        InputError: weather is given, and the scene has no date or no place to join it by.
+        InputError: the run takes no such raster, or one is none, or in another unit than the training's.
+    """
+    wanted = bundle.spec.series.get(STATIC)
+    if wanted is None:
+        if files:
+            raise InputError(f"--static {files[0]}: this run takes none; leave it out")
+        return None, ""
+    data, given = data_of(bundle, FusedData), dict(text.partition("=")[::2] for text in files)
+    if strange := [f"{name}={file}" for name, file in given.items() if name not in data.static or not file]:
+        raise InputError(f"--static {strange[0]}: wanted {', '.join(f'{name}=FILE' for name in data.static)}")
+    trained = {name: data.root / file for name, file in data.static.items()}
+    every = {name: Path(given[name]) if name in given else path for name, path in trained.items()}
+    static = open_static({name: path if name in given or path.is_file() else None for name, path in every.items()})
+    for channel, here, there in zip(wanted.channels, static.units, wanted.units, strict=True):
+        if here and there and here != there:
+            raise InputError(f"--static: {channel} is in {here}; wanted {there}, as in training")
+    lacking = ", ".join(name for name, path in static.files.items() if path is None)
+    return static, f"nothing is known of {lacking} here; --static NAME=FILE gives it" if lacking else ""
+
+
+def beside(
+    bundle: Bundle, scene: Scene, overlap: int, weather: WeatherSeries | None, static: Sequence[str] = ()
+) -> Beside | None:
+    """What stands beside the tiles of a scene; None for a run of imagery alone.
+
+    Args:
+        bundle: the run.
+        scene: the scene.
+        overlap: pixels that neighbouring tiles share.
+        weather: what `opened` gives.
+        static: see `static_of`.
+
+    Raises:
+        InputError: weather is given, and the scene has no date or no place to join it by; see `static_of`.
     """
     spec = bundle.spec
     if not spec.series:
@@ -90,7 +131,13 @@ def beside(bundle: Bundle, scene: Scene, overlap: int, weather: WeatherSeries | 
         raise InputError(f"{scene.name}: wanted a date, to know what weather came before; --date gives it")
     pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
     places = np.stack([np.concatenate((scene.location(window), scene.area(window))) for window in pixels])
-    arrays = inputs_at(weather, [day] * len(windows), places)
+    ground, said = static_of(bundle, static)
+    known = ground.at((scene.geobox, window) for window in pixels) if ground else None
+    if ground and known:
+        ground.check(known[1], f"{scene.name}'s")
+    arrays = inputs_at(weather, [day] * len(windows), places, known)
     there = float(arrays[valid_of(WEATHER)].mean())
+    files = ground.files if ground else {}
+    used = tuple(f"{name}={path.name}" for name, path in files.items() if path)
     few = [f"of the weather before {day} {there:.0%} is in the files; the rest is missing"] if there < SHARE else []
-    return Beside(place, arrays, (*weather.notes, *few))
+    return Beside(place, arrays, (*weather.notes, *few, *([said] if said else [])), used)

@@ -116,6 +116,7 @@ class Plan:
         engine: how models are run.
         overlap: pixels that neighbouring tiles share; a quarter of a tile when None.
         weather: files of the weather before the scenes.
+        static: NAME=FILE of rasters of what does not change, in place of the training's.
         overwrite: whether maps that exist are replaced.
         ground: where the mosaic lies, and what is asked for.
         named: whether the run's name is part of the maps' names.
@@ -130,6 +131,7 @@ class Plan:
     engine: Engine = Engine()
     overlap: int | None = None
     weather: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
     overwrite: bool = False
     ground: Ground = Ground()
     named: bool = False
@@ -233,12 +235,13 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
 
 
-READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods", "weather")
+READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
+HEARD_LIKE = ("weather", "static")
 
 
 def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
     """Runs that can be predicted from the same tiles, together, with the overlap of those tiles."""
-    groups: dict[Any, list[Path]] = {}
+    alike: dict[Any, dict[str, list[Path]]] = {}  # by what is read of scenes, and by what stands beside them
     for path, bundle in runs.items():
         pixels, support = bundle.spec.imagery, bundle.spec.answer.support
         read = [bundle.data.get(key) for key in READ_LIKE]
@@ -250,11 +253,17 @@ def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tupl
             pixels.pixel,
             pixels.uses_time,
             pixels.uses_location,
-            tuple(bundle.spec.series.items()),
         )
-        groups.setdefault((inputs, support == "tile", repr(read)), []).append(path)
+        series = [(name, s.channels, s.units, s.times, s.step) for name, s in bundle.spec.series.items()]
+        heard = repr((series, [bundle.data.get(key) for key in HEARD_LIKE])) if series else ""
+        alike.setdefault((inputs, support == "tile", repr(read)), {}).setdefault(heard, []).append(path)
+    groups: list[list[Path]] = []
+    for kinds in alike.values():  # a run of imagery alone goes along with any other
+        plain = kinds.pop("", [])
+        first, *rest = kinds.values() or [[]]
+        groups += [sorted([*plain, *first], key=[*runs].index), *rest]
     passes = []
-    for paths in groups.values():
+    for paths in groups:
         tile = runs[paths[0]].spec.imagery.tile
         shared = tile // 4 if overlap is None else overlap
         if not 0 <= shared < tile:
@@ -337,7 +346,8 @@ class _Survey:
         area = Area(plan.ground.aoi, scene.geobox) if plan.ground.aoi else None
         if plan.maps.wants_ground:
             ground_system(scene.geobox, source)
-        joined = beside(first, scene, overlap, self.weather(first))
+        heard = next((one for one in runs.values() if one.spec.series), first)
+        joined = beside(heard, scene, overlap, self.weather(heard), plan.static)
         outputs, kept = [], []
         for run, bundle in runs.items():
             output = _output(run, bundle, scene, plan, overlap, area, joined)
@@ -372,7 +382,10 @@ class _Survey:
         return Job(*what, (0, height), replace=plan.overwrite, prints=prints, debug=plan.debug, trust=plan.trust), kept
 
     def weather(self, bundle: Bundle) -> WeatherSeries | None:
-        """The weather of all scenes, opened once."""
+        """The weather of all scenes, opened once; None beside runs of which another takes it."""
+        others = not bundle.spec.series and any(one.spec.series for one in self.runs.values())
+        if others:
+            return None
         if self.plan.weather and self.opened is None:
             self.opened = opened(bundle, self.plan.weather)
         return self.opened
@@ -409,11 +422,12 @@ def _output(
         "engine": [plan.engine.runtime, plan.engine.precision, plan.engine.batch],
         "maps": [plan.maps.kinds, plan.maps.min_area, plan.maps.map_grid, overlap, phase(scene.geobox)],
         "area": area and area.shape.wkb_hex,
-        "beside": joined and joined.identity,
+        "beside": joined.identity if joined and bundle.spec.series else None,
     }
     stem = f"{scene.name}_{run.resolve().name}" if plan.named else scene.name
-    tags, weather = tags_for(bundle, identity, scene, plan.weather), ""
-    if joined and plan.weather:
+    tags, weather = tags_for(bundle, identity, scene, plan.weather if bundle.spec.series else ()), ""
+    if joined and bundle.spec.series and plan.weather:
+        tags |= {"EARTHTUNE_STATIC": ",".join(joined.static)} if joined.static else {}
         far = unfamiliar_weather(run, bundle, joined.arrays)
         weather = strange_weather(bundle, joined.arrays, far)
         tags |= {"EARTHTUNE_WEATHER_UNFAMILIAR": f"{np.nanmax(far):.3g}"} if np.isfinite(far).any() else {}

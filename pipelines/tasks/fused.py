@@ -10,7 +10,7 @@ import numpy as np
 from models.baselines.pixels import fit_baselines
 from models.errors import InputError
 from models.networks.fusion import pooled, spans
-from models.spec import CONTEXT, WEATHER, Answer, Classes, Spec, Target, Values, valid_of
+from models.spec import CONTEXT, STATIC, WEATHER, Answer, Classes, Spec, Target, Values, valid_of
 from models.training.losses import CLASS_LOSSES, VALUE_LOSSES
 from models.types import Array, Inputs
 from pipelines.recipes.fused import FusedData, FusedRecipe
@@ -79,7 +79,8 @@ def told_of(inputs: Inputs, names: Sequence[str]) -> Array:
 
 def baselines(samples: FusedChips, chosen: Sequence[Chip], seed: int) -> Mapping[str, Teller]:
     """The baselines of the imagery, alike with season and place, and with the weather; and of these without imagery."""
-    beside = {"season": lambda i: told_of(i, [CONTEXT]), "season, weather": lambda i: told_of(i, [CONTEXT, WEATHER])}
+    place = [name for name in (CONTEXT, STATIC) if name in samples.spec.series]
+    beside = {"season": lambda i: told_of(i, place), "season, weather": lambda i: told_of(i, [*place, WEATHER])}
     pairs = ((samples.item(chip), samples.truth(chip)) for chip in chosen)
     models = fit_baselines(
         samples.spec.answer, samples.spec.imagery, pairs, count=len(chosen), seed=seed, beside=beside

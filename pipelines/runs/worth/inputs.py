@@ -15,7 +15,7 @@ import numpy as np
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.fusion import FusedNetwork
 from models.networks.tables import TableNetwork
-from models.spec import CONTEXT, IMAGERY, WEATHER, Spec, valid_of
+from models.spec import CONTEXT, IMAGERY, STATIC, WEATHER, Spec, valid_of
 from models.types import Inputs
 from pipelines.reports.comparison import RESAMPLES
 from pipelines.reports.measures import number, rank, with_unit
@@ -28,7 +28,7 @@ BOTH, SEASON, ALONE, PLAIN = AS_IS, "imagery, season and place", "weather alone"
 MISSING: Mapping[str, tuple[str, ...]] = {
     BOTH: (),
     SEASON: (WEATHER,),
-    PLAIN: (WEATHER, CONTEXT),
+    PLAIN: (WEATHER, CONTEXT, STATIC),
     ALONE: (IMAGERY,),
 }
 PARTS = 3  # of the days before
@@ -40,7 +40,7 @@ def names(spec: Spec) -> tuple[str, ...]:
 
 
 def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
-    """A fused model with all inputs, without some, and with parts of the weather of other groups; else nothing."""
+    """A fused model with all inputs, without some, and with parts of the series of other groups; else nothing."""
     if not isinstance(network, FusedNetwork | TableNetwork):
         return {}
     predict = predict_by(network)
@@ -53,31 +53,36 @@ def tellers(task: Task, network: AnyNetwork) -> Mapping[str, Teller]:
     return {name: partial(told, change) for name, change in changes.items()}
 
 
-def _swaps(spec: Spec) -> dict[str, tuple[slice, slice]]:
-    """Parts of the weather (steps, channels) by their names."""
+def _swaps(spec: Spec) -> dict[str, tuple[str, slice, slice]]:
+    """Parts of the series (input, steps, channels) by their names."""
     weather, every = spec.series[WEATHER], slice(None)
-    found = {f"{name} of another place or day": (every, slice(i, i + 1)) for i, name in enumerate(weather.channels)}
+    found = {
+        f"{name} of another place{day}": (series, every, slice(i, i + 1))
+        for series, day in ((WEATHER, " or day"), (STATIC, ""))
+        if series in spec.series
+        for i, name in enumerate(spec.series[series].channels)
+    }
     if weather.times < PARTS:
         return found
     edges = np.linspace(0, weather.times, PARTS + 1).round().astype(int)
     days = [(weather.times - edge) * weather.step / 24 for edge in edges]
     for a, b, first, last in zip(edges, edges[1:], days, days[1:], strict=False):
-        found[f"weather {first:g} to {last:g} days before, of another"] = (slice(a, b), every)
+        found[f"weather {first:g} to {last:g} days before, of another"] = (WEATHER, slice(a, b), every)
     return found
 
 
 def _without(missing: Sequence[str], inputs: Inputs, *_: Any) -> Inputs:
     """A batch in which some inputs are not there."""
-    return {**inputs, **{valid_of(name): np.zeros_like(inputs[valid_of(name)]) for name in missing}}
+    return {**inputs, **{key: np.zeros_like(inputs[key]) for key in map(valid_of, missing) if key in inputs}}
 
 
-def _swapped(part: tuple[slice, slice], inputs: Inputs, samples: Samples, chosen: Sequence[Any]) -> Inputs:
-    """A batch in which a part of the weather is that of samples of other groups."""
-    other, changed = [samples.item(sample) for sample in others(samples, chosen)], {}
-    for key in (WEATHER, valid_of(WEATHER)):
+def _swapped(part: tuple[str, slice, slice], inputs: Inputs, samples: Samples, chosen: Sequence[Any]) -> Inputs:
+    """A batch in which a part of a series is that of samples of other groups."""
+    other, changed, (series, *of) = [samples.item(sample) for sample in others(samples, chosen)], {}, part
+    for key in (series, valid_of(series)):
         changed[key] = inputs[key].copy()
         for row, item in zip(changed[key], other, strict=True):
-            row[part] = item[key][part]
+            row[*of] = item[key][*of]
     return {**inputs, **changed}
 
 

@@ -16,15 +16,18 @@ from models.bundle import load_network, read_bundle
 from models.errors import InputError
 from models.networks.assembly import predict_by
 from models.networks.network import Network
-from models.spec import CONTEXT, IMAGERY, WEATHER, valid_of
+from models.spec import CONTEXT, IMAGERY, STATIC, WEATHER, valid_of
 from pipelines.commands.score import score
 from pipelines.inspection.inspect import inspect
 from pipelines.recipes.fused import Before
 from pipelines.runs.finetune import finetune
 from pipelines.runs.training import build
 from pipelines.samples.sets import inputs_of
+from pipelines.scoring.beside import beside, opened
+from pipelines.scoring.opening import open_for
+from pipelines.scoring.plan import _passes
 from pipelines.tasks.task import prepare
-from tests.fused_files import DAYS, POISON, fused_recipe, make_fused_chips, rain_at, weather
+from tests.fused_files import DAYS, POISON, fused_recipe, hills, make_fused_chips, rain_at, weather
 from tests.runs import trained
 
 
@@ -74,6 +77,16 @@ def test_a_sample_holds_the_weather_before_its_day_and_nothing_of_the_day_or_aft
         assert angle == pytest.approx(2 * np.pi * 165 / 365.25, abs=1e-5)  # the 166th day, counted from 0
 
 
+def test_a_sample_holds_what_its_ground_is_like(samples):
+    spec, (chip, *_) = samples.spec.series[STATIC], samples.samples
+    assert (spec.channels, spec.units) == (("elevation", "elevation, deviation", "slope"), ("m", "m", "degree"))
+    item, (left, *_) = samples.item(chip), samples.reader.scene(chip).geobox.boundingbox
+    middle = 0.1 * (left + 16 * 30 - 495000)
+    spread = 0.1 * np.std(30 * np.arange(32))
+    np.testing.assert_allclose(item[STATIC][0], (middle, spread, np.degrees(np.arctan(0.1))), rtol=1e-3)
+    assert item[valid_of(STATIC)].all()
+
+
 def test_both_inputs_are_needed_and_the_report_says_so(fused_run):
     found = json.loads((fused_run / "metrics.json").read_text())
     scores = found["inputs"]["scores"]
@@ -82,7 +95,7 @@ def test_both_inputs_are_needed_and_the_report_says_so(fused_run):
     assert "It adds +" in found["inputs"]["told"] and 0 < found["inputs"]["gate"] <= 1
     page = (fused_run / "report.html").read_text()
     assert "Does the weather help here?" in page and "pr of another place or day" in page
-    assert "boosting on imagery, season, weather" in page
+    assert "boosting on imagery, season, weather" in page and "slope of another place" in page
     assert 0 < read_bundle(fused_run).architecture.gate <= 1
 
 
@@ -139,6 +152,70 @@ def test_the_same_scene_with_other_weather_is_another_map_and_not_kept_from_befo
     assert told["status"] == "failed" and "made with other options" in told["error"]
 
 
+def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips, tmp_path):
+    """Other hills are another map's input; what is not there is told; without weather they say nothing."""
+    bundle, (scene, kept) = read_bundle(fused_run), (fused_chips / "c01_hls.tif", fused_chips / "weather.nc")
+    steep = hills(tmp_path / "steep.tif")
+    with rasterio.open(steep, "r+") as file:
+        file.scales = (2.0,)
+
+    def asked(bundle, *static, weather=True):
+        with open_for(bundle, str(scene)) as opened_scene:
+            return beside(bundle, opened_scene, 0, opened(bundle, [str(kept)] if weather else []), static)
+
+    usual, twice = asked(bundle), asked(bundle, f"elevation={steep}")
+    np.testing.assert_allclose(twice.arrays[STATIC][..., 0], 2 * usual.arrays[STATIC][..., 0], rtol=1e-5)
+    assert (usual.static, twice.static) == (("elevation=dem.tif",), ("elevation=steep.tif",))
+    assert usual.identity != twice.identity and not usual.notes
+    elsewhere = dataclasses.replace(bundle, data={**bundle.data, "root": str(tmp_path / "gone")})
+    lacking = asked(elsewhere)
+    assert not lacking.arrays[valid_of(STATIC)].any() and lacking.arrays[valid_of(CONTEXT)].all()
+    assert "nothing is known of elevation here; --static NAME=FILE gives it" in lacking.notes
+    assert not asked(bundle, weather=False).arrays[valid_of(STATIC)].any()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("slope={}", "wanted elevation=FILE"),
+        ("elevation", "wanted elevation=FILE"),
+        ("elevation={}.gone", "no such file"),
+        ("elevation={}", "shows nothing of c01_hls's ground"),
+    ],
+)
+def test_rasters_that_do_not_fit_are_refused_in_a_line(fused_run, fused_chips, tmp_path, given, told):
+    far = hills(tmp_path / "far.tif", crs="EPSG:32660")
+    how = {"weather": [str(fused_chips / "weather.nc")], "static": [given.format(far)], "debug": True}
+    with pytest.raises(InputError, match=told):
+        score(fused_run, [str(fused_chips / "c01_hls.tif")], out=tmp_path / "out", **how)
+
+
+def test_an_elevation_in_feet_is_refused(fused_chips, tmp_path):
+    with rasterio.open(hills(tmp_path / "feet.tif"), "r+") as file:
+        file.units = ("ft",)
+    recipe = fused_recipe(fused_chips)
+    data = dataclasses.replace(recipe.data, static={"elevation": str(tmp_path / "feet.tif")})
+    with pytest.raises(InputError, match="in ft; wanted metres"):
+        prepare(dataclasses.replace(recipe, data=data))
+
+
+def test_a_run_of_imagery_alone_goes_along_in_one_pass(fused_run, run, fused_chips, tmp_path):
+    """Each map is what the run makes alone."""
+    source, kept = str(fused_chips / "c01_hls.tif"), [str(fused_chips / "weather.nc")]
+    both = {path: read_bundle(path) for path in (run, fused_run)}
+    ((together, _),) = _passes(both, None)
+    assert together == (run, fused_run)
+    first, second = score(run, [source], out=tmp_path / "both", bundle=[fused_run], weather=kept)
+    for told, alone in (
+        (first, mapped(run, source, tmp_path / "plain")),
+        (second, mapped(fused_run, source, tmp_path / "heard", weather=kept)),
+    ):
+        with rasterio.open(told["map"]) as file:
+            np.testing.assert_array_equal(file.read(1), alone[0])
+    with rasterio.open(first["map"]) as plain, rasterio.open(second["map"]) as heard:
+        assert "EARTHTUNE_WEATHER" not in plain.tags() and heard.tags()["EARTHTUNE_STATIC"] == "elevation=dem.tif"
+
+
 def test_weather_that_does_not_fit_is_refused_in_a_line(fused_run, run, chips, fused_chips, tmp_path):
     source = str(fused_chips / "c01_hls.tif")
 
@@ -157,7 +234,8 @@ def test_inspect_says_what_is_wanted_beside_a_scene_and_whether_a_file_has_it(fu
     wanted = f"beside a scene the model takes pr (mm/d), noise of the {DAYS} days before it (score --weather FILES)"
     scene = inspect(fused_chips / "c01_hls.tif", for_run=fused_run)
     file = inspect(fused_chips / "weather.nc", for_run=fused_run)
-    assert scene.ok and wanted in scene.notes and file.notes == (wanted,)
+    ground = "and of its ground elevation, elevation, deviation, slope (score --static NAME=FILE)"
+    assert scene.ok and {wanted, ground} <= {*scene.notes} and file.notes == (wanted, ground)
     assert file.ok and [need.reason for need in file.needs] == ["pr (mm/d), noise"]
     (need,) = inspect(weather(tmp_path / "named.nc", name="snow"), for_run=fused_run).needs
     assert not need.ok and "pr" in need.reason
