@@ -14,9 +14,10 @@ from models.spec import Series
 from models.types import Array, Mask
 from pipelines.grids import align
 from pipelines.grids.areas import pixel_side
-from pipelines.grids.windows import Window
+from pipelines.grids.windows import Window, thinned, whole
 
 ELEVATION = "elevation"  # the raster whose slope is told, too
+CELLS = 64  # along the longer side of a sample at most, on which a raster is read
 METRES = ("", "m", "metre", "metres", "meter", "meters")
 
 
@@ -64,17 +65,19 @@ class Static:
     def _told(self, geobox: GeoBox, window: Window) -> list[float]:
         """The channels of a window of a grid, NaN where nothing is known."""
         told: list[float] = []
+        cells = thinned([side.stop - side.start for side in window], CELLS)
+        ground = align.crop(geobox, window).zoom_to(cells)
         for name, path in self.files.items():
             source = align.dataset(str(path)) if path else None
-            if source is None or not align.overlaps(source, geobox):
+            if source is None or not align.overlaps(source, ground):
                 told += [np.nan] * len(_channels(name))
                 continue
-            (raw,) = align.read_onto(source, geobox, window, indexes=[1])
+            (raw,) = align.read_onto(source, ground, whole(cells), indexes=[1])
             values = raw.astype(np.float64) * source.scales[0] + source.offsets[0]
             seen = values[np.isfinite(values)]
             told += [seen.mean(), seen.std()] if seen.size else [np.nan, np.nan]
             if name == ELEVATION:
-                told.append(slope(values, pixel_side(geobox) or np.nan))
+                told.append(slope(values, pixel_side(ground) or np.nan))
         return told
 
 
