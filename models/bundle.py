@@ -45,11 +45,11 @@ class Base:
     """The backbone weights that a model started from.
 
     Attributes:
-        source: "random", "file" or "hub".
-        repo: Hugging Face repository, if from the Hub.
+        source: "random", "file", "hub", or "run" for the backbone of another run, which may have learned.
+        repo: Hugging Face repository, if from the Hub; of a run's backbone where that began.
         revision: its commit.
-        file: the file's name.
-        sha256: the file's hash.
+        file: the file's name, or the run's.
+        sha256: the file's hash, or that of the run's model.safetensors.
         pretrained_bands: bands of its patch embedding, in order.
     """
 
@@ -64,7 +64,11 @@ class Base:
         """The base in words."""
         if self.source == "random":
             return "random weights"
-        return f"{self.repo}@{self.revision}" if self.repo else f"{self.file} (sha256 {(self.sha256 or '')[:12]})"
+        file = f"{self.file} (sha256 {(self.sha256 or '')[:12]})"
+        published = f"{self.repo}@{self.revision}" if self.repo else ""
+        if self.source == "run":
+            return f"the backbone of {file}{published and f', from {published}'}"
+        return published or file
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def _from_json(content: dict[str, Any]) -> Bundle:
 
 def stored_whole(base: Base, mode: str) -> bool:
     """Whether a bundle must hold the backbone: not where it stayed as its base file has it."""
-    return mode == "full" or base.source == "random"
+    return mode == "full" or base.source in ("random", "run")
 
 
 def write_weights(folder: Path, network: nn.Module, *, whole: bool) -> None:

@@ -179,6 +179,9 @@ class SceneRecipe(Recipe):
         model: decoder, widths and blocks.
         lora: size of the adapters.
         distil: what a student learns from; `earthtune distil` writes it.
+        onto: a run over scenes whose backbone serves this one, too, as it is there; bands, tile, frozen and the weights
+            follow from it, and `score` asks both in one pass.
+        onto_bundle: hash of that run's bundle.json; no other is taken. Any when empty.
     """
 
     data: Data
@@ -190,6 +193,8 @@ class SceneRecipe(Recipe):
     pretrained_bands: list[str] = field(default_factory=list)
     lora: Lora = field(default_factory=Lora)
     distil: Distil | None = None
+    onto: Path | None = None
+    onto_bundle: str = ""
 
 
 def check_ranges(ranges: Mapping[str, tuple[float, float, float]]) -> None:

@@ -93,6 +93,8 @@ def student_of(
         revision=None,
         mode="full",
         pretrained_bands=[],
+        onto=None,
+        onto_bundle="",
         training=training,
         distil=distil,
     )

@@ -26,6 +26,7 @@ from models.spec import Classes
 from models.training.settings import Lora
 from models.types import Inputs, Predict
 from pipelines.grids.rasters import trusting
+from pipelines.recipes.onto import settled
 from pipelines.recipes.recipe import Recipe
 from pipelines.records.energy import ASSESS, WRITE
 from pipelines.runs import corrections, distil, trust
@@ -65,6 +66,7 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     """
     launch, task = launch or Launch(), task_named(recipe.task)
     check(task, recipe)
+    recipe = settled(recipe)
     with trusting(launch.trust):
         if not is_first():
             return _booked(task, recipe, out, launch, name)

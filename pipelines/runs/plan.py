@@ -31,6 +31,7 @@ from models.spec import Spec
 from models.training.module import apply_mode, parameter_groups
 from models.training.settings import Lora
 from pipelines.grids.rasters import trusting
+from pipelines.recipes.onto import settled
 from pipelines.recipes.recipe import Recipe
 from pipelines.records.energy import EPOCHS, START, Account
 from pipelines.records.label import summed
@@ -87,6 +88,7 @@ def plan(
     """
     task, training, world = task_named(recipe.task), recipe.training, devices * nodes
     check(task, recipe)
+    recipe = settled(recipe)
     if training.batch % world:
         raise InputError(f"training.batch {training.batch}: wanted a multiple of the {world} devices, which share it")
     with trusting(trust):

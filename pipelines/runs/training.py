@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from models.backbones.hub import read_state_dict
 from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
-from models.bundle import FILES, Base, fill, load_network, stored_whole
+from models.bundle import FILES, Base, fill, load_network, read_bundle, stored_whole
 from models.networks.assembly import AnyNetwork, assemble, load_backbone
 from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
@@ -49,9 +49,27 @@ def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | No
     """
     torch.manual_seed(recipe.seed)
     network = assemble(spec, recipe.backbone, recipe.model, pretrained=recipe.weights != "random")
+    onto: Path | None = getattr(recipe, "onto", None)
+    if onto and recipe.weights != "random":  # as a plan has it, which wants no weights
+        return network, _laid(network, onto), None
     bands: Sequence[str] = getattr(recipe, "pretrained_bands", ())
     base, report = load_backbone(network, recipe.backbone, recipe.weights, revision=recipe.revision, bands=bands)
     return network, base, report
+
+
+def _laid(network: AnyNetwork, run: Path) -> Base:
+    """Give a network the backbone of a run, as it is there; where that came from."""
+    bundle, theirs = read_bundle(run), _of_run(run)
+    network.backbone.load_state_dict(theirs.backbone.state_dict())
+    if bundle.mode == "frozen" and not bundle.whole:
+        return bundle.base
+    return dataclasses.replace(bundle.base, source="run", file=run.name, sha256=bundle.sha256)
+
+
+def _of_run(run: Path) -> Network:
+    """The network of a run over scenes, its base where the run had it."""
+    base = Path(load_recipe(run / "recipe.yaml").weights)
+    return cast("Network", load_network(run, weights=base if base.is_file() else None))
 
 
 def module_of(
@@ -91,8 +109,7 @@ def teacher_of(recipe: Any, spec: Spec, out: Path) -> Network:
     theirs = load_recipe(run / "recipe.yaml")
     if out.parent.name == FOLDS:
         return cast("Network", trained(theirs, spec, run / FOLDS / out.name))
-    base = Path(theirs.weights)
-    return cast("Network", load_network(run, weights=base if base.is_file() else None))
+    return _of_run(run)
 
 
 def trained(recipe: Recipe, spec: Spec, folder: Path) -> AnyNetwork:

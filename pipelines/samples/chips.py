@@ -350,10 +350,12 @@ class Chips:
         training: Training | None = None,
         *,
         notes: Sequence[str] = (),
+        normed: bool = False,
     ) -> None:
-        """Keep the chips and how they are varied; nothing is read yet."""
+        """Keep the chips and how they are varied; nothing is read yet. `normed`: no statistics of bands are taken."""
         self.spec, self.data, self.samples = spec, data, list(chips)
         self.training, self.reader, self.notes = training or Training(), Reader(spec, data), list(notes)
+        self.normed = normed
         self.found: Mapping[str, Any] = {}  # nothing of the data is settled by reading
         self.added: list[Chip] = []  # chips around what reviewers said, see `correct`
         self.unlabelled: list[Chip] = []  # what is learned from beside them, see `learn_beside`
@@ -403,7 +405,7 @@ class Chips:
 
     def without(self) -> Chips:
         """The same chips in the same splits without what reviewers said."""
-        return Chips(self.spec, self.data, self.own, self.training, notes=self.notes)
+        return Chips(self.spec, self.data, self.own, self.training, notes=self.notes, normed=self.normed)
 
     def _settle(self) -> None:
         """Hold back what lies on held-out ground; of the added chips those stay that teach something."""

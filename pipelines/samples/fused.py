@@ -87,7 +87,7 @@ class FusedChips(Chips):
         static = open_static(files) if files else None
         inputs = {**chips.spec.inputs, **series_of(weather, data.weather.step, static)}
         spec = dataclasses.replace(chips.spec, inputs=inputs)
-        made = cls(spec, data, chips.samples, chips.training, notes=chips.notes)
+        made = cls(spec, data, chips.samples, chips.training, notes=chips.notes, normed=chips.normed)
         made.reader = chips.reader
         made.beside = made._joined(weather, static)
         made.notes += weather.notes

@@ -33,6 +33,7 @@ from pipelines.scoring.beside import Beside, beside, opened
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.names import by_name, files_of
 from pipelines.scoring.opening import open_for, periods_of, tags_for, warnings_about
+from pipelines.scoring.passes import passes_of
 from pipelines.scoring.rows import ENDS, Grid, layouts
 from pipelines.scoring.tables import check_tables, failed, tabulated
 from pipelines.scoring.watch import check_confidence
@@ -173,7 +174,7 @@ def _scored(
     with trusting(plan.trust):
         plan.ground.check()
     runs = {path: read_bundle(path) for path in folders}
-    passes = _passes(runs, plan.overlap)
+    passes = passes_of(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
     if plan.maps.mosaic:
         if len(runs) > 1:
@@ -233,43 +234,6 @@ def _check_runs(runs: Mapping[Path, Bundle], *, classes: str) -> None:
     spec = next(iter(runs.values())).spec
     if classes and (not spec.answer.classes or (len(runs) > 1 and classes != "min_area")):
         raise InputError(f"{classes}: polygons, area tables and smallest areas are for the class maps of one run")
-
-
-READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
-HEARD_LIKE = ("weather", "static")
-
-
-def _passes(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tuple[Path, ...], int]]:
-    """Runs that can be predicted from the same tiles, together, with the overlap of those tiles."""
-    alike: dict[Any, dict[str, list[Path]]] = {}  # by what is read of scenes, and by what stands beside them
-    for path, bundle in runs.items():
-        pixels, support = bundle.spec.imagery, bundle.spec.answer.support
-        read = [bundle.data.get(key) for key in READ_LIKE]
-        inputs = (
-            pixels.channels,
-            pixels.times,
-            pixels.tile,
-            pixels.unit,
-            pixels.pixel,
-            pixels.uses_time,
-            pixels.uses_location,
-        )
-        series = [(name, s.channels, s.units, s.times, s.step) for name, s in bundle.spec.series.items()]
-        heard = repr((series, [bundle.data.get(key) for key in HEARD_LIKE])) if series else ""
-        alike.setdefault((inputs, support == "tile", repr(read)), {}).setdefault(heard, []).append(path)
-    groups: list[list[Path]] = []
-    for kinds in alike.values():  # a run of imagery alone goes along with any other
-        plain = kinds.pop("", [])
-        first, *rest = kinds.values() or [[]]
-        groups += [sorted([*plain, *first], key=[*runs].index), *rest]
-    passes = []
-    for paths in groups:
-        tile = runs[paths[0]].spec.imagery.tile
-        shared = tile // 4 if overlap is None else overlap
-        if not 0 <= shared < tile:
-            raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
-        passes.append((tuple(paths), shared))
-    return passes
 
 
 def _surveyed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.spec import IMAGERY, REFLECTANCE, Answer, Classes, Pixels, Spec
 from models.training.objectives import Labelled
 from models.types import Array, Predict, Progress
 from pipelines.grids.areas import pixel_side
+from pipelines.recipes.onto import pixels_of, told
 from pipelines.recipes.recipe import Data, SceneRecipe, check_ranges
 from pipelines.reports.comparison import Comparison, over_groups
 from pipelines.reports.plots import true_colour
@@ -83,22 +85,25 @@ def prepare(recipe: SceneRecipe, answer: Answer) -> Chips:
     tile = data.tile or min(LARGEST_TILE // patch, max(min(scene.shape) // patch, 1)) * patch
     mean, std = (tuple(known.get(band, (0.0, 1.0))[i] for band in bands) for i in (0, 1))
     pixels = Pixels(bands, mean, std, scene.frames, tile, patch, pixel=pixel_side(scene.geobox) or data.pixel)
+    theirs = pixels_of(recipe)
+    if theirs:
+        _check_frames(recipe, scene, theirs)
+        pixels = dataclasses.replace(pixels, mean=theirs.mean, std=theirs.std)
     spec = Spec(recipe.task, {IMAGERY: pixels}, {answer.name: answer})
     chips = find_chips(data, spec, seed=recipe.seed)
     scenes = [open_images(images, bands, data) for images in dict.fromkeys(chip.images for chip in chips)]
-    spec, notes = _coordinates(spec, fields["coords_encoding"], scenes)
-    notes += _doubts(scenes)
+    spec, notes = _coordinates(spec, fields["coords_encoding"], scenes, theirs)
+    notes += [*told(recipe), *_doubts(scenes)]
     if not (data.groups or data.block_km or data.train):
         notes.append("each image is a group of its own: images of one place may fall into two splits (data.groups)")
     if not any(chip.split == "test" for chip in chips):
         notes.append("no test split: the scores are those of the validation split, which also picked the epoch")
-    samples = Chips(spec, data, chips, recipe.training)
-    samples.notes = [*scene.notes, *gaps, *notes]
+    samples = Chips(spec, data, chips, recipe.training, notes=[*scene.notes, *gaps, *notes], normed=bool(theirs))
     for split, least in (("train", 2), ("val", 1)):
         if len(samples.of(split)) < least:
             few = f"fewer than {least} samples in the {split} split"
             raise InputError(f"{data.root}: {few}; look at data.fractions or the lists")
-    return Chips(fitted(samples, ("train",)), data, chips, recipe.training, notes=samples.notes)
+    return Chips(fitted(samples, ("train",)), data, chips, recipe.training, notes=samples.notes, normed=samples.normed)
 
 
 def _doubts(scenes: Sequence[Scene]) -> list[str]:
@@ -122,8 +127,16 @@ def _doubts(scenes: Sequence[Scene]) -> list[str]:
     return notes
 
 
-def _coordinates(spec: Spec, encodings: Sequence[str], scenes: Sequence[Scene]) -> tuple[Spec, list[str]]:
-    """Use the backbone's time and location encodings where every image has a date and a place."""
+def _check_frames(recipe: SceneRecipe, scene: Scene, theirs: Pixels) -> None:
+    """Refuse another number of dates than that of the run whose backbone this one stands on."""
+    if scene.frames != theirs.times:
+        raise InputError(f"onto {recipe.onto}: reads {theirs.times} dates; the images here have {scene.frames}")
+
+
+def _coordinates(
+    spec: Spec, encodings: Sequence[str], scenes: Sequence[Scene], theirs: Pixels | None
+) -> tuple[Spec, list[str]]:
+    """Use the backbone's time and location encodings where every image has a date and a place, or as `theirs` does."""
     dated = all(date is not None for scene in scenes for date in scene.dates)
     placed = all(scene.geobox.crs is not None for scene in scenes)
     notes = []
@@ -132,6 +145,10 @@ def _coordinates(spec: Spec, encodings: Sequence[str], scenes: Sequence[Scene]) 
     if "location" in encodings and not placed:
         notes.append("location encoding off: an image has no coordinate system")
     time, location = "time" in encodings and dated, "location" in encodings and placed
+    if theirs and ((theirs.uses_time and not dated) or (theirs.uses_location and not placed)):
+        raise InputError("onto: its backbone hears of day and place; an image has none (data.dates gives the day)")
+    if theirs:
+        return spec.revised(uses_time=theirs.uses_time, uses_location=theirs.uses_location), []
     return spec.revised(uses_time=time, uses_location=location), notes
 
 
@@ -139,7 +156,7 @@ def fitted(samples: Chips, splits: Sequence[str]) -> Spec:
     """The Spec with mean and deviation, over some splits, of bands that Prithvi was not pretrained on."""
     spec, pixels = samples.spec, samples.spec.imagery
     unknown = [i for i, band in enumerate(pixels.channels) if band not in BANDS]
-    if not unknown:
+    if not unknown or samples.normed:
         return spec
     sums = np.zeros((3, len(unknown)))
     for tile in map(samples.reader, samples.of(*splits)):

@@ -25,7 +25,7 @@ from pipelines.runs.training import build
 from pipelines.samples.sets import inputs_of
 from pipelines.scoring.beside import beside, opened
 from pipelines.scoring.opening import open_for
-from pipelines.scoring.plan import _passes
+from pipelines.scoring.passes import passes_of
 from pipelines.tasks.task import prepare
 from tests.fused_files import DAYS, POISON, fused_recipe, hills, make_fused_chips, rain_at, weather
 from tests.runs import trained
@@ -203,7 +203,7 @@ def test_a_run_of_imagery_alone_goes_along_in_one_pass(fused_run, run, fused_chi
     """Each map is what the run makes alone."""
     source, kept = str(fused_chips / "c01_hls.tif"), [str(fused_chips / "weather.nc")]
     both = {path: read_bundle(path) for path in (run, fused_run)}
-    ((together, _),) = _passes(both, None)
+    ((together, _),) = passes_of(both, None)
     assert together == (run, fused_run)
     first, second = score(run, [source], out=tmp_path / "both", bundle=[fused_run], weather=kept)
     for told, alone in (
