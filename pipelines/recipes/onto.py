@@ -11,6 +11,8 @@ from models.spec import Pixels
 from models.training.settings import Architecture
 from pipelines.recipes.recipe import Recipe, SceneRecipe
 
+HOW_READ = ("scale", "offset", "nodata", "find_fill", "mask_clouds")  # settings of data that change what a tile holds
+
 
 def settled(recipe: Recipe) -> Recipe:
     """The recipe with what the other run decides: backbone, bands, frames, tile; as it is where it names none.
@@ -59,9 +61,17 @@ def told(recipe: SceneRecipe) -> list[str]:
         return []
     bundle = _bundle(recipe.onto)
     said = f"backbone, bands and tile are those of {recipe.onto.name} ({bundle.backbone}, {bundle.base}), and stay"
+    other = [key for key in HOW_READ if getattr(recipe.data, key) != bundle.data.get(key)]
+    apart = (
+        f"scenes are read otherwise than there ({', '.join(f'data.{key}' for key in other)}): score reads them twice"
+    )
+    twice = [apart] if other else []
     if bundle.mode == "frozen":
-        return [said]
-    return [f"{said}; it learned from that run's samples: where held-out ones lie among them, scores are too good"]
+        return [said, *twice]
+    return [
+        f"{said}; it learned from that run's samples: where held-out ones lie among them, scores are too good",
+        *twice,
+    ]
 
 
 def _bundle(run: Path) -> Bundle:

@@ -16,7 +16,7 @@ from models.networks.network import Network
 from models.spec import Target
 from models.training.settings import Architecture
 from pipelines.commands.score import score
-from pipelines.recipes.onto import settled
+from pipelines.recipes.onto import settled, told
 from pipelines.runs.finetune import finetune
 from pipelines.scoring.jobs import Engine
 from tests.runs import tiny_recipe
@@ -33,7 +33,8 @@ def values_recipe(chips, run, **changes):
 
 @pytest.fixture
 def second(run, chips, tmp_path, torch_only):
-    finetune(values_recipe(chips, run, backbone="prithvi_eo_v2_300_tl"), tmp_path / "second")
+    recipe = values_recipe(chips, run, backbone="prithvi_eo_v2_300_tl")
+    finetune(recipe, tmp_path / "second")
     return tmp_path / "second"
 
 
@@ -53,8 +54,8 @@ def test_the_backbone_stays_and_one_pass_serves_both(run, second, chips, tmp_pat
     apart = len(seen)
     both = score(run, [scene], out=tmp_path / "both", bundle=[second], engine=engine)
     assert len(seen) - apart == apart / 2
-    for told, before in zip(both, alone, strict=True):
-        with rasterio.open(told["map"]) as file, rasterio.open(before["map"]) as kept:
+    for made, before in zip(both, alone, strict=True):
+        with rasterio.open(made["map"]) as file, rasterio.open(before["map"]) as kept:
             np.testing.assert_array_equal(file.read(), kept.read())
 
 
@@ -78,6 +79,13 @@ def test_a_run_that_has_changed_is_not_gone_on_with(run, chips, rain_run, tmp_pa
         settled(values_recipe(chips, rain_run))
     with pytest.raises(InputError, match="no such run folder"):
         settled(values_recipe(chips, tmp_path / "gone"))
+
+
+def test_what_reads_scenes_otherwise_is_told(run, chips):
+    recipe = values_recipe(chips, run)
+    assert not any("twice" in note for note in told(recipe))
+    masked = dataclasses.replace(recipe.data, mask_clouds=True)
+    assert "(data.mask_clouds): score reads them twice" in told(dataclasses.replace(recipe, data=masked))[-1]
 
 
 def test_dates_that_its_backbone_does_not_read_are_refused(run, chips, tmp_path):
