@@ -23,6 +23,8 @@ from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.tasks.table import TASK, prepare
 from pipelines.tasks.task import load_recipe
+from tests.benchmarks.soy import departures
+from tests.benchmarks.soy import recipe as soy_recipe
 from tests.fused_files import weather
 from tests.unexported import unexported
 
@@ -164,3 +166,18 @@ def test_the_recipes_run_on_the_real_tables(name, root, rows, groups, steps, tmp
     assert len(samples.samples) == rows and len({row.group for row in samples.samples}) == groups
     assert {samples.spec.series[part].times for part in ("imagery", "weather")} == {steps}
     assert scores["n"] == rows and scores["r2"] > 0.1 and {*left.weights} == {"share", "gate"}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real tables are not here")
+def test_weeks_of_indices_and_weather_tell_the_yield_of_counties_that_were_left_out(tmp_path):
+    departures(REAL / "yield_illinois_soy" / "samples.csv", tmp_path)
+    recipe = soy_recipe(tmp_path, group="County", folds=2, seed=0)
+    model = dataclasses.replace(recipe.model, trees=10, members=1)
+    recipe = dataclasses.replace(recipe, model=model, training=dataclasses.replace(recipe.training, epochs=5))
+    samples = prepare(recipe)
+    left = crossfit(TASK, recipe, samples, tmp_path / "run", Launch(), first=True, alone=True)
+    scores = TASK.judge(samples, left.chosen, left.models).scores["model"]
+
+    assert (scores["n"], len({row.group for row in samples.samples})) == (288, 72)
+    assert {samples.spec.series[part].times for part in ("imagery", "weather")} == {26}
+    assert scores["r2"] > 0.2
