@@ -31,7 +31,7 @@ class Data:
         labels: pattern of the labels, paired with the images by what * stands for; one file of polygons may serve all
             images. Not used for scene classes, where the folder is the class.
         column: column of the class code or of the class's name, for polygons.
-        layer: layer of the polygons, where their file has several.
+        layer: layer of the polygons, or variable of the labels (NetCDF), where their file has several.
         background: code of what no polygon covers; that is not labelled where none is given.
         ignore: label codes that mean "not labelled", besides the declared nodata.
         label_nodata: label values, as stored, that mean "not measured", for regression.

@@ -329,7 +329,7 @@ class Reader:
         """What a label file says of a window: values, NaN where not valid, or class indices."""
         answer, data = self.spec.answer, self.data
         if not isinstance(answer, Classes):
-            values = read_values(path, scene.geobox, window, nodata=data.label_nodata)
+            values = read_values(path, scene.geobox, window, nodata=data.label_nodata, layer=data.layer)
             return np.where(valid, values, np.float32(np.nan))
         codes = {c.name: c.code for c in answer.classes}
         how = Polygons(data.column, data.layer, codes, data.background)

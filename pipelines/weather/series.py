@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from rasterio.warp import transform
 
 from models.errors import InputError
 from models.types import Array, Mask
@@ -30,6 +31,7 @@ Integers = NDArray[np.int64]
 
 PART = 1 << 22  # values that are read from files at once
 _HOUR, _DAY = 3600, 86400  # seconds
+_REACH = 0.25  # degrees around the middle of the only cell of a file, whose size nothing tells
 _UNEVEN = 31 / 28  # months may be as much longer than the step that is to hold them
 
 
@@ -141,7 +143,7 @@ def open_series(before: Before, *, root: Path = Path()) -> WeatherSeries:
     fields: dict[str, _Field] = {}
     notes: list[str] = []
     for members in groups.values():
-        data = _with_intervals(joining.joined(members), before)
+        data = _of_point(_with_intervals(joining.joined(members), before), notes)
         notes += canonical.notes_of(data)
         for key in data.data_vars:
             found = _field(data, str(key), before, notes)
@@ -185,6 +187,19 @@ def _with_intervals(data: xr.Dataset, before: Before) -> xr.Dataset:
     if before.stamp is None or "interval_start" in told.coords or not asked:
         return told
     return intervals.with_intervals(data, stamp=before.stamp, hours=before.hours, name=name)
+
+
+def _of_point(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
+    """A file of one cell as four alike around its middle, with a note; any other as it is."""
+    down, across = ("lat", "lon") if "lat" in data.dims else ("y", "x")
+    if data.sizes.get(down) != 1 or data.sizes.get(across) != 1 or (down == "y" and "spatial_ref" not in data.coords):
+        return data
+    north, east = float(data[down].values[0]), float(data[across].values[0])
+    if down == "y":
+        (east,), (north,) = transform(str(data["spatial_ref"].attrs["crs_wkt"]), "EPSG:4326", [east], [north])
+    notes.append(f"{joining.source_name(data)}: holds one cell, which counts within {_REACH:g} degrees of its middle")
+    four = data.isel({down: [0, 0], across: [0, 0]}).rename({} if down == "lat" else {down: "lat", across: "lon"})
+    return four.assign_coords(lat=north + _REACH * np.array([0.5, -0.5]), lon=east + _REACH * np.array([-0.5, 0.5]))
 
 
 def _asking(data: xr.Dataset) -> bool:

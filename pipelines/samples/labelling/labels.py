@@ -17,6 +17,7 @@ from pipelines.grids import align
 from pipelines.grids.windows import Window
 from pipelines.samples.labelling.polygons import Polygons, is_vector, other_ground, polygon_codes
 from pipelines.samples.splits import some
+from pipelines.scenes import cubes
 from pipelines.scenes.bands import Layer, open_layer
 from pipelines.scenes.layers import fill_of, settled
 
@@ -35,7 +36,8 @@ def read_labels(
     A code in `codes` is a class even where the file declares it as nodata. Where polygons overlap, the later counts.
 
     Args:
-        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf).
+        path: a raster of codes, or polygons (GeoJSON, GeoPackage, shapefile, FlatGeobuf); where a file holds several
+            variables, as NetCDF may, the layer names one.
         geobox: the grid of the scene.
         window: rows and columns of the grid.
         codes: class codes in the order of the model's classes.
@@ -51,7 +53,7 @@ def read_labels(
     if is_vector(path):
         values = polygon_codes(path, geobox, window, polygons or Polygons())
     else:
-        values = _raster_codes(path, geobox, window, codes)
+        values = _raster_codes(path, geobox, window, codes, polygons.layer if polygons else None)
     labelled = np.isfinite(values) & ~np.isin(values, ignore)
     out = np.full(values.shape, -1, np.int32)
     for index, code in enumerate(codes):
@@ -64,7 +66,9 @@ def read_labels(
     return out
 
 
-def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[float] = ()) -> np.ndarray:
+def read_values(
+    path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[float] = (), layer: str | None = None
+) -> np.ndarray:
     """Read the values of a regression on the pixels of a window of a grid, by nearest pixel.
 
     Scale and offset of the file's header are applied. Besides what is declared, -9999 and the type's extremes mean
@@ -75,24 +79,26 @@ def read_values(path: Path, geobox: GeoBox, window: Window, *, nodata: Sequence[
         geobox: the grid of the scene.
         window: rows and columns of the grid.
         nodata: values as stored that mean "not measured", besides the declared nodata and NaN.
+        layer: the variable of a file that holds several, as NetCDF may.
 
     Returns:
         float32 (rows, columns), NaN where not labelled.
 
     Raises:
-        InputError: the labels are of other ground.
+        InputError: the labels are of other ground, or there is no such variable.
     """
-    source = _raster(path, geobox)
-    void = (*nodata, *_fill_values(str(path), path.stat().st_mtime_ns))
-    (values,) = align.read_onto(source, geobox, window, indexes=[1], resampling=Resampling.nearest, nodata=void)
-    scale, offset = np.float32(source.scales[0]), np.float32(source.offsets[0])
+    source, at = _raster(path, geobox, layer)
+    mark = cubes.MARK if source.driver == cubes.Cube.driver else ""
+    void = (*nodata, *_fill_values(f"{mark}{path}", at, path.stat().st_mtime_ns))
+    (values,) = align.read_onto(source, geobox, window, indexes=[at], resampling=Resampling.nearest, nodata=void)
+    scale, offset = np.float32(source.scales[at - 1]), np.float32(source.offsets[at - 1])
     return np.asarray(values * scale + offset)
 
 
 @functools.lru_cache(maxsize=4096)
-def _fill_values(path: str, changed: int) -> tuple[float, ...]:
-    """Values of fill in a label raster; a new `changed` renews the cache."""
-    layer = settled(Layer(None, path))
+def _fill_values(path: str, index: int, changed: int) -> tuple[float, ...]:
+    """Values of fill in a band of a label raster; a new `changed` renews the cache."""
+    layer = settled(Layer(None, path, index))
     fill = fill_of((layer,), align.grid(open_layer(layer)))
     return fill.values if fill else ()
 
@@ -158,20 +164,27 @@ def folder_classes(root: Path, images: str) -> list[tuple[Path, str]]:
     return pairs
 
 
-def _raster(path: Path, geobox: GeoBox) -> Any:
-    """Open a label raster that shares ground with the grid."""
-    source = align.dataset(str(path))
+def _raster(path: Path, geobox: GeoBox, layer: str | None) -> tuple[Any, int]:
+    """Open a label raster that shares ground with the grid; and its band, of several variables the named one."""
+    source, index = align.dataset(str(path)), 1
+    if source.driver == "netCDF" and (layer or source.subdatasets):
+        source = cubes.opened(str(path))
+        names = [*source.descriptions]
+        if layer not in names:
+            told = "none is named" if layer is None else f"{layer} is none of them"
+            raise InputError(f"{path}: holds the variables {', '.join(names)}, {told}; data.layer names the labels'")
+        index = names.index(layer) + 1
     if not align.overlaps(source, geobox):
         raise other_ground(path)
-    return source
+    return source, index
 
 
-def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[int]) -> np.ndarray:
+def _raster_codes(path: Path, geobox: GeoBox, window: Window, codes: Sequence[int], layer: str | None) -> np.ndarray:
     """Codes of a raster as float32, NaN where nothing is labelled."""
-    source = _raster(path, geobox)
-    listed = source.nodatavals[0] in codes
+    source, at = _raster(path, geobox, layer)
+    listed = source.nodatavals[at - 1] in codes
     how, said = Resampling.nearest, not listed
-    (read,) = align.read_onto(source, geobox, window, indexes=[1], resampling=how, declared=said, masked=said)
+    (read,) = align.read_onto(source, geobox, window, indexes=[at], resampling=how, declared=said, masked=said)
     return np.asarray(read)  # (rows, columns)
 
 

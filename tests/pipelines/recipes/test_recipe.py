@@ -64,6 +64,21 @@ def regression(tmp):
     return {"data.root": root, "data.bands": bands, "data.block_km": 2}
 
 
+def worldcereal(tmp):
+    files = {"S2_L2A_10m": "p_scenes/S2_L2A_10m.nc", "S2_L2A_20m": "p_scenes/S2_L2A_20m.nc", "OUTPUT": "p_labels.nc"}
+    files |= {"AgERA5": "p_weather.nc", "dem_31UDS": "dem.tif"}
+    (tmp / "p_scenes").mkdir(parents=True)
+    for part, name in files.items():
+        (file,) = (SHARED / "worldcereal").glob(f"{part}*")
+        shutil.copy(file, tmp / name)
+    return {
+        "data.root": tmp,
+        "data.static": "{elevation: dem.tif}",
+        "backbone": "prithvi_eo_v2_tiny_tl",
+        "data.tile": 16,
+    }
+
+
 def crops(tmp):
     for i in range(4):
         frames = [make_chip(i + t)[0] for t in range(3)]
@@ -101,7 +116,7 @@ def fused_demo(tmp):
 
 
 MADE = (crops, burn_scars, deforestation, fused_demo)
-REAL = (landuse, floods, scene_classes, regression)
+REAL = (landuse, floods, scene_classes, regression, worldcereal)
 
 
 WEATHER = {
@@ -131,8 +146,8 @@ def test_recipe_runs(build, tmp_path):
     result = finetune(recipe, tmp_path / "run", name=build.__name__)
     bundle = read_bundle(tmp_path / "run")
     assert bundle.spec.task == recipe.task and result["model"]["n"] > 0
-    assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2}.get(build.__name__, 1)
-    more = 4 * len(bundle.spec.series) // 2  # with season and weather, and of these alone
+    assert bundle.spec.imagery.times == {"crops": 3, "deforestation": 2, "worldcereal": 4}.get(build.__name__, 1)
+    more = 4 if bundle.spec.series else 0  # with season and weather, and of these alone
     more += build is deforestation  # of the days alone
     assert len(result["baselines"]) == more + (4 if bundle.spec.answer.support == "tile" else 3)
 

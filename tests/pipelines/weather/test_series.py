@@ -1,7 +1,9 @@
 """Series before places and times: numbers worked by hand, xarray's interpolation, and nothing of the future."""
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio.warp
 import xarray as xr
 
 from models.errors import InputError
@@ -384,3 +386,24 @@ def test_places_that_are_none_are_refused(tmp_path, places, settings, told):
     opened = series(tmp_path, hold([1, 2, 3]), days_before=2, join=settings.get("join", "cell"))
     with pytest.raises(InputError, match=told):
         opened.at(*places, bounds=settings.get("bounds"))
+
+
+@pytest.mark.parametrize("join", ["cell", "bilinear", "area"])
+@pytest.mark.parametrize("planar", [True, False])
+def test_a_file_of_one_cell_serves_what_lies_near_its_middle(tmp_path, join, planar):
+    """In metres of UTM 31 or in degrees: 3 degrees east, where the zone has its middle, and 50 north."""
+    data = hold(np.arange(10.0).reshape(10, 1, 1), lat=(50.0,), lon=(3.0,))
+    if planar:
+        (east,), (north,) = rasterio.warp.transform("EPSG:4326", "EPSG:32631", [3.0], [50.0])
+        data = data.rename(lat="y", lon="x").assign_coords(x=[east], y=[north])
+        for axis in "xy":
+            data[axis].attrs = {"standard_name": f"projection_{axis}_coordinate", "units": "m"}
+        data["t2m"].attrs["grid_mapping"] = "crs"
+        data["crs"] = ((), 0, pyproj.CRS("EPSG:32631").to_cf())
+    opened = series(tmp_path, data, days_before=2, join=join)
+    boxes = np.array([[3.1, 50.1, 3.11, 50.11], [3.4, 50.0, 3.41, 50.01]]) if join == "area" else None
+    values, valid = opened.at([50.1, 50.0], [3.1, 3.4], ["2020-01-05", "2020-01-05"], bounds=boxes)
+    whole = series(tmp_path, hold(np.arange(10.0).reshape(10, 1, 1) + np.zeros((10, 2, 2))), days_before=2)
+    np.testing.assert_allclose(values[0], whole.at([0.0], [5.0], ["2020-01-05"])[0][0])
+    assert valid[0].all() and not valid[1].any()
+    assert any("holds one cell, which counts within 0.25 degrees" in note for note in opened.notes)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyproj
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +51,25 @@ def test_codes_become_the_index_of_their_class(tmp_path):
     np.testing.assert_array_equal(got == -1, (codes == 99) | (codes == 255))
     part = labels.read_labels(path, GRID, (slice(3, 9), slice(5, 30)), codes=[80, 10, 20], ignore=[99])
     np.testing.assert_array_equal(part, got[3:9, 5:30])
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_a_variable_of_several_is_named_and_its_rows_lie_where_their_coordinates_say(tmp_path, rising):
+    codes = np.random.default_rng(0).choice([0, 10, 20], (20, 30)).astype(np.uint16)
+    x, y = (start + step * np.arange(n) for start, step, n in ((500005, 10, 30), (4999995, -10, 20)))
+    order = slice(None, None, -1 if rising else 1)
+    data = xr.Dataset(
+        {name: (("y", "x"), codes[order] + add, {"grid_mapping": "crs"}) for name, add in (("LC", 5), ("CT", 0))},
+        {"x": x, "y": y[order], "crs": ((), 0, {"crs_wkt": pyproj.CRS(UTM).to_wkt()})},
+    )
+    data.to_netcdf(tmp_path / "l.nc", encoding={"CT": {"_FillValue": 0}})
+    got = labels.read_labels(tmp_path / "l.nc", GRID, ALL, codes=[10, 20], polygons=Polygons(layer="CT"))
+    np.testing.assert_array_equal(got, np.array([-1, 0, 1])[codes // 10])
+    values = labels.read_values(tmp_path / "l.nc", GRID, ALL, layer="LC")
+    np.testing.assert_array_equal(values, codes + 5)
+    for layer, told in ((None, "LC, CT, none is named"), ("IRR", "IRR is none of them")):
+        with pytest.raises(InputError, match=told):
+            labels.read_labels(tmp_path / "l.nc", GRID, ALL, codes=[10], polygons=Polygons(layer=layer))
 
 
 def test_a_class_code_that_is_also_the_declared_nodata_is_a_class(tmp_path):
