@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import glob
 import itertools
 import re
@@ -186,6 +187,11 @@ def _turned(period: Period, day: datetime.date) -> int:
 
 
 def _share(scene: Scene) -> float:
-    """The share of some windows that holds data."""
+    """The share of some windows that holds data; known of files that were looked at before, and have not changed."""
+    return _looked_at(scene, tuple(path.stat().st_mtime_ns for path in sorted(scene.files)))
+
+
+@functools.lru_cache(maxsize=1 << 14)  # of a place with hundreds of dates each is asked about several times
+def _looked_at(scene: Scene, changed: tuple[int, ...]) -> float:
     seen = [scene.read(window)[1] for window in windows_of(scene.shape)[:_LOOKED_AT]]
     return float(sum(valid.sum() for valid in seen) / sum(valid.size for valid in seen))
