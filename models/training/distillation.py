@@ -52,9 +52,9 @@ class Distilled(nn.Module):
         student, teacher = self.plain.network[0], self.teacher[0].to(batch["y"].device)
         with torch.no_grad():
             theirs = teacher.features(batch)
-            answer = teacher.finish(teacher(batch, features=theirs)).float()
+            answer = teacher.finish(teacher.members(batch, features=theirs)).float()  # not what weather adds
         maps = student.features(batch)
-        output = student(batch, features=maps)
+        output = student.members(batch, features=maps)
         total = (1 - self.share) * self.plain.of_output(output, batch) + self.share * self._apart(output, answer)
         for ours, other in zip(maps, theirs, strict=True):
             total = total + self.features / len(maps) * self._away(ours, other)

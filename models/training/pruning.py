@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.backbones.prithvi_eo import config, evenly_spaced
 from models.errors import InputError
 from models.networks.decoders import SceneHead
+from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.spec import Spec
 from models.training.settings import Architecture
@@ -108,14 +109,14 @@ def _blocks(count: int, depth: int, read: Sequence[int]) -> tuple[int, ...]:
 def parameters(spec: Spec, backbone: str, architecture: Architecture) -> int:
     """How many a network has, without making its weights."""
     with torch.device("meta"):
-        network = Network(spec, backbone, architecture)
+        network = (FusedNetwork if spec.series else Network)(spec, backbone, architecture)
     return sum(weight.numel() for weight in network.parameters())
 
 
 def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Tensor]]) -> Chosen:
     """Give a narrower network the weights of a trained one, chosen by what is active on training samples.
 
-    The member of statistics, and decoders other than "linear", keep their own: they are learned anew.
+    The member of statistics, decoders other than "linear", and what weather adds keep their own: they are learned anew.
 
     Args:
         teacher: in eval mode.

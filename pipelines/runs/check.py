@@ -18,7 +18,7 @@ def check(task: Task, recipe: Recipe) -> None:
     Raises:
         InputError: the setting, and what is wanted.
     """
-    if recipe.mode not in task.modes:
+    if recipe.mode not in task.modes and getattr(recipe, "distil", None) is None:  # all of a student is trained
         raise InputError(f"mode {recipe.mode!r}: wanted one of {', '.join(task.modes)} for task {task.name}")
     silent = type(recipe)(recipe.task, type(recipe.data)(), recipe.backbone)  # of the same kind, and says nothing
     unused = [key for key in task.unused if attrgetter(key)(recipe) != attrgetter(key)(silent)]

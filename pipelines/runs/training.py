@@ -149,8 +149,9 @@ def train(
         _compute_features(network, sets, batch=training.batch)
     loaders = Loaders(*sets, training, seed=recipe.seed, full=wants_full(network))
     fit(module, loaders, network, training, out, monitor=module.objective.monitor, launch=launch)
-    if isinstance(network, FusedNetwork) and isinstance(module.objective, Labelled):
-        learned = module.objective.total, module.objective.class_weights
+    objective = module.objective.plain if isinstance(module.objective, Distilled) else module.objective
+    if isinstance(network, FusedNetwork) and isinstance(objective, Labelled):
+        learned = objective.total, objective.class_weights
         launch.say(fit_correction(network, sets[0], *learned, seed=recipe.seed))
 
 

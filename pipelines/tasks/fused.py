@@ -33,8 +33,10 @@ def check(recipe: FusedRecipe) -> None:
     imagery.check(recipe)
     if not recipe.data.weather.files:
         raise InputError("data.weather.files: wanted weather files or addresses; none was given")
-    if recipe.distil is not None:
-        raise InputError("distil: students are made of runs over imagery alone; leave it out")
+    if recipe.distil is not None and recipe.distil.unlabelled:
+        raise InputError(
+            "--unlabelled: for runs over imagery alone; a student of this one learns from the labelled samples"
+        )
 
 
 def prepare(recipe: FusedRecipe) -> FusedChips:
@@ -93,7 +95,7 @@ TASK = Task(
     "Fine-tune a network over images and the weather before them, and write a run folder.",
     FusedRecipe,
     ("frozen", "lora"),
-    ("data.corrections", "data.unchanged", "distil"),
+    ("data.corrections", "data.unchanged"),
     least=2,
     losses=tuple(dict.fromkeys((*CLASS_LOSSES, *VALUE_LOSSES))),
     packages=("terratorch",),

@@ -20,6 +20,7 @@ from models.spec import CONTEXT, IMAGERY, STATIC, WEATHER, valid_of
 from pipelines.commands.score import score
 from pipelines.inspection.inspect import inspect
 from pipelines.recipes.fused import Before
+from pipelines.runs.distil import student_of
 from pipelines.runs.finetune import finetune
 from pipelines.runs.training import build
 from pipelines.samples.sets import inputs_of
@@ -265,6 +266,29 @@ def test_chips_without_a_date_or_a_place_are_refused(fused_chips, tmp_path):
         file.update_tags(ACQUISITION_DATE="")
     with pytest.raises(InputError, match="c03_hls.tif: wanted a date"):
         prepare(fused_recipe(tmp_path / "chips"))
+
+
+def test_a_student_hears_the_weather_too(fused_run, fused_chips, samples, tmp_path, torch_only):
+    """Smaller, of other weights throughout; without weather the answer is that of its imagery, to the bit."""
+    how = {"size": "small", "params": 60_000, "unlabelled": (), "epochs": None, "data_root": None, "compare": False}
+    recipe = student_of(fused_run, **how)
+    result = finetune(recipe, tmp_path / "student")
+    network, teacher = load_network(tmp_path / "student"), load_network(fused_run)
+    assert result["model"]["accuracy"] > 0.8 and network.gate > 0
+    assert network.backbone.dim < teacher.backbone.dim and result["student"]["rows"][1]["name"] == "teacher"
+
+    batch = {name: torch.from_numpy(a) for name, a in inputs_of(samples, samples.of("test")).items()}
+    plain = {name: a * 0 if name.endswith("_valid") and name != valid_of(IMAGERY) else a for name, a in batch.items()}
+    with torch.inference_mode():
+        alone = Network.finish(network, network.members(plain))
+        assert torch.equal(network.predict(plain), alone) and not torch.equal(network.predict(batch), alone)
+
+
+def test_scenes_without_labels_are_refused_for_a_student_that_hears_weather(fused_run, fused_chips, tmp_path):
+    how = {"size": "small", "params": 60_000, "epochs": None, "data_root": None, "compare": False}
+    recipe = student_of(fused_run, unlabelled=[str(fused_chips / "c01_hls.tif")], **how)
+    with pytest.raises(InputError, match="for runs over imagery alone"):
+        finetune(recipe, tmp_path / "student")
 
 
 def test_a_missing_image_is_answered_by_the_weather(fused_run, samples):
