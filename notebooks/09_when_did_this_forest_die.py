@@ -23,6 +23,7 @@
 
 # %%
 import datetime
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ import rasterio
 from IPython.display import HTML
 from scipy.ndimage import binary_dilation
 
-from pipelines.api import changes
+from pipelines.api import Reading, changes
 
 sys.path.insert(0, "../sample_data")
 import make_series
@@ -124,6 +125,33 @@ for number, what in place.what.items():
 quiet = ~binary_dilation(place.change > 0, iterations=2) & (codes > 0)
 print(f"falsely alarmed in two years: {(codes == 2)[quiet].mean():.1%} of the unchanged pixels")
 pd.DataFrame(rows).round(2)
+
+# %% [markdown]
+# ## A real one
+#
+# `EARTHTUNE_SERIES` names a folder of real scenes, or of NetCDF files with a date for each scene; `EARTHTUNE_SINCE` the
+# first day to watch. Of files that do not say what has no data, `EARTHTUNE_NODATA` does. The picture below is of spruces
+# that bark beetles killed from 2018 on, where the series is at hand.
+
+# %%
+real = os.environ.get("EARTHTUNE_SERIES")
+if real:
+    since, nodata = os.environ.get("EARTHTUNE_SINCE", "2018-01-01"), os.environ.get("EARTHTUNE_NODATA")
+    reading = Reading(nodata=float(nodata) if nodata else None)
+    told = changes([real], out=Path("runs/real"), since=since, reading=reading, overwrite=True)
+    print(f"{told['dates']['history']} dates of history, {told['dates']['watched']} watched, {told['alerts']}")
+    for kind in told["kinds"]:
+        sizes = ", ".join(f"{name} {size:+.2f}" for name, size in kind["sizes"].items())
+        print(f"{kind['share']:.0%} of the ground changed as a whole since {kind['since']}: {sizes}")
+    with rasterio.open(told["files"]["changes"]) as file, rasterio.open(told["files"]["map"]) as codes:
+        days = np.where(codes.read(1) > 1, file.read(1), np.nan)
+    figure, ax = plt.subplots(figsize=(5, 6), layout="constrained")
+    shown = ax.imshow(1970 + days / 365.25, cmap="viridis")
+    ax.set_title("when it changed, alone or with its kind")
+    ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+    figure.colorbar(shown, ax=ax, shrink=0.7, format="%.1f", label="year")
+else:
+    print("no real series here: EARTHTUNE_SERIES names none")
 
 # %% [markdown]
 # ## Yours
