@@ -130,8 +130,8 @@ pd.DataFrame(rows).round(2)
 # ## A real one
 #
 # `EARTHTUNE_SERIES` names a folder of real scenes, or of NetCDF files with a date for each scene; `EARTHTUNE_SINCE` the
-# first day to watch. Of files that do not say what has no data, `EARTHTUNE_NODATA` does. The picture below is of spruces
-# that bark beetles killed from 2018 on, where the series is at hand.
+# first day to watch. Of files that do not say what has no data, `EARTHTUNE_NODATA` does. What all ground of a kind
+# does, in a drought or where all of a wood dies, is told of the kind, beside what pixels did by themselves.
 
 # %%
 real = os.environ.get("EARTHTUNE_SERIES")
@@ -144,12 +144,15 @@ if real:
         sizes = ", ".join(f"{name} {size:+.2f}" for name, size in kind["sizes"].items())
         print(f"{kind['share']:.0%} of the ground changed as a whole since {kind['since']}: {sizes}")
     with rasterio.open(told["files"]["changes"]) as file, rasterio.open(told["files"]["map"]) as codes:
-        days = np.where(codes.read(1) > 1, file.read(1), np.nan)
-    figure, ax = plt.subplots(figsize=(5, 6), layout="constrained")
-    shown = ax.imshow(1970 + days / 365.25, cmap="viridis")
-    ax.set_title("when it changed, alone or with its kind")
-    ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
-    figure.colorbar(shown, ax=ax, shrink=0.7, format="%.1f", label="year")
+        day, code = file.read(1), codes.read(1)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 6), layout="constrained", sharey=True)
+    ends = {"vmin": np.nanmin(day), "vmax": np.nanmax(day)} if np.isfinite(day).any() else {}
+    for ax, what, title in zip(axes, (2, 3), ("pixels by themselves", "with all of their kind"), strict=True):
+        shown = ax.imshow(np.where(code == what, day, np.nan), cmap="viridis", **ends)
+        ax.set_title(f"day of the change: {title}")
+        ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+    format_day = lambda day, _: f"{datetime.date(1970, 1, 1) + datetime.timedelta(days=int(day)):%b %Y}"  # noqa: E731
+    figure.colorbar(shown, ax=axes, shrink=0.7, format=format_day)
 else:
     print("no real series here: EARTHTUNE_SERIES names none")
 

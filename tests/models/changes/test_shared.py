@@ -25,7 +25,7 @@ def test_woods_and_grass_are_two_kinds_beside_fields_of_all_seasons():
 
 
 def test_a_spread_is_told_by_the_outer_pixels_and_no_wider_than_in_the_history():
-    """A fifth of a kind, at its edges, departs: the middle does not tell it, and far beyond the history it is a fire."""
+    """A fifth of a kind departs at its edges: the middle does not tell it, and far beyond the history it is a fire."""
     rng = np.random.default_rng(0)
     away = rng.normal(0, 1, (3, 1, 4000)).astype(np.float32)
     away[1, 0, :800] -= 4
