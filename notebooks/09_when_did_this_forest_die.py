@@ -23,6 +23,7 @@
 
 # %%
 import datetime
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ import rasterio
 from IPython.display import HTML
 from scipy.ndimage import binary_dilation
 
-from pipelines.api import changes
+from pipelines.api import Reading, changes
 
 sys.path.insert(0, "../sample_data")
 import make_series
@@ -124,6 +125,36 @@ for number, what in place.what.items():
 quiet = ~binary_dilation(place.change > 0, iterations=2) & (codes > 0)
 print(f"falsely alarmed in two years: {(codes == 2)[quiet].mean():.1%} of the unchanged pixels")
 pd.DataFrame(rows).round(2)
+
+# %% [markdown]
+# ## A real one
+#
+# `EARTHTUNE_SERIES` names a folder of real scenes, or of NetCDF files with a date for each scene; `EARTHTUNE_SINCE` the
+# first day to watch. Of files that do not say what has no data, `EARTHTUNE_NODATA` does. What all ground of a kind
+# does, in a drought or where all of a wood dies, is told of the kind, beside what pixels did by themselves.
+
+# %%
+real = os.environ.get("EARTHTUNE_SERIES")
+if real:
+    since, nodata = os.environ.get("EARTHTUNE_SINCE", "2018-01-01"), os.environ.get("EARTHTUNE_NODATA")
+    reading = Reading(nodata=float(nodata) if nodata else None)
+    told = changes([real], out=Path("runs/real"), since=since, reading=reading, overwrite=True)
+    print(f"{told['dates']['history']} dates of history, {told['dates']['watched']} watched, {told['alerts']}")
+    for kind in told["kinds"]:
+        sizes = ", ".join(f"{name} {size:+.2f}" for name, size in kind["sizes"].items())
+        print(f"{kind['share']:.0%} of the ground changed as a whole since {kind['since']}: {sizes}")
+    with rasterio.open(told["files"]["changes"]) as file, rasterio.open(told["files"]["map"]) as codes:
+        day, code = file.read(1), codes.read(1)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 6), layout="constrained", sharey=True)
+    ends = {"vmin": np.nanmin(day), "vmax": np.nanmax(day)} if np.isfinite(day).any() else {}
+    for ax, what, title in zip(axes, (2, 3), ("pixels by themselves", "with all of their kind"), strict=True):
+        shown = ax.imshow(np.where(code == what, day, np.nan), cmap="viridis", **ends)
+        ax.set_title(f"day of the change: {title}")
+        ax.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
+    format_day = lambda day, _: f"{datetime.date(1970, 1, 1) + datetime.timedelta(days=int(day)):%b %Y}"  # noqa: E731
+    figure.colorbar(shown, ax=axes, shrink=0.7, format=format_day)
+else:
+    print("no real series here: EARTHTUNE_SERIES names none")
 
 # %% [markdown]
 # ## Yours

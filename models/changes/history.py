@@ -185,9 +185,8 @@ def _left_out(y: Array, days: NDArray[np.int64], kinds: Kinds) -> Iterator[tuple
     starts, _ = _years(days)
     for start, end in zip(starts, np.append(starts[1:], days[-1] + 1), strict=True):
         out = (days >= start) & (days < end)
-        _, _, ground = _settled(y[~out], days[~out], kinds)
+        known, _, ground = _settled(y[~out], days[~out], kinds)
         away = y[out] - ground.season.expected(days[out])
-        shared = find_shared(away, ground.season.scale, ground.kinds, len(kinds.centres))
-        known = _enough(y[~out])
-        score = highest(apart(away, ground.season.scale, ground.kinds, shared)) / ground.unit
-        yield score[known], ground.kinds[known]
+        shared = find_shared(away, ground.season.scale, ground.kinds, len(kinds.centres), widest=known.widest)
+        score, seen = highest(apart(away, ground.season.scale, ground.kinds, shared)) / ground.unit, _enough(y[~out])
+        yield score[seen], ground.kinds[seen]

@@ -69,7 +69,8 @@ class Watch:
         season, kinds = self.ground.season, self.ground.kinds
         free = (self.runs.changed == 0) & np.isfinite(self.ground.astray)  # others have no season to depart from
         away = (y - season.expected(np.array([day]))[0])[None]
-        shared = find_shared(away[..., free], season.scale[:, free], kinds[free], len(self.history.usual))
+        count, widest = len(self.history.usual), self.history.shared.widest
+        shared = find_shared(away[..., free], season.scale[:, free], kinds[free], count, widest=widest)
         take(self.runs, self.ground, y, day, shared, self.threshold)
         step(self.of_kinds, self._in_usual(shared)[0], day, threshold=self.of_kind, scale=self.history.usual.T)
         return shared
@@ -79,4 +80,5 @@ def take(runs: Runs, ground: Ground, y: Array, day: int, shared: Shared, thresho
     """Take a date's values (F, N) of pixels into their runs, what is shared (T is 1) taken off."""
     away = (y - ground.season.expected(np.array([day]))[0])[None]
     z = apart(away, ground.season.scale, ground.kinds, shared)[0]
-    step(runs, z, day, threshold=threshold, scale=ground.season.scale)
+    spread = shared.spread[0][:, ground.kinds]  # of the date that confirms, for those of a change: sizes are in units
+    step(runs, z, day, threshold=threshold, scale=ground.season.scale * spread)

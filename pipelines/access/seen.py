@@ -18,7 +18,7 @@ from pipelines.access.place import Place
 from pipelines.scenes.layers import hides
 from pipelines.scenes.sensors import CLOUDS
 
-FILL = {"FMASK": 255, "SCL": 0, "QA_PIXEL": 1}  # of a cloud layer where nothing was seen
+FILL = {"FMASK": 255, "SCL": 0, "QA_PIXEL": 1, "CLM": 255}  # of a cloud layer where nothing was seen
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def by_layer(source: Any, name: str, index: int, place: Place) -> Seen:
 
     Args:
         source: the open raster.
-        name: FMASK, SCL or QA_PIXEL.
+        name: FMASK, SCL, QA_PIXEL or CLM.
         index: its band.
         place: ground.
     """

@@ -41,7 +41,7 @@ from pipelines.mosaics.ground import Ground, ground_of
 from pipelines.outputs.item import changes_item, write_stac_item
 from pipelines.outputs.picture import write_quicklook
 from pipelines.records.ledger import digest
-from pipelines.scenes.find import find_scenes
+from pipelines.scenes.find import find_scenes, of_arrays
 from pipelines.scenes.reading import Reading
 
 ENOUGH = 0.5  # years of watched dates, from which their number in a year can be told
@@ -198,8 +198,10 @@ class Work:
         if page is None or page.generation < 0:
             raise InputError(f"{state.out}: nothing is watched there yet; leave --update out, and give --since")
         known = {source for sources in page.dates.values() for source in sources}
-        found = [source for source in find_scenes(scenes) if _source(source) not in known]
-        days = by_day(open_dated(found, state.out, (bands_of(page.features), None), reading, say)) if found else ()
+        found = [source for source in find_scenes(scenes) if _source(source) not in known or of_arrays(source)]
+        opened = open_dated(found, state.out, (bands_of(page.features), None), reading, say) if found else []
+        taken = {(day, source) for day, sources in page.dates.items() for source in sources}
+        days = by_day([one for one in opened if not {(str(one.dates[0]), _source(s)) for s in one.sources} <= taken])
         last = max((*page.history, *page.dates))
         if late := [str(day.date) for day in days if str(day.date) <= last]:
             say(

@@ -91,7 +91,9 @@ def _raster(path: str, bundle: Bundle | None, reading: Reading, run: Path | None
         remarks += (*scene.remarks, *size_notes(scene, spec.imagery.pixel))
         remarks += tuple(strange(scene, run, bundle)) if run and wants[-1].ok else ()
     if masked:
-        words = "a cloud layer lies with it" if clear else "no Fmask, SCL or QA_PIXEL with it (--mask_clouds false)"
+        words = (
+            "a cloud layer lies with it" if clear else "no Fmask, SCL, QA_PIXEL or CLM with it (--mask_clouds false)"
+        )
         wants.append(Need("clouds", clear, words))
     return dataclasses.replace(found, notes=tuple(dict.fromkeys((*found.notes, *remarks))), needs=tuple(wants))
 

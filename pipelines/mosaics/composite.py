@@ -35,7 +35,7 @@ from pipelines.outputs.parts import open_raster
 from pipelines.records.attempts import PAGE
 from pipelines.records.energy import START, TILES, Account
 from pipelines.records.ledger import Entry, digest, fingerprint
-from pipelines.scenes.find import find_scenes
+from pipelines.scenes.find import find_scenes, of_arrays
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene, open_told
@@ -183,15 +183,26 @@ def _dates(
     like: Mapping[str, Any] | None,
     refused: list[InputError],
 ) -> Iterator[tuple[str, Scene]]:
-    """The dates of sources as scenes; `refused` gets why others cannot be opened."""
+    """The dates of sources as scenes; `refused` gets why others cannot be opened.
+
+    Files of arrays that hold no scene alone are opened with the others of their folder: 10 m and 20 m lie apart.
+    """
+    opened = functools.partial(open_told, bands=bands, reading=reading, like=like)
+    parts = dict[Path, dict[str, InputError]]()
     for source in sources:
         try:
-            every = open_told([source], bands, reading, times=1, like=like)
+            found = opened([source], times=1).apart()
         except InputError as error:
-            refused.append(error)
-            continue
-        for scene in every.apart():
-            yield source, scene
+            parts.setdefault(Path(source).parent if of_arrays(source) else Path(source), {})[source] = error
+        else:
+            yield from ((source, scene) for scene in found)
+    for why in parts.values():
+        try:
+            found = opened([*why], times=len(why)).apart() if len(why) > 1 else []
+        except InputError:
+            found = []
+        refused += () if found else why.values()
+        yield from ((next(iter(why)), scene) for scene in found)
 
 
 def _period(day: datetime.date, by: By) -> str:

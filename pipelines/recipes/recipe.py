@@ -50,7 +50,7 @@ class Data:
             at times, so that the model learns to do without. More are refused, and all.
         unchanged: of task change, share of the pairs that training makes of one date alone, where nothing changed:
             what is bare may have been so before.
-        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL, QA_PIXEL or CLM.
         pixel: side of the images' pixels on the ground in metres, where the files do not say.
         tile: side of a sample in pixels; 0 takes the images' side, at most 224.
         groups: CSV beside the images with columns chip and group; a group never falls into two splits.

@@ -25,7 +25,7 @@ class Layer:
     """One band in one file.
 
     Attributes:
-        name: band name, cloud layer ("FMASK", "SCL", "QA_PIXEL") or None where nothing names it.
+        name: band name, cloud layer ("FMASK", "SCL", "QA_PIXEL", "CLM") or None where nothing names it.
         path: the file or URL.
         index: band in the file, from 1.
         units: (scale, offset), reflectance = raw * scale + offset, by argument or catalogue; None until settled.

@@ -35,6 +35,11 @@ def find_scenes(sources: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def of_arrays(source: str) -> bool:
+    """Whether a scene is a NetCDF file or a Zarr store, which may hold many dates, and bands that others lack."""
+    return is_cube(source) or source.lower().endswith(_ARRAYS)
+
+
 def _holds_any(folder: Path) -> bool:
     """Whether there is a raster anywhere in a folder."""
     return any(path.suffix.lower() in (*RASTERS, *_ARRAYS) for path in folder.rglob("*"))

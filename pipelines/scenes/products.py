@@ -219,7 +219,7 @@ def _beside(path: str) -> Layer | None:
         return None
     stem = file.stem
     for base in (stem, re.sub(r"[_.][^_.]+$", "", stem)):
-        for word in ("Fmask", "fmask", "SCL", "scl", "QA_PIXEL", "qa_pixel"):
+        for word in ("Fmask", "fmask", "SCL", "scl", "QA_PIXEL", "qa_pixel", "CLM", "clm"):
             for mark in ("_", "."):
                 found = file.with_name(f"{base}{mark}{word}{file.suffix}")
                 if found.exists() and found != file:

@@ -23,7 +23,7 @@ class Reading:
         find_fill: also leave out what looks like fill: 0, -9999 or the type's extreme in all bands, from the edge
             inwards; as in training when not given.
         as_is: take the values as they are, also where they cannot be reflectance.
-        mask_clouds: leave clouded pixels out, by Fmask, SCL or QA_PIXEL; as in training when not given.
+        mask_clouds: leave clouded pixels out, by Fmask, SCL, QA_PIXEL or CLM; as in training when not given.
         resample: train brings a scene whose pixels are of quite another size onto pixels of the training's, never takes
             them as they are.
     """

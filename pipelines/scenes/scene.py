@@ -288,7 +288,7 @@ def open_scene(
         find_fill: see `Reading`.
         dates: day of each frame (YYYY-MM-DD) in the order given, where the files do not tell or tell it wrong.
         frames: frames that one file holds, where neither its bands' names nor `dates` tell.
-        mask_clouds: cloud, cloud shadow and cirrus in Fmask, SCL or QA_PIXEL make pixels invalid.
+        mask_clouds: cloud, cloud shadow and cirrus in Fmask, SCL, QA_PIXEL or CLM make pixels invalid.
         assumed: names and units of files that do not tell them.
 
     Raises:
@@ -377,7 +377,7 @@ def _frame(product: Product, wanted: tuple[str, ...], mask_clouds: bool, nodata:
     clouds = product.clouds if mask_clouds else None
     if mask_clouds and clouds is None:
         raise InputError(
-            f"{product.source}: clouds are to be masked and no Fmask, SCL or QA_PIXEL layer lies with it; "
+            f"{product.source}: clouds are to be masked and no Fmask, SCL, QA_PIXEL or CLM layer lies with it; "
             "--mask_clouds false maps clouds too"
         )
     layers = [settled(found[band], nodata) for band in wanted]

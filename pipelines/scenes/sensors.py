@@ -96,10 +96,12 @@ class CloudCode:
 # Fmask: 0 cirrus, 1 cloud, 2 adjacent to cloud or shadow, 3 shadow (255, all bits, is fill).
 # SCL: 0 no data, 1 saturated, 3 shadow, 8 and 9 cloud, 10 thin cirrus.
 # QA_PIXEL: 0 fill, 1 dilated cloud, 2 cirrus, 3 cloud, 4 shadow.
+# CLM of MAJA (THEIA): all bits are kinds of clouds and of their shadows.
 CLOUDS = {
     "FMASK": CloudCode(bits=0b0000_1011, adjacent=0b0000_0100),
     "SCL": CloudCode(classes=(0, 1, 3, 8, 9, 10)),
     "QA_PIXEL": CloudCode(bits=0b0001_1101, adjacent=0b0000_0010),
+    "CLM": CloudCode(bits=0b1111_1111),
 }
 
 _ALIASES = {
@@ -140,7 +142,7 @@ WAVELENGTHS = {
     "SWIR_2": 2190.0,
 }
 _BY_ALIAS = {alias: band for band, names in _ALIASES.items() for alias in names.split()}
-_CLOUD_ALIASES = {"fmask": "FMASK", "hlsfmask": "FMASK", "scl": "SCL", "qapixel": "QA_PIXEL"}
+_CLOUD_ALIASES = {"fmask": "FMASK", "hlsfmask": "FMASK", "scl": "SCL", "qapixel": "QA_PIXEL", "clm": "CLM"}
 
 
 def band_name(text: str) -> str | None:
@@ -173,7 +175,7 @@ _CODE = re.compile(
 
 
 def cloud_code(text: str) -> str | None:
-    """'FMASK', 'SCL' or 'QA_PIXEL' where a name says one of them, else None."""
+    """'FMASK', 'SCL', 'QA_PIXEL' or 'CLM' where a name says one of them, else None."""
     return _CLOUD_ALIASES.get(_squeeze(text))
 
 
@@ -194,7 +196,7 @@ def name_bands(texts: Sequence[str | None], sensor: str | None = None) -> tuple[
     Codes are understood by way of `sensor` (a key of SENSORS). Without one, B8A or B12 among the codes shows
     Sentinel-2's numbering (HLS S30 shares it; Landsat has neither band), and SR_ before all of them Landsat's: that of
     TM with ST_B6 beside them, that of OLI with SR_B6. Other codes stay None, for B05 is near infrared to one
-    sensor and red edge to another. Cloud layers keep their code (FMASK, SCL, QA_PIXEL).
+    sensor and red edge to another. Cloud layers keep their code (FMASK, SCL, QA_PIXEL, CLM).
     """
     codes = [band_code(text or "") for text in texts]
     table = SENSORS[sensor].bands if sensor else _numbering(texts, {code for code in codes if code})

@@ -230,6 +230,21 @@ def test_the_dates_of_a_cube_are_scenes_and_empty_ones_are_told(tmp_path):
     assert (read(made["2021-08"]["file"])[1, 1:, 1:] == 2003).all()
 
 
+def test_files_of_one_place_with_other_bands_are_one_series(tmp_path):
+    """Neither holds red and infrared; what is no part of it is told as it is by itself."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name, bands in (("S2_10m.nc", ("B03", "B04")), ("S2_20m.nc", ("B8A", "CLM"))):
+        write_cube(folder / name, bands, DAYS, **({"_FillValue": np.int16(-1)} if "CLM" in bands else {}))
+    made = make(folder, tmp_path / "out", buffer=0)
+    assert {month: one["status"] for month, one in made.items()} == dict.fromkeys(made, "empty")  # CLM hides all
+    made = make(folder, tmp_path / "seen", buffer=0, reading=Reading(mask_clouds=False))
+    assert list(made) == ["2023-12", "2024-01", "2024-03"] and made["2024-01"]["scenes"] == 3
+    assert read(made["2024-03"]["file"])[:2, 4, 4].tolist() == [2004, 1004]
+    with pytest.raises(InputError, match=r"S2_10m.nc: band NIR_NARROW is wanted, it has GREEN, RED"):
+        make([str(folder / "S2_10m.nc")], tmp_path / "none")
+
+
 def test_what_is_brighter_than_a_picture_can_tell_is_told(tmp_path, capsys):
     x = np.full((2, 40, 40), 3000, np.float32)
     x[0, 3, :5] = 40000  # of which a band is cut off in five pixels, and neither in the rest

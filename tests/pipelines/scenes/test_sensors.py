@@ -135,6 +135,7 @@ def test_what_hides_the_ground():
         0,
         0,
     )  # beside clouds, dilated
+    assert sensors.CLOUDS["CLM"].bits == 255 and sensors.cloud_code("clm") == "CLM"
     assert scl.classes == (0, 1, 3, 8, 9, 10) and fmask.classes == quality.classes == ()
 
 
