@@ -15,7 +15,7 @@ from torch.onnx import OnnxExporterError
 from models.backbones.loading import LoadReport
 from models.backbones.lora import merge_lora
 from models.bundle import FILES, Bundle, stored_whole, write_bundle, write_weights
-from models.errors import RunError
+from models.errors import InputError, RunError
 from models.networks.assembly import AnyNetwork, predict_by
 from models.networks.network import Network
 from models.networks.tables import TableNetwork
@@ -67,6 +67,8 @@ def finetune(recipe: Recipe, out: Path, *, launch: Launch | None = None, name: s
     launch, task = launch or Launch(), task_named(recipe.task)
     check(task, recipe)
     recipe = settled(recipe)
+    if getattr(recipe, "onto", None) == out.resolve():
+        raise InputError(f"{out}: is the run that this one would stand on; --out names another folder")
     with trusting(launch.trust):
         if not is_first():
             return _booked(task, recipe, out, launch, name)

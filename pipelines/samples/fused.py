@@ -106,8 +106,8 @@ class FusedChips(Chips):
             days.append(scene.dates[-1])
             places.append(np.concatenate((scene.location(chip.window), scene.area(chip.window))))
         ground = static.at((self.reader.scene(chip).geobox, chip.window) for chip in self.samples) if static else None
-        if static and ground:
-            static.check(ground[1], "the chips'")
+        if static and ground and (unseen := static.unseen(ground[1])):
+            raise InputError(f"data.static: {unseen[0]}: shows nothing of the chips' ground; give a raster that does")
         batch = inputs_at(weather, days, np.stack(places), ground)
         if not batch[valid_of(WEATHER)].any():
             raise InputError(

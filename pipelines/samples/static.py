@@ -52,15 +52,9 @@ class Static:
         values = np.array(rows, np.float32).reshape(len(rows), 1, len(self.channels))
         return np.nan_to_num(values), np.isfinite(values)
 
-    def check(self, there: Mask, whose: str) -> None:
-        """Refuse a raster that shows nothing of where it is asked about; `there` is what `at` gives.
-
-        Raises:
-            InputError: which it is.
-        """
-        for name, path in self.files.items():
-            if path and not there[..., self.channels.index(name)].any():
-                raise InputError(f"static {name}: {path}: shows nothing of {whose} ground; give a raster that does")
+    def unseen(self, there: Mask) -> list[str]:
+        """The rasters that show nothing of where they are asked about; `there` is what `at` gives."""
+        return [name for name in self.files if not there[..., self.channels.index(name)].any()]
 
     def _told(self, geobox: GeoBox, window: Window) -> list[float]:
         """The channels of a window of a grid, NaN where nothing is known."""

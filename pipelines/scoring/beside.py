@@ -75,32 +75,30 @@ def opened(bundle: Bundle, files: Sequence[str]) -> WeatherSeries | None:
     return weather
 
 
-def static_of(bundle: Bundle, files: Sequence[str]) -> tuple[Static | None, str]:
-    """The rasters of what does not change, where a run takes them, and what a person should know.
+def static_of(bundle: Bundle, given: Mapping[str, str]) -> Static | None:
+    """The rasters of what does not change; None for a run that takes none.
 
     Args:
         bundle: the run.
-        files: NAME=FILE of each, in place of the training's.
+        given: files by name, in place of the training's.
 
     Raises:
         InputError: the run takes no such raster, or one is none, or in another unit than the training's.
     """
     wanted = bundle.spec.series.get(STATIC)
+    known = data_of(bundle, FusedData).static if wanted else {}
+    if strange := [f"{name}={file}" for name, file in given.items() if name not in known or not file]:
+        told = f"wanted {', '.join(f'{name}=FILE' for name in known)}" if known else "this run takes none; leave it out"
+        raise InputError(f"--static {strange[0]}: {told}")
     if wanted is None:
-        if files:
-            raise InputError(f"--static {files[0]}: this run takes none; leave it out")
-        return None, ""
-    data, given = data_of(bundle, FusedData), dict(text.partition("=")[::2] for text in files)
-    if strange := [f"{name}={file}" for name, file in given.items() if name not in data.static or not file]:
-        raise InputError(f"--static {strange[0]}: wanted {', '.join(f'{name}=FILE' for name in data.static)}")
-    trained = {name: data.root / file for name, file in data.static.items()}
+        return None
+    trained = {name: Path(bundle.data["root"]) / file for name, file in known.items()}
     every = {name: Path(given[name]) if name in given else path for name, path in trained.items()}
     static = open_static({name: path if name in given or path.is_file() else None for name, path in every.items()})
     for channel, here, there in zip(wanted.channels, static.units, wanted.units, strict=True):
         if here and there and here != there:
             raise InputError(f"--static: {channel} is in {here}; wanted {there}, as in training")
-    lacking = ", ".join(name for name, path in static.files.items() if path is None)
-    return static, f"nothing is known of {lacking} here; --static NAME=FILE gives it" if lacking else ""
+    return static
 
 
 def beside(
@@ -118,7 +116,10 @@ def beside(
     Raises:
         InputError: weather is given, and the scene has no date or no place to join it by; see `static_of`.
     """
-    spec = bundle.spec
+    spec, given = bundle.spec, dict(text.partition("=")[::2] for text in static)
+    if static and (weather is None or not spec.series):
+        why = "counts beside the weather alone: give --weather" if spec.series else "this run takes imagery alone"
+        raise InputError(f"--static {static[0]}: {why}, or leave it out")
     if not spec.series:
         return None
     windows = [*grid_of_tiles(scene, spec, overlap)]
@@ -131,13 +132,15 @@ def beside(
         raise InputError(f"{scene.name}: wanted a date, to know what weather came before; --date gives it")
     pixels = [enlarged(window, zoom(spec), scene.shape) for window in windows]
     places = np.stack([np.concatenate((scene.location(window), scene.area(window))) for window in pixels])
-    ground, said = static_of(bundle, static)
+    ground = static_of(bundle, given)
     known = ground.at((scene.geobox, window) for window in pixels) if ground else None
-    if ground and known:
-        ground.check(known[1], f"{scene.name}'s")
+    unseen = ground.unseen(known[1]) if ground and known else []
+    if named := [name for name in unseen if name in given]:
+        raise InputError(f"--static {named[0]}={given[named[0]]}: shows nothing of the ground of {scene.name}")
     arrays = inputs_at(weather, [day] * len(windows), places, known)
     there = float(arrays[valid_of(WEATHER)].mean())
-    files = ground.files if ground else {}
-    used = tuple(f"{name}={path.name}" for name, path in files.items() if path)
-    few = [f"of the weather before {day} {there:.0%} is in the files; the rest is missing"] if there < SHARE else []
-    return Beside(place, arrays, (*weather.notes, *few, *([said] if said else [])), used)
+    notes = [f"of the weather before {day} {there:.0%} is in the files; the rest is missing"] if there < SHARE else []
+    notes += [f"nothing is known of {', '.join(unseen)} here; --static NAME=FILE gives it"] if unseen else []
+    files = ground.files.items() if ground else ()
+    used = tuple(f"{name}={path.name}" for name, path in files if path and name not in unseen)
+    return Beside(place, arrays, (*weather.notes, *notes), used)

@@ -18,6 +18,7 @@ from models.training.settings import Architecture
 from pipelines.commands.score import score
 from pipelines.recipes.onto import settled, told
 from pipelines.runs.finetune import finetune
+from pipelines.runs.folder import Launch
 from pipelines.scoring.jobs import Engine
 from tests.runs import tiny_recipe
 
@@ -77,6 +78,9 @@ def test_a_run_that_has_changed_is_not_gone_on_with(run, chips, rain_run, tmp_pa
         settled(dataclasses.replace(recipe, onto_bundle="0" * 64))
     with pytest.raises(InputError, match="wanted one over scenes"):
         settled(values_recipe(chips, rain_run))
+    with pytest.raises(InputError, match="is the run that this one would stand on"):
+        finetune(recipe, run, launch=Launch(overwrite=True))
+    assert read_bundle(run).spec.task == "segmentation"
     with pytest.raises(InputError, match="no such run folder"):
         settled(values_recipe(chips, tmp_path / "gone"))
 

@@ -173,6 +173,8 @@ def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips,
     assert not lacking.arrays[valid_of(STATIC)].any() and lacking.arrays[valid_of(CONTEXT)].all()
     assert "nothing is known of elevation here; --static NAME=FILE gives it" in lacking.notes
     assert not asked(bundle, weather=False).arrays[valid_of(STATIC)].any()
+    with pytest.raises(InputError, match="counts beside the weather alone"):
+        asked(bundle, f"elevation={steep}", weather=False)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips,
         ("slope={}", "wanted elevation=FILE"),
         ("elevation", "wanted elevation=FILE"),
         ("elevation={}.gone", "no such file"),
-        ("elevation={}", "shows nothing of c01_hls's ground"),
+        ("elevation={}", "shows nothing of the ground of c01_hls"),
     ],
 )
 def test_rasters_that_do_not_fit_are_refused_in_a_line(fused_run, fused_chips, tmp_path, given, told):
