@@ -53,13 +53,13 @@ class RainTrees(nn.Module):
         """Make room for trees."""
         super().__init__()
         self.rounds = rounds
-        self.rows = Surroundings()
+        self.rows = Surroundings(spec.weather.mean, spec.weather.std)
         self.forest = Forests(spec.weather.times * len(spec.weather.channels) * Surroundings.KINDS, 1)
 
     def forward(self, fields: Tensor) -> Tensor:
-        """Normalised fields (B, T*C, H, W) to rain (B, H, W) in scales, never below 0."""
+        """Fields (B, T, C, H, W) to rain (B, H, W) in scales, never below 0."""
         said: Tensor = self.forest(self.rows(fields)).clamp(min=0)
-        return said.reshape(-1, *fields.shape[2:])
+        return said.reshape(-1, *fields.shape[3:])
 
 
 class RainNetwork(WeatherNetwork):
@@ -95,7 +95,7 @@ class RainNetwork(WeatherNetwork):
         base = self.base(encoded[0]).float()
         told = torch.stack([member(*encoded, base) for member in self.members])
         if self.trees is not None and not self.training:
-            told = self._moved(told, self.trees(encoded[0]))
+            told = self._moved(told, self.trees(batch[WEATHER]))
         return self.spec.field.scale * told
 
     def _moved(self, told: Tensor, trees: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from models.types import Array
 COLUMNS = 0.4  # share of the columns that a split chooses from
 BOOSTINGS = 4  # whose trees are averaged
 RATE, LEAVES, LEAF = 0.07, 15, 100  # of boosting, as of the baseline
+DEEP = 6  # splits on a way down: a walk has as many steps as the longest
 NUMBERS = 30_000_000  # of all numbers of all cells that a boosting learns from: 120 MB
 
 
@@ -97,7 +98,7 @@ def plant_boosting(network: RainNetwork, items: Dataset[Any], rounds: int, *, se
 
     assert network.trees is not None
     how: dict[str, Any] = {"learning_rate": RATE, "max_leaf_nodes": LEAVES, "min_samples_leaf": LEAF}
-    how |= {"max_iter": rounds, "max_features": COLUMNS, "early_stopping": False}
+    how |= {"max_iter": rounds, "max_features": COLUMNS, "max_depth": DEEP, "early_stopping": False}
     trees, values = list[Any](), list[Any]()
     for epoch in range(BOOSTINGS):
         rows, rain = _cells(network, items, epoch)
@@ -121,8 +122,7 @@ def _cells(network: RainNetwork, items: Dataset[Any], epoch: int) -> tuple[Array
         known = y.isfinite().nonzero().flatten()
         known = known[:: -(-len(known) * network.trees.forest.features * count // NUMBERS) or 1]
         with torch.inference_mode():
-            fields = network.normalised(torch.as_tensor(item[WEATHER])[None]).flatten(1, 2)
-            rows.append(network.trees.rows(fields)[known].numpy())
+            rows.append(network.trees.rows(torch.as_tensor(item[WEATHER])[None])[known].numpy())
         rain.append(y[known].numpy())
     return np.concatenate(rows), np.concatenate(rain)
 
