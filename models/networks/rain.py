@@ -86,17 +86,18 @@ class RainNetwork(WeatherNetwork):
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles of each member, (M, B, Q, H, W) in the unit of the Spec, of a batch as `samples.fields` builds it.
 
-        After the training they are moved towards what the trees say.
-
         Raises:
             InputError: the batch lacks something, or has shapes that the model does not take.
         """
         encoded = self.encoded(batch)
         base = self.base(encoded[0]).float()
-        told = torch.stack([member(*encoded, base) for member in self.members])
-        if self.trees is not None and not self.training:
-            told = self._moved(told, self.trees(batch[WEATHER]))
-        return self.spec.field.scale * told
+        return torch.stack([self.spec.field.scale * member(*encoded, base) for member in self.members])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """What the members say together, moved towards what the trees say, (B, Q, H, W)."""
+        with torch.inference_mode():
+            told = self(batch)
+            return self.averaged(told if self.trees is None else self._moved(told, self.trees(batch[WEATHER])))
 
     def _moved(self, told: Tensor, trees: Tensor) -> Tensor:
         """Quantiles (M, B, Q, H, W) stretched until their mean has come by `share` towards the trees' (B, H, W).
@@ -104,9 +105,10 @@ class RainNetwork(WeatherNetwork):
         Where a member is sure that it is dry, there is nothing to stretch but an exponential distribution of `FAINT`.
         """
         levels = told.new_tensor(self.spec.field.levels)
-        told = told.clamp(min=0) + FAINT * -torch.log1p(-levels)[:, None, None]
+        scale = self.spec.field.scale
+        told = told.clamp(min=0) - scale * FAINT * torch.log1p(-levels)[:, None, None]
         mean = expectation(told, self.spec.field.levels, dim=2)  # (M, B, H, W)
-        return told * (1 + self.share * (trees / mean - 1))[:, :, None]
+        return told * (1 + self.share * (scale * trees / mean - 1))[:, :, None]
 
     def averaged(self, answers: Tensor) -> Tensor:
         """The barycentre of distributions (Vincent 1912): (M, B, Q, H, W) to (B, Q, H, W), never below 0."""

@@ -152,7 +152,7 @@ def test_the_mean_comes_by_their_share_towards_the_trees(share):
     assert (told.diff(dim=1) > 0).all() and (told > 0).all()
 
 
-def test_trees_are_heard_where_a_member_is_sure_that_it_is_dry_and_not_while_it_learns():
+def test_trees_are_heard_where_a_member_is_sure_that_it_is_dry_and_not_by_what_is_trained():
     net, b = with_trees(0.5), batch()
     for member in net.members:
         torch.nn.init.zeros_(member.head.weight)
@@ -160,7 +160,7 @@ def test_trees_are_heard_where_a_member_is_sure_that_it_is_dry_and_not_while_it_
     told = net.predict(b)
 
     assert (expectation(told, SPEC.field.levels) > 0.4 * SPEC.field.scale * 0.3).all()
-    assert (net.train()(b) < 0).all()
+    assert (net(b) < 0).all()
 
 
 def test_trees_go_through_a_bundle(tmp_path):
