@@ -13,7 +13,9 @@ from pipelines.tasks.rain import RainData, RainRecipe
 
 LEARNED = ["ridge", "ridge on the root", "gamma", "boosting", "convolutions", "whole field"]  # baselines of rain
 VARIABLES = ("TQV", "T2M", "U10M", "V10M")
-TINY = WeatherArchitecture({"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2)
+TINY = WeatherArchitecture(
+    {"embed_dim": 16, "heads": 2, "mask_unit": [8, 8]}, channels=4, detail=12, members=2, rounds=5
+)
 UNITS = {"TQV": "kg m-2", "T2M": "K", "U10M": "m s-1", "V10M": "m s-1", "PRECTOT": "kg m-2 s-1"}
 
 

@@ -1,4 +1,4 @@
-"""Rain from weather fields: Prithvi WxC tokens beside a full-resolution path, and quantiles on top."""
+"""Rain from weather fields: Prithvi WxC tokens and a full-resolution path, trees beside them, quantiles on top."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch.nn import functional
 from models.backbones.wxc_canvas import Canvas
 from models.backbones.wxc_files import WxCConfig
 from models.backbones.wxc_inputs import Batch
+from models.networks.forest import Forests
 from models.networks.quantiles import Shape, expectation, latent, pinball_loss
+from models.networks.surroundings import Surroundings
 from models.networks.weather import Trunk, WeatherNetwork
 from models.spec import WEATHER, Spec
 from models.training.processes import mean_of_all
 from models.training.settings import WeatherArchitecture
 
 PENALTY = 1e-3  # of the ridge, in shares of the fields' variance
+FAINT = 1e-3  # mean of what is added to a dry member, in scales
 LEAK = 0.1  # slope of the loss in quantiles below zero, so that a cell that is thought dry can be told of its rain
 
 
@@ -39,8 +42,33 @@ class Member(Trunk):
         return quantiles
 
 
+class RainTrees(nn.Module):
+    """Boosted trees that say of each cell's surroundings how much rain there is; grown by `training.forests`.
+
+    Attributes:
+        rounds: of each boosting.
+    """
+
+    def __init__(self, spec: Spec, rounds: int) -> None:
+        """Make room for trees."""
+        super().__init__()
+        self.rounds = rounds
+        self.rows = Surroundings(spec.weather.mean, spec.weather.std)
+        self.forest = Forests(spec.weather.times * len(spec.weather.channels) * Surroundings.KINDS, 1)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Fields (B, T, C, H, W) to rain (B, H, W) in scales, never below 0."""
+        said: Tensor = self.forest(self.rows(fields)).clamp(min=0)
+        return said.reshape(-1, *fields.shape[3:])
+
+
 class RainNetwork(WeatherNetwork):
-    """Quantiles of rain, as what a ridge regression of each cell on its own fields leaves out."""
+    """Quantiles of rain, as what a ridge regression of each cell on its own fields leaves out.
+
+    Attributes:
+        trees: a member that says the mean alone, and is not trained with the others; None where there is none.
+        share: its weight in the mean.
+    """
 
     losses = ("pinball", "mse")
     member = Member
@@ -52,6 +80,8 @@ class RainNetwork(WeatherNetwork):
         super().__init__(spec, backbone, architecture, pretrained=pretrained)
         channels = spec.weather.times * len(spec.weather.channels)
         self.base = _silent(nn.Conv2d(channels, 1, 1)).requires_grad_(False)
+        self.trees = RainTrees(spec, architecture.rounds) if architecture.rounds else None
+        self.share = architecture.share
 
     def forward(self, batch: Batch) -> Tensor:
         """Quantiles of each member, (M, B, Q, H, W) in the unit of the Spec, of a batch as `samples.fields` builds it.
@@ -62,6 +92,23 @@ class RainNetwork(WeatherNetwork):
         encoded = self.encoded(batch)
         base = self.base(encoded[0]).float()
         return torch.stack([self.spec.field.scale * member(*encoded, base) for member in self.members])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """What the members say together, moved towards what the trees say, (B, Q, H, W)."""
+        with torch.inference_mode():
+            told = self(batch)
+            return self.averaged(told if self.trees is None else self._moved(told, self.trees(batch[WEATHER])))
+
+    def _moved(self, told: Tensor, trees: Tensor) -> Tensor:
+        """Quantiles (M, B, Q, H, W) stretched until their mean has come by `share` towards the trees' (B, H, W).
+
+        Where a member is sure that it is dry, there is nothing to stretch but an exponential distribution of `FAINT`.
+        """
+        levels = told.new_tensor(self.spec.field.levels)
+        scale = self.spec.field.scale
+        told = told.clamp(min=0) - scale * FAINT * torch.log1p(-levels)[:, None, None]
+        mean = expectation(told, self.spec.field.levels, dim=2)  # (M, B, H, W)
+        return told * (1 + self.share * (scale * trees / mean - 1))[:, :, None]
 
     def averaged(self, answers: Tensor) -> Tensor:
         """The barycentre of distributions (Vincent 1912): (M, B, Q, H, W) to (B, Q, H, W), never below 0."""

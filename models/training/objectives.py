@@ -14,10 +14,11 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from models.networks.decoders import SceneHead
 from models.networks.detail import StatisticsVote
 from models.networks.network import Network
+from models.networks.rain import RainNetwork
 from models.networks.tables import TableNetwork
 from models.networks.weather import WeatherNetwork
 from models.spec import Classes
-from models.training.forests import plant_forests
+from models.training.forests import plant_boosting, plant_forests
 from models.training.losses import weighted_sum
 from models.training.settings import TableArchitecture, Training
 from models.training.statistics import fit_logistic, fit_statistics
@@ -132,7 +133,10 @@ class Ensemble(nn.Module):
 
     def begin(self, items: Dataset[Any], *, seed: int) -> str:
         """Let the network learn what comes before the training."""
-        self.network[0].begin(items[i] for i in range(len(cast("Any", items))))
+        network, count = self.network[0], len(cast("Any", items))
+        network.begin(items[i] for i in range(count))
+        if isinstance(network, RainNetwork) and network.trees is not None:
+            return plant_boosting(network, items, network.trees.rounds, seed=seed)
         return ""
 
     def loss(self, batch: Batch) -> Tensor:

@@ -85,6 +85,8 @@ class WeatherArchitecture:
         members: networks over the one encoder whose answers are averaged.
         dropout: share of feature maps dropped while training.
         token_dropout: share of samples that train without the tokens.
+        rounds: of boosted trees over each cell's surroundings, for rain; 0 leaves them out.
+        share: their weight in the mean, 0 to 1; the networks have the rest.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -93,6 +95,8 @@ class WeatherArchitecture:
     members: int = 1
     dropout: float = 0.15
     token_dropout: float = 0.3
+    rounds: int = 0
+    share: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -102,6 +106,9 @@ class WeatherArchitecture:
         for key in ("dropout", "token_dropout"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"model.{key} {getattr(self, key)}: wanted 0 or more, below 1")
+        for key, most in {"rounds": 1000, "share": 1}.items():
+            if not 0 <= getattr(self, key) <= most:
+                raise InputError(f"model.{key} {getattr(self, key):g}: wanted 0 to {most}")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ def _of_model(model: Any) -> dict[str, Dimension]:
         return made | ({"model.share": Range(0.0, 1.0)} if model.statistics else {})
     if isinstance(model, WeatherArchitecture):
         widths = {f"model.{key}": _around(getattr(model, key)) for key in ("channels", "detail")}
-        return widths | dropout | {"model.token_dropout": Range(0.0, 0.6)}
+        shares = {"model.share": Range(0.0, 1.0)} if model.rounds else {}
+        return widths | dropout | {"model.token_dropout": Range(0.0, 0.6)} | shares
     if isinstance(model, TableArchitecture):
         widths = {f"model.{key}": _around(getattr(model, key)) for key in ("width", "members")}
         return widths | dropout | {"model.leaf": Range(1, 10), "model.share": Range(0.0, 1.0)}

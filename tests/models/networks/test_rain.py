@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,48 @@ def test_a_bundle_gives_the_same_rain_back(tmp_path):
     torch.testing.assert_close(load_network(tmp_path).predict(b), net.predict(b), rtol=0, atol=0)
 
 
+def with_trees(share):
+    """A network whose trees say 0.3, or 2 scales where the first field lies above its mean."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = RainNetwork(SPEC, TINY, dataclasses.replace(SMALL, rounds=1, share=share)).eval()
+    one = {"node_count": 3, "children_left": np.array([1, -1, -1]), "children_right": np.array([2, -1, -1])}
+    tree = SimpleNamespace(**one, feature=np.array([0, 0, 0]), threshold=np.zeros(3))
+    columns = range(net.trees.forest.features)
+    net.trees.forest.plant([tree], [np.array([[0.0], [0.3], [2.0]])], [columns])
+    return net
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_the_mean_comes_by_their_share_towards_the_trees(share):
+    net, b = with_trees(share), batch()
+    alone, told = with_trees(0.0).predict(b), net.predict(b)
+
+    trees = SPEC.field.scale * torch.where(net.normalised(b["weather"])[:, 0, 0] > 0, 2.0, 0.3)
+    mean = expectation(alone, SPEC.field.levels)
+    torch.testing.assert_close(expectation(told, SPEC.field.levels), mean + share * (trees - mean))
+    assert (told.diff(dim=1) > 0).all() and (told > 0).all()
+
+
+def test_trees_are_heard_where_a_member_is_sure_that_it_is_dry_and_not_by_what_is_trained():
+    net, b = with_trees(0.5), batch()
+    for member in net.members:
+        torch.nn.init.zeros_(member.head.weight)
+        member.head.bias.data = torch.tensor([-50.0, 0.0, 0.0])
+    told = net.predict(b)
+
+    assert (expectation(told, SPEC.field.levels) > 0.4 * SPEC.field.scale * 0.3).all()
+    assert (net(b) < 0).all()
+
+
+def test_trees_go_through_a_bundle(tmp_path):
+    net, b = with_trees(0.5), batch()
+    write_weights(tmp_path, net, whole=True)
+    write_bundle(tmp_path, Bundle(SPEC, TINY, dataclasses.replace(SMALL, rounds=1), training={"seed": 1}))
+
+    assert torch.equal(load_network(tmp_path).predict(b), net.predict(b))
+
+
 def test_a_frozen_encoder_comes_from_its_file_and_no_other(tmp_path):
     net, b = network(pretrained=True), batch()
     files = {}
@@ -165,6 +208,8 @@ def test_what_cannot_be_built_is_refused():
         ({"overrides": {"depth": 3}}, "depth is no field"),
         ({"members": 0}, "model.members 0"),
         ({"dropout": 1.0}, "model.dropout 1"),
+        ({"rounds": -1}, "model.rounds -1: wanted 0 to 1000"),
+        ({"share": 1.5}, "model.share 1.5: wanted 0 to 1"),
     ):
         with pytest.raises(InputError, match=said):
             RainNetwork(SPEC, TINY, WeatherArchitecture(**change))
