@@ -21,6 +21,7 @@ from models.training.processes import mean_of_all
 from models.training.settings import WeatherArchitecture
 
 PENALTY = 1e-3  # of the ridge, in shares of the fields' variance
+CELLS = 1 << 14  # that walk down the trees at once: a globe has two hundred thousand
 FAINT = 1e-3  # mean of what is added to a dry member, in scales
 LEAK = 0.1  # slope of the loss in quantiles below zero, so that a cell that is thought dry can be told of its rain
 
@@ -58,8 +59,9 @@ class RainTrees(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Fields (B, T, C, H, W) to rain (B, H, W) in scales, never below 0."""
-        said: Tensor = self.forest(self.rows(fields)).clamp(min=0)
-        return said.reshape(-1, *fields.shape[3:])
+        rows = self.rows(fields)
+        parts = [rows] if torch.compiler.is_exporting() else rows.split(CELLS)
+        return torch.cat([self.forest(part) for part in parts]).clamp(min=0).reshape(-1, *fields.shape[3:])
 
 
 class RainNetwork(WeatherNetwork):
