@@ -46,7 +46,7 @@ class Land:
             raise InputError(f"--mask_classes {large[0]}: wanted codes below {EXACT:,}")
         source = align.dataset(str(self.mask))
         if source.count != 1 or not source.dtypes[0].startswith(("int", "uint")):
-            told = f"{source.count} bands of {source.dtypes[0]}, wanted one of integers"
+            told = f"wanted one band of integers, came {align.bands_of(source)}"
             raise InputError(f"--mask {self.mask}: {told}; write it as a map of 0 and 1, or of classes")
         if align.grid(source).crs is None:
             raise InputError(f"--mask {self.mask}: has no coordinate system; give it one")

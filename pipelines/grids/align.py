@@ -17,6 +17,7 @@ from rasterio.windows import Window as RasterWindow
 
 from models.errors import InputError, RunError
 from pipelines.grids.positions import Lattice, clip, footprint, halves, moved, pixel_ratio, whole_shift
+from pipelines.grids.rasters import bands_of as bands_of
 from pipelines.grids.rasters import dataset as dataset
 from pipelines.grids.rasters import forget as forget
 from pipelines.grids.rasters import reason as reason

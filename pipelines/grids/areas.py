@@ -185,7 +185,7 @@ def open_classes(path: Path) -> Any:
     source = align.dataset(str(path))
     if source.count != 1 or source.dtypes[0] not in ("uint8", "uint16"):
         raise InputError(
-            f"{path}: wanted a map of classes (one band of uint8 or uint16), came {source.count} of {source.dtypes[0]}"
+            f"{path}: wanted a map of classes (one band of uint8 or uint16), came {align.bands_of(source)}"
         )
     ground_system(align.grid(source), str(path))
     return source

@@ -107,6 +107,11 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
+def bands_of(source: Any) -> str:
+    """How many bands an open raster has and of what type, in words; a file of several arrays has none of its own."""
+    return f"{source.count} of {source.dtypes[0]}" if source.count else "none; the file holds several arrays"
+
+
 def _signature(path: str) -> tuple[int, int]:
     """Size and time of change of the local file; zeros for a URL."""
     file = _local(path)

@@ -66,11 +66,9 @@ def open_map(path: Path) -> Mapped:
     if not path.name.endswith("_map.tif"):
         raise InputError(f"{path}: wanted a map, SCENE_map.tif, as `earthtune score` writes it; name that")
     source = align.dataset(str(path))
-    values = source.dtypes[0].startswith("float")
+    values = source.count == 1 and source.dtypes[0].startswith("float")
     if source.count != 1 or not (values or source.dtypes[0] in ("uint8", "uint16")):
-        raise InputError(
-            f"{path}: wanted a map of one band of classes or floats, came {source.count} {source.dtypes[0]}"
-        )
+        raise InputError(f"{path}: wanted a map of one band of classes or floats, came {align.bands_of(source)}")
     geobox = align.grid(source)
     classes = () if values else read_categories(path)
     beside = {kind: path.with_name(f"{scene_name(path)}_{kind}.tif") for kind in KINDS}

@@ -107,7 +107,7 @@ def _unit(name: str, path: Path) -> str:
     """The unit of a raster, which is looked at."""
     source, where = align.dataset(str(path)), f"static {name}: {path}"
     if source.count != 1 or source.dtypes[0].startswith("complex"):
-        raise InputError(f"{where}: {source.count} bands of {source.dtypes[0]}; wanted one of plain numbers")
+        raise InputError(f"{where}: wanted one band of plain numbers, came {align.bands_of(source)}")
     if align.grid(source).crs is None:
         raise InputError(f"{where}: has no coordinate system; give it one")
     unit = source.units[0] or ""

@@ -118,8 +118,8 @@ def beside(
     """
     spec, given = bundle.spec, dict(text.partition("=")[::2] for text in static)
     if static and (weather is None or not spec.series):
-        why = "counts beside the weather alone: give --weather" if spec.series else "this run takes imagery alone"
-        raise InputError(f"--static {static[0]}: {why}, or leave it out")
+        why = "counts beside the weather alone: give --weather, or" if spec.series else "this run takes imagery alone:"
+        raise InputError(f"--static {static[0]}: {why} leave it out")
     if not spec.series:
         return None
     windows = [*grid_of_tiles(scene, spec, overlap)]

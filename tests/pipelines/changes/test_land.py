@@ -165,7 +165,7 @@ def test_masks_that_are_none_are_refused(scenes, mask, tmp_path):
         "--mask names it": Land(None, (10,)),
         "shows nothing of the place": Land(far),
         "wanted codes below 16,777,216": Land(mask, (1 << 24,)),
-        "wanted one of integers": Land(files(scenes, DAYS[0])[0]),
+        "wanted one band of integers": Land(files(scenes, DAYS[0])[0]),
     }
     for words, land in wrong.items():
         with pytest.raises(InputError, match=words):

@@ -183,11 +183,13 @@ def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips,
         ("slope={}", "wanted elevation=FILE"),
         ("elevation", "wanted elevation=FILE"),
         ("elevation={}.gone", "no such file"),
+        ("elevation={}.nc", "came none; the file holds several arrays"),
         ("elevation={}", "shows nothing of the ground of c01_hls"),
     ],
 )
 def test_rasters_that_do_not_fit_are_refused_in_a_line(fused_run, fused_chips, tmp_path, given, told):
     far = hills(tmp_path / "far.tif", crs="EPSG:32660")
+    xr.Dataset({name: (("y", "x"), np.zeros((4, 5))) for name in "ab"}).to_netcdf(f"{far}.nc")
     how = {"weather": [str(fused_chips / "weather.nc")], "static": [given.format(far)], "debug": True}
     with pytest.raises(InputError, match=told):
         score(fused_run, [str(fused_chips / "c01_hls.tif")], out=tmp_path / "out", **how)
