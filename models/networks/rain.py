@@ -104,7 +104,7 @@ class RainNetwork(WeatherNetwork):
     def _moved(self, told: Tensor, trees: Tensor) -> Tensor:
         """Quantiles (M, B, Q, H, W) stretched until their mean has come by `share` towards the trees' (B, H, W).
 
-        Where a member is sure that it is dry, there is nothing to stretch but an exponential distribution of `FAINT`.
+        An exponential distribution of mean `FAINT` is added first, so that what is dry can be stretched, too.
         """
         levels = told.new_tensor(self.spec.field.levels)
         scale = self.spec.field.scale

@@ -273,7 +273,7 @@ def _torch(
             if isinstance(module, torch.nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch has no overload for it
 
-    served = _served(networks)
+    served = _served(networks, bundles)
     own = threading.local()  # a stream for each lane
 
     def moved(array: Array) -> torch.Tensor:
@@ -310,17 +310,22 @@ def _torch(
     return Runtime(run, 2 if cuda else 1, CUDA_BATCH if cuda else 1, f"torch {device.type} {'bf16' if half else 'f32'}")
 
 
-def _served(networks: Sequence[Any]) -> list[int]:
+def _served(networks: Sequence[Any], bundles: Sequence[Bundle]) -> list[int]:
     """For each network, the number of the first one whose backbone says the same of a tile."""
-    return [next(j for j, other in enumerate(networks) if _alike(network, other)) for network in networks]
+    pairs = [*zip(networks, bundles, strict=True)]
+    return [next(j for j, other in enumerate(pairs) if _alike(pair, other)) for pair in pairs]
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether the backbones of two networks are the same, to the bit, and hear the same."""
+def _alike(one: tuple[Any, Bundle], other: tuple[Any, Bundle]) -> bool:
+    """Whether the backbones of two networks are built alike, hold the same to the bit, and hear the same."""
     from torch import equal
 
-    if one is other:
+    if one[0] is other[0]:
         return True
-    mine, theirs = (network.backbone.state_dict() for network in (one, other))
-    same = one.spec.imagery == other.spec.imagery and one.backbone.blocks == other.backbone.blocks
-    return same and mine.keys() == theirs.keys() and all(equal(mine[key], theirs[key]) for key in mine)
+    built = [
+        (of.backbone, of.spec.imagery, network.backbone.blocks, getattr(of.architecture, "overrides", {}))
+        for network, of in (one, other)
+    ]
+    mine, theirs = (network.backbone.state_dict() for network, _ in (one, other))
+    same = built[0] == built[1] and mine.keys() == theirs.keys()
+    return same and all(equal(mine[key], theirs[key]) for key in mine)

@@ -103,7 +103,7 @@ def plant_boosting(network: RainNetwork, items: Dataset[Any], rounds: int, *, se
     for epoch in range(BOOSTINGS):
         rows, rain = _cells(network, items, epoch)
         model = HistGradientBoostingRegressor(**how, random_state=seed + epoch).fit(rows, rain)
-        grown = [_as_tree(of[0].nodes) for of in model._predictors]
+        grown = [_as_tree(of[0].nodes) for of in model._predictors]  # nothing public tells a boosting's trees
         first = float(model._baseline_prediction.item())
         trees += [tree for tree, _ in grown]
         values += [said * len(grown) + first for _, said in grown]  # their mean is then the boosting's sum
@@ -132,6 +132,8 @@ def _as_tree(nodes: Any) -> tuple[Any, Array]:
     leaf = nodes["is_leaf"].astype(bool)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     asked = {"feature": nodes["feature_idx"], "threshold": nodes["num_threshold"]}
-    return SimpleNamespace(node_count=len(nodes), children_left=left, children_right=right, **asked), nodes["value"][
-        :, None
-    ]
+    tree, said = (
+        SimpleNamespace(node_count=len(nodes), children_left=left, children_right=right, **asked),
+        nodes["value"],
+    )
+    return tree, said[:, None]

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from models.backbones.prithvi_eo import config, evenly_spaced
 from models.errors import InputError
+from models.networks.assembly import assemble
 from models.networks.decoders import SceneHead
-from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.spec import Spec
 from models.training.settings import Architecture
@@ -109,7 +109,7 @@ def _blocks(count: int, depth: int, read: Sequence[int]) -> tuple[int, ...]:
 def parameters(spec: Spec, backbone: str, architecture: Architecture) -> int:
     """How many a network has, without making its weights."""
     with torch.device("meta"):
-        network = (FusedNetwork if spec.series else Network)(spec, backbone, architecture)
+        network = assemble(spec, backbone, architecture)
     return sum(weight.numel() for weight in network.parameters())
 
 

@@ -105,8 +105,9 @@ def score(
         return score_weather(run, scenes, out=out, engine=engine, **places, **how)
     _refuse_unused("for runs that downscale weather; this one maps scenes", {"elevation": elevation})
     _refuse_unused("for runs of rain; this one maps scenes", {"climatology": climatology})
-    how = {"debug": debug, "trust": trust, "periods": periods}
-    plan = Plan(out, maps, reading, engine, overlap, tuple(weather), tuple(static), overwrite, ground, **how)
+    beside_them: dict[str, Any] = {"weather": tuple(weather), "static": tuple(static), "periods": periods}
+    how = {"overwrite": overwrite, "ground": ground, "debug": debug, "trust": trust}
+    plan = Plan(out, maps, reading, engine, overlap, **beside_them, **how)
     return score_scenes((run, *bundle), scenes, plan, share, account=account, progress=progress, say=say)
 
 

@@ -40,8 +40,9 @@ def weather_notes(spec: Spec) -> tuple[str, ...]:
         return ()
     days = spec.series[WEATHER].times * spec.series[WEATHER].step / 24
     told = f"beside a scene the model takes {_weather_of(spec)} of the {days:g} days before it (score --weather FILES)"
-    static = ", ".join(spec.series[STATIC].channels) if STATIC in spec.series else ""
-    return (told, *([f"and of its ground {static} (score --static NAME=FILE)"] if static else []))
+    channels = spec.series[STATIC].channels if STATIC in spec.series else ()
+    static = [name for name in channels if f"{name}, deviation" in channels]
+    return (told, *(f"and {name} of its ground (score --static {name}=FILE)" for name in static))
 
 
 def _weather_of(spec: Spec) -> str:

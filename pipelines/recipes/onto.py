@@ -11,7 +11,8 @@ from models.spec import Pixels
 from models.training.settings import Architecture
 from pipelines.recipes.recipe import Recipe, SceneRecipe
 
-HOW_READ = ("scale", "offset", "nodata", "find_fill", "mask_clouds")  # settings of data that change what a tile holds
+# Settings of data that change what a tile holds.
+HOW_READ = ("scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
 
 
 def settled(recipe: Recipe) -> Recipe:
@@ -60,16 +61,18 @@ def told(recipe: SceneRecipe) -> list[str]:
     if recipe.onto is None:
         return []
     bundle = _bundle(recipe.onto)
-    said = f"backbone, bands and tile are those of {recipe.onto.name} ({bundle.backbone}, {bundle.base}), and stay"
+    whose = f"{recipe.onto.name} ({bundle.backbone}, {bundle.base})"
+    said = f"backbone, its weights, bands and tile are those of {whose}, and stay (frozen)"
     other = [key for key in HOW_READ if getattr(recipe.data, key) != bundle.data.get(key)]
     apart = (
         f"scenes are read otherwise than there ({', '.join(f'data.{key}' for key in other)}): score reads them twice"
     )
     twice = [apart] if other else []
-    if bundle.mode == "frozen":
+    learned = bundle.base.file if bundle.base.source == "run" else recipe.onto.name
+    if bundle.mode == "frozen" and bundle.base.source != "run":
         return [said, *twice]
     return [
-        f"{said}; it learned from that run's samples: where held-out ones lie among them, scores are too good",
+        f"{said}; it learned from the samples of {learned}: where held-out ones lie among them, scores are too good",
         *twice,
     ]
 

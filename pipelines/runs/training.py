@@ -61,7 +61,7 @@ def _laid(network: AnyNetwork, run: Path) -> Base:
     """Give a network the backbone of a run, as it is there; where that came from."""
     bundle, theirs = read_bundle(run), _of_run(run)
     network.backbone.load_state_dict(theirs.backbone.state_dict())
-    if bundle.mode == "frozen" and not bundle.whole:
+    if bundle.mode == "frozen" and bundle.base.source != "random":  # a published one, or that of yet another run
         return bundle.base
     return dataclasses.replace(bundle.base, source="run", file=run.name, sha256=bundle.sha256)
 

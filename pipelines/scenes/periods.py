@@ -193,5 +193,6 @@ def _share(scene: Scene) -> float:
 
 @functools.lru_cache(maxsize=1 << 14)  # of a place with hundreds of dates each is asked about several times
 def _looked_at(scene: Scene, changed: tuple[int, ...]) -> float:
+    """See `_share`; a new `changed` renews the cache."""
     seen = [scene.read(window)[1] for window in windows_of(scene.shape)[:_LOOKED_AT]]
     return float(sum(valid.sum() for valid in seen) / sum(valid.size for valid in seen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,26 +75,41 @@ def opened(bundle: Bundle, files: Sequence[str]) -> WeatherSeries | None:
     return weather
 
 
+def check_static(runs: Iterable[Bundle], files: Sequence[str], *, weather: Sequence[str]) -> None:
+    """Refuse NAME=FILE of rasters that none of the runs takes, or that would count for nothing without weather.
+
+    Raises:
+        InputError: which it is.
+    """
+    known = dict.fromkeys(name for run in runs if STATIC in run.spec.series for name in data_of(run, FusedData).static)
+    for text in files:
+        name, _, file = text.partition("=")
+        if name not in known or not file:
+            told = f"wanted {', '.join(f'{name}=FILE' for name in known)}" if known else "no run here takes any"
+            raise InputError(f"--static {text}: {told}; leave it out, or correct it")
+        if not weather:
+            raise InputError(f"--static {text}: counts beside the weather alone; give --weather, or leave it out")
+
+
 def static_of(bundle: Bundle, given: Mapping[str, str]) -> Static | None:
     """The rasters of what does not change; None for a run that takes none.
 
     Args:
         bundle: the run.
-        given: files by name, in place of the training's.
+        given: files by name, in place of the training's, which are taken where they still lie where they lay.
 
     Raises:
-        InputError: the run takes no such raster, or one is none, or in another unit than the training's.
+        InputError: one is no such raster, or in another unit than the training's; a damaged bundle.
     """
     wanted = bundle.spec.series.get(STATIC)
-    known = data_of(bundle, FusedData).static if wanted else {}
-    if strange := [f"{name}={file}" for name, file in given.items() if name not in known or not file]:
-        told = f"wanted {', '.join(f'{name}=FILE' for name in known)}" if known else "this run takes none; leave it out"
-        raise InputError(f"--static {strange[0]}: {told}")
     if wanted is None:
         return None
-    trained = {name: Path(bundle.data["root"]) / file for name, file in known.items()}
-    every = {name: Path(given[name]) if name in given else path for name, path in trained.items()}
-    static = open_static({name: path if name in given or path.is_file() else None for name, path in every.items()})
+    data = data_of(bundle, FusedData)
+    trained = {name: data.root / file for name, file in data.static.items()}
+    own = {name: path for name, path in trained.items() if data.root.is_absolute() and path.is_file()}
+    static = open_static({name: Path(given[name]) if name in given else own.get(name) for name in trained})
+    if static.channels != wanted.channels:
+        raise InputError("bundle.json: its data.static are not what its model takes; copy the run folder again")
     for channel, here, there in zip(wanted.channels, static.units, wanted.units, strict=True):
         if here and there and here != there:
             raise InputError(f"--static: {channel} is in {here}; wanted {there}, as in training")
@@ -111,15 +126,12 @@ def beside(
         scene: the scene.
         overlap: pixels that neighbouring tiles share.
         weather: what `opened` gives.
-        static: see `static_of`.
+        static: NAME=FILE of rasters, see `check_static`; those that the run does not take are for others.
 
     Raises:
         InputError: weather is given, and the scene has no date or no place to join it by; see `static_of`.
     """
     spec, given = bundle.spec, dict(text.partition("=")[::2] for text in static)
-    if static and (weather is None or not spec.series):
-        why = "counts beside the weather alone: give --weather, or" if spec.series else "this run takes imagery alone:"
-        raise InputError(f"--static {static[0]}: {why} leave it out")
     if not spec.series:
         return None
     windows = [*grid_of_tiles(scene, spec, overlap)]

@@ -15,6 +15,7 @@ import rasterio
 
 from models.bundle import Bundle, bundle_id, read_bundle
 from models.errors import InputError
+from models.spec import WEATHER
 from models.types import Progress
 from pipelines.grids.areas import ground_system
 from pipelines.grids.positions import phase
@@ -29,7 +30,7 @@ from pipelines.scenes.find import find_scenes
 from pipelines.scenes.periods import find_places
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import Scene
-from pipelines.scoring.beside import Beside, beside, opened
+from pipelines.scoring.beside import Beside, beside, check_static, opened
 from pipelines.scoring.jobs import CACHE, Engine, Job, Output, failure
 from pipelines.scoring.names import by_name, files_of
 from pipelines.scoring.opening import open_for, periods_of, tags_for, warnings_about
@@ -176,6 +177,7 @@ def _scored(
     runs = {path: read_bundle(path) for path in folders}
     passes = passes_of(runs, plan.overlap)
     _check_runs(runs, classes=plan.maps.wants_ground)
+    check_static(runs.values(), plan.static, weather=plan.weather)
     if plan.maps.mosaic:
         if len(runs) > 1:
             raise InputError(f"{plan.maps.mosaic}: a mosaic is of the maps of one run; score with one, or join later")
@@ -288,7 +290,7 @@ class _Survey:
         inputs: the files of all scenes, as far as their names tell.
         say: takes a line for the person who waits.
         taken: the scene whose maps have a name.
-        opened: the weather, once it was asked for.
+        opened: the weather, once it was asked for, by what runs want of it.
     """
 
     runs: Mapping[Path, Bundle]
@@ -296,7 +298,7 @@ class _Survey:
     inputs: frozenset[Path]
     say: Callable[[str], None]
     taken: dict[str, str] = field(default_factory=dict)
-    opened: WeatherSeries | None = None
+    opened: dict[str, WeatherSeries | None] = field(default_factory=dict)
 
     def job(self, source: str, folders: Sequence[Path], overlap: int) -> tuple[Job | None, list[dict[str, Any]]]:
         """Open and check a scene.
@@ -350,9 +352,10 @@ class _Survey:
         others = not bundle.spec.series and any(one.spec.series for one in self.runs.values())
         if others:
             return None
-        if self.plan.weather and self.opened is None:
-            self.opened = opened(bundle, self.plan.weather)
-        return self.opened
+        wanted = repr((bundle.data.get("weather"), bundle.spec.series.get(WEATHER)))
+        if wanted not in self.opened:
+            self.opened[wanted] = opened(bundle, self.plan.weather)
+        return self.opened[wanted]
 
     def _check_targets(self, output: Output, scene: Scene) -> None:
         """Refuse to replace what is not to be replaced."""

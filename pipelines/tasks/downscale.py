@@ -315,6 +315,7 @@ TASK = weather_task(
     "Train a coarse weather field onto finer cells and write a run folder.",
     recipe=DownscaleRecipe,
     losses=DownscaleNetwork.losses,
+    unused=("model.rounds", "model.share"),  # trees tell of rain
     prepare=prepare,
     reopen=reopen,
     unlabelled=inputs,

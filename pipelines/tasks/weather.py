@@ -140,6 +140,9 @@ def facts(samples: FieldSamples) -> Mapping[str, str]:
     }
 
 
+UNUSED = ("gain", "offset", "smoothing", "class_weights", "layer_decay", "freeze_norm", "flips")
+
+
 def weather_task(
     name: str,
     summary: str,
@@ -150,17 +153,15 @@ def weather_task(
     reopen: Callable[[Spec, Any], FieldSamples],
     unlabelled: Callable[[Spec, Sequence[Source], Any], FieldSamples],
     baselines: Callable[[Any, Sequence[Moment], int], Mapping[str, Teller]],
+    unused: Sequence[str] = (),
 ) -> Task:
-    """A task over weather fields."""
+    """A task over weather fields; `unused` are settings that it has no use for, beside those of all."""
     return Task(
         name,
         summary,
         recipe,
         ("frozen", "full"),
-        tuple(
-            f"training.{key}"
-            for key in ("gain", "offset", "smoothing", "class_weights", "layer_decay", "freeze_norm", "flips")
-        ),
+        (*unused, *(f"training.{key}" for key in UNUSED)),
         least=1,
         losses=losses,
         packages=("scores",),

@@ -19,8 +19,9 @@ from pipelines.commands.score import score
 from pipelines.recipes.onto import settled, told
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
+from pipelines.runs.training import build
 from pipelines.scoring.jobs import Engine
-from tests.runs import tiny_recipe
+from tests.runs import TINY, tiny_recipe
 
 
 def values_recipe(chips, run, **changes):
@@ -46,7 +47,7 @@ def test_the_backbone_stays_and_one_pass_serves_both(run, second, chips, tmp_pat
     assert (bundle.backbone, bundle.mode, bundle.whole) == (first.backbone, "frozen", True)
     assert (bundle.base.source, bundle.base.file, bundle.base.sha256) == ("run", "run", first.sha256)
     assert bundle.spec.imagery == first.spec.imagery
-    assert any("learned from that run's samples" in note for note in bundle.training["notes"])
+    assert any("learned from the samples of run" in note for note in bundle.training["notes"])
 
     scene, seen, features = str(chips / "c01_hls.tif"), [], Network.features
     monkeypatch.setattr(Network, "features", lambda self, inputs: seen.append(1) or features(self, inputs))
@@ -61,14 +62,16 @@ def test_the_backbone_stays_and_one_pass_serves_both(run, second, chips, tmp_pat
 
 
 def test_another_backbone_is_not_taken_for_the_same(run, second, chips, tmp_path, monkeypatch):
-    """One weight apart: each runs its own."""
+    """One weight apart, or other heads of attention, which no weight tells: each runs its own."""
     from models.runtime import engines
 
-    networks = [load_network(folder) for folder in (run, second)]
-    assert engines._served(networks) == [0, 0]
+    networks, bundles = ([load(folder) for folder in (run, second)] for load in (load_network, read_bundle))
+    assert engines._served(networks, bundles) == [0, 0]
+    heads = dataclasses.replace(bundles[1].architecture, overrides=dict(TINY) | {"num_heads": 4})
+    assert engines._served(networks, [bundles[0], dataclasses.replace(bundles[1], architecture=heads)]) == [0, 1]
     with torch.no_grad():
         next(networks[1].backbone.parameters()).view(-1)[0] += 1e-3
-    assert engines._served(networks) == [0, 1]
+    assert engines._served(networks, bundles) == [0, 1]
 
 
 def test_a_run_that_has_changed_is_not_gone_on_with(run, chips, rain_run, tmp_path):
@@ -90,6 +93,13 @@ def test_what_reads_scenes_otherwise_is_told(run, chips):
     assert not any("twice" in note for note in told(recipe))
     masked = dataclasses.replace(recipe.data, mask_clouds=True)
     assert "(data.mask_clouds): score reads them twice" in told(dataclasses.replace(recipe, data=masked))[-1]
+
+
+def test_what_learned_is_told_of_through_a_run_that_did_not(run, second, chips):
+    """The second stands on a run that was trained whole, and a third on the second."""
+    recipe = values_recipe(chips, second)
+    assert any("it learned from the samples of run:" in note for note in told(recipe))
+    assert build(settled(recipe), read_bundle(second).spec)[1] == read_bundle(second).base
 
 
 def test_dates_that_its_backbone_does_not_read_are_refused(run, chips, tmp_path):

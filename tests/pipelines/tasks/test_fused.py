@@ -24,7 +24,7 @@ from pipelines.runs.distil import student_of
 from pipelines.runs.finetune import finetune
 from pipelines.runs.training import build
 from pipelines.samples.sets import inputs_of
-from pipelines.scoring.beside import beside, opened
+from pipelines.scoring.beside import beside, check_static, opened
 from pipelines.scoring.opening import open_for
 from pipelines.scoring.passes import passes_of
 from pipelines.tasks.task import prepare
@@ -153,7 +153,7 @@ def test_the_same_scene_with_other_weather_is_another_map_and_not_kept_from_befo
     assert told["status"] == "failed" and "made with other options" in told["error"]
 
 
-def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips, tmp_path):
+def test_the_ground_of_another_place_is_given_or_missing(fused_run, run, fused_chips, tmp_path):
     """Other hills are another map's input; what is not there is told; without weather they say nothing."""
     bundle, (scene, kept) = read_bundle(fused_run), (fused_chips / "c01_hls.tif", fused_chips / "weather.nc")
     steep = hills(tmp_path / "steep.tif")
@@ -173,8 +173,14 @@ def test_the_ground_of_another_place_is_given_or_missing(fused_run, fused_chips,
     assert not lacking.arrays[valid_of(STATIC)].any() and lacking.arrays[valid_of(CONTEXT)].all()
     assert "nothing is known of elevation here; --static NAME=FILE gives it" in lacking.notes
     assert not asked(bundle, weather=False).arrays[valid_of(STATIC)].any()
-    with pytest.raises(InputError, match="counts beside the weather alone"):
-        asked(bundle, f"elevation={steep}", weather=False)
+    for runs, static, kept, told in (
+        ([bundle], f"elevation={steep}", (), "counts beside the weather alone"),
+        ([read_bundle(run)], f"elevation={steep}", ("w.nc",), "no run here takes any"),
+        ([read_bundle(run), bundle], "slope=x.tif", ("w.nc",), "wanted elevation=FILE"),
+    ):
+        with pytest.raises(InputError, match=told):
+            check_static(runs, [static], weather=kept)
+    check_static([read_bundle(run), bundle], [f"elevation={steep}"], weather=["w.nc"])
 
 
 @pytest.mark.parametrize(
@@ -239,7 +245,7 @@ def test_inspect_says_what_is_wanted_beside_a_scene_and_whether_a_file_has_it(fu
     wanted = f"beside a scene the model takes pr (mm/d), noise of the {DAYS} days before it (score --weather FILES)"
     scene = inspect(fused_chips / "c01_hls.tif", for_run=fused_run)
     file = inspect(fused_chips / "weather.nc", for_run=fused_run)
-    ground = "and of its ground elevation, elevation, deviation, slope (score --static NAME=FILE)"
+    ground = "and elevation of its ground (score --static elevation=FILE)"
     assert scene.ok and {wanted, ground} <= {*scene.notes} and file.notes == (wanted, ground)
     assert file.ok and [need.reason for need in file.needs] == ["pr (mm/d), noise"]
     (need,) = inspect(weather(tmp_path / "named.nc", name="snow"), for_run=fused_run).needs
