@@ -18,6 +18,7 @@ from pipelines.grids.windows import Window, thinned, whole
 
 ELEVATION = "elevation"  # the raster whose slope is told, too
 CELLS = 64  # along the longer side of a sample at most, on which a raster is read
+LOWEST, HIGHEST = -500.0, 9000.0  # metres: the shore of the Dead Sea lies at -430, Everest's top at 8849
 METRES = ("", "m", "metre", "metres", "meter", "meters")
 
 
@@ -68,6 +69,8 @@ class Static:
                 continue
             (raw,) = align.read_onto(source, ground, whole(cells), indexes=[1])
             values = raw.astype(np.float64) * source.scales[0] + source.offsets[0]
+            if name == ELEVATION:
+                values[(values < LOWEST) | (values > HIGHEST)] = np.nan  # fill that nothing declares
             seen = values[np.isfinite(values)]
             told += [seen.mean(), seen.std()] if seen.size else [np.nan, np.nan]
             if name == ELEVATION:
@@ -105,7 +108,10 @@ def open_static(files: Mapping[str, Path | None]) -> Static:
 
 def _unit(name: str, path: Path) -> str:
     """The unit of a raster, which is looked at."""
-    source, where = align.dataset(str(path)), f"static {name}: {path}"
+    where = f"static {name}: {path}"
+    if not path.is_file():
+        raise InputError(f"{where}: no such file on this machine; give a raster that is")
+    source = align.dataset(str(path))
     if source.count != 1 or source.dtypes[0].startswith("complex"):
         raise InputError(f"{where}: wanted one band of plain numbers, came {align.bands_of(source)}")
     if align.grid(source).crs is None:

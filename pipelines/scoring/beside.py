@@ -87,6 +87,8 @@ def check_static(runs: Iterable[Bundle], files: Sequence[str], *, weather: Seque
         if name not in known or not file:
             told = f"wanted {', '.join(f'{name}=FILE' for name in known)}" if known else "no run here takes any"
             raise InputError(f"--static {text}: {told}; leave it out, or correct it")
+        if [other.partition("=")[0] for other in files].count(name) > 1:
+            raise InputError(f"--static {text}: {name} is given twice; leave one out")
         if not weather:
             raise InputError(f"--static {text}: counts beside the weather alone; give --weather, or leave it out")
 

@@ -29,7 +29,8 @@ def passes_of(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tu
             pixels.uses_location,
         )
         series = [(name, s.channels, s.units, s.times, s.step) for name, s in bundle.spec.series.items()]
-        heard = repr((series, [bundle.data.get(key) for key in HEARD_LIKE])) if series else ""
+        ground = bundle.data.get("root") if bundle.data.get("static") else None  # its rasters are of another place
+        heard = repr((series, ground, [bundle.data.get(key) for key in HEARD_LIKE])) if series else ""
         alike.setdefault((inputs, support == "tile", repr(read)), {}).setdefault(heard, []).append(path)
     groups: list[list[Path]] = []
     for kinds in alike.values():  # a run of imagery alone goes along with any other

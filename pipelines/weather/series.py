@@ -195,6 +195,8 @@ def _of_point(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
     if data.sizes.get(down) != 1 or data.sizes.get(across) != 1 or (down == "y" and "spatial_ref" not in data.coords):
         return data
     north, east = float(data[down].values[0]), float(data[across].values[0])
+    if down == "y" and not np.isfinite((north, east)).all():
+        raise InputError(f"{joining.source_name(data)}: its only cell has no place ({down} {north}, {across} {east})")
     if down == "y":
         (east,), (north,) = transform(str(data["spatial_ref"].attrs["crs_wkt"]), "EPSG:4326", [east], [north])
     notes.append(f"{joining.source_name(data)}: holds one cell, which counts within {_REACH:g} degrees of its middle")

@@ -173,13 +173,22 @@ def test_the_ground_of_another_place_is_given_or_missing(fused_run, run, fused_c
     assert not lacking.arrays[valid_of(STATIC)].any() and lacking.arrays[valid_of(CONTEXT)].all()
     assert "nothing is known of elevation here; --static NAME=FILE gives it" in lacking.notes
     assert not asked(bundle, weather=False).arrays[valid_of(STATIC)].any()
-    for runs, static, kept, told in (
+    for runs, static, files, told in (
         ([bundle], f"elevation={steep}", (), "counts beside the weather alone"),
         ([read_bundle(run)], f"elevation={steep}", ("w.nc",), "no run here takes any"),
         ([read_bundle(run), bundle], "slope=x.tif", ("w.nc",), "wanted elevation=FILE"),
+        ([bundle], "elevation=/vsicurl?url=http%3A%2F%2F127.0.0.1", ("w.nc",), "no such file on this machine"),
     ):
         with pytest.raises(InputError, match=told):
-            check_static(runs, [static], weather=kept)
+            check_static(runs, [static], weather=files)
+            asked(bundle, static)
+    with pytest.raises(InputError, match="is given twice"):
+        check_static([bundle], [f"elevation={steep}"] * 2, weather=["w.nc"])
+    with rasterio.open(steep, "r+") as file:
+        file.write(np.full((1, *file.shape), -9999, np.float32))
+        file.scales = (1.0,)
+    with pytest.raises(InputError, match="shows nothing of the ground"):
+        asked(bundle, f"elevation={steep}")
     check_static([read_bundle(run), bundle], [f"elevation={steep}"], weather=["w.nc"])
 
 
@@ -214,6 +223,8 @@ def test_a_run_of_imagery_alone_goes_along_in_one_pass(fused_run, run, fused_chi
     """Each map is what the run makes alone."""
     source, kept = str(fused_chips / "c01_hls.tif"), [str(fused_chips / "weather.nc")]
     both = {path: read_bundle(path) for path in (run, fused_run)}
+    elsewhere = dataclasses.replace(both[fused_run], data={**both[fused_run].data, "root": "/elsewhere"})
+    assert len(passes_of({**both, run / "other": elsewhere}, None)) == 2
     ((together, _),) = passes_of(both, None)
     assert together == (run, fused_run)
     first, second = score(run, [source], out=tmp_path / "both", bundle=[fused_run], weather=kept)
