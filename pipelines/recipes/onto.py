@@ -9,10 +9,7 @@ from models.bundle import Bundle, bundle_id, read_bundle
 from models.errors import InputError
 from models.spec import Pixels
 from models.training.settings import Architecture
-from pipelines.recipes.recipe import Recipe, SceneRecipe
-
-# Settings of data that change what a tile holds.
-HOW_READ = ("scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
+from pipelines.recipes.recipe import READ_LIKE, Recipe, SceneRecipe
 
 
 def settled(recipe: Recipe) -> Recipe:
@@ -23,8 +20,8 @@ def settled(recipe: Recipe) -> Recipe:
     """
     if not isinstance(recipe, SceneRecipe) or recipe.onto is None:
         return recipe
-    bundle = _bundle(recipe.onto)
-    if recipe.onto_bundle not in ("", bundle_id(recipe.onto)):
+    bundle, identity = _bundle(recipe.onto), bundle_id(recipe.onto)
+    if recipe.onto_bundle not in ("", identity):
         raise InputError(f"{recipe.onto}: another run than this one began with; --overwrite starts anew")
     theirs = bundle.architecture
     if not isinstance(theirs, Architecture) or not isinstance(recipe.model, Architecture):
@@ -35,7 +32,7 @@ def settled(recipe: Recipe) -> Recipe:
     return dataclasses.replace(
         recipe,
         onto=recipe.onto.resolve(),
-        onto_bundle=bundle_id(recipe.onto),
+        onto_bundle=identity,
         backbone=bundle.backbone,
         weights="hub",
         revision=None,
@@ -63,7 +60,7 @@ def told(recipe: SceneRecipe) -> list[str]:
     bundle = _bundle(recipe.onto)
     whose = f"{recipe.onto.name} ({bundle.backbone}, {bundle.base})"
     said = f"backbone, its weights, bands and tile are those of {whose}, and stay (frozen)"
-    other = [key for key in HOW_READ if getattr(recipe.data, key) != bundle.data.get(key)]
+    other = [key for key in READ_LIKE if getattr(recipe.data, key) != bundle.data.get(key)]
     apart = (
         f"scenes are read otherwise than there ({', '.join(f'data.{key}' for key in other)}): score reads them twice"
     )

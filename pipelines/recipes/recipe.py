@@ -17,6 +17,8 @@ from models.spec import ClassDef, Target
 from models.training.settings import Architecture, Lora, Training
 from models.types import convert
 
+# Settings of data that change what a tile of a scene holds.
+READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
 Kind = TypeVar("Kind")
 
 

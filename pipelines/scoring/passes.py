@@ -8,8 +8,8 @@ from typing import Any
 
 from models.bundle import Bundle
 from models.errors import InputError
+from pipelines.recipes.recipe import READ_LIKE
 
-READ_LIKE = ("bands", "scale", "offset", "nodata", "find_fill", "mask_clouds", "periods")
 HEARD_LIKE = ("weather", "static")
 
 

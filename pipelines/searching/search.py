@@ -70,7 +70,7 @@ def search(
     check(task, recipe)
     recipe = changed(recipe, {})  # with its folder in full, as it is written down
     check_ranges({"--trials": (trials, 1, 10_000), "--seeds": (seeds, 0, 100)})
-    unused = [key for key in ("data.corrections", "distil") if value_of(recipe, key)]
+    unused = [key for key in ("data.corrections", "distil", "onto") if value_of(recipe, key)]
     if unused:
         raise InputError(f"{unused[0]}: search without it, and give it to finetune with the best recipe")
     tried = read_space(space) if space else default_space(task, recipe)
