@@ -21,6 +21,7 @@ _HOME = {
     "pipelines.embeddings.embed": ("embed",),
     "pipelines.embeddings.encoding": ("read_tokens",),
     "pipelines.exploring.explore": ("explore",),
+    "pipelines.forecasts.encode": ("encode",),
     "pipelines.forecasts.forecast": ("forecast",),
     "pipelines.forecasts.seasonal": ("seasonal",),
     "pipelines.grids.tokens": ("components", "similarity"),

@@ -218,6 +218,15 @@ COMMANDS: Mapping[str, Command] = {
         ("forecast prithvi_wxc_2300m_rollout merra2/*.nc4 --out fc --steps 8",),
         several=("verify",),
     ),
+    "encode": Command(
+        "Prithvi WxC's tokens of MERRA-2 files as a weather file",
+        "BACKBONE FILE [FILE ...] --out FILE [--every HOURS] ...",
+        "pipelines.commands.encode:encode",
+        (
+            "encode prithvi_wxc_2300m merra2/*.nc4 --out tokens.nc --region -100,30,-70,45",
+            "encode prithvi_wxc_2300m new/*.nc4 --out new_tokens.nc --like tokens.nc",
+        ),
+    ),
     "seasonal": Command(
         "chances of a season's terciles, and their skill",
         "FILE [FILE ...] --target NAME --season DJF --out DIR",

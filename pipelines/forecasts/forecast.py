@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.backbones.prithvi_wxc import WxCForecaster
-    from models.backbones.wxc_files import WxCConfig, WxCFiles
     from models.backbones.wxc_inputs import Batch
     from pipelines.samples.climatology import Climatology
 
@@ -86,10 +85,11 @@ def forecast(
         RunError: the forecast is not finite, or the disk does not take it.
     """
     # All of these bring torch, which no other command's help has to wait for.
+    from models.backbones.prithvi_wxc import WxCForecaster
     from models.backbones.rollout import STEP_HOURS
     from pipelines.forecasts.forecast_fields import Forecast, write_forecast
     from pipelines.forecasts.rain import WRITTEN, open_rain
-    from pipelines.forecasts.start import find_climatology, find_config, last_time
+    from pipelines.forecasts.start import find_climatology, find_config, last_time, ready
     from pipelines.forecasts.verification import check_truth, verified
     from pipelines.weather.merra2 import choose_channels, open_merra2
     from pipelines.weather.regions import geobox, region_of
@@ -113,15 +113,14 @@ def forecast(
     normal = climate if climate and config.residual == "climate" else None
     _warn(backbone, weights, say)
     batch = merra.batch(known, lead=STEP_HOURS, climate=normal.read(targets[0]) if normal else None)
-    model, where = _ready(config, files, batch, precision=precision, device=device)
-    batch = {key: value.to(where) for key, value in batch.items()}
+    model, _ = ready(WxCForecaster, config, files, batch, precision=precision, device=device)
     kept = choose_channels({*chosen, *(asked.channels if asked else ())}, config.channels)
     at = [config.channels.index(channel) for channel in kept]
     fields = _rolled(model, batch, begin, normal, _shown(targets, progress), at, meter)
     made = Forecast(merra, kept, begin, targets, fields)
     origin = {"model": backbone, "weights": weights, "climatology": climate.told if climate else "none"}
     rows = verified(made.of(chosen), truth, climate) if truth else []
-    states = made.after(batch["x"][0, :, at].cpu().numpy(), known)
+    states = made.after(batch["x"][0, :, at].numpy(), known)
     beside = partial(asked.write, states=states, out=out, origin=origin) if asked else None
     return write_forecast(out, made.of(chosen), origin, rows, meter, beside=beside, also=WRITTEN)
 
@@ -163,50 +162,11 @@ def _rolled(
     def climate_at(time: Time) -> Tensor | None:
         return None if climate is None else torch.from_numpy(climate.read(time))[None]
 
+    device = next(model.parameters()).device
+    batch = {key: value.to(device) for key, value in batch.items()}
     stepping = rollout(model, batch, start=start, climate=climate_at)
     meter.lap(READ)
     fields = np.stack([next(stepping)[0, at].cpu().numpy() for _ in targets])
     meter.made(samples=len(fields))
     meter.lap(TILES)
     return fields
-
-
-def _ready(
-    config: WxCConfig, files: WxCFiles | None, batch: Batch, *, precision: str, device: str
-) -> tuple[WxCForecaster, str]:
-    """The model in eval mode on its device, and that device's name."""
-    import torch
-
-    from models.backbones.prithvi_wxc import WxCForecaster
-    from models.backbones.wxc_weights import fill_random, load_pretrained
-
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if precision not in kinds:
-        raise InputError(f"precision {precision!r}: wanted one of {', '.join(kinds)}")
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device {device!r}: wanted auto, cpu, or cuda where there is one")
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    with torch.device("meta"):
-        model = WxCForecaster(config, scalers=None if files else _own_scalers(config, batch))
-    if files:
-        load_pretrained(model, files, dtype=kinds[precision])
-    else:
-        fill_random(model, dtype=kinds[precision])
-    return model.eval().to(where), where
-
-
-def _own_scalers(config: WxCConfig, batch: Batch) -> Any:
-    """Scalers from the analyses themselves, for random weights: values then have the size of weather."""
-    import torch
-
-    from models.backbones.wxc_files import WxCScalers
-
-    x, static = batch["x"][0].double(), batch["static"][0, -len(config.static) :].double()  # (2, C, H, W), (S, H, W)
-    seen = torch.cat((x, batch["climate"].double())) if "climate" in batch else x
-    mean, std = seen.mean(dim=(0, 2, 3)), seen.std(dim=(0, 2, 3)).clamp(min=1e-4)
-    std = std.maximum(1e-6 * mean.abs())  # pressures of the upper levels do not vary
-    flat, spread = static.mean(dim=(1, 2)), static.std(dim=(1, 2)).clamp(min=1e-4)
-    change = (x[1] - x[0]).std(dim=(1, 2)).clamp(min=1e-8)
-    pairs = zip((*mean.tolist(), *flat.tolist()), (*std.tolist(), *spread.tolist()), strict=True)
-    names = (*config.channels, *config.static)
-    return WxCScalers(dict(zip(names, pairs, strict=True)), dict(zip(config.channels, change.tolist(), strict=True)))

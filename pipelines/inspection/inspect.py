@@ -8,6 +8,7 @@ from typing import Any
 
 from models.bundle import Bundle, load_familiar, read_bundle
 from models.errors import EarthtuneError, InputError
+from models.spec import WEATHER
 from pipelines.inspection.findings import BandInfo, Inspection, Need
 from pipelines.scenes import sensors
 from pipelines.scenes.reading import Reading
@@ -28,7 +29,7 @@ def inspect(
 
     Args:
         path: raster, folder of band files, STAC item or weather file; a folder of many scenes; the frames of a model of
-            several dates are joined by commas.
+            several dates are joined by commas, and so are weather files that a model takes together.
         for_run: a run folder: say whether its model can read this, and why not.
         reading: what the files do not say themselves.
         group: group of a weather file (HDF5, Zarr) whose variables lie in several.
@@ -38,6 +39,10 @@ def inspect(
         InputError: the path is missing or no raster, or the run folder holds no model.
     """
     bundle = None if for_run is None else read_bundle(for_run)
+    if bundle and (files := _together(str(path), bundle)):
+        from pipelines.inspection.needs import need_weather, weather_notes
+
+        return Inspection(str(path), needs=(need_weather(files, bundle),), notes=weather_notes(bundle.spec))
     if detect.is_weather(str(path)):
         return _weather(str(path), bundle, group, reading, run=for_run)
     from pipelines.grids.rasters import trusting
@@ -142,7 +147,7 @@ def _weather(path: str, bundle: Bundle | None, group: str | None, reading: Readi
         needs, notes = _weather_needs(path, run, bundle)
         return Inspection(path, weather=found, needs=needs, notes=notes)
     if notes := weather_notes(bundle.spec):
-        return Inspection(path, weather=found, needs=(need_weather(path, bundle),), notes=notes)
+        return Inspection(path, weather=found, needs=(need_weather([path], bundle),), notes=notes)
     try:  # its variables may be the bands of a scene
         seen = _raster(path, bundle, reading, run=run)
     except InputError as error:
@@ -167,6 +172,16 @@ def _weather_needs(path: str, run: Path, bundle: Bundle) -> tuple[tuple[Need, ..
     familiar = load_familiar(run, bundle)
     strange = [] if familiar is None else strange_fields(samples, unfamiliar_fields(familiar, samples), bundle)
     return needs, (*samples.notes, *strange)
+
+
+def _together(path: str, bundle: Bundle) -> list[str]:
+    """Several weather files, or a folder of nothing else, for a model that takes weather beside its imagery."""
+    files = path.split(",")
+    if WEATHER not in bundle.spec.series or bundle.spec.over_tables:
+        return []
+    inside = [file for file in Path(path).rglob("*") if file.is_file()] if Path(path).is_dir() else []
+    some = [str(file) for file in inside] or (files if len(files) > 1 else [])
+    return files if some and all(detect.is_weather(file) for file in some) else []
 
 
 def _folder_contents(path: Path) -> dict[str, int] | None:

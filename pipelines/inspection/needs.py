@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from models.bundle import Bundle
 from models.errors import InputError
 from models.spec import STATIC, WEATHER, Spec
@@ -23,12 +25,12 @@ def needs_of(found: Inspection, products: list[Product], spec: Spec) -> list[Nee
     return needs
 
 
-def need_weather(path: str, bundle: Bundle) -> Need:
-    """Whether a file holds the weather that a model takes beside its imagery."""
+def need_weather(files: Sequence[str], bundle: Bundle) -> Need:
+    """Whether files, or a folder of them, hold the weather that a model takes beside its imagery."""
     from pipelines.scoring.beside import opened
 
     try:
-        opened(bundle, [path])
+        opened(bundle, files)
     except InputError as error:
         return Need("weather", False, str(error))
     return Need("weather", True, _weather_of(bundle.spec))

@@ -95,6 +95,7 @@ def test_commands_ask_nobody_and_leave_nothing(guarded, run, rain_run, chips, ra
         "sample maps/1_map.tif --n 30 --out points.gpkg",
         "areas labelled.gpkg",
         f"forecast prithvi_wxc_tiny {surface} {deep} --weights random --steps 1 --out fc",
+        f"encode prithvi_wxc_tiny {surface} {deep} --weights random --every 6 --components 2 --out wxc.nc",
         f"seasonal {world(tmp_path / 'years.nc')} --target pr --season DJF --out winter",
         "label trees maps rain tokens.tif fc winter --country FRA",
     ]

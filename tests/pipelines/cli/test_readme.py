@@ -60,6 +60,7 @@ LINES, INLINE = lines_of(README), inline_of(README)
 INSTEAD = {
     "embed prithvi_eo_v2_300_tl": "embed runs/landuse",  # 300M on a machine of any size
     "prithvi_wxc_2300m_rollout": "prithvi_wxc_tiny --weights random",  # 2300M; by name in test_forecast.py
+    "encode prithvi_wxc_2300m": "encode prithvi_wxc_tiny --weights random",  # the same, in test_encode.py
     "--steps 8": "--steps 1",
 }
 # Options that make a fine-tuning small. The hub of the tests serves weights of this size under the published name.
@@ -273,6 +274,7 @@ def test_every_command_of_the_readme_runs(desk, hub, earth_search, capsys, torch
         "check.gpkg",
         "tokens.tif",
         "fc/forecast.nc",
+        "tokens.nc",
         "winter/skill.json",
     }
     made |= {

@@ -261,6 +261,14 @@ def test_inspect_says_what_is_wanted_beside_a_scene_and_whether_a_file_has_it(fu
     assert file.ok and [need.reason for need in file.needs] == ["pr (mm/d), noise"]
     (need,) = inspect(weather(tmp_path / "named.nc", name="snow"), for_run=fused_run).needs
     assert not need.ok and "pr" in need.reason
+    parts = [tmp_path / "apart" / f"{name}.nc" for name in ("pr", "noise")]
+    parts[0].parent.mkdir()
+    with xr.open_dataset(fused_chips / "weather.nc") as data:
+        for path in parts:
+            data[[path.stem, "time_bnds"]].to_netcdf(path)
+    alone, together = (inspect(",".join(map(str, some)), for_run=fused_run) for some in (parts[:1], parts))
+    assert (alone.ok, together.ok, together.notes) == (False, True, file.notes)
+    assert inspect(parts[0].parent, for_run=fused_run).ok
 
 
 @pytest.mark.parametrize(
