@@ -1,7 +1,7 @@
 """Made chips with tokens of both cores: what fused is worth where the weather comes as Prithvi WxC's tokens.
 
-Usage: ``python tests/benchmarks/wxc_tokens.py FOLDER``. The chips are those of sample_data/fused, whose truth is half in
-the imagery and half in the rain before it. Analyses of 160 channels are made in which rain, temperature and wind of
+Usage: ``python tests/benchmarks/wxc_tokens.py FOLDER``. The chips are those of sample_data/fused, whose truth is half
+in the imagery and half in the rain before it. Analyses of 160 channels are made in which rain, temperature and wind of
 each cell and day stand out of noise; `earthtune encode` (tiny, random weights) makes tokens of them, and `fused_demo`
 is trained with the tokens in place of the weather, and with the weather itself.
 """
