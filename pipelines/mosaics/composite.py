@@ -197,12 +197,21 @@ def _dates(
         else:
             yield from ((source, scene) for scene in found)
     for why in parts.values():
-        try:
-            found = opened([*why], times=len(why)).apart() if len(why) > 1 else []
-        except InputError:
-            found = []
-        refused += () if found else why.values()
+        found, left = _together([*why], opened)
+        refused += [why[source] for source in left]
         yield from ((next(iter(why)), scene) for scene in found)
+
+
+def _together(sources: Sequence[str], opened: Callable[..., Scene]) -> tuple[list[Scene], list[str]]:
+    """The dates of sources that are scenes only together, and which are left out: one that is damaged, or all."""
+    for left in ([], *([source] for source in sources)):
+        some = [source for source in sources if source not in left]
+        if len(some) > 1:
+            try:
+                return opened(some, times=len(some)).apart(), left
+            except InputError:
+                continue
+    return [], [*sources]
 
 
 def _period(day: datetime.date, by: By) -> str:

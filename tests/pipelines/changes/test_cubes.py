@@ -11,6 +11,7 @@ import xarray as xr
 
 from notebooks.store import HERE
 from pipelines.api import Reading, changes
+from pipelines.mosaics.composite import open_dated
 from tests.pipelines.changes.test_changes import BANDS, CLEARED, DAYS, SHAPE, SINCE, read, scene
 
 FEW = DAYS[::2]  # a date in 48 days
@@ -51,3 +52,14 @@ def test_the_notebook_takes_a_real_series_and_an_update_what_came_to_its_files(t
     told = changes([str(series)], out=tmp_path / "runs" / "real", update=True, reading=reading, say=said.append)
     assert told["dates"]["new"] == len(FEW) - EARLY and "left out" not in "".join(said)
     assert (read(told["files"]["map"])[0][CLEARED] == 2).mean() > 0.9
+
+
+def test_a_damaged_file_hides_no_series(tmp_path):
+    write_parts(tmp_path, 3)
+    whole = (tmp_path / "S2_10m.nc").read_bytes()
+    (tmp_path / "S2_60m.nc").write_bytes(whole[: len(whole) // 2])
+    said = list[str]()
+    scenes = open_dated(
+        [str(tmp_path)], tmp_path / "out", (BANDS[:3], None), Reading(nodata=-10000, mask_clouds=False), said.append
+    )
+    assert len(scenes) == 3 and len(said) == 1 and "S2_60m.nc" in said[0]
