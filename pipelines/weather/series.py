@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from rasterio._err import CPLE_BaseError  # `transform` raises these; rasterio.errors does not name them
 from rasterio.warp import transform
 
 from models.errors import InputError
@@ -198,7 +199,13 @@ def _of_point(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
     if down == "y" and not np.isfinite((north, east)).all():
         raise InputError(f"{joining.source_name(data)}: its only cell has no place ({down} {north}, {across} {east})")
     if down == "y":
-        (east,), (north,) = transform(str(data["spatial_ref"].attrs["crs_wkt"]), "EPSG:4326", [east], [north])
+        try:
+            (east,), (north,) = transform(str(data["spatial_ref"].attrs["crs_wkt"]), "EPSG:4326", [east], [north])
+        except CPLE_BaseError as error:  # a local system, say
+            raise InputError(
+                f"{joining.source_name(data)}: nothing leads from the coordinate system of its only cell to latitudes "
+                "and longitudes; correct it, or name its coordinates lat and lon"
+            ) from error
     notes.append(f"{joining.source_name(data)}: holds one cell, which counts within {_REACH:g} degrees of its middle")
     four = data.isel({down: [0, 0], across: [0, 0]}).rename({} if down == "lat" else {down: "lat", across: "lon"})
     return four.assign_coords(lat=north + _REACH * np.array([0.5, -0.5]), lon=east + _REACH * np.array([-0.5, 0.5]))

@@ -388,6 +388,16 @@ def test_places_that_are_none_are_refused(tmp_path, places, settings, told):
         opened.at(*places, bounds=settings.get("bounds"))
 
 
+def test_a_cell_of_a_system_that_leads_nowhere_is_refused_in_a_line(tmp_path):
+    data = hold(np.arange(10.0).reshape(10, 1, 1), lat=(50.0,), lon=(3.0,)).rename(lat="y", lon="x")
+    for axis in "xy":
+        data[axis].attrs = {"standard_name": f"projection_{axis}_coordinate", "units": "m"}
+    data["t2m"].attrs["grid_mapping"] = "crs"
+    data["crs"] = ((), 0, {"crs_wkt": 'LOCAL_CS["here",UNIT["metre",1]]'})
+    with pytest.raises(InputError, match="nothing leads from the coordinate system of its only cell"):
+        series(tmp_path, data, days_before=2)
+
+
 @pytest.mark.parametrize("join", ["cell", "bilinear", "area"])
 @pytest.mark.parametrize("planar", [True, False])
 def test_a_file_of_one_cell_serves_what_lies_near_its_middle(tmp_path, join, planar):
