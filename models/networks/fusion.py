@@ -13,7 +13,7 @@ from models.networks.network import Network
 from models.spec import IMAGERY, Classes, Series, Spec, valid_of
 from models.training.settings import Architecture
 
-WIDTH, DROPOUT = 64, 0.3
+WIDTH, DROPOUT = 64, 0.1
 TOKENS = 8  # channels of the backbone's last map that the correction sees
 FARTHEST = 4.0  # standard deviations from the mean; what is beyond says no more
 
@@ -93,6 +93,11 @@ class Correction(nn.Module):
     def known(self, bands: Tensor, tokens: Tensor, said: Tensor) -> Tensor:
         """Normalised bands, what `tokens` makes of tokens, and what the imagery says, side by side: (B, F, ...)."""
         return torch.cat((bands, tokens, said.softmax(dim=1) if self.classes else said), dim=1)
+
+    def heard(self) -> Tensor:
+        """How much the series are listened to: the lengths of the weights of each mean of theirs, added up."""
+        encoders = [encoder for encoder in self.encoders.values() if isinstance(encoder, SeriesEncoder)]
+        return torch.stack([encoder.embed.weight.norm(dim=0).sum() for encoder in encoders]).sum()
 
     def beside(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Which samples have anything beside their imagery: (B,) bool."""

@@ -20,6 +20,7 @@ from models.spec import CONTEXT, STATIC, WEATHER, Classes, valid_of
 NUMBERS = 40_000_000  # of all that is kept of pixels: 160 MB
 PIXELS = 64  # of a sample at most
 BATCH, STEPS, RATE, DECAY, AVERAGED = 16, 400, 3e-3, 0.05, 0.1
+SPARSE = 0.02  # of the group lasso over what the series tell (Yuan and Lin 2006): few of their means matter
 WITHHELD = 0.15  # share of samples that are trained without each of the series, and a stretch of the weather
 
 Loss = Callable[..., Tensor]
@@ -84,6 +85,7 @@ def fit_correction(network: FusedNetwork, items: Dataset[Any], loss: Loss, weigh
         rows = answers.flatten(0, 2)
         optimiser.zero_grad()
         step = loss(rows, truth, weights, counts) if classes else loss(rows[:, 0], truth)
+        step = step + SPARSE * correction.heard()
         step.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         optimiser.step()
         schedule.step()
