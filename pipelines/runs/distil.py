@@ -1,4 +1,4 @@
-"""A student of a run: its recipe, what it learns from beside the labels, and how it does beside its teacher."""
+"""A student of a run: its recipe, what it learns from beside the labels, and whom it is held against."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning import seed_everything
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from shapely import STRtree, box
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.bundle import FILES, bundle_id, read_bundle
 from models.errors import InputError
 from models.networks.assembly import AnyNetwork
-from models.runtime.export import example_inputs
 from models.spec import Spec
 from models.training.pruning import parameters, smaller
 from models.training.settings import Architecture
@@ -25,23 +22,22 @@ from models.types import Progress
 from pipelines.grids.align import crop
 from pipelines.grids.windows import cells
 from pipelines.recipes.recipe import Distil, Recipe, SceneRecipe, check_ranges
-from pipelines.reports.measures import named, number, with_unit
+from pipelines.runs import trust
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, teacher_of, train
-from pipelines.runs.worth import tokens
+from pipelines.runs.worth import costs, students, tokens
+from pipelines.runs.worth.students import ALONE, TEACHER, Asked
 from pipelines.samples.chips import Chip, Chips
-from pipelines.samples.sets import Samples, check_split
+from pipelines.samples.sets import Samples, check_split, inputs_of
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import open_told
-from pipelines.tasks.task import Task, Teller, load_recipe
+from pipelines.tasks.task import Task, load_recipe
 
 SIZES = {"small": 6, "tiny": 10}  # by what the parameters are divided
 SCRATCH = "scratch"  # folder of the same training without a teacher
-TEACHER, ALONE = "teacher", "the same without a teacher"
-Asked = Mapping[str, Teller]
 
 
 def student_of(
@@ -211,78 +207,22 @@ def rivals(
 
 
 def compared(
-    task: Task, samples: Samples, tested: Sequence[Any], ours: tuple[Asked, Any], others: Mapping[str, Any]
+    task: Task,
+    recipe: Recipe,
+    samples: Samples,
+    tested: Sequence[Any],
+    ours: tuple[Asked, AnyNetwork],
+    others: Mapping[str, Any],
+    out: Path,
 ) -> dict[str, Any] | None:
-    """How a student does beside its rivals, all on samples that none of them saw.
+    """How a student does beside its rivals, see `students.compared`; what a tile of each costs lies in the run folder.
 
-    Returns:
-        "score", the leading one; "rows", for each "name", the score, that with tokens at zero, "parameters" and
-        "products" (multiply-adds of one tile); "compared" with each; and "told", sentences. None without rivals.
+    None without rivals.
     """
-    if not others:
+    distil = getattr(recipe, "distil", None)
+    if distil is None or not others:
         return None
-    models = {"model": ours, **others}
-    every = {f"{name}{mark}": asked[kind] for name, (asked, _) in models.items() for mark, kind in _KINDS.items()}
-    found = task.judge(samples, tested, every)
-    lead, unit = found.shown.said[0], found.shown.unit
-    rows: list[dict[str, Any]] = []
-    for name, (_, network) in models.items():
-        whole, zeroed = (found.scores[f"{name}{mark}"].get(lead) for mark in _KINDS)
-        row = {"name": "student" if name == "model" else name, "score": whole, "zeroed": zeroed}
-        rows.append(row | {"parameters": sum(w.numel() for w in network.parameters()), "products": products(network)})
-    beside = {name: found.compare("model", name) for name in others}
-    part = rows[1]["parameters"] / rows[0]["parameters"], rows[1]["products"] / rows[0]["products"]
-    said = [
-        f"Student of {part[0]:.1f} times fewer parameters and {part[1]:.1f} times fewer products a tile; its time "
-        "falls less, for what is told of surroundings costs the same."
-    ]
-    for name, one in beside.items():
-        said.append(
-            f"Beside {'its ' * (name == TEACHER)}{name}: {one.told(unit, names=('The student', _called(name)))}"
-        )
-    without = found.compare("model", f"model{_AT_ZERO}")
-    if without.verdict != "ahead":
-        said.append("The student does as well without tokens: what it knows is in the bands and their surroundings.")
-    gain = with_unit(lead, number(lead, without.gain, sign="+"), unit)
-    return {
-        "score": lead,
-        "named": named(lead),
-        "rows": rows,
-        "compared": {name: one.to_json() for name, one in beside.items()},
-        "tokens": {"gain": gain, **without.to_json()},
-        "told": said,
-    }
-
-
-_AT_ZERO = ", " + tokens.ZEROED
-_KINDS = {"": tokens.AS_IS, _AT_ZERO: tokens.ZEROED}
-
-
-def _called(name: str) -> str:
-    """A rival as the subject of a sentence."""
-    return "The teacher" if name == TEACHER else "The one without a teacher"
-
-
-def products(network: AnyNetwork) -> int:
-    """Multiply-adds of a network over one tile; those of its convolutions and linear layers, which are nearly all."""
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), counter:
-        network.eval().predict(example_inputs(network.spec, batch=1))
-    return int(counter.get_total_flops()) // 2
-
-
-def view(found: Mapping[str, Any] | None, unit: str) -> dict[str, Any] | None:
-    """What the report shows of a comparison: sentences, and a row for each model."""
-    if found is None:
-        return None
-    lead = found["score"]
-    rows = [
-        {
-            "name": row["name"],
-            "scores": [with_unit(lead, number(lead, row[key]), unit) for key in ("score", "zeroed")],
-            "size": f"{row['parameters'] / 1e6:.2f} M",
-            "products": f"{row['products'] / 1e9:.2f} G",
-        }
-        for row in found["rows"]
-    ]
-    return {"told": found["told"], "score": named(lead), "rows": rows}
+    found = students.compared(task, samples, tested, ours, others)
+    folders = {students.STUDENT: out, TEACHER: distil.teacher}
+    costs.write(out, folders, inputs_of(samples, tested[:1]))
+    return found | {"unfamiliar": trust.foreign_ground(samples, samples.of("train"), recipe.seed)}

@@ -68,8 +68,13 @@ def _laid(network: AnyNetwork, run: Path) -> Base:
 
 def _of_run(run: Path) -> Network:
     """The network of a run over scenes, its base where the run had it."""
+    return cast("Network", load_network(run, weights=base_of(run)))
+
+
+def base_of(run: Path) -> Path | None:
+    """The file of a run's base, where the run had it; None where there is none, or no more."""
     base = Path(load_recipe(run / "recipe.yaml").weights)
-    return cast("Network", load_network(run, weights=base if base.is_file() else None))
+    return base if base.is_file() else None
 
 
 def module_of(

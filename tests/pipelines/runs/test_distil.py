@@ -10,10 +10,11 @@ import pytest
 from models.bundle import bundle_id, load_network, read_bundle
 from models.errors import InputError
 from models.training.pruning import parameters
-from pipelines.runs import distil, training
+from pipelines.runs import training
 from pipelines.runs.distil import student_of, take_up
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
+from pipelines.runs.worth.students import products
 from pipelines.tasks.task import prepare, task_named
 from tests.runs import BANDS, make_chip, write
 
@@ -56,6 +57,16 @@ def test_a_student_is_a_run_that_is_told_of_beside_its_teacher(run, elsewhere, t
     page = (tmp_path / "student" / "report.html").read_text()
     assert "Student and teacher" in page and result["student"]["told"][0] in page
     assert json.loads((tmp_path / "student" / "metrics.json").read_text())["student"] == result["student"]
+    sure = result["confidence"]["measures"]["raw"]
+    assert mine["confidence"]["ece"] == pytest.approx(sure["ece"], abs=1e-4)  # asked about the same groups
+    assert "6 groups are too few" in result["student"]["unfamiliar"]["why"]
+    costs = json.loads((tmp_path / "student" / "tile_cost.json").read_text())
+    assert costs["km2_per_tile"] == pytest.approx(0.72**2) and set(costs["models"]) == {"student", "teacher"}
+    engines = {name: [one["engine"] for one in found.values()] for name, found in costs["models"].items()}
+    assert engines["student"] == engines["teacher"] == ["torch cpu f32", "torch cpu bf16"]  # one of them has no graph
+    assert "CPU time a tile, f32" in page and "Energy per 1,000 km2, bf16" in page
+    for name in ("bundle.json", "metrics.json"):  # which are the same from run to run
+        assert "per_tile" not in (tmp_path / "student" / name).read_text()
 
 
 def test_nothing_on_labelled_ground_is_learned_without_labels(run, elsewhere):
@@ -130,8 +141,8 @@ def test_products_are_those_of_the_layers(run):
     count = (network.spec.imagery.tile // network.spec.imagery.patch) ** 2
     block = network.backbone.vit.blocks[0]
     inner = sum(layer.weight.numel() for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2))
-    whole, fewer = distil.products(network), None
+    whole, fewer = products(network), None
     network.backbone.vit.blocks = network.backbone.vit.blocks[:1]
     network.backbone.blocks = (0, 0, 0, 0)[: len(network.backbone.blocks)]
-    fewer = distil.products(network)
+    fewer = products(network)
     assert 0 <= (whole - fewer) - (count + 1) * inner <= 4 * (count + 1) ** 2 * block.attn.qkv.in_features
