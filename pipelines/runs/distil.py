@@ -12,16 +12,17 @@ from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from shapely import STRtree, box
 
-from models.bundle import FILES, bundle_id, read_bundle
+from models.bundle import FILES, Bundle, bundle_id, read_bundle
 from models.errors import InputError
 from models.networks.assembly import AnyNetwork
-from models.spec import Spec
+from models.spec import IMAGERY, Spec
+from models.training.field_students import smaller_fields
 from models.training.pruning import parameters, smaller
-from models.training.settings import Architecture
+from models.training.settings import Architecture, Training, WeatherArchitecture
 from models.types import Progress
 from pipelines.grids.align import crop
 from pipelines.grids.windows import cells
-from pipelines.recipes.recipe import Distil, Recipe, SceneRecipe, check_ranges
+from pipelines.recipes.recipe import Distil, Recipe, check_ranges
 from pipelines.runs import trust
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
@@ -49,7 +50,7 @@ def student_of(
     epochs: int | None,
     data_root: Path | None,
     compare: bool,
-) -> SceneRecipe:
+) -> Recipe:
     """The recipe of a student: that of its teacher with smaller widths.
 
     Args:
@@ -62,13 +63,15 @@ def student_of(
         compare: see `Distil`.
 
     Raises:
-        InputError: not a run over scenes, one that learned from its test split, or a size that cannot be.
+        InputError: not a run over scenes or weather, one that learned from its test split, or a size that cannot be.
     """
     bundle = read_bundle(run)
-    if not isinstance(bundle.architecture, Architecture):
-        raise InputError(f"{run}: a {bundle.spec.task} run; students are made of runs over scenes")
+    if bundle.spec.over_tables:
+        raise InputError(f"{run}: a {bundle.spec.task} run; students are made of runs over scenes or weather")
+    if bundle.spec.over_weather and unlabelled:
+        raise InputError("--unlabelled: scenes, for runs over scenes; weather is learned from with what is known of it")
     changes = {"data.root": str(data_root)} if data_root else {}
-    recipe = cast("SceneRecipe", load_recipe(run / "recipe.yaml", **changes))
+    recipe = load_recipe(run / "recipe.yaml", **changes)
     if recipe.refit:
         raise InputError(
             f"{run}: was trained anew on all samples (refit), so that it would tell its student of the test split; "
@@ -76,24 +79,31 @@ def student_of(
         )
     if size not in SIZES:
         raise InputError(f"--size {size}: wanted one of {', '.join(SIZES)}, or --params")
-    asked = bundle.spec, bundle.backbone, bundle.architecture
-    most = parameters(*asked) // SIZES[size] if params is None else params
-    training = dataclasses.replace(recipe.training, backbone_lr=1.0, layer_decay=1.0)
+    if params is None:
+        params = parameters(bundle.spec, bundle.backbone, bundle.architecture) // SIZES[size]
+    training = dataclasses.replace(recipe.training, backbone_lr=1.0)
     if epochs is not None:
         training = dataclasses.replace(training, epochs=epochs)
     distil = Distil(run.resolve(), bundle_id(run), [str(one) for one in unlabelled], compare=compare)
-    return dataclasses.replace(
-        recipe,
-        model=smaller(*asked, most),
-        weights="random",
-        revision=None,
-        mode="full",
-        pretrained_bands=[],
-        onto=None,
-        onto_bundle="",
-        training=training,
-        distil=distil,
-    )
+    if bundle.spec.over_weather:
+        distil = dataclasses.replace(distil, features=0.0)  # encoders of another width have no maps to compare
+    made = _scenes(bundle, training, params) if IMAGERY in bundle.spec.inputs else _fields(bundle, recipe, params)
+    alike: dict[str, Any] = {"weights": "random", "revision": None, "mode": "full", "training": training}
+    return dataclasses.replace(recipe, **alike | {"distil": distil} | made)
+
+
+def _scenes(bundle: Bundle, training: Training, most: int) -> dict[str, Any]:
+    """What a student over scenes has of its own."""
+    model = smaller(bundle.spec, bundle.backbone, cast("Architecture", bundle.architecture), most)
+    training = dataclasses.replace(training, layer_decay=1.0)
+    return {"model": model, "training": training, "pretrained_bands": [], "onto": None, "onto_bundle": ""}
+
+
+def _fields(bundle: Bundle, recipe: Recipe, most: int) -> dict[str, Any]:
+    """What a student over weather has of its own; the climatology is where the teacher found it with its weights."""
+    model = smaller_fields(bundle.spec, bundle.backbone, cast("WeatherArchitecture", bundle.architecture), most)
+    found = {key: bundle.data[key] for key in ("climatology",) if hasattr(recipe.data, key)}
+    return {"model": model, "data": dataclasses.replace(recipe.data, **found)}
 
 
 def take_up(recipe: Recipe, samples: Samples, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -129,6 +139,11 @@ def take_up(recipe: Recipe, samples: Samples, *, progress: Progress | None = Non
 
 def _told(spec: Spec) -> Any:
     """What of a Spec a student shares with its teacher: not the statistics of a split."""
+    if spec.over_weather:
+        cells, measured = spec.weather, ("scale", "positive")
+        answer = {key: value for key, value in dataclasses.asdict(spec.field).items() if key not in measured}
+        heard = cells.channels, cells.units, cells.times, cells.step, cells.position, cells.size, bool(cells.elevation)
+        return *heard, cells.static, cells.climatology, answer
     pixels = spec.imagery
     return pixels.channels, pixels.times, pixels.tile, pixels.uses_time, pixels.uses_location, spec.answers
 
@@ -183,9 +198,11 @@ def rivals(
     if distil is None:
         return {}
     found: dict[str, tuple[Asked, AnyNetwork]] = {}
-    samples.learn_beside([])
+    if isinstance(samples, Chips):
+        samples.learn_beside([])
     teacher = teacher_of(recipe, samples.spec, out)
-    plain = dataclasses.replace(cast("SceneRecipe", recipe), distil=None)
+    alone: dict[str, Any] = {"distil": None}
+    plain = dataclasses.replace(recipe, **alone)
     if recipe.folds:
         theirs = load_recipe(distil.teacher / "recipe.yaml", **{"data.root": str(recipe.data.root)})
         asked = crossfit(task, theirs, samples, distil.teacher, launch, first=first, alone=True).asked

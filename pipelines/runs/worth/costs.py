@@ -1,4 +1,4 @@
-"""What a tile costs a student and its teacher, on the processor that wrote the run: CPU seconds, and energy by area.
+"""What a tile, or a map of weather, costs a student and its teacher: CPU seconds, and energy by area.
 
 Times differ from run to run, so they lie in a file of their own, which nothing else is made of.
 """
@@ -17,9 +17,9 @@ import torch
 from models.bundle import FILES, Bundle, read_bundle
 from models.files import replacing
 from models.runtime.engines import Runtime, load_runtimes, multiplies_bytes
-from models.spec import IMAGERY
+from models.spec import IMAGERY, Spec
 from models.types import Inputs
-from pipelines.records.attempts import TILE
+from pipelines.records.attempts import COST as PAGE
 from pipelines.records.energy import TILES, Phase
 from pipelines.records.footprint import WORLD, Span, said
 from pipelines.records.label import summed
@@ -29,20 +29,25 @@ from pipelines.scoring.passes import usual
 
 ROUNDS = 5  # in which each model is asked once; the least of its times counts
 LONG = 20.0  # CPU seconds after which no round of a precision begins
-NOTE = (
-    "CPU time of one thread on the machine that wrote this page, least of a few, start and reading left out; energy "
-    "is estimated from it (1 to 4 W a busy thread) for tiles that overlap as `score` lays them. Tiles without a "
-    "teacher are those of the same network."
+TIMES = (
+    "CPU time of one thread on the machine that wrote this page, least of a few, start and reading left out. What has "
+    "no teacher is the student's network."
 )
+ENERGY = "Energy is estimated from it (1 to 4 W a busy thread), for tiles that overlap as `score` lays them by itself."
+
+
+def of(spec: Spec) -> str:
+    """What a sample of a run is."""
+    return "map" if spec.over_weather else "tile"
 
 
 def write(out: Path, folders: Mapping[str, Path], inputs: Inputs) -> None:
-    """Write down what a tile costs each of some models; afterwards the file of `read` lies in the folder.
+    """Write down what a sample costs each of some models; afterwards the file of `read` lies in the folder.
 
     Args:
         out: the run folder.
         folders: of the models by name, with bundle.json; all eat and say the same.
-        inputs: of one tile.
+        inputs: of one sample.
     """
     bundles = {name: read_bundle(folder) for name, folder in folders.items()}
     spec = next(iter(bundles.values())).spec
@@ -59,18 +64,18 @@ def write(out: Path, folders: Mapping[str, Path], inputs: Inputs) -> None:
                 energy = per_1000_km2(seconds, km2) if km2 else None
                 models[name][precision] = {
                     "engine": loaded[name].name,
-                    "cpu_s_per_tile": seconds,
+                    "cpu_s": seconds,
                     "wh_per_1000_km2": energy and list(energy),
                 }
     finally:
         torch.set_num_threads(threads)
-    with replacing(out / TILE) as draft:
-        draft.write_text(json.dumps({"km2_per_tile": km2, "models": models}, indent=1) + "\n", encoding="utf-8")
+    with replacing(out / PAGE) as draft:
+        draft.write_text(json.dumps({"of": of(spec), "km2": km2, "models": models}, indent=1) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What `write` wrote of each model."""
-    return dict(json.loads((folder / TILE).read_text(encoding="utf-8"))["models"])
+    """What `write` wrote: "of", what a sample is, its "km2", and for each of the "models" by precision its costs."""
+    return dict(json.loads((folder / PAGE).read_text(encoding="utf-8")))
 
 
 def area(tile: int, pixel: float | None) -> float | None:
@@ -116,16 +121,21 @@ def _loaded(folder: Path, bundle: Bundle, runtime: str, precision: str) -> Runti
 
 def rows(spent: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
     """Rows of a table, by what they are called, with a cell for each of some models."""
-    found: dict[str, list[str]] = {}
-    for precision in dict.fromkeys(key for name in names for key in spent.get(name, {})):
-        some = [spent.get(name, {}).get(precision) for name in names]
-        found[f"CPU time a tile, {precision}"] = [_milliseconds(one) if one else ABSENT for one in some]
-        if any(one and one["wh_per_1000_km2"] for one in some):
+    each, found = [spent["models"].get(name, {}) for name in names], dict[str, list[str]]()
+    for precision in dict.fromkeys(key for one in each for key in one):
+        some = [one.get(precision) for one in each]
+        found[f"CPU time a {spent['of']}, {precision}"] = [_milliseconds(one) if one else ABSENT for one in some]
+        if spent["km2"]:
             found[f"Energy per 1,000 km2, {precision}"] = [
                 said(Span(*one["wh_per_1000_km2"]), "Wh") if one else ABSENT for one in some
             ]
     return found
 
 
+def note(spent: Mapping[str, Any]) -> str:
+    """How these numbers were found."""
+    return f"{TIMES} {ENERGY}" if spent["km2"] else TIMES
+
+
 def _milliseconds(one: Mapping[str, Any]) -> str:
-    return f"{1e3 * one['cpu_s_per_tile']:,.3g} ms"
+    return f"{1e3 * one['cpu_s']:,.3g} ms"

@@ -11,12 +11,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks.assembly import AnyNetwork
-from models.runtime.export import example_inputs
+from models.networks.weather import WeatherNetwork
+from models.spec import Spec
+from models.types import Inputs
 from pipelines.reports.measures import ABSENT, named, number, with_unit
 from pipelines.runs import trust
 from pipelines.runs.answers import Answers
 from pipelines.runs.worth import costs, tokens
-from pipelines.samples.sets import Samples
+from pipelines.samples.sets import Samples, inputs_of
 from pipelines.tasks.task import Task, Teller
 
 STUDENT, TEACHER, ALONE = "student", "teacher", "the same without a teacher"
@@ -40,9 +42,9 @@ def compared(
         others: the same of its rivals, by name.
 
     Returns:
-        "score", the leading one; "rows", for each "name", the score, that with tokens at zero, "parameters",
-        "products" (multiply-adds of one tile) and its "confidence", see `sure`; "compared" with each; and "told",
-        sentences.
+        "score", the leading one; "of", what a sample is; "rows", for each "name", the score, that with tokens at
+        zero, "parameters", "products" (multiply-adds of one sample) and its "confidence", see `sure`; "compared" with
+        each; and "told", sentences.
     """
     models = {_MODEL: ours, **others}
     rest = [sample for sample in samples.of("val", "test") if sample not in tested]
@@ -55,40 +57,46 @@ def compared(
             every[name](samples, rest[first : first + BATCH])
     lead, unit = found.shown.said[0], found.shown.unit
     rows: list[dict[str, Any]] = []
+    inputs, of = inputs_of(samples, tested[:1]), costs.of(samples.spec)
     for name, (_, network) in models.items():
         whole, zeroed = (found.scores[f"{name}{mark}"].get(lead) for mark in _KINDS)
         row = {"name": STUDENT if name == _MODEL else name, "score": whole, "zeroed": zeroed}
-        row |= {"parameters": sum(w.numel() for w in network.parameters()), "products": products(network)}
+        row |= {"parameters": sum(w.numel() for w in network.parameters()), "products": products(network, inputs)}
         rows.append(row | {"confidence": sure(samples, answers[name])})
     gain = (without := found.compare(_MODEL, f"{_MODEL}{_AT_ZERO}")).gain
     beside = {name: found.compare(_MODEL, name) for name in others}
     return {
         "score": lead,
         "named": named(lead),
+        "of": of,
         "rows": rows,
         "compared": {name: one.to_json() for name, one in beside.items()},
         "tokens": {"gain": with_unit(lead, number(lead, gain, sign="+"), unit), **without.to_json()},
         "told": [
-            *_sizes(rows),
+            *_sizes(rows, models[_MODEL][1], of),
             *(
                 f"Beside {'its ' * (name == TEACHER)}{name}: {one.told(unit, names=('The student', _called(name)))}"
                 for name, one in beside.items()
             ),
-            *([] if without.verdict == "ahead" else [_NO_TOKENS]),
+            *(_no_tokens(samples.spec) if without.verdict in ("level", "behind") else []),
         ],
     }
 
 
-_NO_TOKENS = "The student does as well without tokens: what it knows is in the bands and their surroundings."
+def _no_tokens(spec: Spec) -> list[str]:
+    heard = "fields" if spec.over_weather else "bands"
+    return [f"The student does as well without tokens: what it knows is in the {heard} and their surroundings."]
 
 
-def _sizes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How much smaller the first is than the second, in a sentence."""
+def _sizes(rows: Sequence[Mapping[str, Any]], network: AnyNetwork, of: str) -> list[str]:
+    """How much smaller the first is than the second, in a sentence, and what is not."""
     fewer, less = (rows[1][key] / rows[0][key] for key in ("parameters", "products"))
-    return [
-        f"Student of {fewer:.1f} times fewer parameters and {less:.1f} times fewer products a tile; its time "
-        "falls less, for what is told of surroundings costs the same."
-    ]
+    same = "its time falls less, for what is told of surroundings costs the same"
+    if isinstance(network, WeatherNetwork):
+        same = "its encoder was learned anew"
+        if getattr(network, "trees", None) is not None:
+            same += ", and its trees, which multiply nothing and are as many, were grown on the labels alone"
+    return [f"Student of {fewer:.1f} times fewer parameters and {less:.1f} times fewer products a {of}; {same}."]
 
 
 def _called(name: str) -> str:
@@ -96,11 +104,11 @@ def _called(name: str) -> str:
     return "The teacher" if name == TEACHER else "The one without a teacher"
 
 
-def products(network: AnyNetwork) -> int:
-    """Multiply-adds of a network over one tile; those of its convolutions and linear layers, which are nearly all."""
+def products(network: AnyNetwork, inputs: Inputs) -> int:
+    """Multiply-adds of a network over inputs; those of its convolutions and linear layers, which are nearly all."""
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        network.eval().predict(example_inputs(network.spec, batch=1))
+        network.eval().predict({name: torch.from_numpy(array) for name, array in inputs.items()})
     return int(counter.get_total_flops()) // 2
 
 
@@ -143,20 +151,20 @@ def view(found: Mapping[str, Any] | None, unit: str, folder: Path) -> dict[str, 
     """
     if found is None:
         return None
-    lead, rows = found["score"], found["rows"]
+    lead, rows, spent = found["score"], found["rows"], costs.read(folder)
     scores = {named(lead): "score", f"{named(lead)}, tokens at zero": "zeroed"}
     table = {name: [with_unit(lead, number(lead, row[key]), unit) for row in rows] for name, key in scores.items()}
     table["Parameters"] = [f"{row['parameters'] / 1e6:.2f} M" for row in rows]
-    table["Products a tile"] = [f"{row['products'] / 1e9:.2f} G" for row in rows]
+    table[f"Products a {found['of']}"] = [f"{row['products'] / 1e9:.2f} G" for row in rows]
     names = [row["name"] for row in rows]
-    table |= costs.rows(costs.read(folder), [STUDENT if name == ALONE else name for name in names])
+    table |= costs.rows(spent, [STUDENT if name == ALONE else name for name in names])
     table |= _confidence([row["confidence"] for row in rows])
     foreign = found.get("unfamiliar") or {}
     if "auroc" in foreign:
         table["AUROC of wrong input, by what is unfamiliar"] = [number("auroc", foreign["auroc"])] * len(rows)
     told = [*found["told"], *_missing(rows, foreign)]
     shown = [{"name": name, "cells": cells} for name, cells in table.items()]
-    return {"told": told, "columns": names, "rows": shown, "note": costs.NOTE}
+    return {"told": told, "columns": names, "rows": shown, "note": costs.note(spent)}
 
 
 def _confidence(sure: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

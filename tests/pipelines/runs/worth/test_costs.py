@@ -51,16 +51,15 @@ def test_slow_models_are_not_asked_again_and_again(monkeypatch):
     assert len(calls) == 3
 
 
-def test_every_precision_of_both_is_written_down(exported, run_copy, tmp_path):
+def test_every_precision_is_written_down(exported, tmp_path):
     network, run = exported["segmentation"]
     inputs = {name: x.numpy() for name, x in example_inputs(network.spec, batch=1).items()}
     threads = torch.get_num_threads()
-    write(tmp_path, {"student": run, "teacher": run}, inputs)
+    write(tmp_path, {"student": run}, inputs)
     assert torch.get_num_threads() == threads
-    told = json.loads((tmp_path / costs.TILE).read_text())
-    assert told["km2_per_tile"] is None  # of pixels that have no size
-    for name in ("student", "teacher"):
-        found = told["models"][name]
-        assert {"f32", "bf16"} <= set(found) and "int8" not in found
-        assert all(one["engine"] == f"OpenVINO CPU {precision}" for precision, one in found.items())
-        assert all(one["wh_per_1000_km2"] is None for one in found.values())
+    told = json.loads((tmp_path / costs.PAGE).read_text())
+    assert told["of"] == "tile" and told["km2"] is None  # of pixels that have no size
+    found = told["models"]["student"]
+    assert {"f32", "bf16"} <= set(found) and "int8" not in found
+    assert all(one["engine"] == f"OpenVINO CPU {precision}" for precision, one in found.items())
+    assert all(one["wh_per_1000_km2"] is None for one in found.values())

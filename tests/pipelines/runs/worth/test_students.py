@@ -79,12 +79,15 @@ def row(name, **changes):
 
 
 def test_the_table_has_a_column_for_each_and_a_row_for_each_number(tmp_path):
-    cost = {"f32": {"engine": "OpenVINO CPU f32", "cpu_s_per_tile": 0.012, "wh_per_1000_km2": [1, 2, 4]}}
-    more = {"int8": {"engine": "OpenVINO CPU int8", "cpu_s_per_tile": 0.04, "wh_per_1000_km2": None}}
-    (tmp_path / costs.TILE).write_text(json.dumps({"models": {"student": cost, "teacher": cost | more}}))
+    cost = {"f32": {"engine": "OpenVINO CPU f32", "cpu_s": 0.012, "wh_per_1000_km2": [1, 2, 4]}}
+    more = {"int8": {"engine": "OpenVINO CPU int8", "cpu_s": 0.04, "wh_per_1000_km2": [2, 4, 8]}}
+    (tmp_path / costs.PAGE).write_text(
+        json.dumps({"of": "tile", "km2": 2.0, "models": {"student": cost, "teacher": cost | more}})
+    )
     unsure = {"groups": 3, "ece": 0.2, "ece_calibrated": None, "auroc": 0.75, "why": "Not calibrated: 3 groups."}
     found = {
         "score": "mean_iou",
+        "of": "tile",
         "rows": [row("student"), row("teacher", confidence=unsure), row(ALONE)],
         "told": ["a sentence"],
         "unfamiliar": {"auroc": 0.9, "least": 0.6, "kind": "swapped", "kinds": 24},
@@ -96,7 +99,8 @@ def test_the_table_has_a_column_for_each_and_a_row_for_each_number(tmp_path):
     assert table["Parameters"][0] == "0.60 M" and table["Products a tile"][0] == "2.54 G"
     assert table["CPU time a tile, f32"] == ["12 ms"] * 3  # without a teacher it is the same network
     assert table["CPU time a tile, int8"] == ["–", "40 ms", "–"]
-    assert table["Energy per 1,000 km2, f32"] == ["1 to 4 Wh"] * 3 and "Energy per 1,000 km2, int8" not in table
+    assert table["Energy per 1,000 km2, f32"] == ["1 to 4 Wh"] * 3
+    assert table["Energy per 1,000 km2, int8"] == ["–", "2 to 8 Wh", "–"]
     assert table["Expected calibration error"] == ["0.120", "0.200", "0.120"]
     assert table["Expected calibration error, calibrated"] == ["0.030", "–", "0.030"]
     assert table["AUROC of wrong input, by what is unfamiliar"] == ["0.900"] * 3
