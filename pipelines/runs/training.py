@@ -120,7 +120,7 @@ def teacher_of(recipe: Any, spec: Spec, out: Path) -> AnyNetwork:
     """
     run = recipe.distil.teacher
     theirs = load_recipe(run / "recipe.yaml")
-    if out.parent.name == FOLDS:
+    if out.parent.name == FOLDS and (out.parent.parent / "recipe.yaml").is_file():  # not a person's folder of that name
         return trained(theirs, spec, run / FOLDS / out.name)
     return _of_run(run)
 

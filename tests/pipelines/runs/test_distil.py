@@ -97,6 +97,8 @@ def test_a_student_of_a_fold_learns_from_the_teacher_of_that_fold(run, tmp_path,
     recipe = dataclasses.replace(recipe_of(run), folds=2)
     asked = []
     monkeypatch.setattr(training, "trained", lambda recipe, spec, folder: asked.append(folder) or "network")
+    assert training.teacher_of(recipe, None, tmp_path / "folds" / "2") != "network"  # a run in a folder of that name
+    (tmp_path / "recipe.yaml").touch()
     assert training.teacher_of(recipe, None, tmp_path / "folds" / "2") == "network"
     assert asked == [run.resolve() / "folds" / "2"]
     with pytest.raises(InputError, match="the network of fold 1 is not there"):
