@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.baselines.statistics import with_indices
-from models.confidence.calibration import fold_of
+from models.confidence.calibration import auroc, fold_of
 from models.spec import WEATHER, Series, Spec
 from models.types import Array
 
@@ -180,17 +180,48 @@ def looks_like(familiar: Familiar, x: Array, channels: Sequence[str]) -> str:
     def outside(changed: Array) -> float:
         return float(np.mean(familiar(features_of(changed[None], channels)[0]) > 1))
 
-    tried = {"the bands seem to come in reversed order": x[::-1]}
+    tried = changed(x, channels)
+    now, (least, told) = outside(x), min((outside(changed), told) for told, changed in tried.items())
+    return told if least < min(now / 2, LIKE) else ""
+
+
+def changed(x: Array, channels: Sequence[str]) -> dict[str, Array]:
+    """What pixels x (C, T, N, 1) would be if bands, scale or offset were read otherwise, by what would then be said."""
+    found = {"the bands seem to come in reversed order": x[::-1]}
     for i, j in itertools.combinations(range(len(channels)), 2):
         order = [*range(len(channels))]
         order[i], order[j] = j, i
-        tried[f"{channels[i]} looks like {channels[j]}, and {channels[j]} like {channels[i]}"] = x[order]
+        found[f"{channels[i]} looks like {channels[j]}, and {channels[j]} like {channels[i]}"] = x[order]
     for factor in (10, 100, 10_000):
-        tried |= {
+        found |= {
             f"the values seem {factor:,} times too {way}": x * by
             for way, by in (("small", factor), ("large", 1 / factor))
         }
-    tried["the values seem 1000 too high (the offset of Sentinel-2 since 2022)"] = x - 1000
-    tried["1000 too much seems to have been taken off the values"] = x + 1000
-    now, (least, told) = outside(x), min((outside(changed), told) for told, changed in tried.items())
-    return told if least < min(now / 2, LIKE) else ""
+    found["the values seem 1000 too high (the offset of Sentinel-2 since 2022)"] = x - 1000
+    found["1000 too much seems to have been taken off the values"] = x + 1000
+    return found
+
+
+def told_apart(x: Array, group: NDArray[np.intp], channels: Sequence[str], *, seed: int = 0) -> dict[str, float]:
+    """How well the distance tells pixels from what `changed` makes of them, each told of by the groups of other folds.
+
+    Args:
+        x: training pixels (C, T, N, 1) in reflectance x10000.
+        group: number of the group of each (N,).
+        channels: the names of the bands.
+        seed: of the folds, and of what is kept.
+
+    Returns:
+        The AUROC of each change, by its name; 1 where all that is changed lies farther off.
+    """
+    kinds, folds = {"": x, **changed(x, channels)}, fold_of(group, seed)
+    far = {kind: np.empty(x.shape[2], np.float32) for kind in kinds}
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        others = np.unique(group[~out], return_inverse=True)[1]
+        known = fit(features_of(x[None][:, :, :, ~out], channels)[0], others, seed=seed)
+        for kind, values in kinds.items():
+            far[kind][out] = known(features_of(values[None][:, :, :, out], channels)[0])
+    own = far.pop("")
+    foreign = np.repeat((False, True), len(own))
+    return {kind: auroc(np.concatenate((own, other)), foreign) for kind, other in far.items()}

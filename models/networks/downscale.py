@@ -118,6 +118,11 @@ class DownscaleNetwork(WeatherNetwork):
         each = [weight * mean_of_all(kinds[name](error, zero, reduction="none")) for name, weight in weights.items()]
         return torch.stack(each).sum()
 
+    def apart(self, answer: Tensor, wanted: Tensor) -> Tensor:
+        """Huber's loss of fields (B, H, W) beside others, in scales of the detail."""
+        away = (answer - wanted) / self.spec.field.scale
+        return mean_of_all(functional.huber_loss(away, torch.zeros_like(away), reduction="none"))
+
     def expected(self, answer: Tensor) -> Tensor:
         """The answers (B, H, W) themselves."""
         return answer

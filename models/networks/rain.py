@@ -127,6 +127,11 @@ class RainNetwork(WeatherNetwork):
         total: Tensor = loss
         return total
 
+    def apart(self, answer: Tensor, wanted: Tensor) -> Tensor:
+        """The mean over levels of how far quantiles (B, Q, H, W) lie from others: Wasserstein's distance."""
+        leaky = functional.leaky_relu(answer, LEAK)
+        return mean_of_all((leaky - wanted).abs()) / self.spec.field.scale
+
     def expected(self, answer: Tensor) -> Tensor:
         """The mean of quantiles (B, Q, H, W): (B, H, W)."""
         mean: Tensor = expectation(answer.clamp(min=0), self.spec.field.levels)

@@ -140,6 +140,10 @@ class WeatherNetwork(nn.Module):
         """The losses of answers (B, ...) added up by weights, in scales; y (B, H, W), NaN where not known."""
         raise NotImplementedError
 
+    def apart(self, answer: Tensor, wanted: Tensor) -> Tensor:
+        """How far answers (B, ...) are from those of another model, in scales."""
+        raise NotImplementedError
+
     def expected(self, answer: Tensor) -> Tensor:
         """The mean (B, H, W) that answers (B, ...) stand for."""
         raise NotImplementedError

@@ -22,6 +22,7 @@ from models.files import replacing
 from models.networks.assembly import AnyNetwork
 from models.networks.network import Network
 from models.training.distillation import Distilled
+from models.training.field_students import DistilledFields
 from models.training.objectives import Ensemble, Labelled
 from models.training.pretraining import MaskedAutoencoder, Reconstruction
 from models.training.processes import as_one, rank_of_all, sum_of_all
@@ -54,7 +55,7 @@ class FineTuning(LightningModule):
     def __init__(
         self,
         network: AnyNetwork | MaskedAutoencoder,
-        objective: Labelled | Ensemble | Distilled | Reconstruction,
+        objective: Labelled | Ensemble | Distilled | DistilledFields | Reconstruction,
         training: Training,
         *,
         mode: str,

@@ -141,8 +141,12 @@ class Ensemble(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean of the members' losses."""
-        answers, y = self.network[0](batch), batch["y"]
-        return self.network[0].loss(answers.flatten(0, 1), y.repeat(len(answers), 1, 1), self.weights)
+        return self.of_output(self.network[0](batch), batch)
+
+    def of_output(self, output: Tensor, batch: Batch) -> Tensor:
+        """The mean of the losses of the members' answers (M, B, ...)."""
+        y = batch["y"].repeat(len(output), 1, 1)
+        return self.network[0].loss(output.flatten(0, 1), y, self.weights)
 
     def validate(self, batch: Batch) -> Tensor:
         """Loss of the averaged answers; their error is added."""

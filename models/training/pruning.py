@@ -22,7 +22,7 @@ from models.networks.assembly import assemble
 from models.networks.decoders import SceneHead
 from models.networks.network import Network
 from models.spec import Spec
-from models.training.settings import Architecture
+from models.training.settings import AnyArchitecture, Architecture
 
 Chosen = Tensor  # indices of the channels that stay, (n,)
 LEAST = 4  # channels of a layer of a head
@@ -106,7 +106,7 @@ def _blocks(count: int, depth: int, read: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(stay))
 
 
-def parameters(spec: Spec, backbone: str, architecture: Architecture) -> int:
+def parameters(spec: Spec, backbone: str, architecture: AnyArchitecture) -> int:
     """How many a network has, without making its weights."""
     with torch.device("meta"):
         network = assemble(spec, backbone, architecture)
@@ -130,12 +130,12 @@ def prune(teacher: Network, student: Network, batches: Iterable[Mapping[str, Ten
     read = teacher.backbone.blocks
     blocks = _blocks(len(vit.blocks), len(small.blocks), read)
     stream, hidden = _activity(teacher, blocks, batches)
-    kept = _largest(stream, small.embed_dim)
+    kept = largest(stream, small.embed_dim)
     with torch.no_grad():
-        _take(small.patch_embed.proj, vit.patch_embed.proj, kept)
+        take(small.patch_embed.proj, vit.patch_embed.proj, kept)
         for name in ("cls_token", "pos_embed"):
             getattr(small, name).copy_(getattr(vit, name)[..., kept])
-        _take(small.norm, vit.norm, kept)
+        take(small.norm, vit.norm, kept)
         for encoder in ("temporal_embed_enc", "location_embed_enc"):
             if hasattr(vit, encoder):
                 getattr(small, encoder).load_state_dict(getattr(vit, encoder).state_dict())
@@ -173,7 +173,7 @@ def _activity(
     return sums["stream"].clone(), {i: sums[i].clone() for i in blocks}
 
 
-def _largest(importance: Tensor, count: int) -> Chosen:
+def largest(importance: Tensor, count: int) -> Chosen:
     """The most important channels, in their order."""
     return importance.argsort(descending=True, stable=True)[:count].sort().values
 
@@ -181,7 +181,7 @@ def _largest(importance: Tensor, count: int) -> Chosen:
 def _block(mine: Any, theirs: Any, kept: Chosen, hidden: Tensor) -> None:
     """A block of the backbone: its stream, in each head the pairs of query and key and the values, and hidden units."""
     for norm in ("norm1", "norm2"):
-        _take(getattr(mine, norm), getattr(theirs, norm), kept)
+        take(getattr(mine, norm), getattr(theirs, norm), kept)
     heads = theirs.attn.num_heads
     wide, narrow = theirs.attn.head_dim, mine.attn.head_dim
     weight, bias = theirs.attn.qkv.weight.unflatten(0, (3, heads, wide)), theirs.attn.qkv.bias.view(3, heads, wide)
@@ -190,16 +190,16 @@ def _block(mine: Any, theirs: Any, kept: Chosen, hidden: Tensor) -> None:
     values = weight[2].norm(dim=-1) * out.norm(dim=0)
     scale = (narrow / wide) ** 0.25  # of query and key each: attention divides by the root of the head's width
     for head in range(heads):
-        matched, passed = _largest(pairs[head], narrow), _largest(values[head], narrow)
+        matched, passed = largest(pairs[head], narrow), largest(values[head], narrow)
         rows = slice(head * narrow, (head + 1) * narrow)
         for part, some, by in ((0, matched, scale), (1, matched, scale), (2, passed, 1.0)):
             mine.attn.qkv.weight.unflatten(0, (3, heads, narrow))[part, head] = weight[part, head][some][:, kept] * by
             mine.attn.qkv.bias.view(3, heads, narrow)[part, head] = bias[part, head][some] * by
         mine.attn.proj.weight[:, rows] = out[kept, head][:, passed]
     mine.attn.proj.bias.copy_(theirs.attn.proj.bias[kept])
-    units = _largest(hidden * theirs.mlp.fc2.weight.norm(dim=0), len(mine.mlp.fc1.bias))
-    _take(mine.mlp.fc1, theirs.mlp.fc1, units, kept)
-    _take(mine.mlp.fc2, theirs.mlp.fc2, kept, units)
+    units = largest(hidden * theirs.mlp.fc2.weight.norm(dim=0), len(mine.mlp.fc1.bias))
+    take(mine.mlp.fc1, theirs.mlp.fc1, units, kept)
+    take(mine.mlp.fc2, theirs.mlp.fc2, kept, units)
 
 
 def _scene_head(mine: Any, theirs: Any, places: Chosen) -> None:
@@ -207,10 +207,10 @@ def _scene_head(mine: Any, theirs: Any, places: Chosen) -> None:
     for part in ("statistics", "vote", "logistic"):
         getattr(mine, part).load_state_dict(getattr(theirs, part).state_dict())
     hidden, last = theirs.tokens[1], theirs.token_vote[1]
-    units = _largest(last.weight.norm(dim=0) * hidden.weight.norm(dim=1), mine.tokens[1].out_features)
-    _take(mine.tokens[0], theirs.tokens[0], places)
-    _take(mine.tokens[1], hidden, units, places)
-    _take(mine.token_vote[1], last, None, units)
+    units = largest(last.weight.norm(dim=0) * hidden.weight.norm(dim=1), mine.tokens[1].out_features)
+    take(mine.tokens[0], theirs.tokens[0], places)
+    take(mine.tokens[1], hidden, units, places)
+    take(mine.token_vote[1], last, None, units)
 
 
 def _dense_head(mine: Any, theirs: Any, places: Chosen) -> None:
@@ -219,12 +219,12 @@ def _dense_head(mine: Any, theirs: Any, places: Chosen) -> None:
     conv = getattr(theirs.decoder.body, "conv", None)
     if isinstance(conv, nn.ConvTranspose2d):  # "linear"
         small = mine.decoder.body.conv
-        said = _largest(conv.weight.square().sum((0, 2, 3)), small.out_channels)
+        said = largest(conv.weight.square().sum((0, 2, 3)), small.out_channels)
         small.weight.copy_(conv.weight[places][:, said])
         if conv.bias is not None:
             small.bias.copy_(conv.bias[said])
         if theirs.detail is None:
-            _take(mine.classify, theirs.classify, None, said)
+            take(mine.classify, theirs.classify, None, said)
     if theirs.detail is not None:
         _detail(mine.detail, theirs.detail, said)
 
@@ -233,7 +233,7 @@ def _detail(mine: Any, theirs: Any, said: Chosen | None) -> None:
     """The detail path; `said` are the decoder's channels that stay, None where that is learned anew."""
     mine.norm.load_state_dict(theirs.norm.state_dict())
     pixel = _conv(mine.pixel[2], theirs.pixel[2], _conv(mine.pixel[0], theirs.pixel[0], None))
-    _take(mine.pixel_vote, theirs.pixel_vote, None, pixel)
+    take(mine.pixel_vote, theirs.pixel_vote, None, pixel)
     levels = [_conv(mine.down[0], theirs.down[0], pixel)]
     for small, large in zip(mine.down[1:], theirs.down[1:], strict=True):
         stay = levels[-1]
@@ -246,18 +246,18 @@ def _detail(mine: Any, theirs: Any, said: Chosen | None) -> None:
     x = _conv(mine.join, theirs.join, torch.cat((levels[-1], said + theirs.down[3][1][0].out_channels)))
     for small, large, level, beside in zip((mine.up[0][0], *mine.up[1:]), up, levels[2::-1], down, strict=True):
         x = _conv(small, large, torch.cat((level, x + beside[0].out_channels)))
-    _take(mine.vote[1], theirs.vote[1], None, x)
+    take(mine.vote[1], theirs.vote[1], None, x)
 
 
 def _conv(mine: Any, theirs: Any, into: Chosen | None) -> Chosen:
     """A convolution with its batch norm; the channels that come out are those of the largest gains."""
-    stay = _largest(theirs[1].weight.abs(), mine[0].out_channels)
-    _take(mine[0], theirs[0], stay, into)
-    _take(mine[1], theirs[1], stay)
+    stay = largest(theirs[1].weight.abs(), mine[0].out_channels)
+    take(mine[0], theirs[0], stay, into)
+    take(mine[1], theirs[1], stay)
     return stay
 
 
-def _take(mine: Any, theirs: Any, rows: Chosen | None, columns: Chosen | None = None) -> None:
+def take(mine: Any, theirs: Any, rows: Chosen | None, columns: Chosen | None = None) -> None:
     """All tensors of a layer: some of its outputs, and of a weight's inputs."""
     state = mine.state_dict()
     for name, tensor in theirs.state_dict().items():

@@ -22,17 +22,18 @@ def distil(
     compare: bool = True,
     launch: Launch = Launch(),
 ) -> dict[str, Any]:
-    """Make a small student of a run over scenes: pruned, then trained on its labels and on its teacher's answers.
+    """Make a small student of a run over scenes or weather, trained on its labels and on its teacher's answers.
 
-    The student is a run folder as any other. Its report tells how it does beside its teacher, and beside the same model
-    trained without one, on samples that none of them saw.
+    It begins with what is most active in its teacher; over weather its encoder and its trees are learned anew. The
+    student is a run folder as any other. Its report tells how it does beside its teacher, and beside the same model
+    trained without one, on samples that none of them saw, and what both cost.
 
     Args:
         run: the run folder of the teacher.
         out: the run folder of the student.
         size: small has a sixth of the parameters, tiny a tenth.
         params: most parameters, in place of --size.
-        unlabelled: scenes without labels to learn from, too, of the bands that the run reads.
+        unlabelled: scenes without labels to learn from, too, of the bands that the run reads; for runs over scenes.
         epochs: passes over the training samples; as the run's when not given.
         data_root: where the training data is, if it was moved.
         compare: train the same model without a teacher, too; takes twice the time.

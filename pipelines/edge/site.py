@@ -23,6 +23,7 @@ from pipelines.samples.unfamiliar import limit
 from pipelines.scenes import sensors
 from pipelines.scenes.bands import AS_STORED
 from pipelines.scenes.reading import Reading
+from pipelines.scoring.passes import usual
 from pipelines.scoring.rows import map_type, temperature
 
 FORMAT = 1
@@ -45,7 +46,7 @@ def write_site(
     bundle = read_bundle(run)
     _check(run, bundle.spec)
     tile = bundle.spec.imagery.tile
-    shared = tile // 4 if overlap is None else overlap
+    shared = usual(tile) if overlap is None else overlap
     if not 0 <= shared < tile:
         raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
     check_folder(out, overwrite=overwrite)

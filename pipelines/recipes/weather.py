@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.training.settings import Augmentation, WeatherArchitecture
-from pipelines.recipes.recipe import Recipe
+from pipelines.recipes.recipe import Distil, Recipe
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class WeatherRecipe(Recipe):
         position: let the model know latitude, longitude and hour; a few days of data do not tell what they mean.
         model: widths, and how many networks share the encoder.
         augment: how samples are varied.
+        distil: what a student learns from; `earthtune distil` writes it.
     """
 
     data: WeatherData
@@ -54,3 +55,4 @@ class WeatherRecipe(Recipe):
     model: WeatherArchitecture = field(default_factory=WeatherArchitecture)
     position: bool = True
     augment: Augmentation = field(default_factory=Augmentation)
+    distil: Distil | None = None

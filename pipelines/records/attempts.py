@@ -15,7 +15,8 @@ from pipelines.records.ledger import FOLDER
 
 PAGE = "energy.json"
 SUFFIX = ".energy.json"  # of the page beside a file
-DIFFERS = (PAGE, FOLDER)  # what differs in a folder from run to run of the same work
+COST = "cost.json"  # what a sample costs a student and its teacher
+DIFFERS = (PAGE, COST, FOLDER)  # what differs in a folder from run to run of the same work
 FORMAT = 1
 RANK = "rank"  # what processes of a training on several devices are part of, beside the first
 Record = dict[str, Any]

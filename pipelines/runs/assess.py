@@ -13,10 +13,10 @@ from pipelines.records.energy import ASSESS, Meter
 from pipelines.reports import cost, groups
 from pipelines.reports.measures import best_baseline, headline
 from pipelines.reports.report import write_report
-from pipelines.runs import distil, trust
+from pipelines.runs import trust
 from pipelines.runs.answers import Answers
 from pipelines.runs.folder import trained_on, write_result
-from pipelines.runs.worth import inputs, tokens
+from pipelines.runs.worth import inputs, students, tokens
 from pipelines.samples.sets import Samples, key_of, read_split
 from pipelines.tasks.imagery import cheap_models
 from pipelines.tasks.task import Judgement, Teller, data_for, task_named
@@ -56,7 +56,7 @@ def assess(
         answers: what the model says of groups that it never saw, kept while it is asked; confidence is learned of it.
         ground: what of left-out groups is unlike the training's ground, see `trust.familiar_ground`.
         corrections: what those of reviewers changed, see `corrections.changed`.
-        student: how it does beside its teacher, see `distil.compared`.
+        student: how it does beside its teacher, see `students.compared`.
         notes: what limits the numbers, a sentence each.
         batch: samples asked about at once.
         progress: wraps them to show progress.
@@ -107,12 +107,12 @@ def assess(
         "notes": list(notes),
     } | dict(found.more)
     write_result(folder, result)
-    parts = {**found.parts(best), **_views(found, best, result)}
+    parts = {**found.parts(best), **_views(found, best, result, folder)}
     _report(folder, bundle, found, result, curves, about, parts, meter)
     return result
 
 
-def _views(found: Judgement, best: str | None, result: Mapping[str, Any]) -> dict[str, Any]:
+def _views(found: Judgement, best: str | None, result: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What the report shows of a result beside what the task shows of itself."""
     unit, compared, corrections = found.shown.unit, result["compared"], result["corrections"]
     return {
@@ -123,7 +123,7 @@ def _views(found: Judgement, best: str | None, result: Mapping[str, Any]) -> dic
             result["groups"], found.shown, best, counted=compared["counted"] if compared else "group"
         ),
         "corrections": corrections["told"] if corrections else [],
-        "student": distil.view(result["student"], unit),
+        "student": students.view(result["student"], unit, folder),
     }
 
 

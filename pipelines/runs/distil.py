@@ -1,4 +1,4 @@
-"""A student of a run: its recipe, what it learns from beside the labels, and how it does beside its teacher."""
+"""A student of a run: its recipe, what it learns from beside the labels, and whom it is held against."""
 
 from __future__ import annotations
 
@@ -7,41 +7,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning import seed_everything
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 from shapely import STRtree, box
-from torch.utils.flop_counter import FlopCounterMode
 
-from models.bundle import FILES, bundle_id, read_bundle
+from models.bundle import FILES, Bundle, bundle_id, read_bundle
 from models.errors import InputError
 from models.networks.assembly import AnyNetwork
-from models.runtime.export import example_inputs
-from models.spec import Spec
+from models.spec import IMAGERY, Spec
+from models.training.field_students import smaller_fields
 from models.training.pruning import parameters, smaller
-from models.training.settings import Architecture
+from models.training.settings import Architecture, Training, WeatherArchitecture
 from models.types import Progress
 from pipelines.grids.align import crop
 from pipelines.grids.windows import cells
-from pipelines.recipes.recipe import Distil, Recipe, SceneRecipe, check_ranges
-from pipelines.reports.measures import named, number, with_unit
+from pipelines.recipes.recipe import Distil, Recipe, check_ranges
+from pipelines.runs import trust
 from pipelines.runs.crossfit import crossfit
 from pipelines.runs.folder import Launch
 from pipelines.runs.training import build, module_of, teacher_of, train
-from pipelines.runs.worth import tokens
+from pipelines.runs.worth import costs, students, tokens
+from pipelines.runs.worth.students import ALONE, TEACHER, Asked
 from pipelines.samples.chips import Chip, Chips
-from pipelines.samples.sets import Samples, check_split
+from pipelines.samples.sets import Samples, check_split, inputs_of
 from pipelines.scenes.find import find_scenes
 from pipelines.scenes.physical import unit_notes
 from pipelines.scenes.reading import Reading
 from pipelines.scenes.scene import open_told
-from pipelines.tasks.task import Task, Teller, load_recipe
+from pipelines.tasks.task import Task, load_recipe
 
 SIZES = {"small": 6, "tiny": 10}  # by what the parameters are divided
 SCRATCH = "scratch"  # folder of the same training without a teacher
-TEACHER, ALONE = "teacher", "the same without a teacher"
-Asked = Mapping[str, Teller]
 
 
 def student_of(
@@ -53,7 +50,7 @@ def student_of(
     epochs: int | None,
     data_root: Path | None,
     compare: bool,
-) -> SceneRecipe:
+) -> Recipe:
     """The recipe of a student: that of its teacher with smaller widths.
 
     Args:
@@ -66,13 +63,15 @@ def student_of(
         compare: see `Distil`.
 
     Raises:
-        InputError: not a run over scenes, one that learned from its test split, or a size that cannot be.
+        InputError: not a run over scenes or weather, one that learned from its test split, or a size that cannot be.
     """
     bundle = read_bundle(run)
-    if not isinstance(bundle.architecture, Architecture):
-        raise InputError(f"{run}: a {bundle.spec.task} run; students are made of runs over scenes")
+    if bundle.spec.over_tables:
+        raise InputError(f"{run}: a {bundle.spec.task} run; students are made of runs over scenes or weather")
+    if bundle.spec.over_weather and unlabelled:
+        raise InputError("--unlabelled: scenes, for runs over scenes; weather is learned from with what is known of it")
     changes = {"data.root": str(data_root)} if data_root else {}
-    recipe = cast("SceneRecipe", load_recipe(run / "recipe.yaml", **changes))
+    recipe = load_recipe(run / "recipe.yaml", **changes)
     if recipe.refit:
         raise InputError(
             f"{run}: was trained anew on all samples (refit), so that it would tell its student of the test split; "
@@ -80,24 +79,31 @@ def student_of(
         )
     if size not in SIZES:
         raise InputError(f"--size {size}: wanted one of {', '.join(SIZES)}, or --params")
-    asked = bundle.spec, bundle.backbone, bundle.architecture
-    most = parameters(*asked) // SIZES[size] if params is None else params
-    training = dataclasses.replace(recipe.training, backbone_lr=1.0, layer_decay=1.0)
+    if params is None:
+        params = parameters(bundle.spec, bundle.backbone, bundle.architecture) // SIZES[size]
+    training = dataclasses.replace(recipe.training, backbone_lr=1.0)
     if epochs is not None:
         training = dataclasses.replace(training, epochs=epochs)
     distil = Distil(run.resolve(), bundle_id(run), [str(one) for one in unlabelled], compare=compare)
-    return dataclasses.replace(
-        recipe,
-        model=smaller(*asked, most),
-        weights="random",
-        revision=None,
-        mode="full",
-        pretrained_bands=[],
-        onto=None,
-        onto_bundle="",
-        training=training,
-        distil=distil,
-    )
+    if bundle.spec.over_weather:
+        distil = dataclasses.replace(distil, features=0.0)  # encoders of another width have no maps to compare
+    made = _scenes(bundle, training, params) if IMAGERY in bundle.spec.inputs else _fields(bundle, recipe, params)
+    alike: dict[str, Any] = {"weights": "random", "revision": None, "mode": "full", "training": training}
+    return dataclasses.replace(recipe, **alike | {"distil": distil} | made)
+
+
+def _scenes(bundle: Bundle, training: Training, most: int) -> dict[str, Any]:
+    """What a student over scenes has of its own."""
+    model = smaller(bundle.spec, bundle.backbone, cast("Architecture", bundle.architecture), most)
+    training = dataclasses.replace(training, layer_decay=1.0)
+    return {"model": model, "training": training, "pretrained_bands": [], "onto": None, "onto_bundle": ""}
+
+
+def _fields(bundle: Bundle, recipe: Recipe, most: int) -> dict[str, Any]:
+    """What a student over weather has of its own; the climatology is where the teacher found it with its weights."""
+    model = smaller_fields(bundle.spec, bundle.backbone, cast("WeatherArchitecture", bundle.architecture), most)
+    found = {key: bundle.data[key] for key in ("climatology",) if hasattr(recipe.data, key)}
+    return {"model": model, "data": dataclasses.replace(recipe.data, **found)}
 
 
 def take_up(recipe: Recipe, samples: Samples, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -133,6 +139,11 @@ def take_up(recipe: Recipe, samples: Samples, *, progress: Progress | None = Non
 
 def _told(spec: Spec) -> Any:
     """What of a Spec a student shares with its teacher: not the statistics of a split."""
+    if spec.over_weather:
+        cells, measured = spec.weather, ("scale", "positive")
+        answer = {key: value for key, value in dataclasses.asdict(spec.field).items() if key not in measured}
+        heard = cells.channels, cells.units, cells.times, cells.step, cells.position, cells.size, bool(cells.elevation)
+        return *heard, cells.static, cells.climatology, answer
     pixels = spec.imagery
     return pixels.channels, pixels.times, pixels.tile, pixels.uses_time, pixels.uses_location, spec.answers
 
@@ -187,9 +198,11 @@ def rivals(
     if distil is None:
         return {}
     found: dict[str, tuple[Asked, AnyNetwork]] = {}
-    samples.learn_beside([])
+    if isinstance(samples, Chips):
+        samples.learn_beside([])
     teacher = teacher_of(recipe, samples.spec, out)
-    plain = dataclasses.replace(cast("SceneRecipe", recipe), distil=None)
+    alone: dict[str, Any] = {"distil": None}
+    plain = dataclasses.replace(recipe, **alone)
     if recipe.folds:
         theirs = load_recipe(distil.teacher / "recipe.yaml", **{"data.root": str(recipe.data.root)})
         asked = crossfit(task, theirs, samples, distil.teacher, launch, first=first, alone=True).asked
@@ -211,78 +224,22 @@ def rivals(
 
 
 def compared(
-    task: Task, samples: Samples, tested: Sequence[Any], ours: tuple[Asked, Any], others: Mapping[str, Any]
+    task: Task,
+    recipe: Recipe,
+    samples: Samples,
+    tested: Sequence[Any],
+    ours: tuple[Asked, AnyNetwork],
+    others: Mapping[str, Any],
+    out: Path,
 ) -> dict[str, Any] | None:
-    """How a student does beside its rivals, all on samples that none of them saw.
+    """How a student does beside its rivals, see `students.compared`; what a tile of each costs lies in the run folder.
 
-    Returns:
-        "score", the leading one; "rows", for each "name", the score, that with tokens at zero, "parameters" and
-        "products" (multiply-adds of one tile); "compared" with each; and "told", sentences. None without rivals.
+    None without rivals.
     """
-    if not others:
+    distil = getattr(recipe, "distil", None)
+    if distil is None or not others:
         return None
-    models = {"model": ours, **others}
-    every = {f"{name}{mark}": asked[kind] for name, (asked, _) in models.items() for mark, kind in _KINDS.items()}
-    found = task.judge(samples, tested, every)
-    lead, unit = found.shown.said[0], found.shown.unit
-    rows: list[dict[str, Any]] = []
-    for name, (_, network) in models.items():
-        whole, zeroed = (found.scores[f"{name}{mark}"].get(lead) for mark in _KINDS)
-        row = {"name": "student" if name == "model" else name, "score": whole, "zeroed": zeroed}
-        rows.append(row | {"parameters": sum(w.numel() for w in network.parameters()), "products": products(network)})
-    beside = {name: found.compare("model", name) for name in others}
-    part = rows[1]["parameters"] / rows[0]["parameters"], rows[1]["products"] / rows[0]["products"]
-    said = [
-        f"Student of {part[0]:.1f} times fewer parameters and {part[1]:.1f} times fewer products a tile; its time "
-        "falls less, for what is told of surroundings costs the same."
-    ]
-    for name, one in beside.items():
-        said.append(
-            f"Beside {'its ' * (name == TEACHER)}{name}: {one.told(unit, names=('The student', _called(name)))}"
-        )
-    without = found.compare("model", f"model{_AT_ZERO}")
-    if without.verdict != "ahead":
-        said.append("The student does as well without tokens: what it knows is in the bands and their surroundings.")
-    gain = with_unit(lead, number(lead, without.gain, sign="+"), unit)
-    return {
-        "score": lead,
-        "named": named(lead),
-        "rows": rows,
-        "compared": {name: one.to_json() for name, one in beside.items()},
-        "tokens": {"gain": gain, **without.to_json()},
-        "told": said,
-    }
-
-
-_AT_ZERO = ", " + tokens.ZEROED
-_KINDS = {"": tokens.AS_IS, _AT_ZERO: tokens.ZEROED}
-
-
-def _called(name: str) -> str:
-    """A rival as the subject of a sentence."""
-    return "The teacher" if name == TEACHER else "The one without a teacher"
-
-
-def products(network: AnyNetwork) -> int:
-    """Multiply-adds of a network over one tile; those of its convolutions and linear layers, which are nearly all."""
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), counter:
-        network.eval().predict(example_inputs(network.spec, batch=1))
-    return int(counter.get_total_flops()) // 2
-
-
-def view(found: Mapping[str, Any] | None, unit: str) -> dict[str, Any] | None:
-    """What the report shows of a comparison: sentences, and a row for each model."""
-    if found is None:
-        return None
-    lead = found["score"]
-    rows = [
-        {
-            "name": row["name"],
-            "scores": [with_unit(lead, number(lead, row[key]), unit) for key in ("score", "zeroed")],
-            "size": f"{row['parameters'] / 1e6:.2f} M",
-            "products": f"{row['products'] / 1e9:.2f} G",
-        }
-        for row in found["rows"]
-    ]
-    return {"told": found["told"], "score": named(lead), "rows": rows}
+    found = students.compared(task, samples, tested, ours, others)
+    folders = {students.STUDENT: out, TEACHER: distil.teacher}
+    costs.write(out, folders, inputs_of(samples, tested[:1]))
+    return found | {"unfamiliar": trust.foreign_ground(samples, samples.of("train"), recipe.seed)}

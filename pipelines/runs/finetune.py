@@ -129,7 +129,7 @@ def _finetune(task: Task, recipe: Recipe, out: Path, launch: Launch, name: str) 
     ground = trust.familiar_ground(out, samples, samples.of("train"), recipe.seed)
     told: dict[str, Any] = {"curves": module.curves, "answers": answers, "ground": ground, "progress": launch.progress}
     found = corrections.changed(task, samples, tested, asked[tokens.AS_IS], plain)
-    student = distil.compared(task, samples, tested, (asked, network), rivals)
+    student = distil.compared(task, recipe, samples, tested, (asked, network), rivals, out)
     told |= {"asked": asked, "corrections": found, "student": student, "meter": launch.meter}
     result = assess(out, bundle, samples, tested, models, **told)
     if left:

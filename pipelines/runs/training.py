@@ -20,9 +20,11 @@ from models.networks.assembly import AnyNetwork, assemble, load_backbone
 from models.networks.fusion import FusedNetwork
 from models.networks.network import Network
 from models.networks.tables import TableNetwork
+from models.networks.weather import WeatherNetwork
 from models.spec import Spec
 from models.training.correction import fit_correction
 from models.training.distillation import Distilled
+from models.training.field_students import DistilledFields, prune_fields
 from models.training.module import FineTuning, apply_mode
 from models.training.objectives import Ensemble, Labelled
 from models.training.pruning import prune
@@ -59,24 +61,29 @@ def build(recipe: Recipe, spec: Spec) -> tuple[AnyNetwork, Base, LoadReport | No
 
 def _laid(network: AnyNetwork, run: Path) -> Base:
     """Give a network the backbone of a run, as it is there; where that came from."""
-    bundle, theirs = read_bundle(run), _of_run(run)
+    bundle, theirs = read_bundle(run), cast("Network", _of_run(run))
     network.backbone.load_state_dict(theirs.backbone.state_dict())
     if bundle.mode == "frozen" and bundle.base.source != "random":  # a published one, or that of yet another run
         return bundle.base
     return dataclasses.replace(bundle.base, source="run", file=run.name, sha256=bundle.sha256)
 
 
-def _of_run(run: Path) -> Network:
-    """The network of a run over scenes, its base where the run had it."""
+def _of_run(run: Path) -> AnyNetwork:
+    """The network of a run, its base where the run had it."""
+    return load_network(run, weights=base_of(run))
+
+
+def base_of(run: Path) -> Path | None:
+    """The file of a run's base, where the run had it; None where there is none, or no more."""
     base = Path(load_recipe(run / "recipe.yaml").weights)
-    return cast("Network", load_network(run, weights=base if base.is_file() else None))
+    return base if base.is_file() else None
 
 
 def module_of(
     task: Task, recipe: Recipe, network: AnyNetwork, samples: Samples, chosen: Sequence[Any], out: Path
 ) -> FineTuning:
     """What trains a network on some samples as a recipe says."""
-    objective: Labelled | Ensemble | Distilled = task.objective(network, recipe, samples, chosen)
+    objective: Labelled | Ensemble | Distilled | DistilledFields = task.objective(network, recipe, samples, chosen)
     if getattr(recipe, "distil", None):
         objective = _taught(objective, recipe, network, samples, chosen, out)
     apply_mode(network, recipe.mode, getattr(recipe, "lora", Lora()))
@@ -89,15 +96,21 @@ def module_of(
     return FineTuning(network, objective, recipe.training, mode=recipe.mode, seed=recipe.seed, log=log)
 
 
-def _taught(objective: Any, recipe: Any, network: Any, samples: Samples, chosen: Sequence[Any], out: Path) -> Distilled:
+def _taught(
+    objective: Any, recipe: Any, network: Any, samples: Samples, chosen: Sequence[Any], out: Path
+) -> Distilled | DistilledFields:
     """The objective of a student, which gets the weights of its teacher here."""
-    teacher = teacher_of(recipe, samples.spec, out)
+    teacher: Any = teacher_of(recipe, samples.spec, out)
     some = [chosen[i] for i in evenly(len(chosen), JUDGED)]
-    kept = prune(teacher, network, DataLoader(ItemSet(samples, some, seed=recipe.seed), batch_size=8))
+    batches = DataLoader(ItemSet(samples, some, seed=recipe.seed), batch_size=8)
+    if isinstance(network, WeatherNetwork):
+        prune_fields(teacher, network, batches)
+        return DistilledFields(objective, teacher, share=recipe.distil.share)
+    kept = prune(teacher, network, batches)
     return Distilled(objective, teacher, kept, share=recipe.distil.share, features=recipe.distil.features)
 
 
-def teacher_of(recipe: Any, spec: Spec, out: Path) -> Network:
+def teacher_of(recipe: Any, spec: Spec, out: Path) -> AnyNetwork:
     """The network that a student of a recipe learns from.
 
     Args:
@@ -107,8 +120,8 @@ def teacher_of(recipe: Any, spec: Spec, out: Path) -> Network:
     """
     run = recipe.distil.teacher
     theirs = load_recipe(run / "recipe.yaml")
-    if out.parent.name == FOLDS:
-        return cast("Network", trained(theirs, spec, run / FOLDS / out.name))
+    if out.parent.name == FOLDS and (out.parent.parent / "recipe.yaml").is_file():  # not a person's folder of that name
+        return trained(theirs, spec, run / FOLDS / out.name)
     return _of_run(run)
 
 

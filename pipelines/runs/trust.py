@@ -18,6 +18,7 @@ from pipelines.runs.answers import Answers
 from pipelines.samples.sets import Samples, evenly
 
 PIXELS = 40_000  # or cells, of all samples together, that what is familiar is learned from
+FOREIGN = 4_000  # pixels, of all samples together, that are changed to see whether that is told
 
 
 def confidence(samples: Samples, answers: Answers | None) -> dict[str, Any] | None:
@@ -82,6 +83,32 @@ def familiar_ground(out: Path, samples: Samples, chosen: Sequence[Any], seed: in
         return None
     write_familiar(out, ground, weather)
     return told
+
+
+def foreign_ground(samples: Samples, chosen: Sequence[Any], seed: int) -> dict[str, Any]:
+    """How well what is unfamiliar tells imagery that is read wrongly from the training's, each group by the others.
+
+    Returns:
+        "auroc", mean over kinds of wrong input; "least" of them, and which "kind" that is; "kinds", how many; or
+        "why" there is nothing of it.
+    """
+    if IMAGERY not in samples.spec.inputs:
+        return {"why": "what is unfamiliar is held against changed bands, and there are none"}
+    some = [chosen[i] for i in evenly(len(chosen), FOREIGN)]
+    groups = np.unique([samples.group(sample) for sample in some], return_inverse=True)[1]
+    if groups.max() < 2 * FOLDS:
+        return {"why": f"{groups.max() + 1} groups are too few for it, {2 * FOLDS + 1} are wanted"}
+    values = []
+    for number, sample in enumerate(some):
+        x = samples.item(sample)[IMAGERY]
+        x = x.reshape(*x.shape[:2], -1)
+        order = np.random.default_rng((seed, number)).permutation(x.shape[2])
+        values.append(x[:, :, order[: max(FOREIGN // len(some), 1)]])
+    group = np.repeat(groups, [x.shape[2] for x in values])
+    channels = samples.spec.imagery.channels
+    found = familiar.told_apart(np.concatenate(values, axis=2)[..., None], group, channels, seed=seed)
+    kind = min(found, key=lambda kind: found[kind])
+    return {"auroc": float(np.mean([*found.values()])), "least": found[kind], "kind": kind, "kinds": len(found)}
 
 
 def _pixels(samples: Samples, some: Sequence[Any], seed: int) -> list[Array]:

@@ -40,8 +40,13 @@ def passes_of(runs: Mapping[Path, Bundle], overlap: int | None) -> list[tuple[tu
     passes = []
     for paths in groups:
         tile = runs[paths[0]].spec.imagery.tile
-        shared = tile // 4 if overlap is None else overlap
+        shared = usual(tile) if overlap is None else overlap
         if not 0 <= shared < tile:
             raise InputError(f"overlap {shared}: wanted 0 to {tile - 1}, below the tile of {tile} pixels")
         passes.append((tuple(paths), shared))
     return passes
+
+
+def usual(tile: int) -> int:
+    """Pixels that neighbouring tiles share where nobody says."""
+    return tile // 4

@@ -35,6 +35,10 @@ def check(recipe: WeatherRecipe) -> None:
     check_ranges({"data.gap": (data.gap, -max(shared, 0.0), 1e6)})
     if recipe.weights == "random" and recipe.mode == "frozen":
         raise InputError("weights random, mode frozen: an encoder of random weights learns nothing; --mode full")
+    if recipe.distil is not None and (recipe.distil.unlabelled or recipe.distil.features):
+        raise InputError(
+            "distil.unlabelled, distil.features: a student over weather has neither; leave them at [] and 0"
+        )
 
 
 def divided(samples: FieldSamples, recipe: WeatherRecipe) -> FieldSamples:

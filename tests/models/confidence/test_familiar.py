@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from models.backbones.catalogue import BANDS
 from models.bundle import Bundle, load_familiar, read_bundle, write_bundle, write_familiar
 from models.confidence import familiar
-from models.confidence.familiar import Familiar, features_of, features_of_series, fit, flagged, looks_like
+from models.confidence.familiar import Familiar, features_of, features_of_series, fit, flagged, looks_like, told_apart
 from models.errors import InputError
 from models.spec import Series
 from models.training.settings import Architecture
@@ -155,3 +155,23 @@ def test_weather_is_told_by_means_of_what_is_there_over_ever_longer_windows():
     np.testing.assert_allclose(features_of_series(x, whole, series), [[4, 3.5, 2.5, 2.5]])  # of 1, 2, 4 and 6 steps
     np.testing.assert_allclose(features_of_series(x, gaps, series), [[0, 3, 2, 1.5]])
     np.testing.assert_array_equal(features_of_series(x * np.nan, 0 * x, series), [[0, 0, 0, 0]])
+
+
+def test_what_is_far_is_told_apart_and_what_is_the_same_is_not():
+    x, group = pixels(600)
+    x[1] = x[0]  # so that nothing is changed by swapping these two
+    found = told_apart(x, group, BANDS)
+    assert found["the values seem 10,000 times too small"] > 0.99 < found["the bands seem to come in reversed order"]
+    assert found[f"{BANDS[0]} looks like {BANDS[1]}, and {BANDS[1]} like {BANDS[0]}"] == 0.5
+    assert all(0 <= share <= 1 for share in found.values()) and len(found) == 15 + 9
+    other = told_apart(x, group, BANDS, seed=1)
+    assert other != found and told_apart(x, group, BANDS) == found
+
+
+def test_each_group_is_told_of_by_the_others():
+    """A group that is like no other lies as far as what is changed; whoever had kept its pixels would not see that."""
+    x, group = pixels(1200)
+    odd = x.copy()
+    odd[:, :, group == 5] += 4000
+    kind = "the bands seem to come in reversed order"
+    assert told_apart(x, group, BANDS)[kind] > 0.99 and told_apart(odd, group, BANDS)[kind] < 0.9

@@ -7,13 +7,18 @@ import shutil
 import numpy as np
 import pytest
 
-from models.bundle import bundle_id, load_network, read_bundle
+from models.bundle import Bundle, bundle_id, load_network, read_bundle, write_bundle
 from models.errors import InputError
+from models.runtime.export import example_inputs
+from models.spec import Series, Spec, Values
 from models.training.pruning import parameters
-from pipelines.runs import distil, training
+from models.training.settings import TableArchitecture
+from pipelines.runs import training
+from pipelines.runs.check import check
 from pipelines.runs.distil import student_of, take_up
 from pipelines.runs.finetune import finetune
 from pipelines.runs.folder import Launch
+from pipelines.runs.worth.students import products
 from pipelines.tasks.task import prepare, task_named
 from tests.runs import BANDS, make_chip, write
 
@@ -56,6 +61,16 @@ def test_a_student_is_a_run_that_is_told_of_beside_its_teacher(run, elsewhere, t
     page = (tmp_path / "student" / "report.html").read_text()
     assert "Student and teacher" in page and result["student"]["told"][0] in page
     assert json.loads((tmp_path / "student" / "metrics.json").read_text())["student"] == result["student"]
+    sure = result["confidence"]["measures"]["raw"]
+    assert mine["confidence"]["ece"] == pytest.approx(sure["ece"], abs=1e-4)  # asked about the same groups
+    assert "6 groups are too few" in result["student"]["unfamiliar"]["why"]
+    costs = json.loads((tmp_path / "student" / "cost.json").read_text())
+    assert costs["km2"] == pytest.approx(0.72**2) and set(costs["models"]) == {"student", "teacher"}
+    engines = {name: [one["engine"] for one in found.values()] for name, found in costs["models"].items()}
+    assert engines["student"] == engines["teacher"] == ["torch cpu f32", "torch cpu bf16"]  # one of them has no graph
+    assert "CPU time a tile, f32" in page and "Energy per 1,000 km2, bf16" in page
+    for name in ("bundle.json", "metrics.json"):  # which are the same from run to run
+        assert "cpu_s" not in (tmp_path / "student" / name).read_text()
 
 
 def test_nothing_on_labelled_ground_is_learned_without_labels(run, elsewhere):
@@ -82,6 +97,8 @@ def test_a_student_of_a_fold_learns_from_the_teacher_of_that_fold(run, tmp_path,
     recipe = dataclasses.replace(recipe_of(run), folds=2)
     asked = []
     monkeypatch.setattr(training, "trained", lambda recipe, spec, folder: asked.append(folder) or "network")
+    assert training.teacher_of(recipe, None, tmp_path / "folds" / "2") != "network"  # a run in a folder of that name
+    (tmp_path / "recipe.yaml").touch()
     assert training.teacher_of(recipe, None, tmp_path / "folds" / "2") == "network"
     assert asked == [run.resolve() / "folds" / "2"]
     with pytest.raises(InputError, match="the network of fold 1 is not there"):
@@ -89,8 +106,13 @@ def test_a_student_of_a_fold_learns_from_the_teacher_of_that_fold(run, tmp_path,
 
 
 def test_what_cannot_have_students_is_refused(run, rain_run, scene_run, elsewhere, tmp_path):
-    with pytest.raises(InputError, match="students are made of runs over scenes"):
-        student_of(rain_run, **WANTED, params=None)
+    rows = Spec("table", {"context": Series(("a",), ("",), (0.0,), (1.0,))}, {"value": Values(support="sample")})
+    (tmp_path / "table").mkdir()
+    write_bundle(tmp_path / "table", Bundle(rows, "none", TableArchitecture()))
+    with pytest.raises(InputError, match="a table run; students are made of runs over scenes or weather"):
+        student_of(tmp_path / "table", **WANTED, params=None)
+    with pytest.raises(InputError, match="--unlabelled: scenes, for runs over scenes"):
+        student_of(rain_run, **{**WANTED, "unlabelled": ["x.tif"]}, params=None)
     with pytest.raises(InputError, match="--size huge: wanted one of small, tiny"):
         student_of(run, **{**WANTED, "size": "huge"}, params=None)
     anew = shutil.copytree(run, tmp_path / "anew")
@@ -130,8 +152,53 @@ def test_products_are_those_of_the_layers(run):
     count = (network.spec.imagery.tile // network.spec.imagery.patch) ** 2
     block = network.backbone.vit.blocks[0]
     inner = sum(layer.weight.numel() for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2))
-    whole, fewer = distil.products(network), None
+    inputs = {name: x.numpy() for name, x in example_inputs(network.spec, batch=1).items()}
+    whole = products(network, inputs)
     network.backbone.vit.blocks = network.backbone.vit.blocks[:1]
     network.backbone.blocks = (0, 0, 0, 0)[: len(network.backbone.blocks)]
-    fewer = distil.products(network)
+    fewer = products(network, inputs)
     assert 0 <= (whole - fewer) - (count + 1) * inner <= 4 * (count + 1) ** 2 * block.attn.qkv.in_features
+
+
+@pytest.mark.parametrize("kind", ["rain_run", "fine_run"])
+def test_students_of_runs_over_weather(kind, request, tmp_path, torch_only):
+    """Rain by its quantiles, and a field on finer cells; trees of rain are the student's own."""
+    run = request.getfixturevalue(kind)
+    recipe = recipe_of(run)
+    assert (recipe.distil.features, recipe.training.layer_decay) == (0.0, 0.85)  # what it has no use for
+    result = finetune(recipe, tmp_path / "student")
+    bundle, teacher = read_bundle(tmp_path / "student"), read_bundle(run)
+    assert bundle.training["distilled"] == {"teacher": bundle_id(run), "unlabelled": 0}
+    assert bundle.spec.answers == teacher.spec.answers
+    rows = {row["name"]: row for row in result["student"]["rows"]}
+    mine, theirs, alone = (rows[name] for name in ("student", "teacher", "the same without a teacher"))
+    assert mine["parameters"] == sum(w.numel() for w in load_network(tmp_path / "student").parameters())
+    assert mine["parameters"] <= 0.6 * theirs["parameters"] and mine["products"] < theirs["products"]
+    assert mine["score"] == pytest.approx(result["model"]["rmse"])
+    assert theirs["score"] == pytest.approx(teacher.scores["rmse"], rel=1e-5)  # on the same test days
+    assert mine["score"] < alone["score"]  # after two epochs the pruned one is far ahead
+    assert "1 group left out" in mine["confidence"]["why"]
+    costs = json.loads((tmp_path / "student" / "cost.json").read_text())
+    assert costs["of"] == "map" and costs["km2"] is None and set(costs["models"]) == {"student", "teacher"}
+    page = (tmp_path / "student" / "report.html").read_text()
+    assert "CPU time a map, f32" in page and "Energy per 1,000 km2" not in page
+    assert ("its trees" in page) == (kind == "rain_run")
+
+
+def test_a_student_over_weather_is_asked_nothing_of_its_test_days(rain_run, monkeypatch, tmp_path):
+    """The teacher tells of the training samples alone: what is learned from is of no other split."""
+    recipe = recipe_of(rain_run)
+    samples = prepare(recipe)
+    assert take_up(recipe, samples) == {"teacher": bundle_id(rain_run), "unlabelled": 0}
+    network, _, _ = training.build(recipe, samples.spec)
+    asked, item = [], type(samples).item
+    monkeypatch.setattr(type(samples), "item", lambda self, sample: asked.append(sample.split) or item(self, sample))
+    training.module_of(task_named("rain"), recipe, network, samples, samples.of("train"), tmp_path)
+    assert set(asked) == {"train"}
+    other = prepare(recipe)
+    other.spec = other.spec.revised(answer={"window": (0.0, 2.0)})
+    with pytest.raises(InputError, match="eats or says something else"):
+        take_up(recipe, other)
+    odd = dataclasses.replace(recipe, distil=dataclasses.replace(recipe.distil, features=0.5))
+    with pytest.raises(InputError, match=r"distil\.unlabelled, distil\.features"):
+        check(task_named("rain"), odd)
