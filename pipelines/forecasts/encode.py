@@ -93,6 +93,8 @@ def encode(
         raise InputError(f"--out {out}: wanted the name of a NetCDF file, such as tokens.nc")
     if out.exists() and not overwrite:
         raise InputError(f"{out}: is there already; --overwrite replaces it")
+    if any(out.resolve() == Path(file).resolve() for file in (*analyses, *filter(None, [like]))):
+        raise InputError(f"--out {out}: is read, too; give another name")
     meter = account.begun("encode", say)
     earlier, kept = read_directions(like) if like else (None, None)
     place = region_of(region, such=SUCH)

@@ -21,6 +21,7 @@ from pipelines.outputs.netcdf import grid_axes, write_netcdf
 
 MARK = "tokens of Prithvi WxC"
 KEPT = ("mean", "std", "axes", "shares")
+MOST = 1 << 24  # numbers: 2560 features along as many directions are less
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,10 @@ def _read(file: h5py.File, path: Path) -> tuple[Origin, Directions]:
         raise InputError(f"--like {path}: wanted a file that `earthtune encode` wrote")
     backbone, weights, climatology = (str(file.attrs[key]) for key in ("backbone", "weights_sha256", "climatology"))
     pairs = {str(name): (float(mean), float(std)) for name, (mean, std) in json.loads(file.attrs["scalers"]).items()}
-    mean, std, axes, shares = (np.asarray(file[f"token_{key}"][()], np.float32) for key in KEPT)
+    held = [file[f"token_{key}"] for key in KEPT]
+    if max(one.size for one in held) > MOST:  # compressed, a file may be small that fills the memory
+        raise InputError(f"--like {path}: holds more than tokens have; wanted a file that `earthtune encode` wrote")
+    mean, std, axes, shares = (np.asarray(one[()], np.float32) for one in held)
     if mean.ndim != 1 or std.shape != mean.shape or axes.shape != (mean.size * shares.size,):
         raise InputError(f"--like {path}: damaged; copy it again")
     kept = Directions(mean, std, axes.reshape(mean.size, shares.size), shares)

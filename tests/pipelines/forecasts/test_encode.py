@@ -169,11 +169,20 @@ def test_what_cannot_be_encoded_is_told_before_any_file(analyses, tmp_path, how,
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_damaged_file_is_not_taken(made, analyses, folder, tmp_path):
+def test_what_is_read_is_not_written_over(made, analyses, tmp_path):
+    before = [path.read_bytes() for path in (analyses[0], made[0])]
+    for out, like in ((analyses[0], None), (made[0], made[0])):
+        with pytest.raises(InputError, match="is read, too"):
+            encode(TINY, analyses, out=out, like=like, weights="random", overwrite=True)
+    assert [path.read_bytes() for path in (analyses[0], made[0])] == before
+
+
+@pytest.mark.parametrize(("size", "told"), [(3, "damaged"), (1 << 25, "holds more than tokens have")])
+def test_a_damaged_file_is_not_taken(made, analyses, folder, tmp_path, size, told):
     bad = tmp_path / "bad.nc"
     bad.write_bytes(made[0].read_bytes())
     with h5py.File(bad, "r+") as file:
         del file["token_std"]
-        file["token_std"] = np.ones(3, np.float32)
-    with pytest.raises(InputError, match="damaged"):
+        file.create_dataset("token_std", (size,), np.float32)
+    with pytest.raises(InputError, match=told):
         encode("prithvi_wxc_2300m", analyses, out=tmp_path / "t.nc", weights=str(folder), every=6, like=bad)
