@@ -44,8 +44,7 @@ RECIPE: dict[str, Any] = {
     ],
     "data": {"images": "*_hls.tif", "labels": "*_land.tif", "groups": "chips.csv", "fractions": [0.65, 0.05, 0.3]},
     "backbone": "prithvi_eo_v2_tiny_tl",
-    "weights": "random",
-    "mode": "full",
+    **{"weights": "random", "mode": "full"},
     "model": {
         **{"overrides": {"embed_dim": 384, "num_heads": 6}, "blocks": [5, 11], "decoder": "linear", "channels": 64},
         **{"detail": 16, "statistics": 64},
@@ -62,9 +61,7 @@ def chip(rng: np.random.Generator, shift: np.ndarray) -> tuple[np.ndarray, np.nd
     rows, columns = np.mgrid[:SIDE, :SIDE]
     kind = (gaussian_filter(rng.normal(size=(SIDE, SIDE)), 8) > 0).astype(int)
     wet, width = int(rng.integers(2)), int(rng.integers(SIDE // 4, SIDE // 3 + 1))
-    terraces = np.zeros((SIDE, SIDE), bool)
-    terraces[:, :width] = True
-    terraces = np.rot90(terraces, rng.integers(4))
+    terraces = np.rot90(columns < width, rng.integers(4))
     step = (columns + (1 if wet else -1) * rows + rng.uniform(0, 6)) % 6 < 3
     bright = np.where(step, 1.2, 0.7)[..., None] * TERRACE
     spectra = np.where(terraces[..., None], bright, np.array([GRASS, CROP])[kind]) * (1 + shift)
@@ -74,7 +71,7 @@ def chip(rng: np.random.Generator, shift: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def make(folder: Path) -> None:
     """Write chips, their labels, and which place each is of; light differs by place."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     shifts = rng.normal(0, 0.05, (PLACES, len(BANDS)))
     for i in range(CHIPS):
@@ -85,8 +82,8 @@ def make(folder: Path) -> None:
             with rasterio.open(folder / name, "w", driver="GTiff", nodata=nodata, **shape, **place) as file:
                 file.write(values)
                 file.descriptions = BANDS if len(values) > 1 else (None,)
-    lines = [f"c{i:03d},place{i % PLACES}" for i in range(CHIPS)]
-    (folder / "chips.csv").write_text("\n".join(["chip,group", *lines]) + "\n", encoding="utf-8")
+    lines = "".join(f"c{i:03d},place{i % PLACES}\n" for i in range(CHIPS))
+    (folder / "chips.csv").write_text("chip,group\n" + lines, encoding="utf-8")
 
 
 def earthtune(*words: object) -> float:
@@ -132,7 +129,8 @@ def seeded(folder: Path, seed: int) -> None:
         size = f"{row['parameters'] / 1e6:.2f} M parameters, {row['products'] / 1e9:.3f} G products"
         print(f"  {row['name']:<26} {row['score']:.3f}, tokens at zero {row['zeroed']:.3f}; {size}")
     for name, one in found["compared"].items():
-        print(f"  student beside {name}: {one['gain']:+.3f}, {one['interval']}")
+        low, high = one["interval"]
+        print(f"  student beside {name}: {one['gain']:+.3f} ({low:+.3f} to {high:+.3f}, {one['groups']} places)")
     times = tile_times({"teacher": teacher, "student": student})
     print("  ms a tile: " + "; ".join(f"{name} {kind} {one:.1f}" for (name, kind), one in times.items()), flush=True)
 
