@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
@@ -20,7 +21,10 @@ from models.spec import CONTEXT, STATIC, WEATHER, Classes, valid_of
 NUMBERS = 40_000_000  # of all that is kept of pixels: 160 MB
 PIXELS = 64  # of a sample at most
 BATCH, STEPS, RATE, DECAY, AVERAGED = 16, 400, 3e-3, 0.05, 0.1
-SPARSE = 0.02  # of the group lasso over what the series tell (Yuan and Lin 2006): few of their means matter
+# Weights of a group lasso over the means of the series (Yuan and Lin 2006), of which one is chosen: without, many
+# variables, such as tokens, drown the few means that matter; few variables are heard better without.
+SPARSE = (0.0, 0.003)
+HELD, LEAST = 3, 6  # a part of the groups says which, where there are as many
 WITHHELD = 0.15  # share of samples that are trained without each of the series, and a stretch of the weather
 
 Loss = Callable[..., Tensor]
@@ -47,45 +51,73 @@ class _Drawn:
     series: dict[str, Tensor]
 
 
-def fit_correction(network: FusedNetwork, items: Dataset[Any], loss: Loss, weights: Tensor | None, *, seed: int) -> str:
+def fit_correction(
+    network: FusedNetwork,
+    items: Dataset[Any],
+    loss: Loss,
+    weights: Tensor | None,
+    *,
+    groups: Sequence[str],
+    seed: int,
+) -> str:
     """Train the correction of a network, in place; now and then without one of the series, or a stretch of the weather.
+
+    How few means of the series it hears is chosen by a third of the groups, left out; then it learns from all.
 
     Args:
         network: the network, on the CPU, whose members are trained.
         items: samples as `samples.sets` gives them, not varied.
         loss: see `statistics.fit_statistics`.
         weights: (K,) weight of each class, or None.
+        groups: of the samples; those of another round of them follow in the same order.
         seed: seeds the draw of pixels and the training.
 
     Returns:
         How many samples it learned from, in words.
     """
     rng = np.random.default_rng(seed)
-    drawn = _drawn(network, items, rng)
+    drawn, correction = _drawn(network, items, rng), network.correction
+    every, begun = np.arange(len(drawn.truth)), deepcopy(correction.state_dict())
+    of = np.resize(np.unique(groups, return_inverse=True)[1], len(every))
+    held, sparse = np.isin(of, rng.permutation(of.max() + 1)[: (of.max() + 1) // HELD]), SPARSE[0]
+    if of.max() + 1 >= LEAST:
+        told = {}
+        for one in SPARSE:
+            correction.load_state_dict(begun)
+            _fit(network, drawn, every[~held], loss, weights, one, seed)
+            with torch.no_grad():
+                series = {name: values[held] for name, values in drawn.series.items()}
+                told[one] = float(_loss(network, drawn, torch.from_numpy(every[held]), series, loss, weights))
+        sparse = min(told, key=told.__getitem__)
+        correction.load_state_dict(begun)
+    _fit(network, drawn, every, loss, weights, sparse, seed)
+    few = ", few means of its series" if sparse else ""
+    return f"the weather's correction: learned from {len(every)} samples{few}"
+
+
+def _fit(
+    network: FusedNetwork,
+    drawn: _Drawn,
+    rows: NDArray[np.intp],
+    loss: Loss,
+    weights: Tensor | None,
+    sparse: float,
+    seed: int,
+) -> None:
+    """Train the correction on some samples; it ends as the running average of its weights."""
+    rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     correction = network.correction.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(correction.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=0.1)
     # torch leaves the function untyped
     average = AveragedModel(correction, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / (AVERAGED * STEPS)))  # type: ignore[no-untyped-call]
-    classes, count = isinstance(network.spec.answer, Classes), len(drawn.truth)
-    order = np.concatenate([rng.permutation(count) for _ in range(-(-STEPS * BATCH // count))])
+    order = np.concatenate([rng.permutation(rows) for _ in range(-(-STEPS * BATCH // len(rows)))])
     for first in range(0, STEPS * BATCH, BATCH):
         chosen = torch.from_numpy(order[first : first + BATCH])
         series = _withheld({name: held[chosen] for name, held in drawn.series.items()}, rng)
-        said = drawn.said[chosen]  # (B, P, M, K)
-        near = correction.tokens(drawn.tokens[chosen].transpose(1, 2)[..., None])[..., 0]
-        known = correction.known(drawn.bands[chosen].transpose(1, 2), near, said[:, :, 0].transpose(1, 2))
-        added, alone = correction(known.transpose(1, 2), series)  # (B, K, P), (B, K)
-        added = torch.where(correction.beside(series)[:, None, None], added, 0.0).transpose(1, 2)
-        both = said + added[:, :, None]
-        members = [both[:, :, m] for m in range(both.shape[2])]
-        answers = torch.stack([*members, alone[:, None].expand_as(added)])  # (M + 1, B, P, K)
-        truth, counts = (part[chosen].expand(answers.shape[:3]).flatten() for part in (drawn.truth, drawn.counts))
-        rows = answers.flatten(0, 2)
         optimiser.zero_grad()
-        step = loss(rows, truth, weights, counts) if classes else loss(rows[:, 0], truth)
-        step = step + SPARSE * correction.heard()
+        step = _loss(network, drawn, chosen, series, loss, weights) + sparse * correction.heard()
         step.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         optimiser.step()
         schedule.step()
@@ -93,7 +125,29 @@ def fit_correction(network: FusedNetwork, items: Dataset[Any], loss: Loss, weigh
     optimiser.zero_grad()
     correction.load_state_dict(deepcopy(average.module.state_dict()))
     correction.eval().requires_grad_(False)
-    return f"the weather's correction: learned from {count} samples"
+
+
+def _loss(
+    network: FusedNetwork,
+    drawn: _Drawn,
+    chosen: Tensor,
+    series: dict[str, Tensor],
+    loss: Loss,
+    weights: Tensor | None,
+) -> Tensor:
+    """The loss of some samples: of each member with the correction, and of the series alone."""
+    correction = network.correction
+    said = drawn.said[chosen]  # (B, P, M, K)
+    near = correction.tokens(drawn.tokens[chosen].transpose(1, 2)[..., None])[..., 0]
+    known = correction.known(drawn.bands[chosen].transpose(1, 2), near, said[:, :, 0].transpose(1, 2))
+    added, alone = correction(known.transpose(1, 2), series)  # (B, K, P), (B, K)
+    added = torch.where(correction.beside(series)[:, None, None], added, 0.0).transpose(1, 2)
+    both = said + added[:, :, None]
+    members = [both[:, :, m] for m in range(both.shape[2])]
+    answers = torch.stack([*members, alone[:, None].expand_as(added)])  # (M + 1, B, P, K)
+    truth, counts = (part[chosen].expand(answers.shape[:3]).flatten() for part in (drawn.truth, drawn.counts))
+    rows = answers.flatten(0, 2)
+    return loss(rows, truth, weights, counts) if isinstance(network.spec.answer, Classes) else loss(rows[:, 0], truth)
 
 
 def _withheld(series: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:

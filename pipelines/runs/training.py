@@ -165,7 +165,8 @@ def train(
     objective = module.objective.plain if isinstance(module.objective, Distilled) else module.objective
     if isinstance(network, FusedNetwork) and isinstance(objective, Labelled):
         learned = objective.total, objective.class_weights
-        launch.say(fit_correction(network, sets[0], *learned, seed=recipe.seed))
+        groups = [samples.group(sample) for sample in chosen]
+        launch.say(fit_correction(network, sets[0], *learned, groups=groups, seed=recipe.seed))
 
 
 def learned_of(samples: Samples, chosen: Sequence[Any], *, seed: int) -> ItemSet:

@@ -15,6 +15,8 @@ from tests.runs import TINY
 
 SMALL = Architecture(overrides=TINY, blocks=(0, 1), decoder="linear", channels=8, detail=4, statistics=0, dropout=0.0)
 
+ALONE = [str(i) for i in range(24)]  # each sample is a group
+
 
 def samples(spec: Spec, count: int, rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
     """Bright pixels are of the second class where it rained, of the first where not; dark ones of the third."""
@@ -58,7 +60,7 @@ def test_it_learns_what_both_inputs_tell_together_and_changes_no_member(network,
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     learned, other = samples(spec, 24, rng), samples(spec, 12, rng)
     loss = weighted_sum(spec.answer, {})
-    correction.fit_correction(network, learned, loss, None, seed=0)
+    correction.fit_correction(network, learned, loss, None, groups=ALONE, seed=0)
     once = predicted(network, other)
     truth = torch.from_numpy(np.stack([one["y"] for one in other]))
 
@@ -85,10 +87,32 @@ def test_values_are_learned_in_their_unit_and_gaps_of_the_truth_are_left_out(mak
     for one in made:
         one["y"] = (100 + 20 * one[WEATHER].mean() * np.ones((32, 32))).astype(np.float32)
         one["y"][:16] = np.nan
-    correction.fit_correction(network, made[:24], weighted_sum(spec.answer, {}), None, seed=0)
+    correction.fit_correction(network, made[:24], weighted_sum(spec.answer, {}), None, groups=ALONE, seed=0)
     alone = predicted(network, made[24:], imagery=0.0)[:, 0, 0, 0]
     both = predicted(network, made[24:])[:, 0].mean((1, 2))
     truth = torch.tensor([float(np.nanmean(one["y"])) for one in made[24:]])
 
     for told in (alone, both):
         assert (told - truth).abs().mean() < 0.35 * (truth - truth.mean()).abs().mean()
+
+
+def test_many_useless_variables_do_not_drown_the_one_that_tells(make_spec):
+    """Of 16 variables one tells; without a way to leave the others out 24 samples are learned by heart."""
+    names = tuple(f"v{i}" for i in range(16))
+    rain = Series(names, ("",) * 16, (0.0,) * 16, (1.0,) * 16, times=8, step=24)
+    plain = make_spec()
+    spec = Spec("fused", {**plain.inputs, WEATHER: rain, CONTEXT: Series(("n",), ("",), (0.0,), (1.0,))}, plain.answers)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = FusedNetwork(spec, "prithvi_eo_v2_tiny_tl", SMALL).eval()
+    rng = np.random.default_rng(2)
+    made = samples(spec, 48, rng)
+    for one in made:
+        others = rng.normal(size=(8, 15)) * 0.3 + 2 * rng.normal(size=15)
+        one[WEATHER] = np.concatenate((one[WEATHER], others), axis=1).astype(np.float32)
+        one[valid_of(WEATHER)] = np.ones((8, 16), np.float32)
+    said = correction.fit_correction(network, made[:24], weighted_sum(spec.answer, {}), None, groups=ALONE, seed=0)
+    truth = torch.from_numpy(np.stack([one["y"] for one in made[24:]]))
+    assert (predicted(network, made[24:]).argmax(1) == truth).float().mean() > 0.9
+    weight = network.correction.encoders[WEATHER].embed.weight.norm(dim=0).reshape(-1, 2, 16)[:, 0]  # (N, 16) of means
+    assert "few means" in said and weight[:, 0].sum() > weight[:, 1:].sum()
