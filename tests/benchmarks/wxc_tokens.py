@@ -76,9 +76,12 @@ def main(folder: Path) -> None:
     for name, file in (("tokens", tokens), ("weather", CHIPS / "weather.nc")):
         out = folder / name
         words = ["--data.root", str(CHIPS), "--data.weather.files", str(file), "--out", str(out), "--overwrite"]
-        called("finetune", "fused_demo", *words, "--quiet")
-        metrics = json.loads((out / "metrics.json").read_text())
-        print(name, json.dumps(metrics.get("inputs", metrics), indent=1)[:3000])
+        called("finetune", "fused_demo", *words, "--folds", "5", "--quiet")
+        found = json.loads((out / "metrics.json").read_text())
+        scores = {"fused": found["model"]} | found["baselines"]
+        told = [f"{key} {score['mean_iou']:.3f}" for key, score in scores.items()]
+        alone = [f"{key} {found['inputs']['scores'][key]:.3f}" for key in ("imagery alone", "weather alone")]
+        print(f"{name}: mean IoU {', '.join([*told, *alone])}. {found['inputs']['told']}", flush=True)
 
 
 if __name__ == "__main__":
