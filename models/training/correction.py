@@ -22,7 +22,7 @@ NUMBERS = 40_000_000  # of all that is kept of pixels: 160 MB
 PIXELS = 64  # of a sample at most
 BATCH, STEPS, RATE, DECAY, AVERAGED = 16, 400, 3e-3, 0.05, 0.1
 # Weights of a group lasso over the means of the series (Yuan and Lin 2006), of which one is chosen: without, many
-# variables, such as tokens, drown the few means that matter; few variables are heard better without.
+# variables, such as tokens, drown the few means that matter.
 SPARSE = (0.0, 0.003)
 HELD, LEAST = 3, 6  # a part of the groups says which, where there are as many
 WITHHELD = 0.15  # share of samples that are trained without each of the series, and a stretch of the weather
