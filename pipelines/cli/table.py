@@ -223,7 +223,7 @@ COMMANDS: Mapping[str, Command] = {
         "BACKBONE FILE [FILE ...] --out FILE [--every HOURS] ...",
         "pipelines.commands.encode:encode",
         (
-            "encode prithvi_wxc_2300m merra2/*.nc4 --out tokens.nc --region -100,30,-70,45",
+            "encode prithvi_wxc_2300m merra2/*.nc4 --out tokens.nc --every 12",
             "encode prithvi_wxc_2300m new/*.nc4 --out new_tokens.nc --like tokens.nc",
         ),
     ),

@@ -113,13 +113,25 @@ def command(run, scenes, out):
     return [sys.executable, "-m", "pipelines.cli", "score", str(run), *scenes, "--out", str(out), "--confidence"]
 
 
+# What is cut off waits after each part, so that it is still at work when the signal comes, however busy the machine is.
+SLOWLY = """
+import sys, time
+from pipelines.cli.main import main
+from pipelines.scoring import jobs
+write_part = jobs.write_part
+jobs.write_part = lambda *given: (write_part(*given), time.sleep(0.3))[0]
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def environment():
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def test_killed_at_any_moment_and_called_again_it_writes_the_same_bytes(run, scenes, wanted, tmp_path):
     for signal_, count in ((signal.SIGINT, 1), (signal.SIGKILL, 3)):
-        process = subprocess.Popen(command(run, scenes, tmp_path), env=environment(), stdout=subprocess.DEVNULL)
+        words = [sys.executable, "-c", SLOWLY, *command(run, scenes, tmp_path)[3:]]
+        process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL)
         parts: list[Path] = []
         while process.poll() is None and len(parts) < count:
             parts = list(tmp_path.rglob("*.part.tif"))
