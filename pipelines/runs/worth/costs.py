@@ -33,7 +33,7 @@ TIMES = (
     "CPU time of one thread on the machine that wrote this page, least of a few, start and reading left out. What has "
     "no teacher is the student's network."
 )
-ENERGY = "Energy is estimated from it (1 to 4 W a busy thread), for tiles that overlap as `score` lays them by itself."
+ENERGY = "Energy is estimated from it (1 to 4 W a busy thread), for tiles that overlap as score lays them by itself."
 
 
 def of(spec: Spec) -> str:

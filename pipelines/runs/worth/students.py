@@ -164,7 +164,8 @@ def view(found: Mapping[str, Any] | None, unit: str, folder: Path) -> dict[str, 
         table["AUROC of wrong input, by what is unfamiliar"] = [number("auroc", foreign["auroc"])] * len(rows)
     told = [*found["told"], *_missing(rows, foreign)]
     shown = [{"name": name, "cells": cells} for name, cells in table.items()]
-    return {"told": told, "columns": names, "rows": shown, "note": costs.note(spent)}
+    columns = [name.removeprefix("the same ") for name in names]
+    return {"told": told, "columns": columns, "rows": shown, "note": costs.note(spent)}
 
 
 def _confidence(sure: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -94,7 +94,7 @@ def test_the_table_has_a_column_for_each_and_a_row_for_each_number(tmp_path):
     }
     shown = view(found, "", tmp_path)
     table = {one["name"]: one["cells"] for one in shown["rows"]}
-    assert shown["columns"] == ["student", "teacher", ALONE]
+    assert shown["columns"] == ["student", "teacher", "without a teacher"]
     assert table["Mean IoU"] == ["0.500"] * 3 and table["Mean IoU, tokens at zero"] == ["–"] * 3
     assert table["Parameters"][0] == "0.60 M" and table["Products a tile"][0] == "2.54 G"
     assert table["CPU time a tile, f32"] == ["12 ms"] * 3  # without a teacher it is the same network
