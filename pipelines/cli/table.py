@@ -224,7 +224,7 @@ COMMANDS: Mapping[str, Command] = {
         "pipelines.commands.encode:encode",
         (
             "encode prithvi_wxc_2300m merra2/*.nc4 --out tokens.nc --every 12",
-            "encode prithvi_wxc_2300m new/*.nc4 --out new_tokens.nc --like tokens.nc",
+            "encode prithvi_wxc_2300m new/*.nc4 --out new.nc --like tokens.nc",
         ),
     ),
     "seasonal": Command(
