@@ -106,6 +106,11 @@ def encode(
         origin.check(earlier, like)
     encoder, where = given.encoder(earlier.scalers if earlier else None, precision=precision, device=device)
     origin = dataclasses.replace(origin, scalers=encoder.scalers)
+    if kept and kept.axes.shape[0] != encoder.dim:
+        raise InputError(
+            f"--like {like}: of {kept.axes.shape[0]} features, the encoder has {encoder.dim}; copy it again"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
     meter.lap(READ)
     kept = kept or Directions.of(given.some(encoder, where), components)
     shown = progress(given.times, "encode") if progress else given.times

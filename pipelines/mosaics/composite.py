@@ -48,6 +48,7 @@ NODATA = -32768
 LARGEST = 32767
 CACHE = 64 << 20  # bytes of blocks of the scenes that GDAL keeps
 SIDE = 128  # pixels; all views of a square of that side are held at once
+FEW = 8  # files of one series, of which one may be damaged
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 
 
@@ -204,7 +205,7 @@ def _dates(
 
 def _together(sources: Sequence[str], opened: Callable[..., Scene]) -> tuple[list[Scene], list[str]]:
     """The dates of sources that are scenes only together, and which are left out: one that is damaged, or all."""
-    for left in ([], *([source] for source in sources)):
+    for left in ([], *([source] for source in sources if len(sources) <= FEW)):  # each is opened as often
         some = [source for source in sources if source not in left]
         if len(some) > 1:
             try:

@@ -54,7 +54,7 @@ def analyses(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(analyses, folder, tmp_path_factory):
     """Tokens of three times by local weights."""
-    out = tmp_path_factory.mktemp("tokens") / "tokens.nc"
+    out = tmp_path_factory.mktemp("tokens") / "new" / "tokens.nc"
     told = encode("prithvi_wxc_2300m", analyses, out=out, weights=str(folder), every=6, components=KEPT)
     return out, told
 
@@ -167,6 +167,17 @@ def test_what_cannot_be_encoded_is_told_before_any_file(analyses, tmp_path, how,
     with pytest.raises(InputError, match=told):
         encode(TINY, analyses, **{"weights": "random", **how, "out": tmp_path / how.get("out", "tokens.nc")})
     assert not [*tmp_path.iterdir()]
+
+
+def test_components_of_another_width_are_refused_in_a_line(made, analyses, folder, tmp_path):
+    bad = tmp_path / "bad.nc"
+    bad.write_bytes(made[0].read_bytes())
+    with h5py.File(bad, "r+") as file:
+        for name, size in (("mean", 5), ("std", 5), ("axes", 5 * KEPT)):
+            del file[f"token_{name}"]
+            file[f"token_{name}"] = np.ones(size, np.float32)
+    with pytest.raises(InputError, match="of 5 features, the encoder has 32"):
+        encode("prithvi_wxc_2300m", analyses, out=tmp_path / "t.nc", weights=str(folder), every=6, like=bad)
 
 
 def test_what_is_read_is_not_written_over(made, analyses, tmp_path):
